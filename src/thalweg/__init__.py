@@ -1,0 +1,31 @@
+"""thalweg: trains neural networks, and knows why they don't train."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from thalweg.api import Run, diagnose, load, predict, train, watch
+
+_HOME = {
+    "Run": "thalweg.api",
+    "diagnose": "thalweg.api",
+    "load": "thalweg.api",
+    "predict": "thalweg.api",
+    "train": "thalweg.api",
+    "watch": "thalweg.api",
+}
+__all__ = ["Run", "__version__", "diagnose", "load", "predict", "train", "watch"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first used: `import thalweg` itself loads no torch."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'thalweg' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOME[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

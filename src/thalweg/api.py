@@ -1,0 +1,1 @@
+"""The one file that knows everyone: data + model + task + recipe → run → diagnosis."""

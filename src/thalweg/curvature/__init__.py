@@ -1,0 +1,1 @@
+"""Second-order measurements: Hessian products, spectra, critical points, landscapes."""

@@ -1,0 +1,5 @@
+"""Files to samples to batches."""
+
+from thalweg.data.batch import Batch
+
+__all__ = ["Batch"]

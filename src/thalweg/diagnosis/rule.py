@@ -1,0 +1,68 @@
+"""What a rule is, and what it says when it fires."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from thalweg.record import History, Quantity
+
+Check = Callable[..., "Finding | None"]
+Severity = Literal["note", "warning", "error"]
+Stage = Literal["wiring", "output", "data", "signal", "optimisation", "generalisation"]
+STAGES: tuple[Stage, ...] = (
+    "wiring",
+    "output",
+    "data",
+    "signal",
+    "optimisation",
+    "generalisation",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prescription:
+    """One change to try, and the measurement that will show whether it worked."""
+
+    change: str
+    expect: str
+    edit: Mapping[str, object] = field(default_factory=dict)  # recipe keys; empty: words only
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Something wrong with a run, with the numbers that show it."""
+
+    severity: Severity
+    summary: str
+    where: str = ""  # the module, weight, class or step at fault; "" is the whole run
+    evidence: Mapping[str, float] = field(default_factory=dict)
+    prescriptions: tuple[Prescription, ...] = ()
+    rule: str = ""  # filled in by `diagnose`, like the two below
+    stage: Stage = "wiring"
+    consequences: tuple[str, ...] = ()  # rules whose findings this one explains
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """A named, pure judgement of a history. Its docstring is its page in the documentation."""
+
+    name: str  # names the fault: reads as "allow <name>"
+    stage: Stage
+    needs: tuple[Quantity, ...]
+    check: Check
+    explains: tuple[str, ...] = ()  # later rules whose findings follow from this fault
+
+    def __call__(self, history: History, **limits: float) -> Finding | None:
+        return self.check(history, **limits)
+
+    @property
+    def doc(self) -> str:
+        """The rule's page: the docstring of its check."""
+        return self.check.__doc__ or ""
+
+
+def rule(
+    name: str, *, stage: Stage, needs: tuple[Quantity, ...], explains: tuple[str, ...] = ()
+) -> Callable[[Check], Rule]:
+    """Turn a check into a rule; the decorated name is then the `Rule`."""
+    return lambda check: Rule(name=name, stage=stage, needs=needs, check=check, explains=explains)

@@ -1,0 +1,1 @@
+"""A trained model to files that others can load."""

@@ -1,0 +1,1 @@
+"""The classic experiments, one file a claim: question, source, our run, verdict."""

@@ -1,0 +1,1 @@
+"""Strong defaults: one function per task and scale; each cites its reason."""

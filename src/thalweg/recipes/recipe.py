@@ -1,0 +1,215 @@
+"""The whole description of a run, as nested frozen dataclasses. Importing it does not load torch.
+
+Keys are dotted (`optimizer.lr`), the same in TOML, in the environment (THALWEG_OPTIMIZER_LR), on
+the command line (--optimizer.lr) and in a prescription's edit.
+"""
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from json import dumps
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from thalweg.errors import UsageError
+from thalweg.registry import unknown_name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataRecipe:
+    image_size: int = 0  # pixels, the side of the square that images are brought to; 0: no images
+    val_fraction: float = 0.2  # share held out where no validation split is given
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRecipe:
+    name: str = "mlp"
+    changes: Mapping[str, int | float | str | bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRecipe:
+    name: Literal["classification", "regression"] = "classification"
+    label_smoothing: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptimizerRecipe:
+    name: str = "adamw"
+    lr: float = 1e-3  # the peak; the schedule multiplies it
+    weight_decay: float = 0.01
+    momentum: float = 0.9  # sgd's momentum; adamw's first beta
+    max_grad_norm: float = 0.0  # L2 over all weights; 0: no clipping
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleRecipe:
+    name: str = "warmup_linear"
+    warmup: float = 0.05  # share of the training
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchRecipe:
+    size: int = 64  # samples per backward pass
+    accumulate: int = 1  # backward passes per update
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AugmentRecipe:
+    flip: bool = False  # left–right, half of the images
+    crop_padding: int = 0  # pixels of reflected border that a crop may reach into
+    crop_scale: float = 1.0  # least share of the area that a random resized crop keeps; 1: off
+    brightness: float = 0.0  # factors are drawn from 1 ± this
+    contrast: float = 0.0
+    saturation: float = 0.0
+    cutout: float = 0.0  # side of the square hole, as a share of the image's side
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrecisionRecipe:
+    dtype: Literal["float32", "bfloat16"] = "float32"  # what matrix products compute in
+    channels_last: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetRecipe:
+    epochs: int = 10
+    checkpoint_seconds: float = 60.0  # longest time that a crash can cost; also every epoch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """Data, model, task, optimizer, schedule, batch, augmentation, precision, budget, seed."""
+
+    data: DataRecipe = field(default_factory=DataRecipe)
+    model: ModelRecipe = field(default_factory=ModelRecipe)
+    task: TaskRecipe = field(default_factory=TaskRecipe)
+    optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
+    schedule: ScheduleRecipe = field(default_factory=ScheduleRecipe)
+    batch: BatchRecipe = field(default_factory=BatchRecipe)
+    augment: AugmentRecipe = field(default_factory=AugmentRecipe)
+    precision: PrecisionRecipe = field(default_factory=PrecisionRecipe)
+    budget: BudgetRecipe = field(default_factory=BudgetRecipe)
+    seed: int = 0
+    device: str = "cpu"
+
+    def edited(self, edits: Mapping[str, object]) -> "Recipe":
+        """This recipe with some dotted keys changed; UsageError for an unknown key or value."""
+        recipe = self
+        for key, value in edits.items():
+            recipe = _with(recipe, key.split("."), value, key)
+        return recipe
+
+    def flat(self) -> dict[str, Any]:
+        """Dotted key → value, in the order of declaration."""
+        return dict(_flatten(self, ""))
+
+    def to_toml(self) -> str:
+        """The recipe as TOML; `edits_from_toml` reads it back to equal values."""
+        return _render(self)
+
+
+def edits_from_toml(path: Path) -> dict[str, object]:
+    """Dotted key → value from a TOML file. Raises UsageError with the file's name in it."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise UsageError(
+            f"{path} is no recipe that can be read", seen=str(error), fix="a TOML file, UTF-8"
+        ) from error
+    edits = dict(_flatten_table(table, ""))
+    try:
+        Recipe().edited(edits)
+    except UsageError as error:
+        raise type(error)(f"{path}: {error.problem}", seen=error.seen, fix=error.fix) from error
+    return edits
+
+
+def keys() -> tuple[str, ...]:
+    """Every dotted key that a recipe has."""
+    return tuple(Recipe().flat())
+
+
+def _flatten(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    for part in fields(node):
+        value = getattr(node, part.name)
+        if is_dataclass(value):
+            yield from _flatten(value, f"{prefix}{part.name}.")
+        else:
+            yield prefix + part.name, value
+
+
+def _flatten_table(table: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, object]]:
+    for name, value in table.items():
+        key = prefix + name
+        if isinstance(value, dict) and key != "model.changes":
+            yield from _flatten_table(value, key + ".")
+        else:
+            yield key, value
+
+
+def _with(node: Any, path: list[str], value: object, key: str) -> Any:
+    names = {part.name for part in fields(node)}
+    if path[0] not in names or (len(path) > 1) != is_dataclass(getattr(node, path[0])):
+        raise unknown_name("recipe key", key, keys())
+    if len(path) > 1:
+        return replace(node, **{path[0]: _with(getattr(node, path[0]), path[1:], value, key)})
+    kind = get_type_hints(type(node))[path[0]]
+    return replace(node, **{path[0]: _converted(value, kind, key)})
+
+
+def _converted(value: object, kind: Any, key: str) -> Any:
+    """The value as the key's type; text, as from the environment, is parsed."""
+    if get_origin(kind) is Literal:
+        if value in get_args(kind):
+            return value
+        raise unknown_name(f"value of {key}", str(value), map(str, get_args(kind)))
+    if get_origin(kind) is not None and not isinstance(kind, UnionType):
+        if isinstance(value, Mapping):
+            return dict(value)
+        raise _unfit(value, "a table", key)
+    parsed = _parsed(value, kind)
+    if parsed is None:
+        raise _unfit(value, kind.__name__, key)
+    return parsed
+
+
+def _parsed(value: object, kind: type) -> object:
+    """None where the value does not fit."""
+    if kind is bool:
+        texts = {"true": True, "1": True, "false": False, "0": False}
+        return value if isinstance(value, bool) else texts.get(str(value).lower())
+    if kind is str:
+        return value if isinstance(value, str) else None
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        return kind(value) if isinstance(value, str) or kind(value) == value else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def _unfit(value: object, wanted: str, key: str) -> UsageError:
+    return UsageError(f"{key} must be {wanted}", seen=f"{value!r}", fix=f"{key} = {wanted}")
+
+
+def _render(node: Any, prefix: str = "") -> str:
+    """Plain keys first, then the tables: TOML would otherwise put a key into the table above it."""
+    plain, tables = [], []
+    for part in fields(node):
+        value = getattr(node, part.name)
+        if is_dataclass(value):
+            tables.append(f"\n[{prefix}{part.name}]\n{_render(value, f'{prefix}{part.name}.')}")
+        elif isinstance(value, Mapping):
+            inline = ", ".join(f"{dumps(k)} = {_literal(v)}" for k, v in value.items())
+            plain.append(f"{part.name} = {{ {inline} }}\n")
+        else:
+            plain.append(f"{part.name} = {_literal(value)}\n")
+    return "".join(plain + tables)
+
+
+def _literal(value: object) -> str:
+    if isinstance(value, str):
+        return dumps(value)  # a JSON string is a TOML basic string
+    return str(value).lower() if isinstance(value, bool) else repr(value)

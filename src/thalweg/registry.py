@@ -1,0 +1,42 @@
+"""A table of named things: built in one place, read by name, extended by plug-ins."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from difflib import get_close_matches
+from importlib.metadata import entry_points
+from typing import Generic, TypeVar, cast
+
+from thalweg.errors import UnknownNameError
+
+T = TypeVar("T", bound=Callable[..., object])
+
+
+class Registry(Mapping[str, T], Generic[T]):
+    """Read-only mapping of names to builders; plug-ins join through entry points."""
+
+    def __init__(self, kind: str, builders: Iterable[T]) -> None:
+        self.kind = kind
+        self._builders = {builder.__name__: builder for builder in builders}
+
+    def __getitem__(self, name: str) -> T:
+        if name in self._builders:
+            return self._builders[name]
+        for plugin in entry_points(group=f"thalweg.{self.kind}s", name=name):
+            return cast(T, plugin.load())
+        raise unknown_name(self.kind, name, self._builders)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._builders)
+
+    def __len__(self) -> int:
+        return len(self._builders)
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
+    """The error for a name in no table: says what there is, offers the nearest."""
+    names = list(known)
+    close = get_close_matches(name, names, n=3)
+    return UnknownNameError(
+        f"no {kind} is called {name!r}",
+        seen=f"the {len(names)} there are: {', '.join(names)}",
+        fix=f"did you mean {' or '.join(close)}?" if close else f"use the name of one {kind}",
+    )

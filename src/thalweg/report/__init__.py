@@ -1,0 +1,1 @@
+"""A run and its diagnosis, as text, HTML and JSON. No torch."""

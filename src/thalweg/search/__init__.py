@@ -1,0 +1,1 @@
+"""Hyper-parameter search: the bridge from a recipe to Optuna's search space."""

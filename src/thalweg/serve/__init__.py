@@ -1,0 +1,1 @@
+"""Live dashboard and predictions over HTTP."""

@@ -1,0 +1,1 @@
+"""What success means: loss, metrics, outputs, chance level; one file a task."""

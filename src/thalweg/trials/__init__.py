@@ -1,0 +1,1 @@
+"""Controlled experiments on a copy that convict or acquit a finding; one file a trial."""
