@@ -16,8 +16,20 @@ from thalweg.errors import UsageError
 from thalweg.registry import unknown_name
 
 
+SHORT_KEYS = {  # what the Python call and the command line also accept
+    "model": "model.name",
+    "epochs": "budget.epochs",
+    "lr": "optimizer.lr",
+    "batch_size": "batch.size",
+    "image_size": "data.image_size",
+    "seed": "seed",
+    "device": "device",
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataRecipe:
+    path: str = ""  # what was given: a folder, a file, or the name of a built-in set
     image_size: int = 0  # pixels, the side of the square that images are brought to; 0: no images
     val_fraction: float = 0.2  # share held out where no validation split is given
 

@@ -13,14 +13,14 @@ class History:
 
     def __init__(self, sink: Sink | None = None) -> None:
         self._table: dict[str, dict[str, Series]] = {}
-        self._sink = sink
+        self.sink = sink
 
     def add(self, quantity: Quantity, step: int, values: Mapping[str, float]) -> None:
         places = self._table.setdefault(quantity.name, {})
         for place, value in values.items():
             places.setdefault(place, {})[step] = value
-        if self._sink is not None:
-            self._sink(quantity, step, values)
+        if self.sink is not None:
+            self.sink(quantity, step, values)
 
     def __contains__(self, quantity: Quantity) -> bool:
         return bool(self._table.get(quantity.name))

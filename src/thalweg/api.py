@@ -1,1 +1,0 @@
-"""The one file that knows everyone: data + model + task + recipe → run → diagnosis."""

@@ -1,0 +1,135 @@
+"""Data and wishes → a recipe: what a training would be, before it begins."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from thalweg.api.progress import Progress
+from thalweg.data import Dataset, load_dataset
+from thalweg.errors import UsageError
+from thalweg.export.saved_model import ModelSpec
+from thalweg.models import MODELS
+from thalweg.optim import OPTIMIZERS, SCHEDULES
+from thalweg.recipes import recipe_for
+from thalweg.recipes.recipe import SHORT_KEYS, Recipe
+from thalweg.registry import unknown_name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a training would be: the resolved recipe and the data that it was chosen for."""
+
+    recipe: Recipe
+    defaults: Recipe  # what the data alone would have chosen
+    dataset: Dataset
+
+    @property
+    def steps_per_epoch(self) -> int:
+        batch = self.recipe.batch
+        batches = ceil(self.dataset.facts.counts["train"] / batch.size)
+        return max(1, batches // batch.accumulate)
+
+    @property
+    def steps(self) -> int:
+        return self.steps_per_epoch * self.recipe.budget.epochs
+
+
+def plan(
+    path: str | Path = "",
+    *,
+    edits: Mapping[str, object] | None = None,
+    progress: Progress | None = None,
+    **options: object,
+) -> Plan:
+    """Read the data and choose the recipe, without training. Takes what `train` takes."""
+    changes = {**(edits or {}), **_long_keys(options)}
+    if path:
+        changes["data.path"] = str(path)
+    changes["data.path"] = _absolute(str(changes.get("data.path", "")))
+    dataset = read_dataset(Recipe().edited(changes).flat(), progress or Progress())
+    found: dict[str, object] = {"device": _best_device(), "data.path": changes["data.path"]}
+    if dataset.facts.kind == "image":
+        found["data.image_size"] = dataset.facts.input_shape[-1]
+    defaults = recipe_for(dataset.facts).edited(found)
+    chosen = {key: value for key, value in changes.items() if key != "data.image_size" or value}
+    recipe = defaults.edited(chosen)
+    _check(recipe)
+    return Plan(recipe=recipe, defaults=defaults, dataset=dataset)
+
+
+def _long_keys(options: Mapping[str, object]) -> dict[str, object]:
+    unknown = [name for name in options if name not in SHORT_KEYS]
+    if unknown:
+        raise unknown_name("option", unknown[0], SHORT_KEYS)
+    return {SHORT_KEYS[name]: value for name, value in options.items() if value is not None}
+
+
+def read_dataset(recipe: Mapping[str, Any], progress: Progress) -> Dataset:
+    if not recipe["data.path"]:
+        raise UsageError("no data was named", fix="thalweg train PATH, or data.path in the recipe")
+
+    def read(done: int, total: int) -> None:
+        progress.samples = (done, total)
+
+    progress.phase = "reading"
+    dataset = load_dataset(
+        recipe["data.path"],
+        image_size=recipe["data.image_size"],
+        val_fraction=recipe["data.val_fraction"],
+        seed=recipe["seed"],
+        progress=read,
+    )
+    progress.messages.extend(dataset.notes)
+    return dataset
+
+
+def _absolute(path: str) -> str:
+    """A file's path from the root, so that a run can be resumed from elsewhere; else as given."""
+    return str(Path(path).absolute()) if path and Path(path).exists() else path
+
+
+def _best_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _check(recipe: Recipe) -> None:
+    """What can be refused before the first step is refused here. Raises UsageError."""
+    MODELS[recipe.model.name], OPTIMIZERS[recipe.optimizer.name], SCHEDULES[recipe.schedule.name]
+    at_least = {
+        "budget.epochs": 1,
+        "batch.size": 1,
+        "batch.accumulate": 1,
+        "optimizer.lr": 0,
+        "optimizer.weight_decay": 0,
+        "optimizer.max_grad_norm": 0,
+    }
+    values = recipe.flat()
+    for key, least in at_least.items():
+        if not values[key] >= least:
+            raise UsageError(f"{key} is too small", seen=str(values[key]), fix=f"at least {least}")
+    try:
+        torch.empty(0, device=recipe.device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(
+            f"no device {recipe.device!r} here", seen=reason, fix="device = cpu"
+        ) from error
+
+
+def spec_of(plan: Plan) -> ModelSpec:
+    facts, recipe = plan.dataset.facts, plan.recipe
+    return ModelSpec(
+        model=recipe.model.name,
+        changes=dict(recipe.model.changes),
+        input_shape=facts.input_shape,
+        task=recipe.task.name,
+        num_classes=facts.num_classes,
+        target_mean=facts.target_mean,
+        target_std=facts.target_std,
+        class_names=plan.dataset.class_names,
+        preprocessing=plan.dataset.preprocessing,
+    )

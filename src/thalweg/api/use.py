@@ -1,0 +1,43 @@
+"""What can be done with a run, a model or a loop that is there already."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from thalweg import diagnosis, observe
+from thalweg.diagnosis import Diagnosis
+from thalweg.export.saved_model import Prediction, SavedModel, load_model
+from thalweg.observe import Watcher
+from thalweg.record import History, RunReader
+
+
+def load(run: str | Path, *, device: str = "cpu") -> SavedModel:
+    """The trained model of a run, with its preprocessing and class names."""
+    return load_model(Path(run) / "model", device=device)
+
+
+def predict(run: str | Path, sources: Iterable[str | Path]) -> list[Prediction]:
+    """One prediction for each image file, by the model of that run."""
+    return load(run).predict(sources)
+
+
+def diagnose(source: str | Path | History | Watcher) -> Diagnosis:
+    """What is wrong with a run: a run folder, a history, or a loop being watched."""
+    if isinstance(source, Watcher):
+        return source.diagnose()
+    history = source if isinstance(source, History) else RunReader(Path(source)).history
+    return diagnosis.diagnose(history)
+
+
+def watch(
+    model: nn.Module, optimizer: torch.optim.Optimizer | list[torch.optim.Optimizer], **about: Any
+) -> Watcher:
+    """Measure anybody's training loop; call `step(loss)` on what this returns, once an update.
+
+    `about` is what only you can tell, each thing optional: loss_fn, task, num_classes, train, val,
+    scheduler. With less, more is reported as not checked.
+    """
+    return observe.watch(model, optimizer, diagnose=diagnosis.diagnose, **about)
