@@ -1,10 +1,14 @@
 # Two commands do all the set-up on a machine that has Python ≥ 3.11, git and make:
 #   make demo   train on real scans, sabotage the run, diagnose both, write both reports
-#   make test   everything that CI checks
+#   make test   everything that CI checks; each part also works alone, such as `make lint`
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test format lint types contracts shape unit docs nightly bench clean
+# Threads that spin while they wait take the other core from the work that they wait for.
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: demo test format lint types contracts shape unit docs reference nightly bench clean
+.NOTPARALLEL: # each part uses every core
 
 demo: .venv/ready
 	$(BIN)/thalweg demo
@@ -12,6 +16,8 @@ demo: .venv/ready
 test: format lint types contracts shape unit docs
 
 .venv/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("thalweg needs Python 3.11 or newer, and $(PYTHON) is " \
+	    + sys.version.split()[0] + "; try: make PYTHON=python3.13") if sys.version_info < (3, 11) else 0'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,dev]'
 	touch $@
@@ -29,16 +35,20 @@ contracts: .venv/ready
 	$(BIN)/lint-imports
 
 shape: .venv/ready
-	$(BIN)/python docs/check_shape.py
+	$(BIN)/python docs/check_shape.py src/thalweg
 
 unit: .venv/ready
-	$(BIN)/pytest -q -m "not slow" tests
+	$(BIN)/pytest -q -m "not slow" tests --ignore=tests/docs
 
+# The README and the documentation, executed; the reference pages, compared with the tables.
 docs: .venv/ready
-	$(BIN)/pytest -q docs README.md
+	$(BIN)/pytest -q tests/docs
+
+reference: .venv/ready
+	$(BIN)/python docs/generate.py
 
 nightly: .venv/ready
-	$(BIN)/pytest -q tests docs
+	$(BIN)/pytest -q tests
 
 bench: .venv/ready
 	$(BIN)/python -m benchmarks

@@ -1,1 +1,5 @@
-"""Words typed in a shell become calls; the only place that prints."""
+"""Words typed in a shell become calls; the only place that prints. Starts without torch."""
+
+from thalweg.cli.app import main
+
+__all__ = ["main"]

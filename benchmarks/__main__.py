@@ -1,0 +1,46 @@
+"""`python -m benchmarks [NAME…]`: run the scripts, one claim each, and print what they found.
+
+A script has `main() -> dict`. What it returns is printed, as JSON, with the machine and the
+versions that it was found on; `--write` also keeps it in benchmarks/results/NAME.json.
+"""
+
+import json
+import sys
+from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path
+
+from thalweg.record.environment import environment
+
+FOLDER = Path(__file__).parent
+
+
+def run(arguments: list[str]) -> None:
+    wanted = [name for name in arguments if name != "--write"] or names()
+    for name in wanted:
+        report(name, write="--write" in arguments)
+
+
+def names() -> list[str]:
+    """The scripts there are."""
+    return sorted(path.stem for path in FOLDER.glob("*.py") if path.stem[0] != "_")
+
+
+def report(name: str, *, write: bool = False) -> None:
+    """Run one script; print, and keep if asked, its result."""
+    found = import_module(f"benchmarks.{name}").main()
+    text = json.dumps(
+        {"benchmark": name, "date": _today(), "machine": environment()} | found, indent=2
+    )
+    print(text)
+    if write:
+        (FOLDER / "results").mkdir(exist_ok=True)
+        (FOLDER / "results" / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _today() -> str:
+    return datetime.now(UTC).date().isoformat()
+
+
+if __name__ == "__main__":
+    run(sys.argv[1:])

@@ -1,0 +1,99 @@
+"""Write the reference pages from the tables that the code reads. Usage: generate.py [--check]
+
+With --check nothing is written, and the exit code is 1 where a page is not what it would be.
+"""
+
+import sys
+from collections.abc import Callable, Iterable
+from inspect import cleandoc
+from pathlib import Path
+
+from thalweg.cli.recipe_options import meanings, option
+from thalweg.cli.settings import variable
+from thalweg.diagnosis.rules import RULES
+from thalweg.recipes.recipe import Recipe
+from thalweg.record import QUANTITIES
+
+FOLDER = Path(__file__).parent / "reference"
+_MADE = "<!-- Written by docs/generate.py: `make reference`. Changes belong into the code. -->\n\n"
+
+
+def rules_page() -> str:
+    parts = [
+        "# Rules\n\nWhat a diagnosis looks for, in the order in which causes come before symptoms. "
+        "`thalweg explain RULE` shows the same page in a terminal.\n"
+    ]
+    for rule in RULES:
+        needs = ", ".join(f"`{quantity.name}`" for quantity in rule.needs)
+        parts.append(
+            f"## {rule.name}\n\n{_prose(rule.doc)}\n\nStage: {rule.stage}. Reads: {needs}.\n"
+        )
+    return "\n".join(parts)
+
+
+def quantities_page() -> str:
+    rows = [(f"`{q.name}`", q.unit, q.per, q.meaning) for q in QUANTITIES.values()]
+    return "# Quantities\n\nAll that an instrument may write and a rule may read.\n\n" + _table(
+        ("quantity", "unit", "one value per", "meaning"), rows
+    )
+
+
+def models_page() -> str:
+    from thalweg.models import MODELS
+
+    parts = ["# Models\n\n`thalweg train PATH --model NAME`; `--model.changes.KEY VALUE`.\n"]
+    parts += [f"## {name}\n\n{_prose(MODELS[name].__doc__ or '')}\n" for name in MODELS]
+    return "\n".join(parts)
+
+
+def recipe_page() -> str:
+    about = meanings()
+    rows = [
+        (f"`{key}`", f"`{option(key)}`", f"`{variable(key)}`", about.get(key, ""))
+        for key in Recipe().flat()
+    ]
+    return (
+        "# Recipe\n\nEvery key of a run. What is not given is chosen from the data; "
+        "`thalweg train PATH --print-config` shows each value and where it came from.\n"
+        "Command line > environment > file (`--config recipe.toml`) > what the data suggests.\n\n"
+        + _table(("key", "option", "environment", "meaning"), rows)
+    )
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "rules": rules_page,
+    "quantities": quantities_page,
+    "models": models_page,
+    "recipe": recipe_page,
+}
+
+
+def main(arguments: list[str]) -> int:
+    stale = []
+    for name, page in PAGES.items():
+        path, text = FOLDER / f"{name}.md", _MADE + page()
+        if path.exists() and path.read_text(encoding="utf-8") == text:
+            continue
+        stale.append(name)
+        if "--check" not in arguments:
+            FOLDER.mkdir(exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+    if stale and "--check" in arguments:
+        print(f"not current: {', '.join(stale)}; `make reference` writes them", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _prose(doc: str) -> str:
+    return cleandoc(doc).strip()
+
+
+def _table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    lines = [list(header)]
+    lines.append(["---"] * len(lines[0]))
+    lines += [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,79 @@
+"""Every key of a recipe as an option, made from the recipe itself, so that none can be missing."""
+
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass
+from inspect import Parameter as Argument
+from typing import Annotated, Any, get_origin, get_type_hints
+
+from cyclopts import Group, Parameter
+
+from thalweg.recipes import recipe
+from thalweg.recipes.recipe import SHORT_KEYS, Recipe
+
+_SHORT = {key: f"--{name.replace('_', '-')}" for name, key in SHORT_KEYS.items()}
+_COMMENTED = re.compile(r"^    (\w+): [^#\n]*# (.+)$", re.MULTILINE)
+RECIPE = Group("Recipe", sort_key=2, help="What is not given is chosen from the data.")
+
+
+def takes_recipe_keys(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The command with its `**recipe` spelled out: one typed option a key, None if not given."""
+    kept = [
+        argument
+        for argument in inspect.signature(command).parameters.values()
+        if argument.kind is not Argument.VAR_KEYWORD
+    ]
+    signature = inspect.Signature([*kept, *_arguments()])
+    command.__signature__ = signature  # type: ignore[attr-defined]
+    return command
+
+
+def given(options: dict[str, Any]) -> dict[str, object]:
+    """Dotted key → value, of the options that were given."""
+    names = {_identifier(key): key for key, _ in _typed_keys(Recipe, "")}
+    return {names[name]: value for name, value in options.items() if value is not None}
+
+
+def meanings() -> dict[str, str]:
+    """Dotted key → what it means: the comment beside it in the recipe's source."""
+    try:
+        source = inspect.getsource(recipe)
+    except OSError:  # installed without sources: options are then listed without their meaning
+        return {}
+    found: dict[str, str] = {}
+    for block in re.split(r"^class ", source, flags=re.MULTILINE)[1:]:
+        owner = block.partition("Recipe:")[0].lower()
+        for name, meaning in _COMMENTED.findall(block):
+            found[f"{owner}.{name}".lstrip(".")] = meaning
+    return found
+
+
+def option(key: str) -> str:
+    """The option to name in a message: the short one where there is one."""
+    return _SHORT.get(key, f"--{key}")
+
+
+def _arguments() -> Iterator[Argument]:
+    about = meanings()
+    for key, kind in _typed_keys(Recipe, ""):
+        names = list(dict.fromkeys((option(key), f"--{key}")))
+        described = Parameter(name=names, help=about.get(key, ""), group=RECIPE)
+        annotation = Annotated[kind | None, described]
+        yield Argument(_identifier(key), Argument.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _typed_keys(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    hints = get_type_hints(node)
+    for part in fields(node):
+        kind = hints[part.name]
+        if is_dataclass(kind):
+            yield from _typed_keys(kind, f"{prefix}{part.name}.")
+        elif isinstance(get_origin(kind), type):
+            yield prefix + part.name, dict[str, int | float | bool | str]
+        else:
+            yield prefix + part.name, kind
+
+
+def _identifier(key: str) -> str:
+    return key.replace(".", "_")

@@ -1,0 +1,20 @@
+"""`thalweg rules`: what a diagnosis looks for."""
+
+from thalweg.cli.output import print_json
+from thalweg.cli.terminal import table
+from thalweg.diagnosis.rules import RULES
+
+
+def rules(*, json: bool = False) -> None:
+    """List the rules that a diagnosis consists of.
+
+    Parameters
+    ----------
+    json: bool
+        Print JSON instead of a table.
+    """
+    rows = [(rule.name, rule.stage, rule.doc.strip().partition("\n")[0]) for rule in RULES]
+    if json:
+        print_json(rules=[dict(zip(("name", "stage", "fault"), row, strict=True)) for row in rows])
+    else:
+        print(table(("rule", "stage", "fault"), rows))

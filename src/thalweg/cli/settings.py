@@ -1,0 +1,84 @@
+"""Where each setting comes from: command line > environment > file > default."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from thalweg.cli.recipe_options import option
+from thalweg.errors import UsageError
+from thalweg.recipes.recipe import Recipe, edits_from_toml, keys
+from thalweg.registry import unknown_name
+
+_PREFIX = "THALWEG_"
+_NO_RECIPE_KEYS = ("THALWEG_CACHE",)  # read where it is used: it describes the machine, not a run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the user asked for; every other key is chosen from the data."""
+
+    edits: Mapping[str, object]  # dotted recipe key → value
+    origins: Mapping[str, str]  # the same keys → where the value stands, in the user's words
+
+
+def gather(
+    options: Mapping[str, object], environment: Mapping[str, str], config: Path | None
+) -> Settings:
+    """Merge the three layers. Raises UsageError for an unknown key or a value that cannot be."""
+    edits: dict[str, object] = {}
+    origins: dict[str, str] = {}
+    from_file = edits_from_toml(config) if config else {}
+    for layer, origin in (
+        (from_file, lambda key: f"file: {config}"),
+        (_from_environment(environment), lambda key: f"environment: {variable(key)}"),
+        (options, lambda key: f"command line: {option(key)}"),
+    ):
+        edits |= layer
+        origins |= {key: origin(key) for key in layer}
+    return Settings(edits=edits, origins=origins)
+
+
+def variable(key: str) -> str:
+    """The environment variable of a recipe key."""
+    return _PREFIX + key.upper().replace(".", "_")
+
+
+def with_origins(recipe: Recipe, origins: Mapping[str, str]) -> str:
+    """The recipe as TOML, each value with where it came from; readable by --config again."""
+    lines, prefix = [], ""
+    for line in recipe.to_toml().splitlines():
+        if line.startswith("["):
+            prefix = line.strip("[]") + "."
+        name, equals, _ = line.partition(" = ")
+        lines.append(f"{line}  # {origins.get(prefix + name, 'default')}" if equals else line)
+    return "\n".join(lines)
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, object]:
+    variables = {variable(key): key for key in keys()}
+    edits: dict[str, object] = {}
+    for name, text in environment.items():
+        if not name.startswith(_PREFIX) or name in _NO_RECIPE_KEYS:
+            continue
+        if name not in variables:
+            raise unknown_name("setting in the environment", name, [*variables, *_NO_RECIPE_KEYS])
+        edits[variables[name]] = _checked(name, variables[name], text)
+    return edits
+
+
+def _checked(name: str, key: str, text: str) -> object:
+    value: object = _table(name, text) if key == "model.changes" else text
+    try:
+        return Recipe().edited({key: value}).flat()[key]
+    except UsageError as error:
+        raise type(error)(f"{name}: {error.problem}", seen=error.seen, fix=error.fix) from error
+
+
+def _table(name: str, text: str) -> object:
+    try:
+        return tomllib.loads(f"table = {text}")["table"]
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(
+            f"{name} is no table that can be read", seen=text, fix='such as { stem = "small" }'
+        ) from error

@@ -1,0 +1,71 @@
+"""What a terminal is given: text without control characters, aligned columns, colour if wanted."""
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import Protocol, runtime_checkable
+
+from rich.cells import cell_len
+
+from thalweg.errors import ThalwegError
+
+
+@runtime_checkable
+class Stream(Protocol):
+    """What of a text file is used here."""
+
+    def write(self, text: str, /) -> object: ...
+    def flush(self) -> object: ...
+    def isatty(self) -> bool: ...
+
+
+_COLORS = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
+
+
+def printable(text: str) -> str:
+    """The text with control, bidirectional and undecodable characters escaped.
+
+    Why it matters: a file may be named `\\x1b[2J`, which would clear the reader's screen.
+    """
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
+
+
+def printable_lines(text: str) -> str:
+    """As `printable`, but line breaks are kept."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def is_terminal(stream: Stream) -> bool:
+    """Whether a line may be repainted there."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def uses_color(stream: Stream) -> bool:
+    """NO_COLOR (https://no-color.org) beats FORCE_COLOR; else colour where a terminal is."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or is_terminal(stream)
+
+
+def styled(text: str, color: str, stream: Stream) -> str:
+    """The text in that colour, if the stream takes colours."""
+    return f"\x1b[{_COLORS[color]}m{text}\x1b[0m" if uses_color(stream) else text
+
+
+def error_text(error: ThalwegError) -> str:
+    """The three parts of an error, each on lines of its own."""
+    parts = (("error:", error.problem), ("  seen:", error.seen), ("  fix: ", error.fix))
+    return "\n".join(f"{label} {printable_lines(text)}" for label, text in parts if text)
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Columns aligned by display width; two spaces between; no rule that a pipe would trip over."""
+    cells = [list(header), *([printable(str(cell)) for cell in row] for row in rows)]
+    widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)
+        ).rstrip()
+        for row in cells
+    )

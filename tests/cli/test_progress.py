@@ -1,0 +1,127 @@
+"""The progress line, on a real pseudo-terminal and in a log."""
+
+import os
+import pty
+import time
+from io import StringIO
+from math import nan
+
+import pytest
+
+from thalweg.api import Progress
+from thalweg.cli import progress as painter
+from thalweg.cli.progress import duration, painted
+
+
+@pytest.fixture(autouse=True)
+def fast(monkeypatch):
+    monkeypatch.setattr(painter, "INTERVAL", 0.01)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+
+
+def train(progress, epochs=2, per_epoch=3):
+    """What the trainer does to the counters, slowly enough to be seen."""
+    progress.phase, progress.steps, progress.batch_size = "training", epochs * per_epoch, 8
+    progress.steps_per_epoch = per_epoch
+    for step in range(1, progress.steps + 1):
+        time.sleep(0.03)
+        progress.step, progress.loss = step, 1 / step
+        if step % per_epoch == 0:
+            progress.metric = ("val_accuracy", step / 10)
+            time.sleep(0.05)
+
+
+def test_a_log_gets_one_line_an_epoch_and_each_message_once():
+    progress, log = Progress(), StringIO()
+    with painted(progress, log):
+        progress.messages.append("images brought to 32 px")
+        train(progress)
+    lines = log.getvalue().splitlines()
+    assert lines[0] == "images brought to 32 px"
+    assert [line.split("  ")[0] for line in lines[1:]] == ["epoch 1/2", "epoch 2/2"]
+    assert lines[1].endswith("val_accuracy 0.3")
+    assert lines[2].endswith("loss 0.1667  val_accuracy 0.6")
+    assert "\r" not in log.getvalue()
+    assert "\x1b" not in log.getvalue()
+
+
+def test_silence_is_broken_by_a_heartbeat(monkeypatch):
+    monkeypatch.setattr(painter, "HEARTBEAT", 0.05)
+    progress, log = Progress(phase="reading", samples=(3, 10)), StringIO()
+    with painted(progress, log):
+        time.sleep(0.2)
+    assert set(log.getvalue().splitlines()) == {"reading  3/10"}
+    assert 1 <= log.getvalue().count("\n") <= 4
+
+
+def on_a_terminal(action):
+    """What a terminal was sent while `action(stream)` ran."""
+    ours, theirs = pty.openpty()
+    with open(theirs, "w", encoding="utf-8") as stream:  # noqa: PTH123  # a descriptor, not a path
+        action(stream)
+        os.set_blocking(ours, False)
+        sent = os.read(ours, 1 << 16).decode()
+    os.close(ours)
+    return sent
+
+
+def test_a_terminal_gets_one_line_repainted_and_left_clean():
+    def action(stream):
+        progress = Progress()
+        with painted(progress, stream):
+            progress.messages.append("a note\x1b[2J")
+            train(progress)
+
+    sent = on_a_terminal(action)
+    assert "a note\\x1b[2J\r\n" in sent
+    assert sent.count("\n") == 1  # the message's; the line itself never ends
+    assert sent.endswith("\r\x1b[2K")
+    last = sent.split("\r\x1b[2K")[-2]
+    for part in ("training", "━━━━", "epoch 2/2", "step 6/6", "samples/s", "eta 0:00", "loss"):
+        assert part in last
+
+
+def test_a_terminal_that_cannot_repaint_is_treated_as_a_log(monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+
+    def action(stream):
+        with painted(progress := Progress(), stream):
+            train(progress)
+
+    assert "\x1b" not in on_a_terminal(action)
+
+
+def test_a_narrow_terminal_is_not_wrapped(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+
+    def action(stream):
+        with painted(progress := Progress(), stream):
+            train(progress)
+
+    lines = on_a_terminal(action).split("\r\x1b[2K")
+    assert max(map(len, lines)) == 39
+
+
+def test_the_painter_dies_quietly_when_nobody_reads():
+    class Gone(StringIO):
+        def write(self, text):
+            raise BrokenPipeError
+
+    progress = Progress(messages=["hello"])
+    with painted(progress, Gone()):
+        train(progress)
+
+
+def test_counters_before_the_first_step_are_painted():
+    progress, log = Progress(loss=nan), StringIO()
+    one = painter._Painter(progress, log)
+    assert one._line() == "starting  " + "─" * 20
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0:00"), (7.4, "0:07"), (59.6, "1:00"), (750, "12:30"), (11045, "3:04:05")],
+)
+def test_durations(seconds, text):
+    assert duration(seconds) == text

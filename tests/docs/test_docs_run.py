@@ -1,0 +1,113 @@
+"""The README and the documentation do what they say: every block in them is carried out.
+
+A ```python block is run, all of one page in one namespace. Of a ```console block every line that
+starts with "$ " is run; every line shown must have been printed, in that order, where a number
+stands for any number and a line "…" for anything. A block after `<!-- not run: reason -->` is not.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BLOCK = re.compile(
+    r"(?P<mark><!-- not run: [^>]+ -->\n)?^```(?P<kind>python|console)\n(?P<text>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
+)
+NUMBER = re.compile(r"[-+]?\d[\d.,:e×]*")
+
+
+@dataclass
+class Block:
+    kind: str
+    text: str
+    place: str
+
+
+def blocks(page):
+    source = page.read_text(encoding="utf-8")
+    for match in BLOCK.finditer(source):
+        if not match["mark"]:
+            line = source[: match.start("text")].count("\n") + 1
+            yield Block(match["kind"], match["text"], f"{page.relative_to(ROOT)}:{line}")
+
+
+def with_blocks(pages):
+    return [page for page in pages if any(blocks(page))]
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    """A folder with what the pages speak of: photos/, a photo of its own, a quiet environment."""
+    photos(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("THALWEG_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("COLUMNS", "120")
+    return tmp_path
+
+
+def photos(folder):
+    """Forty scans of each of three digits, under the names that the pages use."""
+    pytest.importorskip("sklearn", reason="the photos are scikit-learn's scans")
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    scans = load_digits()
+    for target, name in enumerate(("daisy", "rose", "tulip")):
+        for number, scan in enumerate(scans.images[scans.target == target][:40]):
+            path = folder / "photos" / name / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray((scan * 15.9).astype("uint8")).resize((16, 16)).save(path)
+    Image.open(folder / "photos/rose/0.png").save(folder / "new.jpg")
+
+
+@pytest.mark.parametrize("page", with_blocks(PAGES), ids=lambda page: page.stem)
+def test_every_block_of_a_page_runs(page, workplace):
+    namespace = {}
+    for block in blocks(page):
+        if block.kind == "python":
+            exec(compile(block.text, block.place, "exec"), namespace)
+        else:
+            check_console(block)
+
+
+def check_console(block):
+    for part in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
+        command, _, shown = part.partition("\n")
+        done = subprocess.run(
+            ["bash", "-c", command], capture_output=True, encoding="utf-8", check=False
+        )
+        printed = iter(list(map(shape, (done.stdout + done.stderr).splitlines())))
+        for line in filter(None, map(shape, shown.splitlines())):
+            assert line == "…" or line in printed, (
+                f"{block.place}: `{command}` does not print {line!r} (there, in that order) but\n"
+                f"{done.stdout}{done.stderr}"
+            )
+
+
+def shape(line):
+    """What of a line must be the same on every machine: all but numbers and spacing."""
+    return " ".join(NUMBER.sub("0", line).split())
+
+
+def test_what_is_shown_must_have_been_printed():
+    check_console(Block("console", "$ echo took 3.5 s; echo done\ntook 12 s\n…\ndone\n", "here"))
+    with pytest.raises(AssertionError, match="does not print"):
+        check_console(Block("console", "$ echo took 3 s\ntook 3 min\n", "here"))
+
+
+def test_every_link_between_pages_leads_somewhere():
+    dead = [
+        f"{page.relative_to(ROOT)}: {target}"
+        for page in PAGES
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+        if not (page.parent / target).exists()
+    ]
+    assert dead == []
