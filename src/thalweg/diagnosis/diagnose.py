@@ -3,45 +3,123 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from json import dumps
+from math import isfinite
 
-from thalweg.diagnosis.rule import STAGES, Finding, Rule
+from thalweg.diagnosis.missing import how_to_measure
+from thalweg.diagnosis.page import html_page, text_page
+from thalweg.diagnosis.rule import SEVERITIES, STAGES, Finding, Rule
 from thalweg.diagnosis.rules import RULES
 from thalweg.record import History
+from thalweg.record.quantities import INSTRUMENT_FAILED
 
-_SEVERITIES = ("error", "warning", "note")
+MOST_CAUSES = 3  # ranked causes that a page shows; more would be a list, not a verdict
 
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
     """What is wrong with a run, what was looked at and found well, and what was not looked at."""
 
-    findings: tuple[Finding, ...]  # worst first
+    findings: tuple[Finding, ...]  # worst first: causes, then what they explain, then notes
     passed: tuple[str, ...]
     not_checked: Mapping[str, str]  # rule -> what would have to be measured or passed in
 
     @property
     def headline(self) -> Finding | None:
         """The one cause to treat first; None when nothing worse than a note was found."""
-        if self.findings and self.findings[0].severity != "note":
-            return self.findings[0]
-        return None
+        return self.causes[0] if self.causes else None
+
+    @property
+    def causes(self) -> tuple[Finding, ...]:
+        """At most three findings that no other one explains, the first to treat first."""
+        explained = {name for finding in self.findings for name in finding.consequences}
+        causes = [f for f in self.findings if f.severity != "note" and f.rule not in explained]
+        return tuple(causes[:MOST_CAUSES])
 
     def to_json(self) -> str:
-        return dumps(asdict(self), indent=2, allow_nan=False)
+        """Everything, as JSON; numbers that are not finite become null."""
+        return dumps(_json(asdict(self)), indent=2, allow_nan=False, ensure_ascii=False)
+
+    def to_html(self) -> str:
+        """One self-contained page, light and dark, that needs no network."""
+        return html_page(self.causes, self.findings, self.passed, not_checked=self.not_checked)
+
+    def __str__(self) -> str:
+        return text_page(self.causes, self.findings, self.passed, not_checked=self.not_checked)
 
 
 def diagnose(history: History, rules: Iterable[Rule] = RULES) -> Diagnosis:
     """Judge a history by every rule; earlier causes come first and explain later symptoms."""
-    findings: list[Finding] = []
+    rules = tuple(rules)
+    found: list[tuple[Rule, Finding]] = []
     passed: list[str] = []
     not_checked: dict[str, str] = {}
+    broken = _broken(history)
     for rule in rules:
-        missing = [quantity.name for quantity in rule.needs if quantity not in history]
-        if missing:
-            not_checked[rule.name] = f"not measured: {', '.join(missing)}"
-        elif (finding := rule(history)) is None:
-            passed.append(rule.name)
+        if any(quantity not in history for quantity in rule.needs):
+            not_checked[rule.name] = _why_unchecked(rule, history, broken)
+            continue
+        try:
+            finding = rule(history)
+        except Exception as error:  # a rule that breaks says nothing about the run
+            not_checked[rule.name] = f"the rule itself failed: {type(error).__name__}: {error}"
+            continue
+        if finding is not None:
+            found.append((rule, replace(finding, rule=rule.name, stage=rule.stage)))
+        elif failed := [broken[q.name] for q in rule.needs if q.name in broken]:
+            not_checked[rule.name] = f"a measurement broke: {failed[0]}"
         else:
-            findings.append(replace(finding, rule=rule.name, stage=rule.stage))
-    findings.sort(key=lambda f: (_SEVERITIES.index(f.severity), STAGES.index(f.stage)))
-    return Diagnosis(tuple(findings), tuple(passed), not_checked)
+            passed.append(rule.name)
+    return Diagnosis(_ordered(found), tuple(passed), not_checked)
+
+
+def _ordered(found: list[tuple[Rule, Finding]]) -> tuple[Finding, ...]:
+    """Causes first, in the order of the stages; then what they explain; then the notes."""
+    told = [
+        (rule, replace(finding, consequences=_consequences(rule, finding, found)))
+        for rule, finding in found
+    ]
+    explained = {name for _, finding in told for name in finding.consequences}
+
+    def rank(entry: tuple[Rule, Finding]) -> tuple[bool, bool, int, int]:
+        rule, finding = entry
+        stage, severity = STAGES.index(rule.stage), SEVERITIES.index(finding.severity)
+        return finding.severity == "note", rule.name in explained, stage, severity
+
+    return tuple(finding for _, finding in sorted(told, key=rank))
+
+
+def _consequences(
+    rule: Rule, finding: Finding, found: list[tuple[Rule, Finding]]
+) -> tuple[str, ...]:
+    """The rules that spoke because of this one; a note explains nothing."""
+    if finding.severity == "note":
+        return ()
+    return tuple(
+        other.name
+        for other, _ in found
+        if other is not rule and rule.accounts_for(other) and not other.accounts_for(rule)
+    )
+
+
+def _broken(history: History) -> dict[str, str]:
+    """Quantity → what its instrument raised."""
+    reasons = history.by_place(INSTRUMENT_FAILED)
+    return {reason.partition(":")[0]: reason for reason in reasons}
+
+
+def _why_unchecked(rule: Rule, history: History, broken: Mapping[str, str]) -> str:
+    missing = [quantity for quantity in rule.needs if quantity not in history]
+    failed = [broken[quantity.name] for quantity in missing if quantity.name in broken]
+    if failed:
+        return f"a measurement broke: {failed[0]}"
+    return "; ".join(dict.fromkeys(how_to_measure(quantity) for quantity in missing))
+
+
+def _json(value: object) -> object:
+    if isinstance(value, float) and not isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): _json(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_json(inner) for inner in value]
+    return value

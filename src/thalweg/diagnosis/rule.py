@@ -9,6 +9,7 @@ from thalweg.record import History, Quantity
 Check = Callable[..., "Finding | None"]
 Severity = Literal["note", "warning", "error"]
 Stage = Literal["wiring", "output", "data", "signal", "optimisation", "generalisation"]
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 STAGES: tuple[Stage, ...] = (
     "wiring",
     "output",
@@ -50,7 +51,9 @@ class Rule:
     stage: Stage
     needs: tuple[Quantity, ...]
     check: Check
-    explains: tuple[str, ...] = ()  # later rules whose findings follow from this fault
+    explains: tuple[str, ...] = ()  # other rules whose findings follow from this fault
+    symptom: bool = False  # explained by any finding of an earlier stage, named or not
+    trial: str = ""  # the controlled experiment that would convict or acquit, by its name
 
     def __call__(self, history: History, **limits: float) -> Finding | None:
         return self.check(history, **limits)
@@ -60,9 +63,30 @@ class Rule:
         """The rule's page: the docstring of its check."""
         return self.check.__doc__ or ""
 
+    def accounts_for(self, other: "Rule") -> bool:
+        """Whether this fault, where it is present, explains what the other rule found."""
+        if other.name in self.explains:
+            return True
+        earlier = STAGES.index(self.stage) < STAGES.index(other.stage)
+        return other.symptom and not self.symptom and earlier
+
 
 def rule(
-    name: str, *, stage: Stage, needs: tuple[Quantity, ...], explains: tuple[str, ...] = ()
+    name: str,
+    *,
+    stage: Stage,
+    needs: tuple[Quantity, ...],
+    explains: tuple[str, ...] = (),
+    symptom: bool = False,
+    trial: str = "",
 ) -> Callable[[Check], Rule]:
     """Turn a check into a rule; the decorated name is then the `Rule`."""
-    return lambda check: Rule(name=name, stage=stage, needs=needs, check=check, explains=explains)
+    return lambda check: Rule(
+        name=name,
+        stage=stage,
+        needs=needs,
+        check=check,
+        explains=explains,
+        symptom=symptom,
+        trial=trial,
+    )

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Per = Literal["run", "group", "weight", "module", "class"]
+Per = Literal["run", "group", "weight", "module", "class", "reason"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,10 @@ VAL_TOP5_ACCURACY = Quantity(
 )
 VAL_MAE = Quantity("val_mae", "target", "run", "mean absolute error on the validation split")
 VAL_R2 = Quantity("val_r2", "1", "run", "1 − residual / total sum of squares, validation split")
+OPTIMIZERS = Quantity("optimizers", "1", "run", "how many optimizers update the model")
+INSTRUMENT_FAILED = Quantity(
+    "instrument_failed", "1", "reason", "1 where a measurement broke; the place is 'name: why'"
+)
 
 QUANTITIES = {
     quantity.name: quantity
@@ -48,6 +52,8 @@ QUANTITIES = {
         VAL_TOP5_ACCURACY,
         VAL_MAE,
         VAL_R2,
+        OPTIMIZERS,
+        INSTRUMENT_FAILED,
     )
 }
 

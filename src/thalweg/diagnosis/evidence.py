@@ -1,0 +1,83 @@
+"""What the rules compute from measured series: finite values, levels with their standard error."""
+
+from dataclasses import dataclass
+from math import isfinite, sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thalweg.record import History, Quantity
+from thalweg.record.history import Series
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """The finite part of a series, in the order of steps."""
+
+    steps: Values
+    values: Values
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def between(self, start: float, end: float) -> "Curve":
+        """The part with start ≤ step ≤ end."""
+        inside = (self.steps >= start) & (self.steps <= end)
+        return Curve(self.steps[inside], self.values[inside])
+
+    def head(self, share: float, least: int = 1) -> Values:
+        """The first values: that share of all, at least so many."""
+        return self.values[: max(least, int(share * len(self)))]
+
+    def tail(self, share: float, least: int = 1) -> Values:
+        """The last values: that share of all, at least so many."""
+        return self.values[-max(least, int(share * len(self))) :]
+
+
+def curve(history: History, quantity: Quantity, place: str = "") -> Curve:
+    """The finite part of one place's series; empty when it was never measured."""
+    return as_curve(history.series(quantity, place))
+
+
+def as_curve(series: Series) -> Curve:
+    kept = sorted((step, value) for step, value in series.items() if isfinite(value))
+    table = np.array(kept, dtype=np.float64).reshape(-1, 2)
+    return Curve(table[:, 0], table[:, 1])
+
+
+def value(history: History, quantity: Quantity, place: str = "") -> float:
+    """The last value of a series, NaN when there is none."""
+    series = history.series(quantity, place)
+    return series[max(series)] if series else float("nan")
+
+
+def level(values: Values) -> tuple[float, float]:
+    """Mean and its standard error; the error of fewer than two values is infinite."""
+    if len(values) < 2:
+        return (float(values.mean()) if len(values) else float("nan")), float("inf")
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(values.mean()), float(values.std(ddof=1)) / sqrt(len(values))
+
+
+def fall(early: Values, late: Values) -> tuple[float, float]:
+    """How far the mean went down from early to late, and the standard error of that."""
+    (first, first_error), (last, last_error) = level(early), level(late)
+    return first - last, float(np.hypot(first_error, last_error))
+
+
+def slope(points: Curve) -> tuple[float, float]:
+    """Least-squares slope per step and its standard error; infinite error under three points."""
+    if len(points) < 3 or np.ptp(points.steps) == 0:
+        return 0.0, float("inf")
+    x = points.steps - points.steps.mean()
+    with np.errstate(over="ignore", invalid="ignore"):
+        rate = float(x @ points.values / (x @ x))
+        rest = points.values - points.values.mean() - rate * x
+        return rate, sqrt(float(rest @ rest) / (len(points) - 2) / float(x @ x))
+
+
+def number(x: float) -> str:
+    """A number as people write it: three digits, no exponent where none is needed."""
+    return f"{x:.3g}"

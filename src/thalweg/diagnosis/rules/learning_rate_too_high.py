@@ -1,0 +1,138 @@
+from math import isfinite, nan
+
+import numpy as np
+
+from thalweg.diagnosis.evidence import Curve, curve, number, value
+from thalweg.diagnosis.rule import Finding, Prescription, rule
+from thalweg.record import History
+from thalweg.record.quantities import CHANCE_LOSS, LEARNING_RATE, LOSS, UPDATE_RATIO
+
+HEALTHY_UPDATE = 1e-3  # ‖Δw‖/‖w‖ that a good learning rate gives; CS231n notes
+EARLY = 100  # steps in which too high a learning rate shows itself
+
+
+@rule(
+    "learning-rate-too-high",
+    stage="optimisation",
+    needs=(LOSS, LEARNING_RATE),
+    explains=(
+        "loss-not-finite",
+        "loss-not-falling",
+        "dead-relu",
+        "saturated-activations",
+        "exploding-gradients",
+        "vanishing-gradients",
+        "loss-oscillates",
+        "training-plateau",
+        "underfitting",
+        "optimisation-failure",
+        "overfitting",
+        "stopped-too-early",
+        "metric-disagrees-with-loss",
+        "unstable-log",
+        "class-never-predicted",
+    ),
+)
+def learning_rate_too_high(
+    history: History, *, jump: float = 2.0, stuck: float = 0.9, update: float = 0.1
+) -> Finding | None:
+    """The updates are so large that they throw the model further from a solution than it began.
+
+    Why it matters: beyond 2/λ, λ the sharpest curvature of the loss, each step of gradient
+    descent lands higher up the other wall of the valley than it left. The loss leaps, then either
+    overflows or settles where the outputs no longer depend on the inputs (dead or saturated
+    units), at chance or above. No later patience mends that.
+
+    Evidence: the loss's peak after the first update against its start; where it settled; the size
+    of the updates relative to the weights (1e-3 is usual).
+    Threshold: the loss leapt to twice its start or more (or overflowed after growing) and ended at
+    no less than 0.9 of its start, or of chance; where updates were measured, they moved some weight
+    matrix by more than a tenth of its norm in one step.
+    False alarms: a sound learning rate on inputs or targets that are not scaled has the same
+    effect; then the data finding, which comes first, is the cause.
+    Convicted by: a tenth of the learning rate on a copy, for 50 steps, falls further.
+    Source: LeCun, Bottou, Orr and Müller 1998, "Efficient BackProp", §4.6 (divergence beyond
+    2/λ_max); Stanford CS231n notes, "Ratio of weights:updates".
+    """
+    losses = curve(history, LOSS)
+    if len(losses) < 2 or losses.steps[0] != min(history.series(LOSS)):
+        return None
+    start, peak, end = _start(losses), float(losses.values[1:].max()), _end(history, losses)
+    reference = max(start, 0.0) or nan
+    moved, place = _largest_update(history)
+    leapt = peak > jump * reference
+    failed = not isfinite(end) or end > stuck * min(reference, _chance(history))
+    if not (leapt and failed) or moved < update:
+        return None
+    lr = max(max(series.values()) for series in history.by_place(LEARNING_RATE).values())
+    return Finding(
+        severity="error",
+        summary=f"with learning rate {number(lr)} the loss leapt from {number(start)} to "
+        f"{number(peak)} and {_ending(end)}",
+        where=place,
+        evidence=_finite(
+            {
+                "learning rate": lr,
+                "first loss": start,
+                "highest loss": peak,
+                "late loss": end,
+                "largest update, share of the weight": moved,
+            }
+        ),
+        prescriptions=_prescriptions(lr, moved, start),
+    )
+
+
+def _start(losses: Curve) -> float:
+    return float(losses.values[0])
+
+
+def _end(history: History, losses: Curve) -> float:
+    """The typical late loss; NaN if the run ended in losses that are not finite."""
+    series = history.series(LOSS)
+    if not isfinite(series[max(series)]):
+        return nan
+    return float(np.median(losses.tail(0.2, 5)))
+
+
+def _chance(history: History) -> float:
+    chance = value(history, CHANCE_LOSS)
+    return chance if chance > 0 else float("inf")
+
+
+def _largest_update(history: History) -> tuple[float, str]:
+    """The largest early update ratio and its weight; infinite where none was measured."""
+    early = [
+        (ratio, place)
+        for place, series in history.by_place(UPDATE_RATIO).items()
+        for step, ratio in series.items()
+        if step - min(series) <= EARLY and isfinite(ratio)
+    ]
+    return max(early, default=(float("inf"), ""))
+
+
+def _ending(end: float) -> str:
+    return f"settled at {number(end)}" if isfinite(end) else "then overflowed"
+
+
+def _finite(evidence: dict[str, float]) -> dict[str, float]:
+    return {name: number for name, number in evidence.items() if isfinite(number)}
+
+
+def _prescriptions(lr: float, moved: float, start: float) -> tuple[Prescription, ...]:
+    """Three decades down at once where the updates say so; else one."""
+    factor = 10.0 ** round(np.log10(min(max(moved / HEALTHY_UPDATE, 10.0), 1e4)))
+    factor = factor if isfinite(moved) else 10.0
+    lower = float(f"{lr / factor:.1g}")
+    return (
+        Prescription(
+            change=f"lower the learning rate from {number(lr)} to about {number(lower)}",
+            expect=f"the loss never exceeds {number(start)} for long and falls within 50 steps",
+            edit={"optimizer.lr": lower},
+        ),
+        Prescription(
+            change="clip the gradient norm to 1 and warm up over the first 5 % of the steps",
+            expect="no leap in the first steps",
+            edit={"optimizer.max_grad_norm": 1.0, "schedule.warmup": 0.05},
+        ),
+    )

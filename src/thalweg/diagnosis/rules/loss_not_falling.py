@@ -1,0 +1,58 @@
+import numpy as np
+
+from thalweg.diagnosis.evidence import Curve, curve, fall, number, value
+from thalweg.diagnosis.rule import Finding, Prescription, rule
+from thalweg.record import History
+from thalweg.record.quantities import ACCURACY, CHANCE_LOSS, LOSS, OPTIMIZERS
+
+
+@rule("loss-not-falling", stage="optimisation", needs=(LOSS,), symptom=True)
+def loss_not_falling(
+    history: History, *, least_steps: int = 40, least_fall: float = 0.02
+) -> Finding | None:
+    """The training loss is no lower at the end than at the beginning.
+
+    Why it matters: nothing is being learned, and more epochs will not help. This is a symptom;
+    where a rule of an earlier stage speaks too, that one names the cause.
+
+    Evidence: the mean loss of the first and of the last fifth of the steps, with standard errors.
+    Threshold: a fall of less than 2 % or less than two standard errors over 40 steps or more,
+    while the loss is still above 0.8 of chance where chance is known.
+    False alarms: losses that are not meant to fall, as in adversarial or reinforcement learning
+    (with several optimizers this is a note); a model that had converged before the watch began.
+    Convicted by: a single batch can be learned by heart with other settings, from the same start.
+    Source: Karpathy 2019, "A Recipe for Training Neural Networks", "overfit one batch"; the
+    standard-error test is Welch's.
+    """
+    losses = curve(history, LOSS)
+    if len(losses) < least_steps or _already_good(history, losses):
+        return None
+    early, late = losses.head(0.2), losses.tail(0.2)
+    fallen, error = fall(early, late)
+    if fallen > 2 * error and fallen > least_fall * abs(float(np.mean(early))):
+        return None
+    first, last = float(np.mean(early)), float(np.mean(late))
+    return Finding(
+        severity="note" if value(history, OPTIMIZERS) > 1 else "warning",
+        summary=f"mean loss {number(first)} in the first fifth of {len(losses)} steps, "
+        f"{number(last)} in the last: no fall beyond the noise",
+        evidence={"early loss": first, "late loss": last, "standard error": error},
+        prescriptions=(
+            Prescription(
+                change="train on one single batch until it is learned by heart; if that fails, "
+                "look for what cuts the gradient off (detach, frozen weights, dead units)",
+                expect="the loss on that batch goes to zero within a few hundred steps",
+            ),
+            Prescription(
+                change="try learning rates ten times higher and ten times lower for 100 steps each",
+                expect="one of them falls by more than two standard errors",
+            ),
+        ),
+    )
+
+
+def _already_good(history: History, losses: Curve) -> bool:
+    chance, late = value(history, CHANCE_LOSS), float(np.mean(losses.tail(0.2)))
+    accuracies = curve(history, ACCURACY)
+    known = chance > 0 and late < 0.8 * chance
+    return known or (len(accuracies) > 2 and float(np.mean(accuracies.tail(0.3))) > 0.9)

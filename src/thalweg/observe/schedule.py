@@ -1,0 +1,15 @@
+"""When to measure: often at first, then ever more rarely, so that the cost per step vanishes."""
+
+DENSE_UNTIL = 4  # readings at the first interval; then as many in each doubling of the steps
+
+
+def next_reading(step: int, every: int) -> int:
+    """The step of the reading that follows the one at `step`, for a first interval of `every`.
+
+    Over n steps there are about 4·(1 + log2(n / (4·every))) readings.
+
+    >>> next_reading(0, 20), next_reading(160, 20), next_reading(400, 20)
+    (20, 200, 480)
+    """
+    doublings = max(0, (step // (DENSE_UNTIL * every)).bit_length() - 1)
+    return step + every * 2**doublings

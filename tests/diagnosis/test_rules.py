@@ -1,0 +1,212 @@
+"""Every rule: sick, healthy, unmeasured; total on any history."""
+
+import json
+from math import inf, isfinite, log, nan
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from thalweg.diagnosis import Diagnosis, Finding, diagnose, rule
+from thalweg.diagnosis.rules import RULES
+from thalweg.recipes.recipe import Recipe
+from thalweg.record import QUANTITIES, History, quantity_called
+from thalweg.record.quantities import INSTRUMENT_FAILED, LOSS
+
+
+def history(**series):
+    """A history from name=values, name={step: value} or name={place: {step: value}}."""
+    made = History()
+    for name, values in series.items():
+        table = values if isinstance(values, dict) else dict(enumerate(values))
+        table = table if any(isinstance(v, dict) for v in table.values()) else {"": table}
+        for place, points in table.items():
+            for step, value in points.items():
+                made.add(quantity_called(name), step, {place: float(value)})
+    return made
+
+
+def noisy(start, end, steps=200, noise=0.02, seed=0):
+    wobble = np.random.default_rng(seed).normal(1, noise, steps)
+    return list(np.geomspace(start, end, steps) * wobble)
+
+
+TEN = {"num_classes": [10], "chance_loss": [log(10)], "learning_rate": {"0": {0: 1.0}}}
+BIG = {"update_ratio": {"0.weight": {0: 3.0, 20: 1.0}}}
+FALLING = noisy(2.3, 0.1)
+CURVES = {
+    "healthy": (history(loss=FALLING, val_loss=noisy(2.3, 0.2, 10), **TEN), []),
+    "just at chance": (history(loss=[log(10), *FALLING], **TEN), []),
+    "above chance": (history(loss=[4.7, *FALLING], **TEN), ["initial-loss-above-chance"]),
+    "a little above chance": (history(loss=[3.4, *FALLING], **TEN), []),
+    "pretrained: below chance": (history(loss=noisy(0.2, 0.1), **TEN), []),
+    "nan": (history(loss=[2.3, 2.0, nan, nan], **TEN), ["loss-not-finite"]),
+    "diverged": (
+        history(loss=[2.3, 900, 1e9, inf, nan], **TEN, **BIG),
+        ["learning-rate-too-high", "loss-not-finite"],
+    ),
+    "leapt and stuck": (
+        history(loss=[2.3, 300.0, *noisy(40, 2.4, 200)], **TEN, **BIG),
+        ["learning-rate-too-high"],
+    ),
+    "leapt and recovered": (history(loss=[2.3, 8.0, *FALLING], **TEN, **BIG), []),
+    "spike at a small rate": (
+        history(loss=[2.3, 8.0, *noisy(2.3, 2.29)], update_ratio={"w": {0: 1e-3}}, **TEN),
+        ["loss-not-falling"],
+    ),
+    "flat": (history(loss=noisy(2.3, 2.3), **TEN), ["loss-not-falling"]),
+    "rising": (history(loss=noisy(2.3, 3.0), **TEN), ["loss-not-falling"]),
+    "flat but learned": (history(loss=noisy(0.01, 0.01), **TEN), []),
+    "too short to judge": (history(loss=noisy(2.3, 2.3, 20), **TEN), []),
+    "turned": (
+        history(
+            loss=FALLING,
+            val_loss=dict(
+                zip(range(0, 200, 20), [2, 1, 0.8, 0.8, 1, 1.2, 1.4, 1.6, 1.8, 2], strict=True)
+            ),
+            **TEN,
+        ),
+        ["overfitting"],
+    ),
+    "one bad epoch": (
+        history(
+            loss=FALLING,
+            val_loss=dict(
+                zip(range(0, 200, 20), [2, 1, 0.8, 0.7, 0.7, 0.6, 0.6, 0.6, 0.6, 0.9], strict=True)
+            ),
+            **TEN,
+        ),
+        [],
+    ),
+    "turned, accuracy kept": (
+        history(
+            loss=FALLING,
+            val_loss=dict(
+                zip(range(0, 200, 20), [2, 1, 0.8, 0.8, 1, 1.2, 1.4, 1.6, 1.8, 2], strict=True)
+            ),
+            val_accuracy=dict(zip(range(0, 200, 20), [0.5, 0.7, 0.8, *[0.85] * 7], strict=True)),
+            **TEN,
+        ),
+        [],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CURVES)
+def test_what_the_curves_say(name):
+    run, expected = CURVES[name]
+    assert [f.rule for f in diagnose(run).findings if f.severity != "note"] == expected
+
+
+def test_nothing_measured_is_nothing_passed():
+    diagnosis = diagnose(History())
+    assert diagnosis.passed == diagnosis.findings == ()
+    assert set(diagnosis.not_checked) == {one.name for one in RULES}
+    assert all(diagnosis.not_checked.values())
+
+
+numbers = st.floats() | st.sampled_from([0.0, -1.0, 1.0, 2.3, inf, -inf, nan])
+places = st.sampled_from(["", "0", "0.weight", "1.weight", "a.b", "cross_entropy"])
+tables = st.dictionaries(
+    places, st.dictionaries(st.integers(0, 500), numbers, min_size=1, max_size=12), max_size=3
+)
+
+
+@given(st.dictionaries(st.sampled_from(sorted(QUANTITIES)), tables, max_size=20))
+def test_rules_are_total(content):
+    run = history(**{name: table for name, table in content.items() if table})
+    diagnosis = diagnose(run)
+    broken = [why for why in diagnosis.not_checked.values() if "itself failed" in why]
+    assert not broken
+    json.loads(diagnosis.to_json())
+    assert str(diagnosis)
+    assert diagnosis.to_html()
+
+
+@given(st.lists(numbers, min_size=1, max_size=80), st.integers(2, 10**6))
+def test_rules_are_total_on_any_loss(losses, num_classes):
+    run = history(loss=losses, chance_loss=[log(num_classes)], learning_rate={"0": {0: 0.1}})
+    for finding in diagnose(run).findings:
+        assert all(isfinite(value) for value in finding.evidence.values())
+
+
+@pytest.mark.parametrize("one", RULES, ids=lambda one: one.name)
+def test_every_rule_has_its_page(one):
+    for heading in ("Why it matters:", "Evidence:", "Threshold:", "False alarms:", "Source:"):
+        assert heading in one.doc
+    assert "Convicted by:" in one.doc
+    assert set(one.explains) <= {other.name for other in RULES} | PLANNED
+
+
+PLANNED = {
+    "dead-relu",
+    "saturated-activations",
+    "exploding-gradients",
+    "vanishing-gradients",
+    "loss-oscillates",
+    "training-plateau",
+    "underfitting",
+    "optimisation-failure",
+    "stopped-too-early",
+    "metric-disagrees-with-loss",
+    "unstable-log",
+    "class-never-predicted",
+}
+
+
+@pytest.mark.parametrize("name", CURVES)
+def test_edits_are_recipe_keys(name):
+    for finding in diagnose(CURVES[name][0]).findings:
+        for prescription in finding.prescriptions:
+            Recipe().edited(prescription.edit)
+
+
+def test_the_cause_is_the_headline_and_the_symptom_its_consequence():
+    found = diagnose(CURVES["diverged"][0])
+    assert found.headline.rule == "learning-rate-too-high"
+    assert found.headline.consequences == ("loss-not-finite",)
+    assert found.causes == (found.headline,)
+
+
+def broken_rule():
+    @rule("broken", stage="wiring", needs=(LOSS,))
+    def broken(run):
+        raise ZeroDivisionError("by hand")
+
+    return broken
+
+
+def test_a_broken_rule_is_not_checked():
+    found = diagnose(history(loss=[1.0]), [broken_rule()])
+    assert found == Diagnosis((), (), {"broken": found.not_checked["broken"]})
+    assert "ZeroDivisionError: by hand" in found.not_checked["broken"]
+
+
+def test_a_broken_measurement_is_not_checked():
+    run = history(loss=FALLING, learning_rate=TEN["learning_rate"])
+    run.add(INSTRUMENT_FAILED, 3, {"val_loss: OSError: gone": 1.0})
+    run.add(INSTRUMENT_FAILED, 3, {"learning_rate: OSError: gone": 1.0})
+    unchecked = diagnose(run).not_checked
+    assert "OSError: gone" in unchecked["overfitting"]
+    assert "OSError: gone" in unchecked["learning-rate-too-high"]  # had readings, then broke
+
+
+def test_the_page_says_what_to_do():
+    text = str(diagnose(CURVES["leapt and stuck"][0]))
+    assert text.startswith("Diagnosis: learning-rate-too-high")
+    assert "lower the learning rate from 1 to about" in text
+    assert "val_loss" in text  # not checked, and how to have it checked
+    assert max(map(len, text.splitlines())) <= 92
+
+
+def test_html_escapes_what_users_name():
+    finding = Finding(severity="warning", summary="<b>", where="<script>")
+
+    @rule("odd", stage="wiring", needs=(LOSS,))
+    def odd(run):
+        return finding
+
+    page = diagnose(history(loss=[1.0]), [odd]).to_html()
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page

@@ -1,0 +1,205 @@
+"""The watcher against independent truths, and its promise to change nothing."""
+
+import copy
+import pickle
+from math import log
+from time import perf_counter
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from thalweg.errors import UsageError
+from thalweg.observe import watch
+from thalweg.observe.instrument import Moment, instrument
+from thalweg.observe.watch import EVERY
+from thalweg.record.quantities import (
+    ACCURACY,
+    CHANCE_LOSS,
+    GRADIENT_NORM,
+    INSTRUMENT_FAILED,
+    LEARNING_RATE,
+    LOSS,
+    NUM_CLASSES,
+    UPDATE_RATIO,
+    VAL_LOSS,
+)
+
+
+def small_model():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Dropout(0.1), nn.Linear(16, 3))
+
+
+def batches(count, size=16):
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(count):
+        inputs = torch.randn(size, 8, generator=generator)
+        yield inputs, inputs[:, :3].argmax(1)
+
+
+def run(steps, *, watched=True, make=torch.optim.SGD, lr=0.1, **about):
+    model = small_model()
+    optimizer = make(model.parameters(), lr=lr)
+    watcher = watch(model, optimizer, num_classes=3, **about) if watched else None
+    for inputs, targets in batches(steps):
+        logits = model(inputs)
+        loss = nn.functional.cross_entropy(logits, targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if watcher:
+            watcher.step(loss, batch=(inputs, targets))
+    return model, optimizer, watcher
+
+
+@pytest.mark.parametrize("make", [torch.optim.SGD, torch.optim.AdamW])
+def test_weights_and_random_state_are_those_of_an_unwatched_run(make):
+    states = []
+    for watched in (False, True):
+        np.random.seed(3)  # noqa: NPY002 (the state that a loop may draw from)
+        model, _, watcher = run(130, watched=watched, make=make)
+        if watcher:
+            watcher.close()
+        drawn = np.random.random(), torch.rand(1)  # noqa: NPY002
+        states.append(([w.numpy(force=True).tobytes() for w in model.parameters()], drawn))
+    assert states[0] == states[1]
+
+
+def test_losses_are_the_loops_own():
+    _, _, watcher = run(70)
+    assert list(watcher.history.series(LOSS)) == list(range(70))
+    plain, expected = small_model(), []
+    optimizer = torch.optim.SGD(plain.parameters(), lr=0.1)
+    for inputs, targets in batches(70):
+        loss = nn.functional.cross_entropy(plain(inputs), targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        expected.append(loss.item())
+    assert list(watcher.history.series(LOSS).values()) == expected
+
+
+def test_gradient_norm_and_update_ratio_against_their_definitions():
+    model = small_model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    watcher = watch(model, optimizer)
+    inputs, targets = next(batches(1))
+    before = model[0].weight.detach().clone()
+    loss = nn.functional.cross_entropy(model(inputs), targets)
+    loss.backward()
+    norm = float(model[0].weight.grad.norm())
+    optimizer.step()
+    watcher.step(loss)
+    moved = float((model[0].weight.detach() - before).norm() / before.norm())
+    history = watcher.history
+    assert history.first(GRADIENT_NORM, "0.weight") == pytest.approx(norm, rel=1e-6)
+    assert history.first(UPDATE_RATIO, "0.weight") == pytest.approx(moved, rel=1e-5)
+    assert "0.bias" not in history.by_place(UPDATE_RATIO)
+    assert history.first(LEARNING_RATE, "0") == 0.1
+    assert ACCURACY not in history  # no targets were passed: not measured, not guessed
+
+
+def test_accuracy_comes_from_the_models_own_output():
+    _, _, watcher = run(3)
+    inputs, targets = next(batches(1))
+    model = small_model()
+    torch.manual_seed(0)
+    small_model()  # draws what `run` drew before its first forward
+    expected = float((model(inputs).argmax(1) == targets).float().mean())
+    assert watcher.history.first(ACCURACY) == pytest.approx(expected)
+
+
+def test_what_was_told_is_recorded():
+    _, _, watcher = run(1)
+    assert watcher.history.first(NUM_CLASSES) == 3
+    assert watcher.history.first(CHANCE_LOSS) == log(3)
+    watcher.log(val_loss=0.5, my_score=torch.tensor(2.0))
+    assert watcher.history.series(VAL_LOSS) == {0: 0.5}
+
+
+def test_learning_rate_changes_are_seen():
+    model = small_model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 40, gamma=0.1)
+    watcher = watch(model, optimizer)
+    for inputs, targets in batches(100):
+        loss = nn.functional.cross_entropy(model(inputs), targets)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        watcher.step(loss)
+        scheduler.step()
+    assert sorted(watcher.history.series(LEARNING_RATE, "0").values()) == pytest.approx(
+        [0.01, 0.1, 1.0]
+    )
+
+
+def test_a_broken_instrument_is_recorded_and_the_others_go_on():
+    @instrument(ACCURACY, after_loss=True)
+    def broken(moment: Moment):
+        raise ValueError("out of order")
+
+    from thalweg.observe.watch import INSTRUMENTS
+
+    _, _, watcher = run(50, instruments=(broken, *INSTRUMENTS[:2]))
+    reasons = list(watcher.history.by_place(INSTRUMENT_FAILED))
+    assert reasons == ["accuracy: ValueError: out of order"]
+    assert len(watcher.history.series(GRADIENT_NORM, "0.weight")) == 1 + 49 // EVERY
+
+
+@pytest.mark.parametrize("loss", [torch.zeros(0), torch.ones(3), torch.ones(1, 1)])
+def test_a_strange_loss_never_raises(loss):
+    model = small_model()
+    watcher = watch(model, torch.optim.SGD(model.parameters(), lr=0.1))
+    watcher.step(loss)
+    watcher.step(torch.tensor(1.0))
+    assert watcher.history.last(LOSS) == 1.0
+
+
+def test_a_watched_model_can_be_copied_and_pickled():
+    model = small_model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    watcher = watch(model, optimizer)
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        twin(torch.randn(2, 8))  # its hooks do nothing
+    copy.deepcopy(optimizer)
+    watcher.close()
+    assert not model._forward_hooks
+    assert not optimizer._optimizer_step_pre_hooks
+    assert not optimizer._optimizer_step_post_hooks
+
+
+def test_several_optimizers():
+    model = small_model()
+    optimizers = [torch.optim.SGD(model[0].parameters(), lr=0.1)]
+    optimizers.append(torch.optim.AdamW(model[3].parameters(), lr=0.01))
+    with watch(model, optimizers) as watcher:
+        inputs, targets = next(batches(1))
+        loss = nn.functional.cross_entropy(model(inputs), targets)
+        loss.backward()
+        for optimizer in optimizers:
+            optimizer.step()
+        watcher.step(loss)
+    assert set(watcher.history.by_place(UPDATE_RATIO)) == {"0.weight", "3.weight"}
+    assert watcher.history.by_place(LEARNING_RATE) == {"0": {0: 0.1}, "1": {0: 0.01}}
+
+
+def test_without_a_way_to_diagnose_it_says_so():
+    _, _, watcher = run(1)
+    with pytest.raises(UsageError, match=r"thalweg\.watch"):
+        watcher.diagnose()
+
+
+def test_a_step_costs_microseconds():
+    model = small_model()
+    watcher = watch(model, torch.optim.SGD(model.parameters(), lr=0.1))
+    loss = torch.tensor(1.0)
+    times = []
+    for _ in range(5):
+        start = perf_counter()
+        for _ in range(1000):
+            watcher.step(loss)
+        times.append((perf_counter() - start) / 1000)
+    assert min(times) < 20e-6  # measured: 3 µs; a shared machine is given room
