@@ -14,7 +14,7 @@ from thalweg.errors import UsageError
 from thalweg.export.saved_model import ModelSpec
 from thalweg.models import MODELS
 from thalweg.optim import OPTIMIZERS, SCHEDULES
-from thalweg.recipes import recipe_for
+from thalweg.recipes.choice import recipe_for
 from thalweg.recipes.recipe import SHORT_KEYS, Recipe
 from thalweg.registry import unknown_name
 

@@ -15,7 +15,6 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from thalweg.errors import UsageError
 from thalweg.registry import unknown_name
 
-
 SHORT_KEYS = {  # what the Python call and the command line also accept
     "model": "model.name",
     "epochs": "budget.epochs",

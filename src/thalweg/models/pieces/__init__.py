@@ -1,0 +1,1 @@
+"""What architectures are made of and treated with: activations, norms, initialisation, weights."""

@@ -1,0 +1,24 @@
+"""What an image architecture demands of its input."""
+
+from thalweg.errors import UsageError
+
+
+def image_channels(input_shape: tuple[int, ...], *, model: str, least: int) -> int:
+    """The number of channels of (channels, height, width); `least` pixels are the smallest side.
+
+    Raises UsageError for vectors, and for images that the model would shrink to nothing.
+    """
+    if len(input_shape) != 3:
+        raise UsageError(
+            f"{model} reads images",
+            seen=f"inputs of {len(input_shape)} dimension(s): {input_shape}",
+            fix="model=mlp, or inputs of (channels, height, width)",
+        )
+    channels, height, width = input_shape
+    if min(height, width) < least:
+        raise UsageError(
+            f"{model} needs images of at least {least} × {least} pixels",
+            seen=f"{height} × {width}",
+            fix=f"image_size={least} or more, or a model for small images, such as convnet",
+        )
+    return channels

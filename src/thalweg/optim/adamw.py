@@ -1,0 +1,22 @@
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from thalweg.optim.groups import weight_groups
+
+
+def adamw(
+    named_weights: Iterable[tuple[str, nn.Parameter]],
+    *,
+    lr: float,
+    weight_decay: float,
+    momentum: float,
+) -> torch.optim.AdamW:
+    """PyTorch's fused AdamW: Loshchilov, Hutter 2019, arXiv:1711.05101. `momentum` is β₁."""
+    return torch.optim.AdamW(
+        weight_groups(named_weights, weight_decay=weight_decay),
+        lr=lr,
+        betas=(momentum, 0.999),
+        fused=True,
+    )

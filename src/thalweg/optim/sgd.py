@@ -1,0 +1,23 @@
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from thalweg.optim.groups import weight_groups
+
+
+def sgd(
+    named_weights: Iterable[tuple[str, nn.Parameter]],
+    *,
+    lr: float,
+    weight_decay: float,
+    momentum: float,
+) -> torch.optim.SGD:
+    """PyTorch's fused SGD; with momentum, Nesterov's: Sutskever et al. 2013 (ICML), §2."""
+    return torch.optim.SGD(
+        weight_groups(named_weights, weight_decay=weight_decay),
+        lr=lr,
+        momentum=momentum,
+        nesterov=momentum > 0,
+        fused=True,
+    )

@@ -1,0 +1,209 @@
+"""Everything that a run needs to go on as if it had never stopped, written so that a crash, a full
+disk or a failing one always leaves the checkpoint before intact.
+
+A checkpoint is a folder, `step-00000120/`, with `state.safetensors` (weights, buffers, optimizer
+state, random state) and `manifest.json` (what is no tensor, and the sha256 of the former). It is
+written under another name, flushed to the disk and then renamed: it exists whole or not at all.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import file_digest, sha256
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import nn
+
+from thalweg.errors import TrainingError
+from thalweg.training import state
+from thalweg.training.nonfinite import NonFiniteWeightsError, nonfinite_weight
+
+JSON = Any  # what json.dumps takes
+FORMAT = 1
+_STATE, _MANIFEST = "state.safetensors", "manifest.json"
+_CHUNK = 1 << 22  # bytes per write
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """An intact checkpoint: its digests were verified when it was found."""
+
+    path: Path
+    step: int  # the next update to make
+    extra: Mapping[str, JSON]
+    skipped: Mapping[str, str]  # newer ones that are damaged: folder name → what is wrong
+    manifest: Mapping[str, JSON]
+
+    def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Put weights, optimizer state and random state back, byte for byte.
+
+        Raises: TrainingError when the model or the optimizer is another one than was saved.
+        """
+        tensors = safetensors.torch.load_file(self.path / _STATE)
+        state.restore(tensors, self.manifest["state"], model=model, optimizer=optimizer)
+
+
+def save_checkpoint(
+    folder: Path,
+    *,
+    step: int,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    extra: Mapping[str, JSON],
+) -> Path:
+    """Write `folder/step-…` and return its path; `step` is the next update to make.
+
+    Raises: TrainingError when the disk is full or fails, NonFiniteWeightsError when a weight is NaN
+    or infinite. Either way the checkpoints before are intact.
+    """
+    if bad := nonfinite_weight(model):
+        raise NonFiniteWeightsError(bad, step=step)
+    tensors, plain = state.collect(model, optimizer)
+    data = safetensors.torch.save(tensors)
+    manifest = {
+        "format": FORMAT,
+        "step": step,
+        "extra": dict(extra),
+        "state": plain,
+        "sha256": {_STATE: sha256(data).hexdigest()},
+    }
+    try:
+        return _commit(folder, step, {_STATE: data, _MANIFEST: _sealed(manifest)})
+    except OSError as error:
+        raise TrainingError(
+            f"no checkpoint could be written to {folder}",
+            seen=f"{error.strerror or error}; the checkpoints before are intact",
+            fix="free some space on that disk, or choose another folder with --out",
+        ) from error
+
+
+def latest_checkpoint(folder: Path, *, step: int | None = None) -> Checkpoint | None:
+    """The newest checkpoint, of any step or of one, whose digests hold; None where there is none.
+
+    Raises: TrainingError when there are some and every one is damaged.
+    """
+    skipped: dict[str, str] = {}
+    found = [path for path in _checkpoints(folder) if step in (None, _order(path)[0])]
+    for path in sorted(found, key=_order, reverse=True):
+        try:
+            manifest = _verified(path)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            skipped[path.name] = str(error) or type(error).__name__
+            continue
+        return Checkpoint(
+            path=path,
+            step=manifest["step"],
+            extra=manifest["extra"],
+            skipped=skipped,
+            manifest=manifest,
+        )
+    if skipped:
+        raise TrainingError(
+            f"every checkpoint in {folder} is damaged",
+            seen="; ".join(f"{name}: {reason}" for name, reason in skipped.items()),
+            fix="train anew; the disk should be checked",
+        )
+    return None
+
+
+def prune(folder: Path, *, keep: int = 2, best: int | None = None) -> None:
+    """Delete all checkpoints but the last `keep` and the one of step `best`."""
+    paths = sorted(_checkpoints(folder), key=_order)
+    for path in paths[: max(len(paths) - keep, 0)]:
+        if _order(path)[0] != best:
+            _discard(path)
+
+
+def _commit(folder: Path, step: int, files: Mapping[str, bytes]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    _sweep(folder)
+    older = [path for path in _checkpoints(folder) if _order(path)[0] == step]
+    name = f"step-{step:08d}"
+    if older:  # never replaced in place: a crash in between would lose both
+        name += f".{max(_order(path)[1] for path in older) + 1}"
+    draft = folder / f".draft-{name}"
+    try:
+        draft.mkdir()
+        for file, data in files.items():
+            _write(draft / file, data)
+        _flush_folder(draft)
+        draft.rename(folder / name)
+    except OSError:
+        shutil.rmtree(draft, ignore_errors=True)  # gives its space back
+        raise
+    _flush_folder(folder)
+    for path in older:
+        _discard(path)
+    return folder / name
+
+
+def _write(path: Path, data: bytes) -> None:
+    """The file, on the disk when this returns."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(descriptor, rest[:_CHUNK]) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Names, too, are on the disk when this returns."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _discard(path: Path) -> None:
+    """Renamed first, so that a half-deleted checkpoint is never taken for a damaged one."""
+    trash = path.with_name(f".trash-{path.name}")
+    path.rename(trash)
+    shutil.rmtree(trash)
+
+
+def _sweep(folder: Path) -> None:
+    """Delete what a killed process left unfinished."""
+    for pattern in (".draft-*", ".trash-*"):
+        for path in folder.glob(pattern):
+            shutil.rmtree(path)
+
+
+def _checkpoints(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.glob("step-*") if path.is_dir())
+
+
+def _order(path: Path) -> tuple[int, int]:
+    """Step and revision, from the name."""
+    step, _, revision = path.name.removeprefix("step-").partition(".")
+    return (int(step), int(revision or 0)) if step.isdigit() else (-1, 0)
+
+
+def _sealed(manifest: Mapping[str, JSON]) -> bytes:
+    """JSON that carries a digest of itself: one flipped digit in a learning rate must show, too."""
+    body = json.dumps(manifest, sort_keys=True)
+    digest = sha256(body.encode()).hexdigest()
+    return json.dumps({"sha256": digest, "manifest": manifest}, sort_keys=True, indent=1).encode()
+
+
+def _verified(path: Path) -> dict[str, JSON]:
+    """The manifest, once it and all files it names have been read against their digests."""
+    sealed = json.loads((path / _MANIFEST).read_bytes())
+    manifest: dict[str, JSON] = sealed["manifest"]
+    if sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest() != sealed["sha256"]:
+        raise ValueError(f"{_MANIFEST} does not match its sha256")
+    if manifest["format"] != FORMAT:
+        raise ValueError(f"format {manifest['format']}; this version reads {FORMAT}")
+    for file, digest in manifest["sha256"].items():
+        with (path / file).open("rb") as stream:
+            if file_digest(stream, "sha256").hexdigest() != digest:
+                raise ValueError(f"{file} does not match its sha256")
+    return manifest

@@ -1,0 +1,66 @@
+"""How well a model does on a split."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from thalweg.data.batch import Batch
+from thalweg.errors import DataError
+from thalweg.tasks import Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """Loss and metrics over all samples at once, with the outputs they came from (on the CPU)."""
+
+    loss: float
+    metrics: dict[str, float]
+    logits: Tensor
+    targets: Tensor
+
+
+def evaluate(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    task: Task,
+    *,
+    dtype: torch.dtype = torch.float32,
+) -> Evaluation:
+    """Loss and metrics of the model in evaluation mode, exact where the last batch is smaller.
+
+    Leaves every module's mode and the random state as they were.
+    Raises: DataError when there is no batch.
+    """
+    outputs: list[Tensor] = []
+    answers: list[Tensor] = []
+    with _undisturbed(model), torch.inference_mode():
+        for inputs, targets in batches:
+            device = inputs.device.type
+            with torch.autocast(device, dtype, enabled=dtype != torch.float32):
+                outputs.append(model(inputs))
+            answers.append(targets)
+    if not outputs:
+        raise DataError("there is no batch to evaluate on", fix="use a split that has samples")
+    logits, targets = torch.cat(outputs).float(), torch.cat(answers)
+    with torch.no_grad():
+        loss = task.loss_fn(logits, targets).item()
+        metrics = {name: metric(logits, targets) for name, metric in task.metrics.items()}
+    return Evaluation(loss=loss, metrics=metrics, logits=logits.cpu(), targets=targets.cpu())
+
+
+@contextmanager
+def _undisturbed(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside; outside, each module's own mode and the random state of before."""
+    modes = [(module, module.training) for module in model.modules()]
+    first = next(model.parameters(), None)
+    devices = [first.device] if first is not None and first.device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        model.eval()
+        try:
+            yield
+        finally:
+            for module, mode in modes:
+                module.training = mode

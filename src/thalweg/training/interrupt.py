@@ -1,0 +1,51 @@
+"""Ctrl-C and SIGTERM: finish the step, save, report; a second Ctrl-C: stop at once."""
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+_WATCHED = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupt:
+    """Inside `with Interrupt() as interrupt`, a signal sets `interrupt.signal` and nothing else.
+
+    A Ctrl-C that follows any signal raises KeyboardInterrupt where the program is. The handlers of
+    before are put back at the end. Outside the main thread, where Python allows no handlers, it
+    does nothing. A shell starts background jobs with SIGINT ignored; inside, it is heard again.
+    """
+
+    def __init__(self) -> None:
+        self.signal = 0  # the first signal's number; 0: none came
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> "Interrupt":
+        if threading.current_thread() is threading.main_thread():
+            for number in _WATCHED:
+                if signal.getsignal(number) is not None:  # None: not installed from Python
+                    self._before[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()
+
+    def __bool__(self) -> bool:
+        return self.signal != 0
+
+    @property
+    def exit_code(self) -> int:
+        """What the process should end with: 130 after Ctrl-C, 143 after SIGTERM, 0 without."""
+        return 128 + self.signal if self.signal else 0
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self.signal and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.signal = self.signal or number

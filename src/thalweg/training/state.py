@@ -1,0 +1,89 @@
+"""The state of a model, an optimizer and the random generators: named tensors, plain values."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from thalweg.errors import TrainingError
+
+Plain = dict[str, Any]
+
+
+def collect(model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], Plain]:
+    """Tensors on the CPU, dense, each with its own memory; and what else is needed to restore them.
+
+    "strides" says how each tensor lay in memory: a convolution's weights in channels-last order
+    must come back so, or the fused kernels would run another path with other rounding.
+    """
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    saved = optimizer.state_dict()
+    plain: Plain = {"groups": saved["param_groups"], "scalars": {}}
+    for index, entries in saved["state"].items():
+        for key, value in entries.items():
+            if isinstance(value, Tensor):
+                tensors[f"optimizer.{index}.{key}"] = value
+            else:
+                plain["scalars"][f"{index}.{key}"] = value
+    tensors["random.cpu"] = torch.get_rng_state()
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        for index, generator in enumerate(torch.cuda.get_rng_state_all()):
+            tensors[f"random.cuda.{index}"] = generator
+    plain["strides"] = {name: list(tensor.stride()) for name, tensor in tensors.items()}
+    return {name: _dense(tensor) for name, tensor in tensors.items()}, plain
+
+
+def restore(
+    tensors: Mapping[str, Tensor],
+    plain: Mapping[str, Any],
+    *,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+) -> None:
+    """Put back what `collect` returned. Raises TrainingError where the names or shapes differ."""
+    fresh = {name: _laid_out(t, plain["strides"][name]) for name, t in tensors.items()}
+    weights = {n.removeprefix("model."): t for n, t in fresh.items() if n.startswith("model.")}
+    try:
+        model.load_state_dict(weights)
+        optimizer.load_state_dict(_optimizer_state(fresh, plain, optimizer))
+    except (RuntimeError, ValueError) as error:
+        raise TrainingError(
+            "the checkpoint is of another model or optimizer",
+            seen=str(error),
+            fix="resume with the recipe that the run was started with",
+        ) from error
+    torch.set_rng_state(fresh["random.cpu"])
+    for name, generator in fresh.items():
+        if name.startswith("random.cuda.") and torch.cuda.is_available():
+            torch.cuda.set_rng_state(generator, int(name.rsplit(".", 1)[1]))
+
+
+def _optimizer_state(
+    tensors: Mapping[str, Tensor], plain: Mapping[str, Any], optimizer: torch.optim.Optimizer
+) -> dict[str, Any]:
+    entries: dict[int, dict[str, Any]] = {}
+    found = {n.removeprefix("optimizer."): t for n, t in tensors.items() if n[:10] == "optimizer."}
+    for name, value in (found | plain["scalars"]).items():
+        index, key = name.split(".", 1)
+        entries.setdefault(int(index), {})[key] = value
+    groups = [
+        {key: _as_before(value, now.get(key)) for key, value in group.items()}
+        for group, now in zip(plain["groups"], optimizer.param_groups, strict=True)
+    ]
+    return {"state": entries, "param_groups": groups}
+
+
+def _as_before(value: Any, now: Any) -> Any:
+    """JSON knows no tuples; AdamW's betas are one."""
+    return tuple(value) if isinstance(now, tuple) else value
+
+
+def _dense(tensor: Tensor) -> Tensor:
+    """A copy on the CPU, row after row."""
+    return tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+
+
+def _laid_out(tensor: Tensor, strides: list[int]) -> Tensor:
+    """A copy in memory of its own, aligned as any new tensor's, in the order it had."""
+    return torch.empty_strided(tensor.shape, strides, dtype=tensor.dtype).copy_(tensor)
