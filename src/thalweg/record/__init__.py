@@ -2,5 +2,22 @@
 
 from thalweg.record.history import History, Series
 from thalweg.record.quantities import QUANTITIES, Quantity, quantity_called
+from thalweg.record.rows import Event, PredictionRow, RunSummary
+from thalweg.record.run_folder import claim_run_folder, list_runs
+from thalweg.record.run_reader import RunReader
+from thalweg.record.run_writer import RunWriter
 
-__all__ = ["QUANTITIES", "History", "Quantity", "Series", "quantity_called"]
+__all__ = [
+    "QUANTITIES",
+    "Event",
+    "History",
+    "PredictionRow",
+    "Quantity",
+    "RunReader",
+    "RunSummary",
+    "RunWriter",
+    "Series",
+    "claim_run_folder",
+    "list_runs",
+    "quantity_called",
+]

@@ -1,0 +1,63 @@
+"""Folders that runs are kept in: claim a new one, list those there are."""
+
+import re
+from pathlib import Path
+from unicodedata import normalize
+
+from thalweg.errors import RunError, UsageError
+from thalweg.record.rows import RunSummary
+from thalweg.record.run_reader import RunReader
+from thalweg.record.schema import DATABASE
+
+LONGEST = 48  # characters of a stem; with the number, a name stays below the 64 of an id
+
+
+def claim_run_folder(parent: Path, stem: str) -> Path:
+    """A new empty folder such as runs/flowers-1: nobody else gets the same, however many ask.
+
+    Raises UsageError when nothing can be made there.
+    """
+    name = run_id(stem)
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        number = max((_number(path, name) for path in parent.iterdir()), default=0) + 1
+        while True:
+            folder = parent / f"{name}-{number}"
+            try:
+                folder.mkdir()
+            except FileExistsError:  # somebody was quicker
+                number += 1
+            else:
+                return folder
+    except OSError as error:
+        raise UsageError(
+            f"no run can be made in {parent}", seen=str(error), fix="choose another --out"
+        ) from error
+
+
+def run_id(stem: str) -> str:
+    """The stem in the letters of an id, a-z 0-9 and the hyphen: safe as a path, URL and option."""
+    plain = normalize("NFKD", stem).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:LONGEST].strip("-") or "run"
+
+
+def list_runs(parent: Path) -> list[RunSummary]:
+    """The runs in a folder, oldest first. What cannot be read is listed as unreadable."""
+    try:
+        found = [path for path in parent.iterdir() if (path / DATABASE).is_file()]
+    except OSError as error:
+        raise RunError(f"{parent} cannot be listed", seen=str(error)) from error
+    return sorted(map(_summary, found), key=lambda run: (run.started, run.path.name))
+
+
+def _number(path: Path, name: str) -> int:
+    match = re.fullmatch(re.escape(name) + r"-(\d{1,9})", path.name)
+    return int(match[1]) if match else 0
+
+
+def _summary(path: Path) -> RunSummary:
+    try:
+        return RunReader(path).summary()
+    except RunError:
+        started = path.stat().st_mtime
+        return RunSummary(path, "unreadable", "", "", "", float("nan"), 0, started)

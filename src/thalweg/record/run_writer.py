@@ -1,0 +1,291 @@
+"""Write a run while it happens, from one thread of its own: the training never waits for a disk."""
+
+import atexit
+import json
+import logging
+import os
+import sqlite3
+import warnings
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from threading import Event as Signal
+from threading import Thread
+from time import monotonic, time
+from typing import Any, NamedTuple, Self
+
+from thalweg.errors import RunError, ThalwegWarning
+from thalweg.record.quantities import Quantity
+from thalweg.record.rows import PredictionRow
+from thalweg.record.run_lock import HEARTBEAT, RunLock
+from thalweg.record.schema import DATABASE, JSON, SCHEMA, VERSION, finite, read_text, stored_text
+
+COMMIT_EVERY = 0.4  # seconds; with the commit itself, below the 0.5 promised
+KEPT = 500_000  # measured values held in memory, about 50 MB, while the disk takes none
+PATIENCE = 10.0  # seconds that `flush` and `close` wait for the disk
+
+_POINT = "INSERT INTO points VALUES (?, ?, ?)"
+_SERIES = "INSERT INTO series VALUES (?, ?, ?, ?)"
+_EVENT = "INSERT INTO events VALUES (?, ?, ?, ?, ?)"
+
+_OF_THE_DISK = (sqlite3.OperationalError, OSError, MemoryError)  # may pass; a TypeError will not
+
+_log = logging.getLogger(__name__)
+
+
+class _Reading(NamedTuple):
+    quantity: Quantity
+    step: int
+    values: Mapping[str, float]
+
+
+class _Statement(NamedTuple):
+    sql: str
+    rows: list[tuple[Any, ...]]
+
+
+class RunWriter:
+    """The one writer of a run's file. Also a context manager that closes itself.
+
+    Commits at most 0.5 s apart, in WAL mode: a kill -9 costs the last second, a power cut at most
+    what the system had not yet written; the file stays whole. `resume_from` first deletes what
+    was measured at that step or later, and the predictions and the quarantine, which a resumed
+    run writes anew.
+
+    A disk that fails later does not stop the training: values are kept and tried again, an event
+    `record-interrupted` says so once the disk is back, and `close` warns of what was lost.
+
+    Raises RunError when another process writes this run, or nothing can be written at all.
+    """
+
+    def __init__(self, folder: Path, *, resume_from: int | None = None) -> None:
+        self.path = folder
+        self._readings: deque[_Reading] = deque()
+        self._statements: deque[_Statement] = deque()
+        self._flushes: deque[Signal] = deque()
+        self._held: list[_Reading] = []  # taken from the queues by the thread, not yet on disk
+        self._held_statements: list[_Statement] = []
+        self._lost = 0  # entries given up
+        self._pid = os.getpid()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = RunLock(folder)
+        except RunError:
+            raise
+        except OSError as error:
+            raise _unwritable(folder, error) from error
+        try:
+            self._database = _opened(folder / DATABASE)
+            self._series = _series_of(self._database)
+            if resume_from is not None:
+                _forget(self._database, resume_from)
+        except sqlite3.Error as error:
+            self._lock.release()
+            raise _unwritable(folder, error) from error
+        self._closing = False
+        self._wake = Signal()
+        self._failing_since = 0.0  # monotonic seconds; 0: the last commit succeeded
+        self._failure = ""
+        self._thread = Thread(target=self._work, name="thalweg-record", daemon=True)
+        self._thread.start()
+        atexit.register(self.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def add(self, quantity: Quantity, step: int, values: Mapping[str, float]) -> None:
+        """Record a measurement. Returns at once: about a microsecond; the copy is for safety."""
+        self._readings.append(_Reading(quantity, step, dict(values)))
+
+    def event(self, kind: str, message: str, *, step: int = -1, **detail: JSON) -> None:
+        """Record something that happened once."""
+        self._statements.append(_event(kind, message, step, detail))
+
+    def set(self, key: str, value: JSON) -> None:
+        """Record a fact about the run; a later value replaces an earlier one. NaN becomes null."""
+        row = (stored_text(key), json.dumps(finite(value), allow_nan=False))
+        self._statements.append(_Statement("INSERT OR REPLACE INTO meta VALUES (?, ?)", [row]))
+
+    def quarantine(self, rows: Iterable[tuple[str, str]]) -> None:
+        """Record samples that were left out, as (name, reason)."""
+        texts: list[tuple[Any, ...]] = [(stored_text(n), stored_text(r)) for n, r in rows]
+        sql = "INSERT OR REPLACE INTO quarantined VALUES (?, ?)"
+        self._statements.append(_Statement(sql, texts))
+
+    def predictions(self, rows: Iterable[PredictionRow]) -> None:
+        """Record what the final weights said of each sample."""
+        texts: list[tuple[Any, ...]] = [
+            (*map(stored_text, row[:4]), float(row.probability), row.thumbnail) for row in rows
+        ]
+        sql = "INSERT INTO predictions VALUES (?, ?, ?, ?, ?, ?)"
+        self._statements.append(_Statement(sql, texts))
+
+    def findings(self, diagnosis_json: str) -> None:
+        """Record a diagnosis; the latest is the one that `findings` shows."""
+        sql = "INSERT INTO diagnoses VALUES (?, ?)"
+        self._statements.append(_Statement(sql, [(time(), diagnosis_json)]))
+
+    def flush(self) -> None:
+        """Wait until all that was recorded so far is readable by others, or the disk refused it."""
+        if not self._thread.is_alive():
+            return
+        done = Signal()
+        self._flushes.append(done)
+        self._wake.set()
+        done.wait(PATIENCE)
+
+    def close(self) -> None:
+        """Write what is left and give the run free. Warns (ThalwegWarning) of what was lost."""
+        if self._closing or os.getpid() != self._pid:  # a forked child has no part in this
+            return
+        self._closing = True
+        atexit.unregister(self.close)
+        self._wake.set()
+        self._thread.join(PATIENCE)
+        self._lock.release()
+        if lost := self._what_was_lost():
+            warnings.warn(
+                f"{self.path}: not all of the run was recorded\n  seen: {lost}",
+                ThalwegWarning,
+                stacklevel=2,
+            )
+
+    def _what_was_lost(self) -> str:
+        if not (self.path / DATABASE).exists():
+            return f"{DATABASE} was deleted, or its disk is gone"
+        held = [*self._held, *self._readings]
+        lost = self._lost + sum(len(reading.values) for reading in held)
+        lost += len(self._held_statements) + len(self._statements)
+        reason = self._failure or "the disk did not answer in time"
+        return f"{reason}; {lost} entries lost" if lost else ""
+
+    def _work(self) -> None:
+        """The thread: commit, sleep, commit."""
+        beaten = monotonic()
+        while True:
+            closing = self._closing
+            waiting = [self._flushes.popleft() for _ in range(len(self._flushes))]
+            self._commit()
+            for done in waiting:
+                done.set()
+            if closing:
+                break
+            if monotonic() - beaten > HEARTBEAT:
+                self._lock.beat()
+                beaten = monotonic()
+            self._wake.wait(COMMIT_EVERY)
+            self._wake.clear()
+        with suppress(sqlite3.Error):  # a finished run is one plain file, unless somebody reads it
+            self._database.execute("PRAGMA busy_timeout = 0")
+            self._database.execute("PRAGMA journal_mode = DELETE")
+        with suppress(sqlite3.Error):
+            self._database.close()
+
+    def _commit(self) -> None:
+        """Write all that waits in one transaction, or keep it for the next try."""
+        self._held += [self._readings.popleft() for _ in range(len(self._readings))]
+        self._held_statements += [self._statements.popleft() for _ in range(len(self._statements))]
+        if not self._held and not self._held_statements:
+            return
+        known = len(self._series)
+        try:
+            self._database.execute("BEGIN IMMEDIATE")
+            self._write()
+            self._database.execute("COMMIT")
+        except Exception as error:  # whatever it is, the training goes on
+            self._put_off(error, known)
+            return
+        self._held.clear()
+        self._held_statements.clear()
+        if self._failing_since:
+            self._recovered()
+
+    def _write(self) -> None:
+        known = len(self._series)
+        points = list(self._points())
+        new = list(self._series.items())[known:]
+        self._database.executemany(_SERIES, [(index, *map(stored_text, key)) for key, index in new])
+        self._database.executemany(_POINT, points)
+        for statement in self._held_statements:
+            self._database.executemany(*statement)
+
+    def _points(self) -> Iterator[tuple[int, int, float]]:
+        series = self._series
+        for quantity, step, values in self._held:
+            for place, value in values.items():
+                key = (quantity.name, place, quantity.unit)
+                index = series.get(key) or series.setdefault(key, len(series) + 1)
+                yield index, int(step), float(value)
+
+    def _put_off(self, error: Exception, known: int) -> None:
+        """Undo; then keep what the disk may take later, and drop what it never will."""
+        with suppress(sqlite3.Error):
+            self._database.execute("ROLLBACK")
+        for key in list(self._series)[known:]:
+            del self._series[key]
+        if not self._failing_since:
+            _log.warning("%s: cannot be recorded for now: %s", self.path, error)
+        self._failing_since = self._failing_since or monotonic()
+        self._failure = str(error)
+        if not isinstance(error, _OF_THE_DISK):
+            self._lost += len(self._held_statements)
+            self._held_statements.clear()
+        room = KEPT if isinstance(error, _OF_THE_DISK) else 0
+        held = sum(len(reading.values) for reading in self._held)
+        self._lost += max(0, held - room)
+        while held > room:
+            held -= len(self._held.pop(0).values)
+
+    def _recovered(self) -> None:
+        seconds = monotonic() - self._failing_since
+        self._failing_since = 0.0
+        self.event(
+            "record-interrupted",
+            f"nothing could be written for {seconds:.1f} s: {self._failure}; "
+            f"{self._lost} entries were lost",
+            seconds=seconds,
+            lost=self._lost,
+        )
+
+
+def _event(kind: str, message: str, step: int, detail: Mapping[str, JSON]) -> _Statement:
+    body = json.dumps(finite(detail), allow_nan=False)
+    return _Statement(_EVENT, [(time(), int(step), stored_text(kind), stored_text(message), body)])
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    """The file, made if it is not there. The connection goes to the writer's thread."""
+    database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("PRAGMA synchronous = NORMAL")
+    version = database.execute("PRAGMA user_version").fetchone()[0]
+    if version > VERSION:
+        raise sqlite3.NotSupportedError(f"{path.name} was made by a newer thalweg")
+    if version == 0:
+        begun = f"INSERT INTO meta VALUES ('started', '{time()}');"
+        database.executescript(f"BEGIN;{SCHEMA}{begun}PRAGMA user_version = {VERSION};COMMIT;")
+    return database
+
+
+def _series_of(database: sqlite3.Connection) -> dict[tuple[str, str, str], int]:
+    """(quantity, place, unit) → id, in the order of the ids, which count from 1 without a gap."""
+    rows = database.execute("SELECT quantity, place, unit, id FROM series ORDER BY id")
+    return {(read_text(q), read_text(p), read_text(u)): index for q, p, u, index in rows}
+
+
+def _forget(database: sqlite3.Connection, step: int) -> None:
+    database.execute("BEGIN IMMEDIATE")
+    database.execute("DELETE FROM points WHERE step >= ?", (step,))
+    for table in ("predictions", "quarantined", "diagnoses"):
+        database.execute(f"DELETE FROM {table}")
+    database.execute("COMMIT")
+
+
+def _unwritable(folder: Path, error: Exception) -> RunError:
+    return RunError(
+        f"{folder} cannot be written", seen=str(error), fix="a folder on a disk with free space"
+    )
