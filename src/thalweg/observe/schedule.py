@@ -13,3 +13,15 @@ def next_reading(step: int, every: int) -> int:
     """
     doublings = max(0, (step // (DENSE_UNTIL * every)).bit_length() - 1)
     return step + every * 2**doublings
+
+
+def first_reading(start: int, every: int) -> int:
+    """The step of the first reading at `start` or later: a resumed run is read where a whole one is.
+
+    >>> first_reading(0, 20), first_reading(130, 20), first_reading(161, 20)
+    (0, 140, 200)
+    """
+    step = 0
+    while step < start:
+        step = next_reading(step, every)
+    return step

@@ -14,7 +14,7 @@ from thalweg.observe.accuracy import accuracy
 from thalweg.observe.gradient_norm import gradient_norm
 from thalweg.observe.hook import Hook
 from thalweg.observe.instrument import Instrument, Moment
-from thalweg.observe.schedule import next_reading
+from thalweg.observe.schedule import first_reading, next_reading
 from thalweg.observe.update_ratio import update_ratio
 from thalweg.record import History, Quantity, quantity_called
 from thalweg.record.quantities import (
@@ -84,7 +84,7 @@ class Watcher:
         self._model, self._optimizers = model, optimizers
         self._diagnose = diagnose
         self._instruments = {instrument.quantity.name: instrument for instrument in instruments}
-        self._step = self._due = first_step
+        self._step, self._due = first_step, first_reading(first_step, EVERY)
         self._wake = 0  # the step before which to flush, or to attach the hooks of a reading
         self._losses: list[Tensor | float] = []
         self._readings: list[tuple[Quantity, int, list[str], Tensor]] = []
