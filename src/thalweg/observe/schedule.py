@@ -16,7 +16,7 @@ def next_reading(step: int, every: int) -> int:
 
 
 def first_reading(start: int, every: int) -> int:
-    """The step of the first reading at `start` or later: a resumed run is read where a whole one is.
+    """The first reading at `start` or later: a resumed run is read where a whole one is.
 
     >>> first_reading(0, 20), first_reading(130, 20), first_reading(161, 20)
     (0, 140, 200)
