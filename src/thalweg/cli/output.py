@@ -13,7 +13,7 @@ SCHEMA = 1  # raised when a key changes its meaning or goes away
 
 def print_json(**content: object) -> None:
     """One JSON object."""
-    print(json.dumps({"schema": SCHEMA} | _finite(content), indent=2, ensure_ascii=False))
+    print(json.dumps(_finite({"schema": SCHEMA, **content}), indent=2, ensure_ascii=False))
 
 
 def _finite(value: object) -> object:

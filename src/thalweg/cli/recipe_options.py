@@ -59,7 +59,7 @@ def _arguments() -> Iterator[Argument]:
     for key, kind in _typed_keys(Recipe, ""):
         names = list(dict.fromkeys((option(key), f"--{key}")))
         described = Parameter(name=names, help=about.get(key, ""), group=RECIPE)
-        annotation = Annotated[kind | None, described]
+        annotation = Annotated[kind | None, described]  # type: ignore[valid-type]  # made at run time
         yield Argument(_identifier(key), Argument.KEYWORD_ONLY, default=None, annotation=annotation)
 
 

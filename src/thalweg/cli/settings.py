@@ -26,16 +26,12 @@ def gather(
     options: Mapping[str, object], environment: Mapping[str, str], config: Path | None
 ) -> Settings:
     """Merge the three layers. Raises UsageError for an unknown key or a value that cannot be."""
-    edits: dict[str, object] = {}
-    origins: dict[str, str] = {}
     from_file = edits_from_toml(config) if config else {}
-    for layer, origin in (
-        (from_file, lambda key: f"file: {config}"),
-        (_from_environment(environment), lambda key: f"environment: {variable(key)}"),
-        (options, lambda key: f"command line: {option(key)}"),
-    ):
-        edits |= layer
-        origins |= {key: origin(key) for key in layer}
+    from_environment = _from_environment(environment)
+    origins = dict.fromkeys(from_file, f"file: {config}")
+    origins |= {key: f"environment: {variable(key)}" for key in from_environment}
+    origins |= {key: f"command line: {option(key)}" for key in options}
+    edits = {**from_file, **from_environment, **options}
     return Settings(edits=edits, origins=origins)
 
 

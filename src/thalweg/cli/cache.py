@@ -1,0 +1,51 @@
+"""`thalweg cache`: what the decoded images take on disk."""
+
+from datetime import UTC, datetime
+
+from thalweg.cli.output import print_json
+from thalweg.cli.terminal import printable, table
+
+
+def cache(*, clear: bool = False, json: bool = False) -> None:
+    """Show the cache of decoded images, or clear it. THALWEG_CACHE names another folder.
+
+    Parameters
+    ----------
+    clear: bool
+        Delete every entry; the next training decodes its images again.
+    json: bool
+        Print JSON instead of text.
+    """
+    from thalweg.data import cache as store
+
+    freed = store.clear_cache() if clear else 0
+    entries, folder = store.cache_entries(), store.default_cache_dir()
+    total = sum(entry.num_bytes for entry in entries)
+    if json:
+        listed = [entry._asdict() | {"path": str(entry.path)} for entry in entries]
+        print_json(folder=str(folder), bytes=total, freed=freed, entries=listed)
+        return
+    if clear:
+        print(f"freed {_megabytes(freed)}")
+    rows = [
+        (
+            entry.source,
+            entry.images,
+            entry.image_size,
+            _megabytes(entry.num_bytes),
+            _day(entry.used),
+        )
+        for entry in entries
+    ]
+    if rows:
+        print(table(("decoded from", "images", "pixels", "size", "last used"), rows))
+    limit = _megabytes(store.LIMIT_BYTES)
+    print(f"{printable(str(folder))}: {_megabytes(total)} of at most {limit}")
+
+
+def _megabytes(num_bytes: int) -> str:
+    return f"{num_bytes / 1e6:,.1f} MB"
+
+
+def _day(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC).astimezone():%Y-%m-%d}"

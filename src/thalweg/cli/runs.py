@@ -1,0 +1,37 @@
+"""`thalweg runs [DIR]`: what was trained there; no torch."""
+
+from datetime import UTC, datetime
+from math import isnan
+from pathlib import Path
+
+from thalweg.cli.output import print_json
+from thalweg.cli.terminal import table
+from thalweg.record import RunSummary, list_runs
+
+_HEADER = ("run", "state", "started", "model", "steps", "result", "data")
+
+
+def runs(folder: Path = Path("runs"), /, *, json: bool = False) -> None:
+    """List the runs of a folder, the newest last.
+
+    Parameters
+    ----------
+    folder: Path
+        The folder that runs are in.
+    json: bool
+        Print JSON instead of a table.
+    """
+    found = list_runs(folder)
+    if json:
+        print_json(runs=[run._asdict() | {"path": str(run.path)} for run in found])
+    elif found:
+        print(table(_HEADER, map(_row, found)))
+    else:
+        print(f"no run in {folder}")
+
+
+def _row(run: RunSummary) -> tuple[object, ...]:
+    started = datetime.fromtimestamp(run.started, UTC).astimezone()
+    result = "" if isnan(run.value) else f"{run.metric} {run.value:.4g}"
+    time = f"{started:%Y-%m-%d %H:%M}"
+    return run.path, run.state, time, run.model, run.steps, result, run.source

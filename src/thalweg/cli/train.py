@@ -1,0 +1,133 @@
+"""`thalweg train PATH`: settings in, a run out."""
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from thalweg.cli.output import print_json, print_run
+from thalweg.cli.progress import painted
+from thalweg.cli.recipe_options import RECIPE, given, takes_recipe_keys
+from thalweg.cli.settings import Settings, gather, with_origins
+from thalweg.cli.terminal import printable
+from thalweg.errors import UsageError
+from thalweg.recipes.recipe import Recipe, edits_from_toml
+
+if TYPE_CHECKING:
+    from thalweg.api import Plan, Progress, Run
+
+
+@takes_recipe_keys
+def train(
+    path: str | None = None,
+    /,
+    *,
+    out: Path = Path("runs"),
+    resume: Path | None = None,
+    dry_run: bool = False,
+    json: bool = False,
+    config: Annotated[Path | None, Parameter(group=RECIPE)] = None,
+    print_config: Annotated[bool, Parameter(group=RECIPE)] = False,
+    **recipe: object,
+) -> int:
+    """Train a model on a folder of images, a table or arrays; report what was learnt.
+
+    Parameters
+    ----------
+    path: str
+        A folder with a folder of images per class, a CSV file, a .npz file, or "digits".
+    out: Path
+        Folder that the run's folder is made in.
+    resume: Path
+        Go on with this run, from its newest checkpoint, to the same end.
+    dry_run: bool
+        Read the data and say what would be done; train nothing, write no run.
+    json: bool
+        Print JSON instead of text.
+    config: Path
+        A TOML file with any of the keys below.
+    print_config: bool
+        Print every value and where it comes from, as a file for --config.
+    """
+    options = given(recipe) | ({"data.path": path} if path else {})
+    settings = gather(options, os.environ, config)
+    if resume is not None:
+        return _resume(resume, settings, json=json)
+    if print_config or dry_run:
+        return _show_plan(settings, only_config=print_config, json=json)
+    return _train(settings, out, json=json)
+
+
+def _train(settings: Settings, out: Path, *, json: bool) -> int:
+    from thalweg import api
+
+    return _watched(
+        lambda progress: api.train(edits=settings.edits, out=out, progress=progress), json=json
+    )
+
+
+def _resume(run: Path, settings: Settings, *, json: bool) -> int:
+    from thalweg import api
+
+    _refuse_changes(run, settings)
+    return _watched(lambda progress: api.resume(run, progress=progress), json=json)
+
+
+def _refuse_changes(run: Path, settings: Settings) -> None:
+    """A resumed run ends as the run that was never stopped: it keeps its recipe."""
+    recorded = Recipe().edited(edits_from_toml(run / "recipe.toml")).flat()
+    wanted = Recipe().edited(settings.edits).flat()
+    changed = [key for key in settings.edits if wanted[key] != recorded[key]]
+    if changed:
+        seen = [f"{key} = {wanted[key]} ({settings.origins[key]})" for key in changed]
+        raise UsageError(
+            f"{run} cannot be resumed with another recipe",
+            seen=", ".join(seen),
+            fix=f"thalweg train --resume {run}, or a new run with the new values",
+        )
+
+
+def _watched(action: "Callable[[Progress], Run]", *, json: bool) -> int:
+    """Carry it out with a progress line on stderr, then print the run on stdout."""
+    from thalweg import api
+
+    progress = api.Progress()
+    try:
+        with painted(progress, sys.stderr):
+            run = action(progress)
+    except api.InterruptedRunError as stop:
+        print(printable(str(stop)), file=sys.stderr)
+        return stop.exit_code
+    print_run(run.reader, run.diagnosis, json=json)
+    return 0
+
+
+def _show_plan(settings: Settings, *, only_config: bool, json: bool) -> int:
+    from thalweg import api
+
+    progress = api.Progress()
+    with painted(progress, sys.stderr):
+        plan = api.plan(edits=settings.edits, progress=progress)
+    if json:
+        print_json(recipe=plan.recipe.flat(), origins=settings.origins, **_facts(plan))
+        return 0
+    if not only_config:
+        print("".join(f"# {name}: {printable(str(v))}\n" for name, v in _facts(plan).items()))
+    print(with_origins(plan.recipe, settings.origins))
+    return 0
+
+
+def _facts(plan: "Plan") -> Mapping[str, object]:
+    facts = plan.dataset.facts
+    return {
+        "task": facts.task,
+        "classes": facts.num_classes,
+        "samples": dict(facts.counts),
+        "input": " × ".join(map(str, facts.input_shape)),
+        "quarantined": len(plan.dataset.quarantined),
+        "steps": plan.steps,
+        "steps per epoch": plan.steps_per_epoch,
+    }
