@@ -8,7 +8,7 @@ Source: He et al. 2016, https://arxiv.org/abs/1512.03385, section 4.2. Published
 8.75, 7.51, 7.17, 6.97, 6.43 % at depth 20, 32, 44, 56, 110; plain nets get worse with depth.
 """
 
-from typing import Any, Literal
+from typing import Any
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from thalweg.models.pieces.drop_path import DropPath, depth_rates
 from thalweg.models.pieces.image_shape import image_channels
+from thalweg.registry import unknown_name
 
-Shortcut = Literal["A", "B", "none"]
+SHORTCUTS = ("A", "B", "none")
 
 
 class PadShortcut(nn.Module):
@@ -35,9 +36,7 @@ class PadShortcut(nn.Module):
 class BasicBlock(nn.Module):
     """relu(shortcut(x) + bn(conv(relu(bn(conv(x))))))."""
 
-    def __init__(
-        self, in_channels: int, channels: int, *, shortcut: Shortcut, drop_path: float
-    ) -> None:
+    def __init__(self, in_channels: int, channels: int, *, shortcut: str, drop_path: float) -> None:
         super().__init__()
         stride = 1 if in_channels == channels else 2
         self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, padding=1, bias=False)
@@ -68,11 +67,13 @@ class CifarResNet(nn.Module):
         *,
         input_shape: tuple[int, ...],
         depth: int,
-        shortcut: Shortcut = "A",
+        shortcut: str = "A",
         width: int = 16,
         drop_path: float = 0.0,
     ) -> None:
         super().__init__()
+        if shortcut not in SHORTCUTS:
+            raise unknown_name("shortcut", shortcut, SHORTCUTS)
         in_channels = image_channels(input_shape, model=f"resnet{depth}", least=8)
         self.conv1 = nn.Conv2d(in_channels, width, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
@@ -93,6 +94,7 @@ class CifarResNet(nn.Module):
         self.layer3 = stage(2 * width, 4 * width)
         self.linear = nn.Linear(4 * width, num_classes)
         self.apply(_initialise)
+        nn.init.normal_(self.linear.weight, std=0.01)  # nearly undecided: the first loss is chance
 
     def forward(self, images: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch class"]:
         x = F.relu(self.bn1(self.conv1(images)))
@@ -101,8 +103,10 @@ class CifarResNet(nn.Module):
 
 
 def _initialise(module: nn.Module) -> None:
-    if isinstance(module, (nn.Conv2d, nn.Linear)):
+    if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight)
+    if isinstance(module, nn.Linear):
+        nn.init.zeros_(module.bias)
 
 
 def resnet20(num_classes: int, *, input_shape: tuple[int, ...], **changes: Any) -> nn.Module:

@@ -1,8 +1,18 @@
 """A small, fast convolutional network for images of 8 to 64 pixels."""
 
+from collections.abc import Callable
+from functools import partial
+
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from thalweg.models.pieces.activation import ACTIVATIONS, widening
+from thalweg.models.pieces.image_shape import image_channels
+from thalweg.models.pieces.initialise import INITIALISATIONS
+from thalweg.models.pieces.norm import NORMS
+
+Layer = Callable[..., nn.Module]  # (in_channels, out_channels, *, stride) → convolution and friends
 
 
 class ConvNet(nn.Module):
@@ -13,20 +23,17 @@ class ConvNet(nn.Module):
     """
 
     def __init__(
-        self, *, in_channels: int, width: int, num_classes: int, stride: int, dropout: float
+        self, layer: Layer, *, in_channels: int, width: int, num_classes: int, dropout: float
     ) -> None:
         super().__init__()
         widths = (width, 2 * width, 4 * width)
-        self.stem = _convolution(in_channels, width, stride=stride)
+        self.stem = layer(in_channels, width)
         self.stages = nn.ModuleList(
-            nn.Sequential(_convolution(before, after), _convolution(after, after))
+            nn.Sequential(layer(before, after, stride=1), layer(after, after, stride=1))
             for before, after in zip((width, *widths), widths, strict=False)
         )
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(widths[-1], num_classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         nn.init.normal_(self.head.weight, std=0.01)  # nearly undecided: the first loss is chance
         nn.init.zeros_(self.head.bias)
 
@@ -40,25 +47,36 @@ class ConvNet(nn.Module):
 
 
 def convnet(
-    num_classes: int, *, input_shape: tuple[int, ...], width: int = 32, dropout: float = 0.0
+    num_classes: int,
+    *,
+    input_shape: tuple[int, ...],
+    width: int = 32,
+    dropout: float = 0.0,
+    activation: str = "relu",
+    norm: str = "batch",
+    init: str = "he",
 ) -> ConvNet:
     """`width` channels in the first stage, twice and four times as many in the next two.
 
     Above 32 pixels the stem halves the resolution: a quarter of the work, and the last stage
-    still sees the whole image.
+    still sees the whole image. Any activation, norm and initialisation of `models.pieces` by name.
     """
+    stride = 1 if max(input_shape[1:], default=1) <= 32 else 2
     return ConvNet(
-        in_channels=input_shape[0],
+        partial(_convolution, stride=stride, activation=activation, norm=norm, init=init),
+        in_channels=image_channels(input_shape, model="convnet", least=1),
         width=width,
         num_classes=num_classes,
-        stride=1 if max(input_shape[1:]) <= 32 else 2,
         dropout=dropout,
     )
 
 
-def _convolution(in_channels: int, out_channels: int, *, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False),
-        nn.BatchNorm2d(out_channels),
-        nn.ReLU(inplace=True),
-    )
+def _convolution(
+    in_channels: int, out_channels: int, *, stride: int, activation: str, norm: str, init: str
+) -> nn.Sequential:
+    wide = out_channels * widening(activation)
+    convolution = nn.Conv2d(in_channels, wide, 3, stride=stride, padding=1, bias=norm == "none")
+    INITIALISATIONS[init](convolution.weight)
+    if convolution.bias is not None:
+        nn.init.zeros_(convolution.bias)
+    return nn.Sequential(convolution, NORMS[norm](wide), ACTIVATIONS[activation]())

@@ -123,6 +123,8 @@ class EfficientNetLite(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(HEAD, num_classes)
         self.apply(_initialise)
+        nn.init.normal_(self.classifier.weight, std=0.01)  # undecided: the first loss is chance
+        nn.init.zeros_(self.classifier.bias)
 
     def features(self, images: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch 1280"]:
         """What the classifier reads: 1280 averages over the last map."""

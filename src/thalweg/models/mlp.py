@@ -5,26 +5,21 @@ from math import prod
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from thalweg.models.pieces.activation import ACTIVATIONS, widening
+from thalweg.models.pieces.initialise import initialise
+from thalweg.models.pieces.norm import NORMS
+
 
 class MLP(nn.Module):
-    def __init__(
-        self, *, in_features: int, width: int, depth: int, num_classes: int, dropout: float
-    ) -> None:
+    def __init__(self, body: nn.Sequential, head: nn.Linear, *, init: str) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        for index in range(depth):
-            layers += [nn.Linear(in_features if index == 0 else width, width), nn.ReLU()]
-            layers += [nn.Dropout(dropout)] if dropout else []
-        self.body = nn.Sequential(*layers)
-        self.head = nn.Linear(width, num_classes)
-        for module in self.body.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                nn.init.zeros_(module.bias)
-        nn.init.normal_(self.head.weight, std=0.01)  # nearly undecided: the first loss is chance
-        nn.init.zeros_(self.head.bias)
+        self.body = body
+        self.head = head
+        initialise(body, init)
+        nn.init.normal_(head.weight, std=0.01)  # nearly undecided: the first loss is chance
+        nn.init.zeros_(head.bias)
 
-    def forward(self, inputs: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch class"]:
+    def forward(self, inputs: Float[Tensor, " batch *shape"]) -> Float[Tensor, "batch class"]:
         return self.head(self.body(inputs.flatten(1)))
 
 
@@ -35,15 +30,21 @@ def mlp(
     width: int = 256,
     depth: int = 2,
     dropout: float = 0.0,
+    activation: str = "relu",
+    norm: str = "none",
+    init: str = "he",
 ) -> MLP:
-    """`depth` hidden layers of `width` rectified units.
+    """`depth` hidden layers of `width` units, rectified if nothing else is asked for.
 
-    He initialisation (arXiv:1502.01852), which keeps the scale of signals through rectifiers.
+    He initialisation (arXiv:1502.01852) keeps the scale of signals through rectifiers. Any
+    activation, norm and initialisation of `models.pieces` by name.
     """
-    return MLP(
-        in_features=prod(input_shape),
-        width=width,
-        depth=depth,
-        num_classes=num_classes,
-        dropout=dropout,
-    )
+    layers: list[nn.Module] = []
+    wide = width * widening(activation)
+    for index in range(depth):
+        layers += [nn.Linear(width if index else prod(input_shape), wide)]
+        layers += [] if norm == "none" else [NORMS[norm](wide, dims=0)]
+        layers += [ACTIVATIONS[activation]()]
+        layers += [nn.Dropout(dropout)] if dropout else []
+    head = nn.Linear(width if depth else prod(input_shape), num_classes)
+    return MLP(nn.Sequential(*layers), head, init=init)

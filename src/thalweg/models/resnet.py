@@ -5,14 +5,12 @@ as in torchvision ("v1.5"). The last normalisation of each branch starts at zero
 block starts as the identity: Goyal et al. 2017, arXiv:1706.02677 §5.1.
 """
 
-from typing import Literal
-
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from thalweg.errors import UsageError
+from thalweg.registry import unknown_name
 
-Stem = Literal["auto", "imagenet", "small"]
+STEMS = ("auto", "imagenet", "small")
 
 
 class BasicBlock(nn.Module):
@@ -95,21 +93,21 @@ class ResNet(nn.Module):
 
 
 def resnet18(
-    num_classes: int, *, input_shape: tuple[int, ...], stem: Stem = "auto", width: int = 64
+    num_classes: int, *, input_shape: tuple[int, ...], stem: str = "auto", width: int = 64
 ) -> ResNet:
     """11.7 million weights at 1000 classes."""
     return _resnet(BasicBlock, (2, 2, 2, 2), num_classes, shape=input_shape, stem=stem, width=width)
 
 
 def resnet34(
-    num_classes: int, *, input_shape: tuple[int, ...], stem: Stem = "auto", width: int = 64
+    num_classes: int, *, input_shape: tuple[int, ...], stem: str = "auto", width: int = 64
 ) -> ResNet:
     """21.8 million weights at 1000 classes."""
     return _resnet(BasicBlock, (3, 4, 6, 3), num_classes, shape=input_shape, stem=stem, width=width)
 
 
 def resnet50(
-    num_classes: int, *, input_shape: tuple[int, ...], stem: Stem = "auto", width: int = 64
+    num_classes: int, *, input_shape: tuple[int, ...], stem: str = "auto", width: int = 64
 ) -> ResNet:
     """25.6 million weights at 1000 classes."""
     return _resnet(Bottleneck, (3, 4, 6, 3), num_classes, shape=input_shape, stem=stem, width=width)
@@ -121,7 +119,7 @@ def _resnet(
     num_classes: int,
     *,
     shape: tuple[int, ...],
-    stem: Stem,
+    stem: str,
     width: int,
 ) -> ResNet:
     """`stem`: "imagenet" reduces the image 4-fold before the first block, "small" not at all.
@@ -129,8 +127,8 @@ def _resnet(
     "auto" is "small" up to 64 pixels: the 4-fold stem would leave 32-pixel images 1 × 1 places
     in the last stage; He et al. §4.2 use a 3×3 stem on CIFAR-10 for the same reason.
     """
-    if stem not in ("auto", "imagenet", "small"):
-        raise UsageError(f"no stem is called {stem!r}", fix='"auto", "imagenet" or "small"')
+    if stem not in STEMS:
+        raise unknown_name("stem", stem, STEMS)
     return ResNet(
         block,
         depths,

@@ -73,6 +73,8 @@ class CifarResNeXt(nn.Module):
         for block, rate in zip(blocks, depth_rates(drop_path, len(blocks)), strict=True):
             block.drop_path.rate = rate
         self.apply(_initialise)
+        nn.init.normal_(self.fc.weight, std=0.01)  # nearly undecided: the first loss is chance
+        nn.init.zeros_(self.fc.bias)
 
     def forward(self, images: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch class"]:
         x = F.relu(self.bn1(self.conv1(images)))

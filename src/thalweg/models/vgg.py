@@ -7,12 +7,13 @@ after 1×1 maps, as in chenyaofo/pytorch-cifar-models.
 Source: Simonyan & Zisserman 2015, https://arxiv.org/abs/1409.1556, table 1 (A, B, D, E).
 """
 
-from typing import Any, Literal
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from thalweg.models.pieces.image_shape import image_channels
+from thalweg.registry import unknown_name
 
 STAGES = {  # convolutions per stage, by depth
     11: (1, 1, 2, 2, 2),
@@ -32,11 +33,13 @@ class VGG(nn.Module):
         input_shape: tuple[int, ...],
         depth: int,
         norm: bool,
-        head: Literal["imagenet", "cifar"] = "imagenet",
+        head: str = "imagenet",
         dropout: float = 0.5,
     ) -> None:
         super().__init__()
         channels = image_channels(input_shape, model=f"vgg{depth}", least=32)
+        if head not in HEADS:
+            raise unknown_name("head", head, HEADS)
         side, hidden = HEADS[head]
         self.features = _features(channels, depth=depth, norm=norm)
         self.avgpool = nn.AdaptiveAvgPool2d(side)

@@ -5,7 +5,7 @@ those of Touvron et al. 2021, https://arxiv.org/abs/2012.12877. `pool="mean"` av
 in place of a class token (Beyer et al. 2022, https://arxiv.org/abs/2205.01580).
 """
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from thalweg.errors import UsageError
 from thalweg.models.pieces.drop_path import DropPath, depth_rates
 from thalweg.models.pieces.image_shape import image_channels
+from thalweg.registry import unknown_name
 
+POOLS = ("token", "mean")
 EPS = 1e-6  # of the layer norms, as in the paper's code and in timm
 
 
@@ -78,10 +80,12 @@ class ViT(nn.Module):
         num_heads: int,
         depth: int = 12,
         patch_size: int = 16,
-        pool: Literal["token", "mean"] = "token",
+        pool: str = "token",
         drop_path: float = 0.0,
     ) -> None:
         super().__init__()
+        if pool not in POOLS:
+            raise unknown_name("pool", pool, POOLS)
         in_channels = image_channels(input_shape, model="vit", least=patch_size)
         patches = _patches(input_shape[1:], patch_size)
         self.pool = pool

@@ -1,0 +1,161 @@
+from math import log
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from thalweg.errors import UnknownNameError
+from thalweg.models import MODELS
+
+IMAGES = (3, 32, 32)
+CASES = [(name, IMAGES) for name in MODELS] + [
+    ("mlp", (5,)),
+    ("convnet", (1, 8, 8)),
+    ("convnet", (3, 64, 64)),
+    ("convnet", (1, 33, 17)),
+    ("resnet18", (3, 96, 64)),
+    ("resnet50", (1, 65, 65)),
+]
+COUNTS = {"resnet18": 11_689_512, "resnet34": 21_797_672, "resnet50": 25_557_032}
+DEPTHS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3)}
+
+
+def built(name, shape=IMAGES, num_classes=10, **changes):
+    torch.manual_seed(0)
+    return MODELS[name](num_classes, input_shape=shape, **changes)
+
+
+@pytest.mark.parametrize(("name", "shape"), CASES, ids=str)
+def test_every_model_starts_at_chance_and_passes_gradients_to_every_weight(name, shape):
+    model = built(name, shape)
+    inputs, targets = torch.randn(16, *shape), torch.arange(16) % 10
+    loss = F.cross_entropy(model(inputs), targets)
+    assert loss.item() == pytest.approx(log(10), rel=0.03)
+    loss.backward()
+    assert all(weight.grad.isfinite().all() for weight in model.parameters())
+    assert model.eval()(inputs).shape == (16, 10)
+    assert F.cross_entropy(model(inputs), targets).item() == pytest.approx(log(10), rel=0.1)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_serves_as_a_regressor(name):
+    assert built(name, num_classes=1)(torch.randn(4, *IMAGES)).shape == (4, 1)
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "mlp"])
+def test_memory_order_does_not_change_the_outcome(name):
+    model, inputs = built(name).eval(), torch.randn(4, *IMAGES)
+    expected = model(inputs)
+    last = torch.channels_last
+    found = model.to(memory_format=last)(inputs.contiguous(memory_format=last))
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_learns_sixteen_samples_by_heart(name):
+    model = built(name, (3, 16, 16), num_classes=4, width=16)
+    inputs, targets = torch.randn(16, 3, 16, 16), torch.arange(16) % 4
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for _ in range(25):
+        loss = F.cross_entropy(model(inputs), targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.5  # from ln 4 = 1.39
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_resnets_have_the_published_number_of_weights(name):
+    model = built(name, (3, 224, 224), num_classes=1000)
+    assert sum(weight.numel() for weight in model.parameters()) == COUNTS[name]
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_resnets_have_torchvisions_weight_names(name):
+    """The names written down from torchvision's files, for instance resnet18-f37072fd.pth."""
+    convolutions = ("conv1", "conv2", "conv3") if name == "resnet50" else ("conv1", "conv2")
+    norm = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    expected = ["conv1.weight", *(f"bn1.{part}" for part in norm), "fc.weight", "fc.bias"]
+    for stage, depth in enumerate(DEPTHS[name], start=1):
+        for block in range(depth):
+            prefix = f"layer{stage}.{block}"
+            for convolution in convolutions:
+                expected.append(f"{prefix}.{convolution}.weight")
+                index = convolution.removeprefix("conv")
+                expected += [f"{prefix}.bn{index}.{part}" for part in norm]
+            if block == 0 and (stage > 1 or name == "resnet50"):
+                expected.append(f"{prefix}.downsample.0.weight")
+                expected += [f"{prefix}.downsample.1.{part}" for part in norm]
+    assert sorted(built(name).state_dict()) == sorted(expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "shape"),
+    [
+        ("resnet18", "conv1.weight", (64, 3, 7, 7)),
+        ("resnet18", "layer2.0.downsample.0.weight", (128, 64, 1, 1)),
+        ("resnet34", "layer4.2.conv2.weight", (512, 512, 3, 3)),
+        ("resnet50", "layer1.0.downsample.0.weight", (256, 64, 1, 1)),
+        ("resnet50", "layer3.5.conv3.weight", (1024, 256, 1, 1)),
+        ("resnet50", "fc.weight", (1000, 2048)),
+    ],
+)
+def test_resnet_weights_have_torchvisions_shapes(name, key, shape):
+    model = built(name, (3, 224, 224), num_classes=1000)
+    assert tuple(model.state_dict()[key].shape) == shape
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_residual_blocks_start_as_the_identity(name):
+    model = built(name)
+    for stage in (model.layer1, model.layer4):
+        block = stage[-1]
+        last = block.bn3 if name == "resnet50" else block.bn2
+        assert not last.weight.any()
+        inputs = torch.rand(2, block.conv1.in_channels, 4, 4)
+        torch.testing.assert_close(block(inputs), inputs)
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "mlp"])
+def test_filters_have_he_initialisation(name):
+    """Var w = 2 / fan out: arXiv:1502.01852, eq. 14."""
+    for module in built(name).modules():
+        if isinstance(module, nn.Conv2d) and module.weight.numel() > 5_000:
+            fan_out = module.out_channels * module.kernel_size[0] * module.kernel_size[1]
+            assert module.weight.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("shape", "stem", "places"),
+    [
+        ((3, 32, 32), "auto", 4),
+        ((3, 64, 64), "auto", 8),
+        ((3, 96, 96), "auto", 3),
+        ((3, 64, 64), "imagenet", 2),
+        ((3, 96, 96), "small", 12),
+    ],
+)
+def test_the_stem_suits_the_image_size(shape, stem, places):
+    model = built("resnet18", shape, stem=stem)
+    seen = []
+    model.layer4.register_forward_hook(lambda module, inputs, output: seen.append(output.shape))
+    model.eval()(torch.randn(1, *shape))
+    assert seen[0][-1] == places
+
+
+def test_an_unknown_stem_is_refused():
+    with pytest.raises(UnknownNameError, match="imagenet"):
+        built("resnet18", stem="imagnet")
+
+
+def test_an_unknown_model_gets_the_nearest_name():
+    with pytest.raises(UnknownNameError, match="resnet18"):
+        MODELS["resnet-18"]
+
+
+def test_changes_reach_the_network():
+    model = built("mlp", (7,), width=5, depth=3, dropout=0.2)
+    shapes = [tuple(m.weight.shape) for m in model.modules() if isinstance(m, nn.Linear)]
+    assert shapes == [(5, 7), (5, 5), (5, 5), (10, 5)]
+    assert sum(isinstance(module, nn.Dropout) for module in model.modules()) == 3
