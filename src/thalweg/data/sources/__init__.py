@@ -1,1 +1,41 @@
-"""Files to samples: one file a layout."""
+"""Files to samples: one file a layout. Each is a function `(path) -> Samples | None`."""
+
+from collections.abc import Callable
+from difflib import get_close_matches
+from pathlib import Path
+
+from thalweg.data.samples import Samples
+from thalweg.data.sources.array_file import array_file
+from thalweg.data.sources.builtin_digits import builtin_digits
+from thalweg.data.sources.class_folders import class_folders
+from thalweg.errors import DataError
+
+Source = Callable[[Path], Samples | None]
+
+SOURCES: tuple[Source, ...] = (builtin_digits, array_file, class_folders)
+# Asked in this order; the first that knows the layout answers.
+LAYOUTS = (
+    "a folder with a folder per class, a CSV of paths and labels or of numbers, an .npz or .npy "
+    "file, or the word digits"
+)
+
+
+def samples_at(path: Path) -> Samples:
+    """What is at the path, by the first source that knows its layout. DataError if none does."""
+    for source in SOURCES:
+        found = source(path)
+        if found is not None:
+            return found
+    if path.exists():
+        raise DataError(f"{path} holds no data that is known", fix=f"give {LAYOUTS}")
+    raise DataError(f"there is no {path}", seen=_nearby(path), fix=f"give {LAYOUTS}")
+
+
+def _nearby(path: Path) -> str:
+    """What is called alike in the same place."""
+    try:
+        names = [other.name for other in path.parent.iterdir()]
+    except OSError:
+        return f"nor a folder {path.parent}"
+    close = get_close_matches(path.name, names, n=3)
+    return f"close to it: {', '.join(close)}" if close else ""

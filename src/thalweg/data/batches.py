@@ -1,0 +1,141 @@
+"""Samples gathered into batches; order and chance follow from (seed, epoch, step) alone."""
+
+from collections.abc import Iterator
+from hashlib import blake2b
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from thalweg.data.augment import Augment
+from thalweg.data.batch import Batch
+from thalweg.data.dataset import Dataset
+from thalweg.data.pixels import release
+from thalweg.errors import DataError
+
+READY_IMAGE_BYTES = 16 << 20  # a split of images that fits this as floats is normalised once
+READY_VECTOR_BYTES = 1 << 30  # the same for vectors, which are floats in memory already
+DEVICE_BYTES = 4 << 30  # a split that fits this is kept on the accelerator
+RELEASE_BYTES = 64 << 20  # gathered from a memory map before its pages are given back
+
+
+class Batches:
+    """The batches of one split: an endless stream from anywhere on, or one epoch.
+
+    Batch `number` is the same whenever and wherever it is asked for, bit for bit: a run resumed in
+    the middle of an epoch goes on as if it had never stopped.
+
+    Raises DataError when there is nothing in the split.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        split: str,
+        *,
+        batch_size: int,
+        seed: int = 0,
+        shuffle: bool = False,
+        drop_last: bool = False,
+        augment: Augment | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self._dataset_rows = dataset.indices[split].astype(np.int64)
+        self._size = min(batch_size, max(1, len(self._dataset_rows)))
+        self._seed, self._shuffle, self._drop_last = seed, shuffle, drop_last
+        self._device, self._augment = torch.device(device), augment
+        self._split = split
+        self._orders: dict[int, tuple[Tensor, ...]] = {}
+        self._generator = torch.Generator(self._device)
+        self._preprocessing = dataset.preprocessing
+        self._targets = torch.from_numpy(dataset.targets[self._dataset_rows]).to(self._device)
+        self._array = np.asarray(dataset.inputs)
+        self._mapped, self._unreleased = dataset.inputs, 0
+        self._ready, self._raw = self._held()
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        full, rest = divmod(len(self._dataset_rows), self._size)
+        return full if self._drop_last or not rest else full + 1
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The first epoch, once."""
+        for number in range(len(self)):
+            yield self._batch(number)
+
+    def stream(self, start: int = 0) -> Iterator[Batch]:
+        """Batches without end, from number `start` on; each pass is in an order of its own."""
+        if not len(self):
+            raise DataError(f"the split {self._split!r} is empty", fix="give it samples")
+        number = start
+        while True:
+            yield self._batch(number)
+            number += 1
+
+    def rows(self, number: int) -> np.ndarray:
+        """Rows of the data set that are in batch `number`, int64: for naming its samples."""
+        epoch, place = divmod(number, max(1, len(self)))
+        return self._dataset_rows[self._order(epoch)[place].numpy(force=True)]
+
+    def _batch(self, number: int) -> Batch:
+        epoch, place = divmod(number, len(self))
+        picked = self._order(epoch)[place]
+        targets = self._targets.index_select(0, picked)
+        if self._ready is not None:
+            inputs = self._ready.index_select(0, picked)
+            return Batch(inputs if inputs.ndim == 2 else inputs.permute(0, 3, 1, 2), targets)
+        raw = self._gathered(picked)
+        if self._augment is not None:
+            self._generator.manual_seed(_mixed(self._seed, epoch, place))
+            raw = self._augment(raw, self._generator, fill=self._fill())
+        return Batch(self._preprocessing.to_inputs(raw), targets)
+
+    def _order(self, epoch: int) -> tuple[Tensor, ...]:
+        """Positions in the split, a tensor a batch; shuffled anew for each epoch."""
+        if epoch not in self._orders:
+            count = len(self._dataset_rows)
+            positions = torch.arange(count)
+            if self._shuffle:
+                # On the CPU whatever the device: the same order everywhere.
+                chance = torch.Generator().manual_seed(_mixed(self._seed, epoch, -1))
+                positions = torch.randperm(count, generator=chance)
+            self._orders = {epoch: positions.to(self._device).split(self._size)}
+        return self._orders[epoch]
+
+    def _held(self) -> tuple[Tensor | None, Tensor | None]:
+        """The split normalised, and the split raw on the accelerator: what is held of the two."""
+        values = len(self._dataset_rows) * int(np.prod(self._array.shape[1:]))
+        is_image = self._array.ndim == 4
+        if self._augment is None and 4 * values <= (
+            READY_IMAGE_BYTES if is_image else READY_VECTOR_BYTES
+        ):
+            raw = torch.from_numpy(self._array[self._dataset_rows]).to(self._device)
+            ready = self._preprocessing.to_inputs(raw)
+            return (ready.permute(0, 2, 3, 1) if is_image else ready), None
+        if self._device.type != "cpu" and values * self._array.itemsize <= DEVICE_BYTES:
+            raw = torch.from_numpy(self._array[self._dataset_rows])
+            return None, raw.to(self._device)
+        return None, None
+
+    def _gathered(self, picked: Tensor) -> Tensor:
+        if self._raw is not None:
+            return self._raw.index_select(0, picked)
+        rows = self._dataset_rows[picked.numpy(force=True)]
+        gathered = torch.from_numpy(self._array.take(rows, axis=0))
+        self._unreleased += gathered.nbytes
+        if self._unreleased > RELEASE_BYTES:
+            release(self._mapped)
+            self._unreleased = 0
+        if self._device.type == "cuda":
+            gathered = gathered.pin_memory()
+        return gathered.to(self._device, non_blocking=True)
+
+    def _fill(self) -> Tensor:
+        """The mean pixel, 0..255: after normalising, what is cut out says nothing."""
+        return torch.tensor(self._preprocessing.mean, device=self._device) * 255
+
+
+def _mixed(seed: int, epoch: int, place: int) -> int:
+    """A generator's seed, far from that of its neighbours."""
+    text = f"{seed}/{epoch}/{place}".encode()
+    return int.from_bytes(blake2b(text, digest_size=8).digest(), "little") >> 1

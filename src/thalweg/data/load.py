@@ -1,0 +1,237 @@
+"""A path → a data set that is ready to be trained on: who meets whom in `data` is said here."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b, sha256
+from pathlib import Path
+
+import numpy as np
+
+from thalweg.data.dataset import DataFacts, Dataset
+from thalweg.data.decode import POLICY_VERSION
+from thalweg.data.image_arrays import resized
+from thalweg.data.pixels import DIGEST_BYTES, pixels_of
+from thalweg.data.preprocessing import Preprocessing
+from thalweg.data.probe import training_size
+from thalweg.data.samples import SPLITS, Files, Quarantined, Samples, some
+from thalweg.data.sources import samples_at
+from thalweg.data.split import duplicate_notes, split_rows
+from thalweg.data.statistics import image_statistics, vector_statistics
+from thalweg.data.targets import Targets, targets_of
+from thalweg.errors import DataError, UsageError
+
+MOST_QUARANTINED = 0.2  # a larger share is no accident: the run ends
+LEAST_SIZE, MOST_SIZE = 4, 2048  # pixels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Inputs:
+    """Samples as an array, with what is known of each row."""
+
+    array: np.ndarray
+    digests: np.ndarray  # uint8 [n, 16]
+    good: np.ndarray  # bool [n]
+    original_size: tuple[int, int] = (0, 0)
+    quarantined: tuple[Quarantined, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def load_dataset(
+    path: str | Path,
+    *,
+    image_size: int = 0,
+    val_fraction: float = 0.2,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Dataset:
+    """The samples at `path`, decoded, split and measured; what was noticed is in `notes`.
+
+    `image_size` is the side of the square in pixels; 0 chooses it from the images. `progress` is
+    told (done, all) while images are decoded.
+    Raises DataError when the data cannot be used, UsageError for an option that cannot be meant.
+    """
+    _check_options(image_size, val_fraction)
+    samples = samples_at(Path(path))
+    targets = targets_of(samples)
+    inputs = _inputs(samples, image_size, progress)
+    quarantined = samples.quarantined + inputs.quarantined
+    _check_quarantined(samples, targets, inputs.good, quarantined)
+    indices, split_notes = _split(inputs, targets, samples, val_fraction=val_fraction, seed=seed)
+    array, preprocessing, vector_notes = _measured(inputs.array, indices["train"])
+    split_notes += duplicate_notes(inputs.digests, targets.values, indices, samples.names)
+    return Dataset(
+        inputs=array,
+        targets=targets.values,
+        names=samples.names,
+        indices=indices,
+        class_names=targets.class_names,
+        preprocessing=preprocessing,
+        facts=_facts(array, targets, indices, inputs.original_size),
+        quarantined=quarantined,
+        notes=(*targets.notes, *inputs.notes, *samples.notes, *split_notes, *vector_notes),
+        fingerprint=_fingerprint(inputs, targets, indices, preprocessing),
+    )
+
+
+def _check_options(image_size: int, val_fraction: float) -> None:
+    if image_size and not LEAST_SIZE <= image_size <= MOST_SIZE:
+        raise UsageError(
+            f"no image can be {image_size} px here", fix=f"{LEAST_SIZE} to {MOST_SIZE}, or 0"
+        )
+    if not 0 < val_fraction < 1:
+        raise UsageError(f"val_fraction cannot be {val_fraction}", fix="between 0 and 1, as 0.2")
+
+
+def _inputs(
+    samples: Samples, image_size: int, progress: Callable[[int, int], None] | None
+) -> _Inputs:
+    if isinstance(samples.inputs, Files):
+        return _from_files(samples.inputs, samples.names, image_size, progress)
+    if samples.inputs.ndim == 4:
+        return _from_images(samples.inputs, image_size)
+    digests = _row_digests(samples.inputs)
+    good = np.ones(len(digests), dtype=bool)
+    return _Inputs(array=samples.inputs, digests=digests, good=good)
+
+
+def _from_files(
+    files: Files,
+    names: Sequence[str],
+    image_size: int,
+    progress: Callable[[int, int], None] | None,
+) -> _Inputs:
+    pixels = pixels_of(files, size=image_size, progress=progress)
+    good = np.ones(len(files), dtype=bool)
+    good[list(pixels.reasons)] = False
+    notes = [_size_note(pixels.original_size, pixels.array.shape[1], image_size)]
+    if pixels.array.shape[3] == 1:
+        notes.append("all images are grey: one channel")
+    if pixels.note:
+        notes.append(pixels.note)
+    for remark, rows in pixels.remarks.items():
+        notes.append(f"{len(rows):,} images are {remark} ({some([names[row] for row in rows])})")
+    return _Inputs(
+        array=pixels.array,
+        digests=pixels.digests,
+        good=good,
+        original_size=pixels.original_size,
+        quarantined=tuple(Quarantined(names[row], why) for row, why in pixels.reasons.items()),
+        notes=tuple(notes),
+    )
+
+
+def _from_images(images: np.ndarray, image_size: int) -> _Inputs:
+    original = (images.shape[1], images.shape[2])
+    size = image_size or training_size(original)[0]
+    return _Inputs(
+        array=resized(images, size),
+        digests=_row_digests(images),
+        good=np.ones(len(images), dtype=bool),
+        original_size=original,
+        notes=(_size_note(original, size, image_size),),
+    )
+
+
+def _size_note(original: tuple[int, int], size: int, asked: int) -> str:
+    why = "as asked" if asked else training_size(original)[1]
+    height, width = original
+    return f"image size: {size} px ({why}); the median image is {width} × {height}"
+
+
+def _row_digests(rows: np.ndarray) -> np.ndarray:
+    joined = b"".join(blake2b(row.tobytes(), digest_size=DIGEST_BYTES).digest() for row in rows)
+    return np.frombuffer(joined, dtype=np.uint8).reshape(-1, DIGEST_BYTES)
+
+
+def _check_quarantined(
+    samples: Samples, targets: Targets, good: np.ndarray, quarantined: Sequence[Quarantined]
+) -> None:
+    """Raises DataError when too much, or all of a class, cannot be used."""
+    total = len(samples.names) + len(samples.quarantined)
+    reasons = Counter(sample.reason for sample in quarantined).most_common(3)
+    why = "; ".join(f"{count:,} × {reason}" for reason, count in reasons)
+    if len(quarantined) > MOST_QUARANTINED * total:
+        raise DataError(
+            f"{len(quarantined):,} of {total:,} samples cannot be used: more than "
+            f"{MOST_QUARANTINED:.0%}",
+            seen=f"{why}; such as {some([sample.name for sample in quarantined])}",
+            fix="repair or remove them, or check that the path is the right one",
+        )
+    if not targets.class_names:
+        return
+    left = np.bincount(targets.values[good], minlength=len(targets.class_names))
+    emptied = [name for name, count in zip(targets.class_names, left, strict=True) if not count]
+    if emptied:
+        raise DataError(
+            f"no sample of class {some(emptied)} can be used",
+            seen=why,
+            fix="repair its files, or remove the class",
+        )
+
+
+def _split(
+    inputs: _Inputs, targets: Targets, samples: Samples, *, val_fraction: float, seed: int
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    rows = np.flatnonzero(inputs.good)
+    classes = targets.values if targets.class_names else np.zeros(len(inputs.good), dtype=np.int64)
+    found, notes = split_rows(
+        inputs.digests[rows],
+        classes[rows],
+        given=samples.splits[rows],
+        val_fraction=val_fraction,
+        seed=seed,
+    )
+    return {name: rows[chosen] for name, chosen in found.items()}, notes
+
+
+def _measured(
+    array: np.ndarray, train: np.ndarray
+) -> tuple[np.ndarray, Preprocessing, tuple[str, ...]]:
+    """The array, its holes filled; how it is to be normalised; and what was noticed."""
+    if array.ndim == 4:
+        mean, std = image_statistics(array, train)
+        size, channels = array.shape[1], array.shape[3]
+        made = Preprocessing(kind="image", image_size=size, channels=channels, mean=mean, std=std)
+        return array, made, ()
+    filled, mean, std, notes = vector_statistics(array, train)
+    made = Preprocessing(kind="vector", image_size=0, channels=0, mean=mean, std=std)
+    return filled, made, notes
+
+
+def _facts(
+    array: np.ndarray,
+    targets: Targets,
+    indices: Mapping[str, np.ndarray],
+    original_size: tuple[int, int],
+) -> DataFacts:
+    values = targets.values[indices["train"]]
+    regression = targets.task == "regression"
+    is_image = array.ndim == 4
+    shape = (array.shape[3], *array.shape[1:3]) if is_image else array.shape[1:]
+    return DataFacts(
+        kind="image" if is_image else "vector",
+        task=targets.task,
+        input_shape=tuple(shape),
+        num_classes=1 if regression else len(targets.class_names),
+        counts={name: len(rows) for name, rows in indices.items()},
+        original_size=original_size,
+        target_mean=float(values.mean(dtype=np.float64)) if regression else 0.0,
+        target_std=(float(values.std(dtype=np.float64)) or 1.0) if regression else 1.0,
+    )
+
+
+def _fingerprint(
+    inputs: _Inputs,
+    targets: Targets,
+    indices: Mapping[str, np.ndarray],
+    preprocessing: Preprocessing,
+) -> str:
+    """The same for the same samples, in the same order, split and preprocessed alike."""
+    hashed = sha256(repr((POLICY_VERSION, inputs.array.shape, targets.class_names)).encode())
+    for name in SPLITS:
+        rows = indices[name]
+        hashed.update(name.encode() + rows.astype(np.int64).tobytes())
+        hashed.update(inputs.digests[rows].tobytes() + targets.values[rows].tobytes())
+    hashed.update(repr(preprocessing).encode())
+    return hashed.hexdigest()

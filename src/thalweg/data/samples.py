@@ -1,0 +1,95 @@
+"""What a source finds: samples with names, labels as written and given splits; nothing decoded."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, overload
+
+import numpy as np
+
+SPLITS = ("train", "val", "test")
+UNSPLIT = -1
+_SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+
+
+class Quarantined(NamedTuple):
+    """A sample that cannot be used, by name, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Image files: paths relative to a folder, as the file system spells them."""
+
+    origin: Path  # what the user named: the folder, or the CSV file that lists them
+    root: Path
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """Labels as text, each distinct one stored once."""
+
+    codes: np.ndarray  # int64 [n], index into texts
+    texts: tuple[str, ...]
+    may_be_numbers: bool = False  # a folder named "7" is a class; a cell "7" may be a number
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Samples:
+    """All that one source holds. Arrays are rows in the order of `names`."""
+
+    inputs: Files | np.ndarray  # image files; uint8 [n, h, w, c]; float32 [n, d]
+    names: Sequence[str]  # printable
+    labels: Labels | np.ndarray  # text, or float64 [n]
+    splits: np.ndarray  # int8 [n], index into SPLITS, or UNSPLIT
+    label_place: str  # where the labels stand, in the user's words: "column 'price'"
+    quarantined: tuple[Quarantined, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def split_called(word: str) -> int:
+    """The split that a folder or a cell names, as an index into SPLITS; UNSPLIT for other words."""
+    name = _SPLIT_WORDS.get(word.strip().lower())
+    return SPLITS.index(name) if name else UNSPLIT
+
+
+def printable(name: str) -> str:
+    """The name with line breaks, control characters and undecodable bytes as backslash escapes."""
+    if name.isprintable():
+        return name
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+
+
+def some(names: Sequence[str], most: int = 3) -> str:
+    """The first few names, and how many more there are."""
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"
+
+
+@dataclass(frozen=True, slots=True)
+class RowNames(Sequence[str]):
+    """ "row 17" for every row of an array or a table, made when asked for."""
+
+    numbers: np.ndarray  # int64 [n]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @overload
+    def __getitem__(self, row: int) -> str: ...
+    @overload
+    def __getitem__(self, row: slice) -> "RowNames": ...
+    def __getitem__(self, row: int | slice) -> "str | RowNames":
+        if isinstance(row, slice):
+            return RowNames(self.numbers[row])
+        return f"row {self.numbers[row]}"

@@ -1,0 +1,124 @@
+"""Who trains, who validates: given splits are kept; else held out by content, class by class."""
+
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+
+import numpy as np
+
+from thalweg.data.samples import SPLITS, UNSPLIT, some
+from thalweg.errors import DataError
+
+TRAIN, VAL, TEST = range(3)
+
+
+def split_rows(
+    digests: np.ndarray,
+    classes: np.ndarray,
+    *,
+    given: np.ndarray,
+    val_fraction: float,
+    seed: int,
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Rows of each split, in order, and what was done.
+
+    `digests` are the rows' contents, uint8 [n, 16]; `classes` int64 [n] (all 0 for regression);
+    `given` int8 [n]. Raises DataError when a split that is needed would be empty.
+    """
+    codes, notes = given.copy(), []
+    if (given == UNSPLIT).all():
+        codes = hold_out(digests, classes, fraction=val_fraction, seed=seed)
+        notes.append(f"split: {_counts(codes)}, held out by content with seed {seed}")
+    else:
+        if (loose := int((given == UNSPLIT).sum())) > 0:
+            codes[given == UNSPLIT] = TRAIN
+            notes.append(f"{loose:,} samples name no split: taken to train")
+        _need(codes, TRAIN, "give samples to train on")
+        if not (codes == VAL).any():
+            rows = np.flatnonzero(codes == TRAIN)
+            codes[rows] = hold_out(digests[rows], classes[rows], fraction=val_fraction, seed=seed)
+            notes.append(f"no validation split is given: {val_fraction:.0%} of train held out")
+        notes.append(f"split: {_counts(codes)}, as given")
+    _need(codes, TRAIN, "give more samples")
+    _need(codes, VAL, "give at least two samples of a class, or a folder val/")
+    return {name: np.flatnonzero(codes == code) for code, name in enumerate(SPLITS)}, notes
+
+
+def hold_out(digests: np.ndarray, classes: np.ndarray, *, fraction: float, seed: int) -> np.ndarray:
+    """TRAIN or VAL for each row, int8: of every class the `fraction` whose keyed digests are least.
+
+    The order depends on content and seed alone, so a sample that is added moves at most one other.
+    Equal contents go together; a class of one content trains.
+    """
+    groups, members = np.unique(digests, axis=0, return_inverse=True)
+    members = members.reshape(-1)
+    sizes = np.bincount(members, minlength=len(groups))
+    keys = np.array([_key(group, seed) for group in groups], dtype=np.uint64)
+    homes = _least_class(classes, members, len(groups))
+    order = np.lexsort((keys, homes))
+    held = np.zeros(len(groups), dtype=bool)
+    for own in np.split(order, np.flatnonzero(np.diff(homes[order])) + 1):
+        held[own[_chosen(sizes[own], fraction)]] = True
+    return np.where(held[members], VAL, TRAIN).astype(np.int8)
+
+
+def _chosen(sizes: np.ndarray, fraction: float) -> np.ndarray:
+    """Which of a class's groups, in their order, make up the fraction: at least one, never all."""
+    quota = max(1, round(fraction * int(sizes.sum())))
+    chosen = np.cumsum(sizes) <= quota
+    if not chosen.any():
+        chosen[0] = True
+    if chosen.all():
+        chosen[-1] = False
+    return chosen
+
+
+def _least_class(classes: np.ndarray, members: np.ndarray, groups: int) -> np.ndarray:
+    """The least class among each group's members: equal contents may bear different labels."""
+    homes = np.full(groups, np.iinfo(np.int64).max)
+    np.minimum.at(homes, members, classes)
+    return homes
+
+
+def _key(digest: np.ndarray, seed: int) -> int:
+    keyed = blake2b(digest.tobytes(), digest_size=8, key=seed.to_bytes(16, "little", signed=True))
+    return int.from_bytes(keyed.digest(), "little")
+
+
+def _counts(codes: np.ndarray) -> str:
+    counts = np.bincount(codes, minlength=len(SPLITS))
+    return ", ".join(f"{n:,} {name}" for name, n in zip(SPLITS, counts, strict=True) if n)
+
+
+def _need(codes: np.ndarray, split: int, fix: str) -> None:
+    if not (codes == split).any():
+        raise DataError(f"no sample is left for {SPLITS[split]}", seen=_counts(codes), fix=fix)
+
+
+def duplicate_notes(
+    digests: np.ndarray,
+    targets: np.ndarray,
+    indices: Mapping[str, np.ndarray],
+    names: Sequence[str],
+) -> list[str]:
+    """Equal contents: how many, and which stand in two splits or bear two labels."""
+    rows = np.concatenate([indices[name] for name in SPLITS])
+    codes = np.concatenate([np.full(len(indices[name]), i) for i, name in enumerate(SPLITS)])
+    _, members = np.unique(digests[rows], axis=0, return_inverse=True)
+    members = members.reshape(-1)
+    order = np.argsort(members, kind="stable")
+    bounds = np.flatnonzero(np.diff(members[order])) + 1
+    groups = [group for group in np.split(order, bounds) if len(group) > 1]
+    if not groups:
+        return []
+    extra = sum(len(group) - 1 for group in groups)
+    notes = [f"{extra:,} samples are exact copies of others; copies stay in one split"]
+    across = [g for g in groups if len(set(codes[g])) > 1]
+    if across:
+        notes[0] = f"{extra:,} samples are exact copies of others"
+        pairs = [" = ".join(f"{SPLITS[codes[i]]}: {names[rows[i]]}" for i in g[:2]) for g in across]
+        notes.append(f"{len(across):,} contents stand in more than one split: {some(pairs)}")
+    torn = [g for g in groups if len(set(targets[rows[g]].tolist())) > 1]
+    if torn:
+        pairs = [" = ".join(names[rows[i]] for i in g[:2]) for g in torn]
+        notes.append(f"{len(torn):,} contents bear more than one label: {some(pairs)}")
+    return notes

@@ -1,0 +1,62 @@
+"""Mean and standard deviation of the training split, and of nothing else."""
+
+import numpy as np
+
+from thalweg.data.pixels import release
+
+MOST_VALUES = 100_000_000  # pixels × channels that are looked at; evenly spaced images beyond
+ROWS_AT_ONCE = 64
+_LEAST_STD = 1 / 255  # of a constant set: one grey level
+
+Moments = tuple[tuple[float, ...], tuple[float, ...]]
+
+
+def image_statistics(images: np.ndarray, rows: np.ndarray) -> Moments:
+    """Mean and standard deviation of each channel, of pixels in 0..1.
+
+    Beyond 10⁸ values, of evenly spaced rows: their mean's standard error is then below 0.001.
+    """
+    most = max(1, MOST_VALUES // int(np.prod(images.shape[1:])))
+    if len(rows) > most:
+        rows = rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]
+    total = np.zeros(images.shape[-1])
+    squares = np.zeros(images.shape[-1])
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        flat = images[rows[start : start + ROWS_AT_ONCE]].reshape(-1, images.shape[-1])
+        # Sums of whole numbers below 2²⁴ × rows are exact in float64: the order does not matter.
+        total += flat.sum(axis=0, dtype=np.float64)
+        values = flat.astype(np.float32)
+        squares += np.einsum("nc,nc->c", values, values, dtype=np.float64)
+        release(images)
+    count = len(rows) * images.shape[1] * images.shape[2]
+    mean = total / count / 255
+    std = np.sqrt(np.maximum(squares / count / 255**2 - mean**2, _LEAST_STD**2))
+    return tuple(mean.tolist()), tuple(std.tolist())
+
+
+def vector_statistics(
+    vectors: np.ndarray, rows: np.ndarray
+) -> tuple[np.ndarray, tuple[float, ...], tuple[float, ...], tuple[str, ...]]:
+    """The vectors with missing numbers filled by the mean; mean and deviation of each feature.
+
+    A feature that never varies gets deviation 1: it is centred, and carries nothing.
+    """
+    train = vectors[rows].astype(np.float64)
+    known = np.isfinite(train)
+    counts = np.maximum(known.sum(axis=0), 1)
+    mean = np.where(known, train, 0).sum(axis=0) / counts
+    spread = np.where(known, train - mean, 0)
+    std = np.sqrt((spread**2).sum(axis=0) / counts)
+    constant = ~(std > 1e-12 * np.maximum(1.0, np.abs(mean)))
+    notes = []
+    holes = ~np.isfinite(vectors)
+    if holes.any():
+        notes.append(
+            f"{int(holes.sum()):,} missing numbers in {int(holes.any(axis=0).sum()):,} of "
+            f"{vectors.shape[1]:,} features: filled with the feature's training mean"
+        )
+        vectors = np.where(holes, mean.astype(np.float32), vectors)
+    if constant.any():
+        notes.append(f"{int(constant.sum()):,} features never vary in train: they carry nothing")
+    std = np.where(constant, 1.0, std)
+    return vectors, tuple(mean.tolist()), tuple(std.tolist()), tuple(notes)
