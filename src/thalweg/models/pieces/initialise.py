@@ -1,0 +1,135 @@
+"""The table of initialisations: what the weights are before the first step. Biases start at 0.
+
+The aim of all of them is that the scale of a signal neither dies nor grows from layer to layer.
+With n inputs per unit (kernel area × channels for a convolution), a linear or tanh layer keeps the
+variance at std = √(1/n), a rectified one at √(2/n): not at 2/√n, which grows by √2 a layer.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Generator, Tensor, nn
+
+from thalweg.errors import UsageError
+from thalweg.models.pieces.residual import ResidualBlock
+from thalweg.registry import Registry
+
+LSUV_TOLERANCE = 0.05  # of the standard deviation
+LSUV_TRIES = 10
+
+WeightLayer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
+
+
+def xavier(weight: Tensor, *, generator: Generator | None = None) -> None:
+    """std = √(2 / (inputs + outputs)): keeps signals and gradients of linear or tanh layers.
+
+    Source: Glorot & Bengio 2010, https://proceedings.mlr.press/v9/glorot10a.html.
+    """
+    nn.init.xavier_normal_(weight, generator=generator)
+
+
+def he(weight: Tensor, *, generator: Generator | None = None) -> None:
+    """std = √(2 / inputs): keeps signals through rectifiers. Also called MSRA or Kaiming.
+
+    Source: He et al. 2015, https://arxiv.org/abs/1502.01852, equation 10.
+    """
+    nn.init.kaiming_normal_(weight, generator=generator)
+
+
+def lecun(weight: Tensor, *, generator: Generator | None = None) -> None:
+    """std = √(1 / inputs): what SELU needs. Source: LeCun et al. 1998, Efficient BackProp, §4.6."""
+    nn.init.kaiming_normal_(weight, nonlinearity="linear", generator=generator)
+
+
+def orthogonal(weight: Tensor, *, generator: Generator | None = None) -> None:
+    """All singular values 1. Source: Saxe et al. 2014, https://arxiv.org/abs/1312.6120."""
+    nn.init.orthogonal_(weight, generator=generator)
+
+
+def dirac(weight: Tensor, *, generator: Generator | None = None) -> None:
+    """The identity, on as many channels as there are on both sides."""
+    if weight.ndim == 2:
+        nn.init.eye_(weight)
+    else:
+        nn.init.dirac_(weight)
+
+
+INITIALISATIONS = Registry("initialisation", (he, xavier, lecun, orthogonal, dirac))
+
+
+def initialise(model: nn.Module, name: str, *, generator: Generator | None = None) -> None:
+    """Give every linear and convolutional layer weights of that kind, and zero biases."""
+    fill = INITIALISATIONS[name]
+    for layer in weight_layers(model).values():
+        fill(layer.weight, generator=generator)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+
+
+def zero_residual_ends(model: nn.Module) -> int:
+    """Start every residual branch at 0, so that each block is the identity; says how many.
+
+    Source: Goyal et al. 2017, https://arxiv.org/abs/1706.02677, §5.1.
+    """
+    ends = [block.branch_end() for block in model.modules() if isinstance(block, ResidualBlock)]
+    for end in ends:
+        nn.init.zeros_(end.get_parameter("weight"))
+        if end.bias is not None:
+            nn.init.zeros_(end.get_parameter("bias"))
+    return len(ends)
+
+
+def lsuv(model: nn.Module, inputs: Tensor, *, generator: Generator | None = None) -> None:
+    """Orthogonal weights, then layer by layer scaled until each output has variance 1.
+
+    Cost: a few forward passes per layer. The model is left in the mode it was in.
+    Source: Mishkin & Matas 2016, https://arxiv.org/abs/1511.06422. Raises UsageError for a layer
+    whose outputs do not vary at all.
+    """
+    initialise(model, "orthogonal", generator=generator)
+    for name in weight_layers(model):
+        _to_unit_variance(model, name, inputs)
+
+
+def _to_unit_variance(model: nn.Module, name: str, inputs: Tensor) -> None:
+    layer = model.get_submodule(name)
+    for _ in range(LSUV_TRIES):
+        std = outputs_of(model, inputs, names=(name,))[name].std().item()
+        if std == 0:
+            raise UsageError(
+                f"{name} puts out the same number everywhere: no scale can give it variance 1",
+                seen=f"{len(inputs)} inputs",
+                fix="inputs that differ, or another initialisation for what comes before it",
+            )
+        if abs(std - 1) < LSUV_TOLERANCE:
+            return
+        with torch.no_grad():
+            layer.get_parameter("weight").div_(std)
+
+
+def outputs_of(model: nn.Module, inputs: Tensor, *, names: tuple[str, ...]) -> dict[str, Tensor]:
+    """What the named modules put out for these inputs, in the order in which they ran.
+
+    Buffers and modes stay as they are: batch norms work on the batch but remember nothing.
+    """
+    found: dict[str, Tensor] = {}
+
+    def keep(name: str) -> Callable[..., None]:
+        return lambda module, args, output: found.update({name: output.detach().clone()})
+
+    handles = [model.get_submodule(name).register_forward_hook(keep(name)) for name in names]
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    try:
+        with torch.no_grad():
+            model(inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+        for name, buffer in model.named_buffers():
+            buffer.copy_(buffers[name])
+    return found
+
+
+def weight_layers(model: nn.Module) -> dict[str, WeightLayer]:
+    """Name → layer, of the linear and convolutional ones, in the order of definition."""
+    return {name: m for name, m in model.named_modules() if isinstance(m, WeightLayer)}
