@@ -16,7 +16,7 @@ from thalweg.data.preprocessing import Preprocessing
 from thalweg.data.probe import training_size
 from thalweg.data.samples import SPLITS, Files, Quarantined, Samples, some
 from thalweg.data.sources import samples_at
-from thalweg.data.split import duplicate_notes, split_rows
+from thalweg.data.split import class_notes, duplicate_notes, split_rows
 from thalweg.data.statistics import image_statistics, vector_statistics
 from thalweg.data.targets import Targets, targets_of
 from thalweg.errors import DataError, UsageError
@@ -56,10 +56,11 @@ def load_dataset(
     targets = targets_of(samples)
     inputs = _inputs(samples, image_size, progress)
     quarantined = samples.quarantined + inputs.quarantined
-    _check_quarantined(samples, targets, inputs.good, quarantined)
+    _check_quarantined(quarantined, targets, inputs.good)
     indices, split_notes = _split(inputs, targets, samples, val_fraction=val_fraction, seed=seed)
     array, preprocessing, vector_notes = _measured(inputs.array, indices["train"])
     split_notes += duplicate_notes(inputs.digests, targets.values, indices, samples.names)
+    split_notes += class_notes(targets.values, targets.class_names, indices)
     return Dataset(
         inputs=array,
         targets=targets.values,
@@ -67,10 +68,10 @@ def load_dataset(
         indices=indices,
         class_names=targets.class_names,
         preprocessing=preprocessing,
-        facts=_facts(array, targets, indices, inputs.original_size),
+        facts=_facts(array, targets, indices=indices, original_size=inputs.original_size),
         quarantined=quarantined,
         notes=(*targets.notes, *inputs.notes, *samples.notes, *split_notes, *vector_notes),
-        fingerprint=_fingerprint(inputs, targets, indices, preprocessing),
+        fingerprint=_fingerprint(inputs, targets, indices=indices, preprocessing=preprocessing),
     )
 
 
@@ -87,7 +88,7 @@ def _inputs(
     samples: Samples, image_size: int, progress: Callable[[int, int], None] | None
 ) -> _Inputs:
     if isinstance(samples.inputs, Files):
-        return _from_files(samples.inputs, samples.names, image_size, progress)
+        return _from_files(samples, samples.inputs, image_size=image_size, progress=progress)
     if samples.inputs.ndim == 4:
         return _from_images(samples.inputs, image_size)
     digests = _row_digests(samples.inputs)
@@ -96,11 +97,13 @@ def _inputs(
 
 
 def _from_files(
+    samples: Samples,
     files: Files,
-    names: Sequence[str],
+    *,
     image_size: int,
     progress: Callable[[int, int], None] | None,
 ) -> _Inputs:
+    names = samples.names
     pixels = pixels_of(files, size=image_size, progress=progress)
     good = np.ones(len(files), dtype=bool)
     good[list(pixels.reasons)] = False
@@ -145,10 +148,10 @@ def _row_digests(rows: np.ndarray) -> np.ndarray:
 
 
 def _check_quarantined(
-    samples: Samples, targets: Targets, good: np.ndarray, quarantined: Sequence[Quarantined]
+    quarantined: Sequence[Quarantined], targets: Targets, good: np.ndarray
 ) -> None:
     """Raises DataError when too much, or all of a class, cannot be used."""
-    total = len(samples.names) + len(samples.quarantined)
+    total = int(good.sum()) + len(quarantined)
     reasons = Counter(sample.reason for sample in quarantined).most_common(3)
     why = "; ".join(f"{count:,} × {reason}" for reason, count in reasons)
     if len(quarantined) > MOST_QUARANTINED * total:
@@ -202,6 +205,7 @@ def _measured(
 def _facts(
     array: np.ndarray,
     targets: Targets,
+    *,
     indices: Mapping[str, np.ndarray],
     original_size: tuple[int, int],
 ) -> DataFacts:
@@ -224,6 +228,7 @@ def _facts(
 def _fingerprint(
     inputs: _Inputs,
     targets: Targets,
+    *,
     indices: Mapping[str, np.ndarray],
     preprocessing: Preprocessing,
 ) -> str:

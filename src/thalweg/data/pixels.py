@@ -227,10 +227,10 @@ def _decoded(
     with cache.building(stem.parent) as path:
         try:
             try:
-                rows = _decode_all(files, path, job, progress)
+                rows = _decode_all(files, path, job=job, progress=progress)
             except _ColourFoundError:
                 job["channels"] = 3
-                rows = _decode_all(files, path, job, progress)
+                rows = _decode_all(files, path, job=job, progress=progress)
             index = _index_of(files, rows, stats=stats, now=now)
             _write_index(path / cache.INDEX, index)
             job["num_bytes"] = (path / cache.PIXELS).stat().st_size
@@ -243,7 +243,7 @@ def _decoded(
 
 
 def _decode_all(
-    files: Files, path: Path, job: Mapping[str, Any], progress: Progress | None
+    files: Files, path: Path, *, job: Mapping[str, Any], progress: Progress | None
 ) -> list[_Row]:
     size, channels = job["size"], job["channels"]
     num_bytes = size * size * channels

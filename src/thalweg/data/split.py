@@ -9,6 +9,7 @@ from thalweg.data.samples import SPLITS, UNSPLIT, some
 from thalweg.errors import DataError
 
 TRAIN, VAL, TEST = range(3)
+IMBALANCED = 10  # times as many samples of one class as of another are worth a word
 
 
 def split_rows(
@@ -121,4 +122,25 @@ def duplicate_notes(
     if torn:
         pairs = [" = ".join(names[rows[i]] for i in g[:2]) for g in torn]
         notes.append(f"{len(torn):,} contents bear more than one label: {some(pairs)}")
+    return notes
+
+
+def class_notes(
+    targets: np.ndarray, class_names: Sequence[str], indices: Mapping[str, np.ndarray]
+) -> list[str]:
+    """Classes that cannot be learned, cannot be judged, or are much rarer than others."""
+    if not class_names:
+        return []
+    train, val = (
+        np.bincount(targets[indices[name]], minlength=len(class_names)) for name in ("train", "val")
+    )
+    notes = []
+    if unseen := [class_names[int(i)] for i in np.flatnonzero(train == 0)]:
+        notes.append(f"{len(unseen):,} classes have no sample in train: {some(unseen)}")
+    if unjudged := [class_names[int(i)] for i in np.flatnonzero((val == 0) & (train > 0))]:
+        notes.append(f"{len(unjudged):,} classes have no sample in val: {some(unjudged)}")
+    least, most = int(train[train > 0].min()), int(train.max())
+    if most > IMBALANCED * least:
+        rare, common = (class_names[int((train == count).argmax())] for count in (least, most))
+        notes.append(f"imbalanced: {most:,} samples of {common} to {least:,} of {rare} in train")
     return notes

@@ -8,12 +8,14 @@ from thalweg.data.samples import Samples
 from thalweg.data.sources.array_file import array_file
 from thalweg.data.sources.builtin_digits import builtin_digits
 from thalweg.data.sources.class_folders import class_folders
+from thalweg.data.sources.csv_manifest import csv_manifest
+from thalweg.data.sources.csv_table import csv_table
 from thalweg.errors import DataError
 
 Source = Callable[[Path], Samples | None]
 
-SOURCES: tuple[Source, ...] = (builtin_digits, array_file, class_folders)
 # Asked in this order; the first that knows the layout answers.
+SOURCES: tuple[Source, ...] = (builtin_digits, array_file, csv_manifest, csv_table, class_folders)
 LAYOUTS = (
     "a folder with a folder per class, a CSV of paths and labels or of numbers, an .npz or .npy "
     "file, or the word digits"
@@ -22,11 +24,16 @@ LAYOUTS = (
 
 def samples_at(path: Path) -> Samples:
     """What is at the path, by the first source that knows its layout. DataError if none does."""
-    for source in SOURCES:
-        found = source(path)
-        if found is not None:
-            return found
-    if path.exists():
+    try:
+        for source in SOURCES:
+            found = source(path)
+            if found is not None:
+                return found
+        is_there = path.exists()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DataError(f"{path} cannot be read", seen=reason, fix=f"give {LAYOUTS}") from error
+    if is_there:
         raise DataError(f"{path} holds no data that is known", fix=f"give {LAYOUTS}")
     raise DataError(f"there is no {path}", seen=_nearby(path), fix=f"give {LAYOUTS}")
 

@@ -39,14 +39,16 @@ def array_file(path: Path) -> Samples | None:
     pairs = _pairs(arrays, path)
     targets = [_column(arrays[pair.targets], pair.targets) for pair in pairs]
     for pair, values in zip(pairs, targets, strict=True):
-        _check_lengths(path, pair, arrays[pair.inputs], values)
+        _check_lengths(pair, arrays[pair.inputs], values)
     inputs = _joined([arrays[pair.inputs] for pair in pairs], path)
     splits = [np.full(len(v), p.split, np.int8) for p, v in zip(pairs, targets, strict=True)]
-    return _samples(path, inputs, np.concatenate(targets), np.concatenate(splits), pairs[0].targets)
+    return _samples(
+        inputs, np.concatenate(targets), splits=np.concatenate(splits), path=path, pair=pairs[0]
+    )
 
 
 def _samples(
-    path: Path, inputs: np.ndarray, targets: np.ndarray, splits: np.ndarray, name: str
+    inputs: np.ndarray, targets: np.ndarray, *, splits: np.ndarray, path: Path, pair: _Pair
 ) -> Samples:
     numeric = targets.dtype.kind in "biuf"
     good = np.isfinite(targets) if targets.dtype.kind == "f" else np.ones(len(targets), dtype=bool)
@@ -66,7 +68,7 @@ def _samples(
         names=RowNames(np.flatnonzero(good)),
         labels=targets.astype(np.float64) if numeric else _text_labels(targets),
         splits=splits,
-        label_place=f"the array {name}",
+        label_place=f"the array {pair.targets}",
         quarantined=bad,
         notes=notes,
     )
@@ -139,15 +141,15 @@ def _one_each(targets: np.ndarray) -> bool:
     return bool((targets.sum(axis=1) == 1).all())
 
 
-def _check_lengths(path: Path, pair: _Pair, inputs: np.ndarray, targets: np.ndarray) -> None:
+def _check_lengths(pair: _Pair, inputs: np.ndarray, targets: np.ndarray) -> None:
     if inputs.ndim == 0 or len(inputs) != len(targets) or not len(targets):
         raise DataError(
-            f"{path}: {pair.inputs} and {pair.targets} differ in length, or are empty",
+            f"the arrays {pair.inputs} and {pair.targets} differ in length, or are empty",
             seen=f"{inputs.shape[:1]} and {len(targets):,} rows",
             fix="give one target for each input",
         )
     if inputs.dtype.kind not in "biuf":
-        raise DataError(f"{path}: {pair.inputs} holds no numbers", seen=f"type {inputs.dtype}")
+        raise DataError(f"the array {pair.inputs} holds no numbers", seen=f"type {inputs.dtype}")
 
 
 def _joined(inputs: list[np.ndarray], path: Path) -> np.ndarray:

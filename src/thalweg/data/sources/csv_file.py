@@ -1,0 +1,122 @@
+"""A CSV file as rows of text, whatever its delimiter, quotes and encoding."""
+
+import csv
+import gzip
+import io
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, TextIO, cast
+
+from thalweg.data.samples import UNSPLIT, printable, split_called
+from thalweg.errors import DataError
+
+LABEL_WORDS = ("target", "label", "labels", "class", "class_name", "category", "species", "y")
+SPLIT_WORDS = ("split", "set", "subset", "partition")
+_MISSING = frozenset({"", "nan", "na", "n/a", "null", "inf", "-inf", "+inf"})
+_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
+_DELIMITERS = ",;\t|"
+_SNIFFED_ROWS = 50
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+
+
+class Row(NamedTuple):
+    line: int  # of the file, 1 being the first; a quoted cell may hold line breaks
+    cells: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class CsvFile:
+    """Where a table is and how it is written."""
+
+    path: Path
+    encoding: str
+    delimiter: str
+    first: tuple[str, ...]  # the first row, stripped: the header, unless it is data
+
+    def rows(self) -> Iterator[Row]:
+        """All rows but empty ones, the first included. DataError where the file is no CSV."""
+        with _text(self.path, self.encoding) as file:
+            reader = csv.reader(file, delimiter=self.delimiter)
+            try:
+                for cells in reader:
+                    if any(cells):
+                        yield Row(reader.line_num, cells)
+            except (csv.Error, OSError, EOFError, UnicodeError) as error:
+                line = reader.line_num
+                raise DataError(
+                    f"{self.path} cannot be read as CSV",
+                    seen=f"line {line}: {error}",
+                    fix="save it as plain CSV in UTF-8",
+                ) from error
+
+
+def csv_file(path: Path) -> CsvFile | None:
+    """The CSV at the path; None if its name does not end like one. DataError for an empty one."""
+    if not path.name.lower().endswith(_SUFFIXES) or not path.is_file():
+        return None
+    encoding = _encoding(path)
+    delimiter = max(_DELIMITERS, key=lambda mark: _fitness(path, encoding, mark))
+    table = CsvFile(path, encoding, delimiter, ())
+    first = next(table.rows(), None)
+    if first is None:
+        raise DataError(f"{path} is empty", fix="a header and a row for each sample")
+    return CsvFile(path, encoding, delimiter, tuple(cell.strip() for cell in first.cells))
+
+
+def is_missing(cell: str) -> bool:
+    """Whether a cell says that there is no value."""
+    return cell.strip().lower() in _MISSING
+
+
+def column_called(header: Iterable[str], words: tuple[str, ...]) -> int:
+    """The column with the first of these names that occurs; −1 for none. Case does not matter."""
+    names = [name.lower().replace(" ", "_") for name in header]
+    return next((names.index(word) for word in words if word in names), -1)
+
+
+def split_of(row: Row, column: int, path: Path) -> int:
+    """The split that a row names, as an index into SPLITS; UNSPLIT for an empty cell or column −1.
+
+    Raises DataError for any other word.
+    """
+    word = row.cells[column].strip() if column >= 0 else ""
+    split = split_called(word)
+    if split == UNSPLIT and not is_missing(word):
+        raise DataError(
+            f"{path} names a split that there is not",
+            seen=f"line {row.line}: {printable(word)!r}",
+            fix="write train, val or test, or leave the cell empty",
+        )
+    return split
+
+
+def _fitness(path: Path, encoding: str, delimiter: str) -> tuple[float, int]:
+    """How well a delimiter explains the first rows: the share that is as wide as the first."""
+    table = CsvFile(path, encoding, delimiter, ())
+    try:
+        widths = [len(row.cells) for row in islice(table.rows(), _SNIFFED_ROWS)]
+    except DataError:
+        return 0.0, 0
+    if not widths or widths[0] < 2:
+        return 0.0, 0
+    return widths.count(widths[0]) / len(widths), widths[0]
+
+
+def _encoding(path: Path) -> str:
+    try:
+        with _binary(path) as file:
+            mark = file.read(2)
+    except (OSError, EOFError) as error:
+        raise DataError(f"{path} cannot be read", seen=str(error)) from error
+    return "utf-16" if mark in _UTF16_MARKS else "utf-8-sig"
+
+
+def _text(path: Path, encoding: str) -> TextIO:
+    # Bytes that are no UTF-8 survive, so that a file name in another encoding is still found.
+    return io.TextIOWrapper(_binary(path), encoding, errors="surrogateescape", newline="")
+
+
+def _binary(path: Path) -> BinaryIO:
+    return cast(BinaryIO, gzip.open(path)) if path.suffix == ".gz" else path.open("rb")

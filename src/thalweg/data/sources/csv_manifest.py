@@ -1,0 +1,162 @@
+"""A CSV that lists image files with their labels, and perhaps their splits."""
+
+import os.path
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from thalweg.data.formats import FOREIGN_SUFFIXES, SUFFIXES
+from thalweg.data.samples import (
+    Files,
+    Labels,
+    Quarantined,
+    Samples,
+    printable,
+)
+from thalweg.data.sources.csv_file import (
+    LABEL_WORDS,
+    SPLIT_WORDS,
+    CsvFile,
+    Row,
+    column_called,
+    csv_file,
+    is_missing,
+    split_of,
+)
+from thalweg.errors import DataError
+
+_PATH_WORDS = (
+    *("path", "file", "filename", "file_name", "filepath", "file_path"),
+    *("image", "image_path", "image_file", "image_name", "img", "img_path"),
+)
+_LOOKED_AT = 20  # rows, to see whether a column holds names of images
+
+
+class _Columns(NamedTuple):
+    path: int
+    label: int
+    split: int  # −1: none
+    names: tuple[str, ...]
+    has_header: bool
+
+
+@dataclass(slots=True)
+class _Listing:
+    """What is gathered row by row."""
+
+    names: list[str] = field(default_factory=list)
+    codes: list[int] = field(default_factory=list)
+    splits: list[int] = field(default_factory=list)
+    texts: dict[str, int] = field(default_factory=dict)
+    quarantined: list[Quarantined] = field(default_factory=list)
+    seen: set[tuple[str, str]] = field(default_factory=set)
+    repeated: int = 0
+
+
+def csv_manifest(path: Path) -> Samples | None:
+    """The images that a CSV lists, relative to its folder. None for a table without images.
+
+    Rows without a label, with a path that leaves the folder, or of another width are quarantined.
+    """
+    table = csv_file(path)
+    columns = _columns(table) if table is not None else None
+    if table is None or columns is None:
+        return None
+    listing = _Listing()
+    for row in islice(table.rows(), int(columns.has_header), None):
+        _take(row, columns, listing=listing, manifest=path)
+    if not listing.names:
+        why = "; ".join(f"{name}: {reason}" for name, reason in listing.quarantined[:3])
+        raise DataError(f"{path} lists no image that can be used", seen=why or "no rows")
+    notes = [f"images: column {columns.names[columns.path]!r} of {path.name}"]
+    if listing.repeated:
+        notes.append(f"{listing.repeated:,} rows repeat an earlier one: left out")
+    return Samples(
+        inputs=Files(path, path.parent, tuple(listing.names)),
+        names=tuple(map(printable, listing.names)),
+        labels=Labels(
+            np.array(listing.codes, dtype=np.int64), tuple(listing.texts), may_be_numbers=True
+        ),
+        splits=np.array(listing.splits, dtype=np.int8),
+        label_place=f"column {columns.names[columns.label]!r}",
+        quarantined=tuple(listing.quarantined),
+        notes=tuple(notes),
+    )
+
+
+def _columns(table: CsvFile) -> _Columns | None:
+    """Which column is what; None if none holds names of images. DataError without labels."""
+    header, has_header = table.first, True
+    if any(_is_image_name(cell) for cell in header):
+        names = ("path", "label", "split")
+        header, has_header = tuple(names[: len(header)]), False
+    path = column_called(header, _PATH_WORDS)
+    if path < 0:
+        path = _column_of_images(table)
+    if path < 0:
+        return None
+    split = column_called(header, SPLIT_WORDS)
+    others = [column for column in range(len(header)) if column not in {path, split}]
+    label = column_called(header, LABEL_WORDS)
+    if label < 0 and len(others) == 1:
+        label = others[0]
+    if label < 0 or label == path:
+        raise DataError(
+            f"{table.path} has no column of labels",
+            seen=f"columns: {', '.join(map(repr, header))}",
+            fix="call one column 'label' (or 'class', or 'target')",
+        )
+    return _Columns(path, label, split, header, has_header)
+
+
+def _column_of_images(table: CsvFile) -> int:
+    """A column whose cells end like image files, whatever it is called; −1 for none."""
+    rows = [row.cells for row in islice(table.rows(), 1, 1 + _LOOKED_AT)]
+    for column in range(len(table.first)):
+        cells = [cells[column] for cells in rows if len(cells) > column]
+        if cells and all(map(_is_image_name, cells)):
+            return column
+    return -1
+
+
+def _take(row: Row, columns: _Columns, *, listing: _Listing, manifest: Path) -> None:
+    cells, width = row.cells, len(columns.names)
+    reason = f"{len(cells)} cells where the header has {width}" if len(cells) != width else ""
+    name = label = ""
+    if not reason:
+        name, label = cells[columns.path].strip(), cells[columns.label].strip()
+        reason = "empty label" if is_missing(label) else ""
+        name, reason = _inside(name, manifest.parent) if not reason else (name, reason)
+    if reason:
+        listing.quarantined.append(Quarantined(f"row {row.line} {printable(name)}".strip(), reason))
+        return
+    if (name, label) in listing.seen:
+        listing.repeated += 1
+        return
+    listing.seen.add((name, label))
+    listing.names.append(name)
+    listing.codes.append(listing.texts.setdefault(label, len(listing.texts)))
+    listing.splits.append(split_of(row, columns.split, manifest))
+
+
+def _inside(name: str, root: Path) -> tuple[str, str]:
+    """The path relative to the manifest's folder, and why it cannot be used, if so.
+
+    Judged by its spelling: a link that lies in the folder may lead where it likes.
+    """
+    if not name or "\0" in name:
+        return name, "empty path" if not name else "a path with a NUL character"
+    base = os.path.abspath(root)  # noqa: PTH100 (the path's spelling, not its links)
+    full = os.path.normpath(os.path.join(base, name))  # noqa: PTH118
+    if "\\" in name and not Path(full).exists():  # written on Windows
+        full = os.path.normpath(os.path.join(base, name.replace("\\", "/")))  # noqa: PTH118
+    if not full.startswith(base.rstrip("/") + "/"):
+        return name, "the path leaves the manifest's folder"
+    return os.path.relpath(full, base), ""
+
+
+def _is_image_name(cell: str) -> bool:
+    return os.path.splitext(cell.strip())[1].lower() in SUFFIXES | FOREIGN_SUFFIXES  # noqa: PTH122

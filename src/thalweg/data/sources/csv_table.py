@@ -1,0 +1,167 @@
+"""A CSV of numbers with a target column: classes or values to be told from the other columns."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from thalweg.data.samples import (
+    Labels,
+    Quarantined,
+    RowNames,
+    Samples,
+    some,
+)
+from thalweg.data.sources.csv_file import (
+    LABEL_WORDS,
+    SPLIT_WORDS,
+    CsvFile,
+    Row,
+    column_called,
+    csv_file,
+    is_missing,
+    split_of,
+)
+from thalweg.errors import DataError
+
+ROWS_AT_ONCE = 8192
+
+
+class _Columns(NamedTuple):
+    features: tuple[int, ...]
+    target: int
+    split: int  # −1: none
+    names: tuple[str, ...]
+    has_header: bool
+
+
+@dataclass(slots=True)
+class _Gathered:
+    """What is gathered chunk by chunk."""
+
+    vectors: list[np.ndarray] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list)
+    codes: list[int] = field(default_factory=list)
+    splits: list[int] = field(default_factory=list)
+    texts: dict[str, int] = field(default_factory=dict)
+    quarantined: list[Quarantined] = field(default_factory=list)
+    words: dict[int, int] = field(default_factory=dict)  # column → cells that are no numbers
+
+
+def csv_table(path: Path) -> Samples | None:
+    """The numeric columns of a CSV as float32 vectors, missing cells as NaN. None for no CSV.
+
+    The target is the column called target, label, class, category, species or y, else the last.
+    Rows without a target, or of another width than the header, are quarantined.
+    """
+    table = csv_file(path)
+    if table is None:
+        return None
+    columns, notes = _columns(table)
+    gathered = _Gathered()
+    for rows in _chunks(table, skip=int(columns.has_header)):
+        _take(rows, columns, gathered=gathered, path=path)
+    if not gathered.lines:
+        why = "; ".join(f"{name}: {reason}" for name, reason in gathered.quarantined[:3])
+        raise DataError(f"{path} has no row that can be used", seen=why or "no rows")
+    for column, count in gathered.words.items():
+        notes.append(f"{count:,} cells of {columns.names[column]!r} are no numbers: missing")
+    return Samples(
+        inputs=np.concatenate(gathered.vectors),
+        names=RowNames(np.array(gathered.lines, dtype=np.int64)),
+        labels=Labels(
+            np.array(gathered.codes, dtype=np.int64), tuple(gathered.texts), may_be_numbers=True
+        ),
+        splits=np.array(gathered.splits, dtype=np.int8),
+        label_place=f"column {columns.names[columns.target]!r}",
+        quarantined=tuple(gathered.quarantined),
+        notes=tuple(notes),
+    )
+
+
+def _columns(table: CsvFile) -> tuple[_Columns, list[str]]:
+    """Which column is what, and what was left out. DataError where no features are left."""
+    notes: list[str] = []
+    names, has_header = table.first, True
+    if all(_is_number(cell) for cell in names):
+        names, has_header = tuple(f"{i + 1}" for i in range(len(names))), False
+        notes.append(f"{table.path.name} has no header: its columns are numbered")
+    split = column_called(names, SPLIT_WORDS)
+    target = column_called(names, LABEL_WORDS)
+    if target < 0:
+        target = max(column for column in range(len(names)) if column != split or len(names) == 1)
+        notes.append(f"target: the last column, {names[target]!r}; call another one 'target'")
+    sample = [row.cells for row in islice(table.rows(), int(has_header), ROWS_AT_ONCE)]
+    others = [column for column in range(len(names)) if column not in {split, target}]
+    features = tuple(column for column in others if _is_numeric(sample, column))
+    if left_out := [repr(names[column]) for column in others if column not in features]:
+        notes.append(f"columns of words are left out: {some(left_out)}")
+    if not features:
+        raise DataError(
+            f"{table.path} has no column of numbers beside the target {names[target]!r}",
+            seen=f"columns: {', '.join(map(repr, names))}",
+            fix="for images, call the column of their files 'path'",
+        )
+    return _Columns(features, target, split, names, has_header), notes
+
+
+def _is_numeric(rows: Sequence[list[str]], column: int) -> bool:
+    """Whether most cells that hold anything hold a number."""
+    cells = [row[column] for row in rows if len(row) > column and not is_missing(row[column])]
+    return sum(map(_is_number, cells)) * 2 > len(cells)
+
+
+def _chunks(table: CsvFile, *, skip: int) -> Iterator[list[Row]]:
+    rows = islice(table.rows(), skip, None)
+    while chunk := list(islice(rows, ROWS_AT_ONCE)):
+        yield chunk
+
+
+def _take(rows: list[Row], columns: _Columns, *, gathered: _Gathered, path: Path) -> None:
+    width = len(columns.names)
+    good = []
+    for row in rows:
+        if len(row.cells) != width:
+            reason = f"{len(row.cells)} cells where the header has {width}"
+        elif is_missing(row.cells[columns.target]):
+            reason = "no target"
+        else:
+            good.append(row)
+            continue
+        gathered.quarantined.append(Quarantined(f"row {row.line}", reason))
+    for row in good:
+        text = row.cells[columns.target].strip()
+        gathered.lines.append(row.line)
+        gathered.codes.append(gathered.texts.setdefault(text, len(gathered.texts)))
+        gathered.splits.append(split_of(row, columns.split, path))
+    if good:
+        features = [_numbers(good, column, gathered.words) for column in columns.features]
+        gathered.vectors.append(np.stack(features, axis=1).astype(np.float32))
+
+
+def _numbers(rows: Sequence[Row], column: int, words: dict[int, int]) -> np.ndarray:
+    """A column as float64, NaN where a cell holds no finite number."""
+    cells = [row.cells[column] for row in rows]
+    try:
+        values = np.array(cells, dtype=np.float64)  # quick, when every cell is a plain number
+    except ValueError:
+        values = np.array([_number(cell) for cell in cells])
+        odd = sum(not is_missing(cell) and not _is_number(cell) for cell in cells)
+        if odd:
+            words[column] = words.get(column, 0) + odd
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def _number(cell: str) -> float:
+    """The cell's number, also with a decimal comma; NaN for anything else."""
+    try:
+        return float(cell.replace(",", "."))
+    except ValueError:
+        return float("nan")
+
+
+def _is_number(cell: str) -> bool:
+    return _number(cell) == _number(cell)  # NaN is no number
