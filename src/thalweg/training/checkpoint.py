@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import file_digest, sha256
 from pathlib import Path
@@ -72,14 +73,8 @@ def save_checkpoint(
         "state": plain,
         "sha256": {_STATE: sha256(data).hexdigest()},
     }
-    try:
+    with _explained("no checkpoint could be written to", folder):
         return _commit(folder, step, {_STATE: data, _MANIFEST: _sealed(manifest)})
-    except OSError as error:
-        raise TrainingError(
-            f"no checkpoint could be written to {folder}",
-            seen=f"{error.strerror or error}; the checkpoints before are intact",
-            fix="free some space on that disk, or choose another folder with --out",
-        ) from error
 
 
 def latest_checkpoint(folder: Path, *, step: int | None = None) -> Checkpoint | None:
@@ -112,11 +107,27 @@ def latest_checkpoint(folder: Path, *, step: int | None = None) -> Checkpoint | 
 
 
 def prune(folder: Path, *, keep: int = 2, best: int | None = None) -> None:
-    """Delete all checkpoints but the last `keep` and the one of step `best`."""
+    """Delete all checkpoints but the last `keep` and the one of step `best`.
+
+    Raises: TrainingError when the disk fails; what it was to keep is intact.
+    """
     paths = sorted(_checkpoints(folder), key=_order)
-    for path in paths[: max(len(paths) - keep, 0)]:
-        if _order(path)[0] != best:
-            _discard(path)
+    with _explained("old checkpoints could not be deleted from", folder):
+        for path in paths[: max(len(paths) - keep, 0)]:
+            if _order(path)[0] != best:
+                _discard(path)
+
+
+@contextmanager
+def _explained(problem: str, folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise TrainingError(
+            f"{problem} {folder}",
+            seen=f"{error.strerror or error}; the checkpoints before are intact",
+            fix="free some space on that disk, or choose another folder with --out",
+        ) from error
 
 
 def _commit(folder: Path, step: int, files: Mapping[str, bytes]) -> Path:
@@ -189,16 +200,16 @@ def _order(path: Path) -> tuple[int, int]:
 
 def _sealed(manifest: Mapping[str, JSON]) -> bytes:
     """JSON that carries a digest of itself: one flipped digit in a learning rate must show, too."""
-    body = json.dumps(manifest, sort_keys=True)
+    body = json.dumps(manifest)
     digest = sha256(body.encode()).hexdigest()
-    return json.dumps({"sha256": digest, "manifest": manifest}, sort_keys=True, indent=1).encode()
+    return json.dumps({"sha256": digest, "manifest": manifest}, indent=1).encode()
 
 
 def _verified(path: Path) -> dict[str, JSON]:
     """The manifest, once it and all files it names have been read against their digests."""
     sealed = json.loads((path / _MANIFEST).read_bytes())
     manifest: dict[str, JSON] = sealed["manifest"]
-    if sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest() != sealed["sha256"]:
+    if sha256(json.dumps(manifest).encode()).hexdigest() != sealed["sha256"]:
         raise ValueError(f"{_MANIFEST} does not match its sha256")
     if manifest["format"] != FORMAT:
         raise ValueError(f"format {manifest['format']}; this version reads {FORMAT}")

@@ -77,7 +77,7 @@ def train(
             total = loss if total is None else total + loss
 
         if max_grad_norm > 0:
-            nn.utils.clip_grad_norm_(weights, max_grad_norm)
+            nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm)
         optimizer.step()
         for weight in weights:  # what zero_grad() does, without its profiler range
             weight.grad = None

@@ -50,7 +50,7 @@ def restore(
     except (RuntimeError, ValueError) as error:
         raise TrainingError(
             "the checkpoint is of another model or optimizer",
-            seen=str(error),
+            seen=" ".join(str(error).split()),
             fix="resume with the recipe that the run was started with",
         ) from error
     torch.set_rng_state(fresh["random.cpu"])
