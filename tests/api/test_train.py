@@ -111,10 +111,11 @@ def test_changed_data_is_not_resumed(scans, tmp_path):
 def test_loss_that_is_no_number_stops_before_the_update(scans, tmp_path):
     with pytest.raises(FailedRunError) as failed:
         train(scans, out=tmp_path, lr=1e30, **QUICK)
-    message = str(failed.value)
-    assert "not a number at step" in message
-    assert "row " in message  # the samples are named
+    assert failed.value.problem.startswith("the loss of step 1 is")
+    assert "output of body." in failed.value.seen  # the first module that went bad
+    assert "row " in failed.value.seen  # the samples are named
     run = thalweg.Run(failed.value.path)
+    assert "learning rate" in failed.value.fix
     assert run.reader.state == "failed"
     assert run.diagnosis.headline is not None
     assert (run.path / "report.html").exists()

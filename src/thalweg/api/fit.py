@@ -26,9 +26,12 @@ from thalweg.tasks import Task
 from thalweg.training.checkpoint import Checkpoint, latest_checkpoint, prune, save_checkpoint
 from thalweg.training.evaluate import Evaluation, evaluate
 from thalweg.training.interrupt import Interrupt
-from thalweg.training.loop import NonFiniteLossError
 from thalweg.training.loop import train as updates
-from thalweg.training.nonfinite import first_nonfinite
+from thalweg.training.nonfinite import (
+    NonFiniteLossError,
+    NonFiniteWeightsError,
+    first_nonfinite,
+)
 
 
 def train(
@@ -64,7 +67,7 @@ def resume(run: str | Path, *, progress: Progress | None = None) -> Run:
     """Go on with a run that was stopped, from its newest whole checkpoint, to the same end."""
     progress = progress or Progress()
     folder = Path(run)
-    meta = RunReader(folder).meta if (folder / "run.db").exists() else {}
+    meta = _known(folder)
     if meta.get("state") == "finished":
         return Run(folder)
     recipe = Recipe().edited(_recorded(folder / "recipe.toml"))
@@ -78,6 +81,16 @@ def resume(run: str | Path, *, progress: Progress | None = None) -> Run:
             fix="put the data back as it was, or start a new run",
         )
     return _train(Plan(recipe=recipe, defaults=recipe, dataset=dataset), folder, progress)
+
+
+def _known(folder: Path) -> Mapping[str, Any]:
+    """What the run says of itself; nothing where it was killed before it could say anything."""
+    try:
+        return RunReader(folder).meta
+    except RunError:
+        if latest_checkpoint(folder / "checkpoints") is not None:
+            raise  # a run with results whose record is lost is not silently begun again
+        return {}
 
 
 def _recorded(path: Path) -> dict[str, object]:
@@ -136,7 +149,7 @@ def _train(plan: Plan, folder: Path, progress: Progress) -> Run:
         best = _restore(parts, checkpoint)
         try:
             best = _fit(parts, best, start=checkpoint.step if checkpoint else 0, stop=interrupt)
-        except NonFiniteLossError as error:
+        except (NonFiniteLossError, NonFiniteWeightsError) as error:
             raise _failed(parts, error) from error
         state = "interrupted" if interrupt.signal else "finished"
         _finish(parts, best, state)
@@ -200,7 +213,7 @@ def _model_and_optimizer(plan: Plan) -> tuple[nn.Module, torch.optim.Optimizer]:
     torch.manual_seed(recipe.seed)
     model = spec_of(plan).build().to(recipe.device)
     if recipe.precision.channels_last:
-        model = model.to(memory_format=torch.channels_last)
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # in no stub
     optimizer = OPTIMIZERS[recipe.optimizer.name](
         model.named_parameters(),
         lr=recipe.optimizer.lr,
@@ -336,24 +349,30 @@ def _close(parts: _Parts, state: str) -> None:
     Run(parts.folder).report()
 
 
-def _failed(parts: _Parts, error: NonFiniteLossError) -> FailedRunError:
-    """The error for a loss that is no number: which step, which samples, which module."""
-    first = error.step * parts.plan.recipe.batch.accumulate + error.micro_batch
-    names = [parts.plan.dataset.names[row] for row in parts.train.rows(first)]
-    batch = next(parts.train.stream(first))
-    module = first_nonfinite(parts.model, batch, parts.task.loss_fn)
-    where = f"first seen in {module}" if module else "the network's outputs are finite"
-    parts.writer.event("loss-not-finite", where, step=error.step, samples=names, module=module)
+def _failed(parts: _Parts, error: NonFiniteLossError | NonFiniteWeightsError) -> FailedRunError:
+    """The error for a training that left the numbers: where it shows, and what to change."""
+    if isinstance(error, NonFiniteLossError):
+        parts.watcher.step(error.loss)  # it belongs to the history that is diagnosed
+    seen, names = _bad_place(parts, error)
+    parts.writer.event("not-finite", error.problem, step=error.step, seen=seen, samples=names)
     _close(parts, "failed")
     headline = Run(parts.folder).diagnosis.headline
-    cure = headline.prescriptions[0].change if headline and headline.prescriptions else ""
-    failure = FailedRunError(
-        f"the loss is not a number at step {error.step}; the update was not made",
-        seen=f"{where}; batch of {len(names)}: {', '.join(names[:3])}, …",
-        fix=f"{cure or 'a lower learning rate'}; the run is in {parts.folder}",
-    )
+    cure = headline.prescriptions[0].change if headline and headline.prescriptions else error.fix
+    failure = FailedRunError(error.problem, seen=seen, fix=f"{cure}; the run is in {parts.folder}")
     failure.path = parts.folder
     return failure
+
+
+def _bad_place(
+    parts: _Parts, error: NonFiniteLossError | NonFiniteWeightsError
+) -> tuple[str, list[str]]:
+    """What is not finite, in words, and the names of the batch's samples where it was a batch."""
+    if isinstance(error, NonFiniteWeightsError):
+        return f"weight {error.weight}", []
+    number = error.step * parts.plan.recipe.batch.accumulate + error.micro_batch
+    names = [parts.plan.dataset.names[row] for row in parts.train.rows(number).tolist()]
+    place = first_nonfinite(parts.model, error.batch, parts.task.loss_fn) or "the loss alone"
+    return f"{place}; a batch of {len(names)}: {', '.join(names[:3])}, …", names
 
 
 def _evaluate(parts: _Parts, batches: Batches) -> Evaluation:

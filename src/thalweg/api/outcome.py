@@ -47,7 +47,7 @@ def prediction_rows(
     """One row a sample; the classification's surest mistakes carry a picture."""
     dataset = plan.dataset
     decoded = task.decode(found.logits).float()
-    rows = dataset.indices[split]
+    rows: list[int] = dataset.indices[split].tolist()
     if task.name == "regression":
         pairs = zip(rows, found.targets.tolist(), decoded.flatten().tolist(), strict=True)
         for row, target, value in pairs:

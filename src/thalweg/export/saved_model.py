@@ -44,7 +44,9 @@ class ModelSpec:
     def build(self) -> nn.Module:
         """The network with fresh weights."""
         outputs = self.build_task().outputs
-        return MODELS[self.model](outputs, input_shape=self.input_shape, **self.changes)
+        model = MODELS[self.model](outputs, input_shape=self.input_shape, **self.changes)
+        assert isinstance(model, nn.Module), f"{self.model} builds no network"
+        return model
 
     def build_task(self, label_smoothing: float = 0.0) -> Task:
         """What the outputs mean; the smoothing matters to training alone."""
@@ -74,7 +76,7 @@ class SavedModel:
         """One prediction for each image file (or its bytes), in order. DataError for a bad one."""
         decode = self.spec.preprocessing.decode
         raw = [decode(Path(s) if isinstance(s, str) else s) for s in sources]
-        return self.predict_raw([torch.from_numpy(array) for array in raw])
+        return self.predict_raw([torch.tensor(array) for array in raw])
 
     @torch.inference_mode()
     def predict_raw(self, raw: Sequence[Tensor]) -> list[Prediction]:

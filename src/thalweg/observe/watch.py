@@ -2,35 +2,41 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from math import log
+from time import perf_counter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.utils.hooks import RemovableHandle
 
 from thalweg.errors import UsageError
-from thalweg.observe.accuracy import accuracy
-from thalweg.observe.gradient_norm import gradient_norm
-from thalweg.observe.hook import Hook
-from thalweg.observe.instrument import Instrument, Moment
-from thalweg.observe.schedule import first_reading, next_reading
-from thalweg.observe.update_ratio import update_ratio
+from thalweg.observe.attached import Attached, ValidationWatch
+from thalweg.observe.capture import Pass
+from thalweg.observe.instrument import Instrument, Moment, When
+from thalweg.observe.instruments import INSTRUMENTS
+from thalweg.observe.loss_graph import read_graph
+from thalweg.observe.recovered import recovered_targets
+from thalweg.observe.samples import Samples, gather, joined, undisturbed
+from thalweg.observe.schedule import next_reading
 from thalweg.record import History, Quantity, quantity_called
 from thalweg.record.quantities import (
     CHANCE_LOSS,
+    DATA_WAIT,
     INSTRUMENT_FAILED,
     LEARNING_RATE,
     LOSS,
     NUM_CLASSES,
     OPTIMIZERS,
+    STEP_TIME,
+    WEIGHT_DECAY,
 )
 
-INSTRUMENTS: tuple[Instrument, ...] = (gradient_norm, update_ratio, accuracy)
 EVERY = 20  # steps from one reading to the next while the run is young
 FLUSH = 64  # losses are fetched from the device in groups of so many
 LR_EVERY = 16  # steps from one look at the learning rate to the next
 LR_RESOLUTION = 1.05  # a learning rate is recorded again when it has changed by this factor
+VALIDATION_WITHIN = 512  # first steps in which passes without gradient are looked out for
+KEPT_BATCHES = 16  # training batches kept as the sample, where no loader was passed in
 
 Batch = Sequence[Any]  # (inputs, targets); either may be None where the user has not got it
 
@@ -39,7 +45,7 @@ def watch(
     model: nn.Module,
     optimizer: Optimizer | Iterable[Optimizer],
     *,
-    loss_fn: Callable[..., Tensor] | None = None,
+    loss_fn: Callable[..., Any] | None = None,
     task: str | None = None,
     num_classes: int | None = None,
     train: Iterable[Any] | None = None,
@@ -53,7 +59,8 @@ def watch(
     """Start measuring; then call `step(loss)` on what this returns, once an update.
 
     Nothing here changes the training: the weights come out bit for bit as without it, and what
-    goes wrong inside is recorded and reported as not checked.
+    goes wrong inside is recorded and reported as not checked. `train` and `val` are any iterables
+    of (inputs, targets) that can be iterated again; a few batches of each are read at once.
     """
     watcher = Watcher(
         model,
@@ -63,7 +70,8 @@ def watch(
         diagnose=diagnose,
         first_step=first_step,
     )
-    watcher.told(task=task, num_classes=num_classes)
+    watcher.told(task=task, num_classes=num_classes, loss_fn=loss_fn)
+    watcher.look_at(train, val)
     return watcher
 
 
@@ -83,16 +91,23 @@ class Watcher:
         self._history = history
         self._model, self._optimizers = model, optimizers
         self._diagnose = diagnose
-        self._instruments = {instrument.quantity.name: instrument for instrument in instruments}
-        self._step, self._due = first_step, first_reading(first_step, EVERY)
+        self._instruments = {instrument.name: instrument for instrument in instruments}
+        self._step = self._due = self._first = first_step
         self._wake = 0  # the step before which to flush, or to attach the hooks of a reading
         self._losses: list[Tensor | float] = []
         self._readings: list[tuple[Quantity, int, list[str], Tensor]] = []
         self._rates: list[float] = []
-        self._kept: dict[int, list[Tensor]] = {}
-        self._output: Tensor | None = None
-        self._hooks: list[RemovableHandle] = []
+        self._attached: Attached | None = None
+        self._validation: ValidationWatch | None = None
+        self._last: Pass | None = None
+        self._next_probe = first_step
+        self._loss_fn: Callable[..., Any] | None = None
+        self._num_classes = 0
+        self._train: Samples | None = None
+        self._val: Samples | None = None
+        self._batches: list[tuple[Tensor, Tensor | None]] = []
         self._guarded("watch", self._get_ready)
+        self._guarded("watch", self._watch_validation)
 
     @property
     def history(self) -> History:
@@ -100,12 +115,25 @@ class Watcher:
         self.flush()
         return self._history
 
-    def told(self, *, task: str | None, num_classes: int | None) -> None:
+    def told(
+        self,
+        *,
+        task: str | None,
+        num_classes: int | None,
+        loss_fn: Callable[..., Any] | None = None,
+    ) -> None:
         """Record what only the user can tell."""
+        self._loss_fn = loss_fn
         self._history.add(OPTIMIZERS, self._step, {"": float(len(self._optimizers))})
         if num_classes is not None and num_classes > 1 and task != "regression":
-            self._history.add(NUM_CLASSES, self._step, {"": float(num_classes)})
-            self._history.add(CHANCE_LOSS, self._step, {"": log(num_classes)})
+            self._note_classes(num_classes)
+
+    def look_at(self, train: Iterable[Any] | None, val: Iterable[Any] | None) -> None:
+        """Read a sample of each split and measure what the samples show by themselves."""
+        self._guarded("train", lambda: setattr(self, "_train", gather(train)))
+        self._guarded("val", lambda: setattr(self, "_val", gather(val)))
+        if self._train is not None:
+            self._guarded("watch", lambda: self._measure(self._moment(), "start"))
 
     def step(
         self, loss: Tensor | float, batch: Batch | None = None, logits: Tensor | None = None
@@ -117,7 +145,7 @@ class Watcher:
         try:
             self._losses.append(loss.detach() if isinstance(loss, Tensor) else float(loss))
             if self._step == self._due:
-                self._guarded("reading", lambda: self._finish_reading(batch, logits))
+                self._guarded("reading", lambda: self._finish_reading(loss, batch, logits))
                 self._rest()
             if not self._step % LR_EVERY:
                 self._note_learning_rate()
@@ -138,6 +166,8 @@ class Watcher:
                 "this watcher was made without a way to diagnose",
                 fix="make it with thalweg.watch, or call thalweg.diagnose(watcher.history)",
             )
+        self.flush()
+        self._guarded("watch", self._look_once_more)
         return self._diagnose(self.history)
 
     def flush(self) -> None:
@@ -148,7 +178,10 @@ class Watcher:
     def close(self) -> None:
         """Remove every hook; what was measured stays."""
         self.flush()
-        self._detach()
+        if self._attached is not None:
+            self._attached.detach()
+        if self._validation is not None:
+            self._validation.stop()
         self._due = self._wake = -1
 
     def __enter__(self) -> "Watcher":
@@ -163,92 +196,159 @@ class Watcher:
             self.flush()
         if self._step == self._due:
             self._attach()
+        if self._step > self._first + VALIDATION_WITHIN and self._validation is not None:
+            self._validation.stop()
         coming = self._step + FLUSH
         self._wake = min(self._due, coming) if self._due > self._step else coming
 
     def _attach(self) -> None:
-        self._detach()
-        self._hooks = [self._model.register_forward_hook(Hook(self._after_forward))]
-        for optimizer in self._optimizers:
-            self._hooks += [
-                optimizer.register_step_pre_hook(Hook(self._before_update)),
-                optimizer.register_step_post_hook(Hook(self._after_update)),
-            ]
-
-    def _detach(self) -> None:
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks = []
-
-    def _after_forward(self, _module: nn.Module, _inputs: Any, output: Any) -> None:
-        if isinstance(output, Tensor) and torch.is_grad_enabled():
-            self._output = output.detach()
-
-    def _before_update(self, optimizer: Optimizer, *_: object) -> None:
-        if any(instrument.keeps_weights for instrument in self._instruments.values()):
-            kept = [weight.detach().clone() for _, weight in self._held(optimizer)]
-            self._kept[id(optimizer)] = kept
-
-    def _after_update(self, optimizer: Optimizer, *_: object) -> None:
-        held = self._held(optimizer)
-        moment = Moment(
-            step=self._step,
-            optimizers=self._optimizers,
-            names=[name for name, _ in held],
-            weights=[weight.detach() for _, weight in held],
-            gradients=[weight.grad for _, weight in held],
-            kept=self._kept.pop(id(optimizer), None),
+        self._attached = Attached(
+            self._model,
+            self._optimizers,
+            keeps_weights=any(one.keeps_weights for one in self._instruments.values()),
+            updated=self._after_update,
+            failed=self._failed,
         )
-        self._measure(moment, after_loss=False)
 
-    def _held(self, optimizer: Optimizer) -> list[tuple[str, nn.Parameter]]:
-        ids = {id(weight) for group in optimizer.param_groups for weight in group["params"]}
-        return [(n, w) for n, w in self._model.named_parameters() if id(w) in ids]
+    def _watch_validation(self) -> None:
+        self._validation = ValidationWatch(self._model, self._failed)
 
-    def _finish_reading(self, batch: Batch | None, logits: Tensor | None) -> None:
-        seen = self._output if logits is None else logits.detach()
-        targets = batch[1] if batch is not None and len(batch) > 1 else None
-        moment = Moment(
+    def _after_update(
+        self,
+        optimizer: Optimizer,
+        held: list[tuple[str, nn.Parameter]],
+        kept: list[Tensor] | None,
+    ) -> None:
+        moment = self._moment()
+        moment.names = [name for name, _ in held]
+        moment.weights = [weight.detach() for _, weight in held]
+        moment.gradients = [weight.grad for _, weight in held]
+        moment.kept = kept
+        self._measure(moment, "update")
+
+    def _finish_reading(
+        self, loss: Tensor | float, batch: Batch | None, logits: Tensor | None
+    ) -> None:
+        attached = self._attached
+        if attached is None:
+            return
+        self._last = attached.last or self._last
+        self._note_time(attached)
+        moment = self._moment()
+        moment.loss = loss if isinstance(loss, Tensor) else None
+        moment.leftovers, moment.called = attached.leftovers, frozenset(attached.called)
+        moment.logits = logits.detach() if logits is not None else None
+        if moment.logits is None and attached.last is not None:
+            moment.logits = attached.last.output
+        moment.targets = _targets(moment, batch)
+        self._keep(moment, batch)
+        self._measure(moment, "loss")
+        if self._step >= self._next_probe:
+            self._next_probe = 3 * self._step + EVERY
+            self._measure(moment, "probe")
+
+    def _moment(self) -> Moment:
+        return Moment(
             step=self._step,
+            model=self._model,
             optimizers=self._optimizers,
-            logits=seen,
-            targets=targets if isinstance(targets, Tensor) else None,
+            last=self._last,
+            validation=None if self._validation is None else self._validation.seen,
+            train=self._train,
+            val=self._val,
+            loss_fn=self._loss_fn,
+            num_classes=self._num_classes,
+            history=self._history,
         )
-        self._measure(moment, after_loss=True)
+
+    def _keep(self, moment: Moment, batch: Batch | None) -> None:
+        """Keep a few batches as the sample of the training split, where no loader was passed."""
+        if moment.num_classes == 0 and moment.targets is not None and moment.logits is not None:
+            self._infer_classes(moment.logits, moment.targets)
+        given = batch[0] if batch else None
+        inputs = given if isinstance(given, Tensor) else None
+        if inputs is None and moment.last is not None:
+            inputs = moment.last.first_input
+        if self._train is None and inputs is not None and len(self._batches) < KEPT_BATCHES:
+            targets = None if moment.targets is None else moment.targets.detach().cpu().clone()
+            self._batches.append((inputs.detach().cpu().clone(), targets))
+
+    def _infer_classes(self, logits: Tensor, targets: Tensor) -> None:
+        if not targets.is_floating_point() and logits.ndim == 2 and targets.ndim == 1:
+            self._note_classes(logits.shape[1])
+
+    def _note_classes(self, num_classes: int) -> None:
+        if num_classes < 2:
+            return
+        self._num_classes = num_classes
+        self._history.add(NUM_CLASSES, self._step, {"": float(num_classes)})
+        self._history.add(CHANCE_LOSS, self._step, {"": log(num_classes)})
+
+    def _note_time(self, attached: Attached) -> None:
+        whole = perf_counter() - attached.began
+        wait = attached.forward_at - attached.began
+        if self._step > self._first and 0 <= wait <= whole:
+            self._history.add(STEP_TIME, self._step, {"": whole})
+            self._history.add(DATA_WAIT, self._step, {"": wait / whole})
 
     def _rest(self) -> None:
         """Take the hooks off until the next reading."""
+        if self._attached is not None:
+            self._attached.detach()
+            self._attached = None
         self._due = next_reading(self._step, EVERY)
         self._wake = min(self._due, self._step + FLUSH)
-        self._output = None
-        self._detach()
 
-    def _measure(self, moment: Moment, *, after_loss: bool) -> None:
+    def _look_once_more(self) -> None:
+        """The last probe, and what is worth measuring only once."""
+        if self._train is None:
+            self._train = joined(self._batches, whole=False)
+            if self._train is not None:
+                self._measure(self._moment(), "start")
+        moment = self._moment()
+        moment.step = max(self._first, self._step - 1)
+        self._measure(moment, "probe")
+        self._measure(moment, "end")
+        self._flush_readings()
+
+    def _measure(self, moment: Moment, when: When) -> None:
         for name, one in list(self._instruments.items()):
-            if one.after_loss != after_loss:
+            if one.when != when:
                 continue
             try:
                 with torch.no_grad():
-                    reading = one(moment)
-                    if reading:
-                        fetched = torch.stack([value.float() for value in reading.values()])
-                        entry = (one.quantity, moment.step, list(reading), fetched)
-                        self._readings.append(entry)
+                    self._take(one(moment), moment.step)
             except Exception as error:  # one broken instrument must not silence the others
                 del self._instruments[name]
-                self._failed(name, error)
+                for quantity in one.quantities:
+                    self._failed(quantity.name, error)
+
+    def _take(self, readings: Any, step: int) -> None:
+        for quantity, reading in readings.items():
+            if reading and all(isinstance(value, float) for value in reading.values()):
+                self._history.add(quantity, step, reading)
+            elif reading:
+                device = next(v.device for v in reading.values() if isinstance(v, Tensor))
+                values = [torch.as_tensor(v, device=device).double() for v in reading.values()]
+                self._readings.append((quantity, step, list(reading), torch.stack(values)))
 
     def _note_learning_rate(self) -> None:
         rates = [float(g["lr"]) for o in self._optimizers for g in o.param_groups]
-        if self._step == self._due or _changed(self._rates, rates):
+        if _changed(self._rates, rates):
             self._rates = rates
             places = {str(i): rate for i, rate in enumerate(rates)}
             self._history.add(LEARNING_RATE, self._step, places)
+            groups = [group for optimizer in self._optimizers for group in optimizer.param_groups]
+            decays = [float(g.get("weight_decay", 0.0)) * float(g["lr"]) for g in groups]
+            self._history.add(WEIGHT_DECAY, self._step, {str(i): d for i, d in enumerate(decays)})
 
     def _log(self, named: dict[str, float | Tensor]) -> None:
-        at = max(0, self._step - 1)
+        at = max(self._first, self._step - 1)
         for name, value in named.items():
             self._history.add(quantity_called(name), at, {"": float(value)})
+        validated = any(name.startswith("val") for name in named)
+        if self._validation is not None and validated and self._due >= 0:
+            self._validation.start()  # the next validation is worth seeing too
 
     def _flush_losses(self) -> None:
         losses, self._losses = self._losses, []
@@ -270,6 +370,16 @@ class Watcher:
     def _failed(self, what: str, error: Exception) -> None:
         reason = f"{what}: {type(error).__name__}: {error}"
         self._history.add(INSTRUMENT_FAILED, self._step, {reason: 1.0})
+
+
+def _targets(moment: Moment, batch: Batch | None) -> Tensor | None:
+    """The last batch's targets: as passed in, or as the gradient at the output shows them."""
+    given = batch[1] if batch is not None and len(batch) > 1 else None
+    if isinstance(given, Tensor):
+        return given.detach()
+    ended_in = None if moment.last is None else moment.last.ended_in
+    with undisturbed():
+        return recovered_targets(moment.last, read_graph(moment.loss, ended_in))
 
 
 def _changed(old: list[float], new: list[float]) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Event as Signal
 from threading import Thread
 from time import monotonic, time
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from thalweg.errors import RunError, ThalwegWarning
 from thalweg.record.quantities import Quantity
@@ -91,7 +91,7 @@ class RunWriter:
         self._thread.start()
         atexit.register(self.close)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "RunWriter":
         return self
 
     def __exit__(self, *_: object) -> None:
