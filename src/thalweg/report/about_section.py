@@ -1,0 +1,100 @@
+"""What the run was made of: data, recipe, environment, time, events."""
+
+from collections import Counter
+
+from thalweg.report.facts import SPLITS, Facts
+from thalweg.report.tag import bar, listed, section, table, terms
+from thalweg.report.written import count, duration, markup, moment, percent
+
+MOST_NAMES = 100  # of quarantined samples that are listed
+
+
+def data_section(facts: Facts) -> str:
+    """Counts, sizes, quarantined samples with their reasons, and what the loader had to say."""
+    meta = facts.meta
+    body = terms(_data_terms(facts))
+    notes = [str(note) for note in meta.get("notes") or ()]
+    if notes:
+        body += f"<h3>Said of the data</h3>{listed(notes)}"
+    body += _quarantine(facts)
+    return section("data", "Data", body)
+
+
+def _data_terms(facts: Facts) -> dict[str, str]:
+    meta = facts.meta
+    shape: list[int] = list(meta.get("input_shape") or ())
+    size = meta.get("original_size") or (0, 0)
+    counts = meta.get("counts") or {}
+    classes = facts.classes
+    said = {"Source": str(meta.get("source") or "")}
+    said |= {SPLITS.get(name, name).capitalize(): count(n, "sample") for name, n in counts.items()}
+    if facts.classifies and classes:
+        listing = ", ".join(classes[:12]) + (", …" if len(classes) > 12 else "")
+        said["Classes"] = f"{count(len(classes))}: {listing}"
+    if size[0]:
+        said["Size of the files"] = f"{size[0]} × {size[1]} px, median height × width"
+    if len(shape) == 3:
+        said["Size in training"] = f"{shape[1]} × {shape[2]} px, {count(shape[0], 'channel')}"
+    elif shape:
+        said["Features"] = count(shape[0])
+    said["Left out"] = count(len(facts.quarantined), "sample") if facts.quarantined else "none"
+    return {name: text for name, text in said.items() if text}
+
+
+def _quarantine(facts: Facts) -> str:
+    if not facts.quarantined:
+        return ""
+    reasons = Counter(reason for _, reason in facts.quarantined).most_common()
+    rows = [[reason, count(number)] for reason, number in reasons[:20]]
+    names = [f"{name}: {reason}" for name, reason in facts.quarantined[:MOST_NAMES]]
+    left = len(facts.quarantined) - len(names)
+    names += [f"and {count(left)} more"] if left else []
+    return (
+        f"<h3>Left out, and why</h3>"
+        f"{table(['reason', 'samples'], rows, caption='Samples left out')}"
+        f"<details><summary>Their names</summary>{listed(names)}</details>"
+    )
+
+
+def recipe_section(facts: Facts) -> str:
+    """The recipe as it can be given back to `thalweg train --config`."""
+    if not facts.recipe.strip():
+        return ""
+    text = "\n".join(map(markup, facts.recipe.strip().split("\n")))
+    body = f'<pre class="recipe" role="region" tabindex="0" aria-label="Recipe">{text}</pre>'
+    return section("recipe", "Recipe", body)
+
+
+def time_section(facts: Facts) -> str:
+    """Where the time went, and what happened on the way."""
+    total = sum(facts.seconds.values())
+    rows = "".join(
+        f'<tr><th scope="row">{markup(phase)}</th><td class="bars">{bar(s / total, "plain")}</td>'
+        f"<td>{duration(s)}</td><td>{percent(s / total, 0)}</td></tr>"
+        for phase, s in sorted(facts.seconds.items(), key=lambda pair: -pair[1])
+        if total
+    )
+    spent = ""
+    if rows:
+        spent = '<table class="classes"><caption class="unseen">Time spent by phase</caption>'
+        spent += '<thead class="unseen"><tr><th scope="col">phase</th><th scope="col">share</th>'
+        spent += '<th scope="col">time</th><th scope="col">percent</th></tr></thead>'
+        spent += f"<tbody>{rows}</tbody></table>"
+    events = [
+        [
+            moment(event.time),
+            event.message or event.kind,
+            count(event.step) if event.step >= 0 else "",
+        ]
+        for event in facts.events
+    ]
+    told = table(["when", "what", "step"], events, caption="Events", words=[1]) if events else ""
+    told = f"<h3>What happened</h3>{told}" if told else ""
+    return section("time", "Time spent", spent + told) if spent or told else ""
+
+
+def environment_section(facts: Facts) -> str:
+    """What would have to be the same for the run to come out the same."""
+    known = facts.meta.get("environment") or {}
+    said = {str(name): str(value) for name, value in known.items() if value not in (None, "")}
+    return section("environment", "Environment", terms(said)) if said else ""

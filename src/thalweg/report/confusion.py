@@ -1,0 +1,76 @@
+"""Which classes are taken for which: counted from predictions."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import nan
+from typing import NamedTuple
+
+from thalweg.record import PredictionRow
+
+
+class ClassScore(NamedTuple):
+    name: str
+    recall: float  # share of the class's samples that were called so; NaN without samples
+    precision: float  # share of those called so that were; NaN if none was
+    samples: int
+    right: int
+
+
+class Pair(NamedTuple):
+    target: str
+    predicted: str
+    samples: int
+    share: float  # of the target's samples
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """counts[i][j]: samples of class i that were called j."""
+
+    names: Sequence[str]
+    counts: list[list[int]]
+
+    @property
+    def total(self) -> int:
+        return sum(map(sum, self.counts))
+
+    @property
+    def right(self) -> int:
+        return sum(row[index] for index, row in enumerate(self.counts))
+
+    def scores(self) -> list[ClassScore]:
+        """Recall and precision of each class, in the order of the classes."""
+        called = [sum(column) for column in zip(*self.counts, strict=True)]
+        return [
+            ClassScore(name, _share(row[i], sum(row)), _share(row[i], called[i]), sum(row), row[i])
+            for i, (name, row) in enumerate(zip(self.names, self.counts, strict=True))
+        ]
+
+    def pairs(self) -> list[Pair]:
+        """What is confused with what, the most frequent first."""
+        found = [
+            Pair(self.names[i], self.names[j], n, n / sum(row))
+            for i, row in enumerate(self.counts)
+            for j, n in enumerate(row)
+            if n and i != j
+        ]
+        return sorted(found, key=lambda pair: (-pair.samples, -pair.share, pair.target))
+
+
+def confusion(rows: Iterable[PredictionRow], classes: Sequence[str]) -> Confusion:
+    """Counts of (target, predicted). A class that only the rows know comes after the known."""
+    counted = Counter((row.target, row.predicted) for row in rows)
+    names = dict.fromkeys(classes)
+    names |= dict.fromkeys(sorted({name for pair in counted for name in pair}))
+    return Confusion(list(names), [[counted[i, j] for j in names] for i in names])
+
+
+def mistakes(rows: Iterable[PredictionRow]) -> list[PredictionRow]:
+    """The wrongly classified, the surest first."""
+    wrong = [row for row in rows if row.target != row.predicted]
+    return sorted(wrong, key=lambda row: -row.probability)
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else nan

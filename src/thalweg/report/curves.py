@@ -1,0 +1,147 @@
+"""The section of curves: which series stand together in which chart."""
+
+from collections.abc import Sequence
+from math import isfinite
+
+from thalweg.record import Quantity
+from thalweg.record.quantities import (
+    ACCURACY,
+    CHANCE_LOSS,
+    GRADIENT_NORM,
+    LEARNING_RATE,
+    LOSS,
+    NUM_CLASSES,
+    UPDATE_RATIO,
+    VAL_ACCURACY,
+    VAL_LOSS,
+    VAL_MAE,
+    VAL_R2,
+)
+from thalweg.report.chart import Chart, line_chart, written
+from thalweg.report.facts import Facts
+from thalweg.report.line import Line, line, plain_line, spread_line
+from thalweg.report.tag import section, table
+from thalweg.report.written import count, figure
+
+ROWS = 40  # validations that the table under the curves lists; of more, every so many
+MARKS = {"loss-not-finite": "not a number", "interrupted": "interrupted", "resumed": "resumed"}
+
+
+def curves_section(facts: Facts) -> str:
+    """Loss and metrics large; learning rate, gradients and updates small; the values as a table."""
+    large = "".join(filter(None, [_loss(facts), *_metrics(facts)]))
+    small = "".join(filter(None, [_learning_rate(facts), *_weights(facts)]))
+    if not large and not small:
+        return ""
+    body = f'<div class="charts">{large}</div>' if large else ""
+    body += f'<div class="charts small">{small}</div>' if small else ""
+    return section("curves", "How it learned", body + _values(facts))
+
+
+def _loss(facts: Facts) -> str:
+    history = facts.history
+    unit = LOSS.unit if facts.classifies else ""
+    chance = history.series(CHANCE_LOSS)
+    level = ("chance", history.last(CHANCE_LOSS)) if chance else ("", 0.0)
+    chart = Chart(
+        key="loss",
+        title="Loss",
+        unit=unit,
+        epoch_steps=facts.epoch_steps,
+        level=level,
+        marks=_marks(facts),
+    )
+    return line_chart(chart, _pair(facts, LOSS, VAL_LOSS))
+
+
+def _metrics(facts: Facts) -> list[str]:
+    steps = facts.epoch_steps
+    classes = facts.history.series(NUM_CLASSES)
+    level = ("chance", 1 / facts.history.last(NUM_CLASSES)) if classes else ("", 0.0)
+    accuracy = Chart(key="accuracy", title="Accuracy", shares=True, epoch_steps=steps, level=level)
+    charts = [line_chart(accuracy, _pair(facts, ACCURACY, VAL_ACCURACY))]
+    for quantity, title in ((VAL_R2, "R²"), (VAL_MAE, "Mean absolute error")):
+        unit = "in the target’s unit" if quantity is VAL_MAE else ""
+        chart = Chart(key=quantity.name, title=title, unit=unit, epoch_steps=steps)
+        charts.append(line_chart(chart, [_line(facts, quantity, "validation", "val")]))
+    return charts
+
+
+def _learning_rate(facts: Facts) -> str:
+    places = facts.history.by_place(LEARNING_RATE)
+    rates = {tuple(series.items()): series for series in places.values()}
+    lines = [plain_line(place, "other", places[place]) for place in list(places)[:1]]
+    if len(rates) > 1:
+        lines = [spread_line("median", places)]
+    return line_chart(_small(facts, "learning_rate", "Learning rate"), lines)
+
+
+def _weights(facts: Facts) -> list[str]:
+    """Median and range over the weights."""
+    charts = []
+    for quantity, title, unit in (
+        (GRADIENT_NORM, "Gradient norm", "median and range"),
+        (UPDATE_RATIO, "Update ratio", "‖Δw‖ / ‖w‖"),
+    ):
+        lines = [spread_line("median", facts.history.by_place(quantity))]
+        charts.append(line_chart(_small(facts, quantity.name, title, unit), lines))
+    return charts
+
+
+def _small(facts: Facts, key: str, title: str, unit: str = "") -> Chart:
+    return Chart(
+        key=key, title=title, unit=unit, epoch_steps=facts.epoch_steps, width=340, height=200
+    )
+
+
+def _pair(facts: Facts, train: Quantity, val: Quantity) -> list[Line]:
+    return [_line(facts, train, "training", "train"), _line(facts, val, "validation", "val")]
+
+
+def _line(facts: Facts, quantity: Quantity, name: str, kind: str) -> Line:
+    return line(name, kind, facts.history.series(quantity))
+
+
+def _marks(facts: Facts) -> Sequence[tuple[int, str]]:
+    told = [(event.step, MARKS[event.kind]) for event in facts.events if event.kind in MARKS]
+    broken = [step for step, loss in facts.history.series(LOSS).items() if not isfinite(loss)]
+    if broken and not any(name == MARKS["loss-not-finite"] for _, name in told):
+        told.append((min(broken), MARKS["loss-not-finite"]))
+    return [(step, name) for step, name in told if step >= 0][-4:]
+
+
+def _values(facts: Facts) -> str:
+    """Each validation in figures, folded away."""
+    history = facts.history
+    columns = [
+        (name, quantity, quantity is VAL_ACCURACY)
+        for name, quantity in (
+            ("validation loss", VAL_LOSS),
+            ("validation accuracy", VAL_ACCURACY),
+            ("validation R²", VAL_R2),
+            ("mean absolute error", VAL_MAE),
+        )
+        if quantity in history
+    ]
+    steps = sorted({step for _, quantity, _ in columns for step in history.series(quantity)})
+    if not steps:
+        return ""
+    every = -(-len(steps) // ROWS)
+    kept = sorted({*steps[::every], steps[-1]})
+    rows = [
+        [
+            _epoch(facts, step),
+            *(
+                written(series[step], shares=shares) if step in series else "–"
+                for series, shares in ((history.series(q), s) for _, q, s in columns)
+            ),
+        ]
+        for step in kept
+    ]
+    first = "epoch" if facts.epoch_steps else "step"
+    body = table([first, *(name for name, _, _ in columns)], rows, caption="Each validation")
+    return f"<details><summary>The validations in figures</summary>{body}</details>"
+
+
+def _epoch(facts: Facts, step: int) -> str:
+    return figure((step + 1) / facts.epoch_steps) if facts.epoch_steps else count(step)

@@ -1,0 +1,116 @@
+"""A run read once, in the words that every form of the report uses."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from math import isfinite, nan
+
+from thalweg.diagnosis import Diagnosis
+from thalweg.record import Event, History, PredictionRow, RunReader
+from thalweg.record.quantities import LOSS, quantity_called
+from thalweg.record.schema import JSON
+
+METRICS = {
+    "accuracy": "accuracy",
+    "top5_accuracy": "top-5 accuracy",
+    "mae": "mean absolute error",
+    "r2": "R²",
+    "loss": "loss",
+}
+SPLITS = {"train": "training", "val": "validation", "test": "test"}
+_SHARES = ("accuracy", "top5_accuracy")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything that a report says, before it is said."""
+
+    name: str
+    state: str
+    meta: Mapping[str, JSON]
+    history: History
+    diagnosis: Diagnosis
+    events: list[Event]
+    every_prediction: list[PredictionRow]
+    quarantined: list[tuple[str, str]]
+    recipe: str
+
+    @property
+    def classifies(self) -> bool:
+        return self.meta.get("task", "classification") == "classification"
+
+    @property
+    def classes(self) -> list[str]:
+        return [str(name) for name in self.meta.get("class_names") or ()]
+
+    @cached_property
+    def split(self) -> str:
+        """The split that the details are about: test where there is one."""
+        splits = {row.split for row in self.every_prediction}
+        return next((split for split in ("test", "val") if split in splits), "")
+
+    @cached_property
+    def predictions(self) -> list[PredictionRow]:
+        return [row for row in self.every_prediction if row.split == self.split]
+
+    @cached_property
+    def metrics(self) -> dict[str, float]:
+        """Final figures by name; while the run goes on, the last that were measured."""
+        final = self.meta.get("metrics") or {}
+        if final:
+            return {name: nan if value is None else value for name, value in final.items()}
+        names = [f"val_{metric}" for metric in METRICS]
+        present = [name for name in names if quantity_called(name) in self.history]
+        return {name: self.history.last(quantity_called(name)) for name in present}
+
+    @cached_property
+    def headline_metric(self) -> str:
+        """Name of the figure to show large: the test split's where there is one; "" for none."""
+        wanted = str(self.meta.get("headline_metric") or "")
+        guesses = [wanted, "val_accuracy", "val_r2", "val_loss"]
+        tested = [name.replace("val_", "test_") for name in guesses]
+        return next((name for name in tested + guesses if name in self.metrics), "")
+
+    @property
+    def steps_done(self) -> int:
+        losses = self.history.series(LOSS)
+        return max(losses) + 1 if losses else 0
+
+    @property
+    def epoch_steps(self) -> int:
+        """Steps in an epoch; 0 where that is not known."""
+        return int(self.meta.get("steps_per_epoch") or 0)
+
+    @property
+    def seconds(self) -> Mapping[str, float]:
+        """Phase → time spent."""
+        spent = self.meta.get("time_spent") or {}
+        return {str(phase): float(s) for phase, s in spent.items() if s and isfinite(s)}
+
+
+def read_facts(run: RunReader, diagnosis: Diagnosis) -> Facts:
+    """The whole run, from its file."""
+    return Facts(
+        name=run.path.absolute().name,
+        state=run.state,
+        meta=run.meta,
+        history=run.history,
+        diagnosis=diagnosis,
+        events=run.events,
+        every_prediction=run.predictions,
+        quarantined=run.quarantined,
+        recipe=run.recipe_toml,
+    )
+
+
+def is_share(metric: str) -> bool:
+    """Whether it is read as a percentage."""
+    return metric.partition("_")[2] in _SHARES or metric in _SHARES
+
+
+def metric_name(metric: str) -> str:
+    """val_accuracy → "validation accuracy"; a name of the user's own stays as it is."""
+    split, _, name = metric.partition("_")
+    if split in SPLITS and name in METRICS:
+        return f"{SPLITS[split]} {METRICS[name]}"
+    return METRICS.get(metric, metric)

@@ -1,0 +1,61 @@
+"""The report as JSON, for programs. Its keys keep their meaning as long as `schema` is the same."""
+
+import json
+
+from thalweg.diagnosis import Diagnosis
+from thalweg.record import RunReader
+from thalweg.record.schema import JSON, finite
+from thalweg.report.confusion import confusion
+from thalweg.report.facts import Facts, read_facts
+from thalweg.report.verdict import verdict
+
+SCHEMA = 1  # raised when a key changes its meaning or goes away
+
+
+def render_json(run: RunReader, diagnosis: Diagnosis) -> str:
+    """One JSON object; null for every number that is not finite."""
+    facts = read_facts(run, diagnosis)
+    said = verdict(facts)
+    content = {
+        "schema": SCHEMA,
+        "run": facts.name,
+        "state": facts.state,
+        "steps": facts.steps_done,
+        "verdict": {"title": said.title, "text": said.lead, "tone": said.tone},
+        "diagnosis": json.loads(diagnosis.to_json()),
+        "headline_metric": facts.headline_metric,
+        "metrics": facts.metrics,
+        "meta": facts.meta,
+        "curves": _curves(facts),
+        "classes": _classes(facts),
+        "quarantined": [{"name": name, "reason": reason} for name, reason in facts.quarantined],
+        "events": [event._asdict() for event in facts.events],
+    }
+    return json.dumps(finite(content), indent=2, allow_nan=False)
+
+
+def _curves(facts: Facts) -> JSON:
+    """Whole series of what a run has one of; those of each weight stay in the run's file."""
+    return {
+        quantity.name: {
+            "unit": quantity.unit,
+            "steps": list(series),
+            "values": list(series.values()),
+        }
+        for quantity in facts.history
+        if quantity.per == "run" and (series := facts.history.series(quantity))
+    }
+
+
+def _classes(facts: Facts) -> JSON:
+    if not facts.classifies or not facts.predictions:
+        return []
+    found = confusion(facts.predictions, facts.classes)
+    return [
+        score._asdict() | {"called": dict(_called(found.names, row))}
+        for score, row in zip(found.scores(), found.counts, strict=True)
+    ]
+
+
+def _called(names: JSON, row: list[int]) -> list[tuple[str, int]]:
+    return [(name, number) for name, number in zip(names, row, strict=True) if number]

@@ -1,0 +1,178 @@
+"""The report as plain text, as wide as the terminal."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from math import isfinite
+from shutil import get_terminal_size
+from statistics import fmean
+from textwrap import wrap
+from unicodedata import east_asian_width
+
+from thalweg.diagnosis import Diagnosis, Finding
+from thalweg.record import RunReader
+from thalweg.record.history import Series
+from thalweg.record.quantities import ACCURACY, LOSS, VAL_ACCURACY, VAL_LOSS, VAL_MAE, VAL_R2
+from thalweg.report.confusion import confusion
+from thalweg.report.facts import SPLITS, Facts, is_share, metric_name, read_facts
+from thalweg.report.verdict import sentence, title_of, unfinished, verdict
+from thalweg.report.written import NARROW, count, duration, figure, percent, shown
+
+NARROWEST, WIDEST = 40, 100  # columns
+BLOCKS = "▁▂▃▄▅▆▇█"
+SPARK = 24  # columns of a curve
+MOST = 5  # pairs and classes
+_COLORS = {"error": "31", "warning": "33", "good": "32", "plain": "0"}
+
+
+def render_text(
+    run: RunReader, diagnosis: Diagnosis, *, width: int = 0, color: bool = False
+) -> str:
+    """Verdict, treatment, figures, curves, mistakes, data. `width` 0: the terminal's.
+
+    ANSI colour only if asked for. Names of files and classes are made harmless to a terminal.
+    """
+    facts = read_facts(run, diagnosis)
+    columns = width or get_terminal_size((80, 24)).columns
+    columns = min(max(columns, NARROWEST), WIDEST)
+    blocks = [
+        _head(facts, color=color),
+        _verdict(facts, columns),
+        _figures(facts),
+        _curves(facts),
+        _errors(facts, columns),
+        _data(facts, columns),
+        _checks(facts, columns),
+    ]
+    text = "\n\n".join("\n".join(block) for block in blocks if block)
+    return text.replace(NARROW, " ")
+
+
+def _head(facts: Facts, *, color: bool) -> list[str]:
+    said = verdict(facts)
+    title = f"\x1b[1;{_COLORS[said.tone]}m{said.title}\x1b[0m" if color else said.title
+    about = [facts.meta.get("model"), facts.meta.get("source")]
+    told = " on ".join(shown(text) for text in about if text)
+    return [" · ".join(filter(None, [shown(facts.name), facts.state, told])), title]
+
+
+def _verdict(facts: Facts, columns: int) -> list[str]:
+    said = verdict(facts)
+    lines = _wrapped(said.lead, columns)
+    if late := unfinished(facts):
+        lines += _wrapped(late, columns)
+    return lines + (_treatment(said.cause, columns) if said.cause else [])
+
+
+def _treatment(cause: Finding, columns: int) -> list[str]:
+    rows = [("where", cause.where)] if cause.where else []
+    rows += [(name, figure(value)) for name, value in cause.evidence.items()]
+    for number, prescription in enumerate(cause.prescriptions):
+        rows.append(("or change" if number else "change", prescription.change))
+        rows.append(("then expect", prescription.expect))
+    if cause.consequences:
+        rows.append(("explains", ", ".join(map(title_of, cause.consequences))))
+    return ["", *_terms(rows, columns)]
+
+
+def _figures(facts: Facts) -> list[str]:
+    rows = [
+        (metric_name(name), percent(value) if is_share(name) else figure(value))
+        for name, value in sorted(
+            facts.metrics.items(), key=lambda pair: pair[0] != facts.headline_metric
+        )
+    ]
+    if facts.seconds:
+        rows.append(("time", duration(sum(facts.seconds.values()))))
+    return _terms(rows, WIDEST)
+
+
+def _curves(facts: Facts) -> list[str]:
+    """First value, the course in between, last value."""
+    rows = []
+    for quantity in (LOSS, VAL_LOSS, ACCURACY, VAL_ACCURACY, VAL_R2, VAL_MAE):
+        values = _course(facts.history.series(quantity))
+        if len(values) > 1:
+            shares = is_share(quantity.name)
+            ends = [percent(v) if shares else figure(v) for v in (values[0], values[-1])]
+            rows.append((metric_name(quantity.name), ends[0], _spark(values), ends[1]))
+    if not rows:
+        return []
+    left, first = (max(len(row[i]) for row in rows) for i in (0, 1))
+    return [f"{n:<{left}}  {a:>{first}} {course:<{SPARK}} {b}" for n, a, course, b in rows]
+
+
+def _course(series: Series) -> list[float]:
+    """The finite values, as means of at most so many equal parts."""
+    values = [series[step] for step in sorted(series) if isfinite(series[step])]
+    parts = min(SPARK, len(values))
+    edges = [len(values) * i // parts for i in range(parts + 1)] if parts else []
+    return [fmean(values[a:b]) for a, b in pairwise(edges)]
+
+
+def _spark(values: Sequence[float]) -> str:
+    low, high = min(values), max(values)
+    span = (high - low) or 1.0
+    return "".join(BLOCKS[round((len(BLOCKS) - 1) * (value - low) / span)] for value in values)
+
+
+def _errors(facts: Facts, columns: int) -> list[str]:
+    if not facts.predictions or not facts.classifies:
+        return []
+    found = confusion(facts.predictions, facts.classes)
+    wrong = found.total - found.right
+    lines = [f"{count(wrong)} of {count(found.total)} {SPLITS[facts.split]} samples are wrong"]
+    pairs = found.pairs()[:MOST]
+    rows = [
+        (f"{shown(p.target)} → {shown(p.predicted)}", f"{p.samples} ({percent(p.share, 0)})")
+        for p in pairs
+    ]
+    if rows:
+        lines += ["", "most often confused, true → predicted", *_terms(rows, columns, indent=2)]
+    scored = sorted((s for s in found.scores() if s.samples), key=lambda s: s.recall)[:MOST]
+    told = [(shown(s.name), f"recall {percent(s.recall)}, n = {s.samples}") for s in scored]
+    return [*lines, "", "weakest classes", *_terms(told, columns, indent=2)]
+
+
+def _data(facts: Facts, columns: int) -> list[str]:
+    counts = facts.meta.get("counts") or {}
+    rows = [(SPLITS.get(name, name), count(n, "sample")) for name, n in counts.items()]
+    reasons = Counter(reason for _, reason in facts.quarantined).most_common(MOST)
+    rows += [("left out", f"{count(n)}: {shown(reason)}") for reason, n in reasons]
+    rows += [("note", shown(note)) for note in facts.meta.get("notes") or ()]
+    return _terms(rows, columns)
+
+
+def _checks(facts: Facts, columns: int) -> list[str]:
+    found = facts.diagnosis
+    rows: list[tuple[str, str]] = [
+        (finding.severity, f"{title_of(finding.rule)}: {sentence(finding.summary)}")
+        for finding in found.findings
+        if finding is not found.headline
+    ]
+    if found.passed:
+        rows.append(("passed", ", ".join(map(title_of, found.passed))))
+    rows += [("not checked", f"{title_of(n)}: {why}") for n, why in found.not_checked.items()]
+    return _terms(rows, columns)
+
+
+def _terms(rows: Iterable[tuple[str, str]], columns: int, *, indent: int = 0) -> list[str]:
+    """Name and text in two columns; the text wrapped beside its name, or below a long one."""
+    rows = [(shown(name), shown(text)) for name, text in rows]
+    left = min(max((_cells(name) for name, _ in rows), default=0), columns // 2)
+    lines = []
+    for name, text in rows:
+        pad = " " * max(0, left - _cells(name))
+        body = wrap(text, max(12, columns - left - 2 - indent), break_on_hyphens=False) or [""]
+        lines.append(f"{' ' * indent}{name}{pad}  {body[0]}".rstrip())
+        lines += [f"{' ' * (indent + left + 2)}{line}" for line in body[1:]]
+    return lines
+
+
+def _cells(text: str) -> int:
+    """Columns that a terminal gives to it."""
+    return sum(2 if east_asian_width(char) in "WF" else 1 for char in text)
+
+
+def _wrapped(text: str, columns: int) -> list[str]:
+    return wrap(shown(text), columns, break_on_hyphens=False)

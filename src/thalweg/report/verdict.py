@@ -1,0 +1,73 @@
+"""The first thing that a report says: what is wrong, or that nothing wrong was found."""
+
+from dataclasses import dataclass
+
+from thalweg.diagnosis import Finding
+from thalweg.report.facts import Facts
+from thalweg.report.written import count
+
+
+@dataclass(frozen=True)
+class Verdict:
+    title: str
+    lead: str  # one or two sentences
+    tone: str  # error, warning, good, or plain: nothing to judge
+    cause: Finding | None
+
+
+def verdict(facts: Facts) -> Verdict:
+    """One headline, from the diagnosis and the state of the run."""
+    found, cause = facts.diagnosis, facts.diagnosis.headline
+    if cause is not None:
+        return Verdict(title_of(cause.rule), sentence(cause.summary), cause.severity, cause)
+    if facts.state == "failed":
+        return Verdict("The run failed", _failure(facts), "error", None)
+    if not facts.steps_done:
+        lead = "The run has begun; its first measurements are still to come."
+        if facts.state != "running":
+            lead = "The run ended before its first update was recorded."
+        return Verdict("Nothing measured yet", lead, "plain", None)
+    if not found.passed:
+        return Verdict(
+            "Too little measured to judge", _unmade(len(found.not_checked)), "plain", None
+        )
+    passed = count(len(found.passed), "check")
+    lead = f"All {passed} passed."
+    if found.not_checked:
+        lead = f"{passed} passed. {_unmade(len(found.not_checked))}"
+    return Verdict("Nothing wrong found", lead, "good", None)
+
+
+def title_of(rule: str) -> str:
+    """initial-loss-above-chance → "Initial loss above chance"."""
+    words = rule.replace("-", " ").replace("relu", "ReLU").replace("nan ", "NaN ")
+    return words[:1].upper() + words[1:]
+
+
+def sentence(text: str) -> str:
+    """With a capital and a full stop."""
+    text = text.strip()
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+
+
+def unfinished(facts: Facts) -> str:
+    """What to know of a run that has not come to its end; "" of one that has."""
+    made, planned = facts.steps_done, int(facts.meta.get("steps") or 0)
+    of = f" of {count(planned)}" if planned else ""
+    done = f"{count(made)}{of} steps made"
+    return {
+        "running": f"Still running when this was written: {done}.",
+        "interrupted": f"Interrupted: {done}. thalweg train --resume goes on from there.",
+        "died": f"The process ended without a word: {done}. thalweg train --resume goes on "
+        "from the last checkpoint.",
+        "failed": f"Stopped by a failure: {done}.",
+    }.get(facts.state, "")
+
+
+def _failure(facts: Facts) -> str:
+    said = [event.message for event in facts.events if event.message]
+    return sentence(said[-1]) if said else "Nothing was recorded of the reason."
+
+
+def _unmade(number: int) -> str:
+    return f"{count(number, 'check')} could not be made for lack of measurements."

@@ -1,0 +1,157 @@
+"""The top of the page: verdict, prescription, the figure that counts, what was checked."""
+
+from collections.abc import Sequence
+
+from thalweg.diagnosis import Finding, Prescription
+from thalweg.report.confusion import confusion
+from thalweg.report.facts import Facts, is_share, metric_name
+from thalweg.report.tag import listed, section, terms
+from thalweg.report.verdict import Verdict, sentence, title_of, unfinished, verdict
+from thalweg.report.written import count, duration, figure, large, markup, moment, percent, wilson
+
+
+def top(facts: Facts) -> str:
+    """The <header> of the page."""
+    said = verdict(facts)
+    late = unfinished(facts)
+    return (
+        f'<header><p class="eyebrow">{_eyebrow(facts)}</p><div class="hero">'
+        f'<div class="verdict {said.tone}">{_tag(said)}<h1>{markup(said.title)}</h1>'
+        f'<p class="lead">{markup(said.lead)}</p>'
+        f"{_treatment(said.cause) if said.cause else ''}"
+        f"{f'<p class=state>{markup(late)}</p>' if late else ''}</div>{_score(facts)}</div>"
+        f"{_strip(facts)}</header>"
+    )
+
+
+def checks_section(facts: Facts) -> str:
+    """The other findings; what passed; what could not be checked, and what it would take."""
+    found = facts.diagnosis
+    others = [finding for finding in found.findings if finding is not found.headline]
+    body = "".join(_other(finding) for finding in others)
+    if found.passed:
+        body += f"<h3>Checked and well</h3>{listed(map(title_of, found.passed))}"
+    if found.not_checked:
+        unmade = {title_of(name): sentence(why) for name, why in found.not_checked.items()}
+        body += f"<h3>Not checked</h3>{terms(unmade)}"
+    return section("checks", "What else was looked at", body) if body else ""
+
+
+def _eyebrow(facts: Facts) -> str:
+    began = facts.meta.get("started")
+    when = f"begun {moment(float(began))}" if began else ""
+    return " · ".join(filter(None, [f"<b>{markup(facts.name)}</b>", markup(facts.state), when]))
+
+
+def _tag(said: Verdict) -> str:
+    if said.cause is None:
+        return ""
+    return f'<p class="tag">{markup(said.cause.severity)} · {markup(said.cause.stage)}</p>'
+
+
+def _treatment(cause: Finding) -> str:
+    """Where, the numbers, what to change, what should then happen."""
+    parts = [f'<p class="where">at {markup(cause.where)}</p>' if cause.where else ""]
+    if cause.prescriptions:
+        first, *rest = cause.prescriptions
+        parts.append(f'<dl class="treatment">{_change("Change", first)}</dl>')
+        parts.append(_alternatives(rest))
+    if cause.evidence:
+        parts.append(_evidence(cause))
+    if cause.consequences:
+        names = ", ".join(map(title_of, cause.consequences))
+        parts.append(f"<p>This also explains: {markup(names)}.</p>")
+    return "".join(parts)
+
+
+def _change(word: str, prescription: Prescription) -> str:
+    edits = ", ".join(f"{key} = {value}" for key, value in prescription.edit.items())
+    code = f" <code>{markup(edits)}</code>" if edits else ""
+    return (
+        f"<div><dt>{word}</dt><dd>{markup(prescription.change)}{code}</dd></div>"
+        f"<div><dt>Then expect</dt><dd>{markup(prescription.expect)}</dd></div>"
+    )
+
+
+def _alternatives(prescriptions: Sequence[Prescription]) -> str:
+    if not prescriptions:
+        return ""
+    said = "".join(f'<dl class="treatment">{_change("Or", p)}</dl>' for p in prescriptions)
+    name = count(len(prescriptions), "other treatment")
+    return f"<details><summary>{name}</summary>{said}</details>"
+
+
+def _evidence(finding: Finding) -> str:
+    pairs = "".join(
+        f"<div><dt>{markup(name)}</dt><dd>{figure(value)}</dd></div>"
+        for name, value in finding.evidence.items()
+    )
+    return f'<dl class="evidence">{pairs}</dl>'
+
+
+def _other(finding: Finding) -> str:
+    where = f" ({finding.where})" if finding.where else ""
+    cure = ""
+    if finding.prescriptions:
+        first = finding.prescriptions[0]
+        cure = f"<p>{markup(sentence(first.change))} Then expect: {markup(first.expect)}</p>"
+    return (
+        f'<article class="{finding.severity}"><p class="tag">{markup(finding.severity)} · '
+        f"{markup(finding.stage)}</p><h3>{markup(title_of(finding.rule))}</h3>"
+        f"<p>{markup(sentence(finding.summary + where))}</p>{cure}</article>"
+    )
+
+
+def _score(facts: Facts) -> str:
+    """The one large figure, and how sure it is."""
+    metric = facts.headline_metric
+    if not metric:
+        return ""
+    value = facts.metrics[metric]
+    text = percent(value) if is_share(metric) else figure(value)
+    return (
+        f'<div class="score"><p class="figure">{text}</p><p>{markup(metric_name(metric))}</p>'
+        f'<p class="soft">{_certainty(facts, metric)}</p>{_others(facts, metric)}</div>'
+    )
+
+
+def _certainty(facts: Facts, metric: str) -> str:
+    if metric != f"{facts.split}_accuracy":
+        return ""
+    found = confusion(facts.predictions, facts.classes)
+    low, high = wilson(found.right, found.total)
+    return f"95 % interval {percent(low)} to {percent(high)}, n\u00a0=\u00a0{count(found.total)}"
+
+
+def _others(facts: Facts, headline: str) -> str:
+    rest = {
+        metric_name(name): percent(value) if is_share(name) else figure(value)
+        for name, value in facts.metrics.items()
+        if name != headline
+    }
+    return terms(rest) if rest else ""
+
+
+def _strip(facts: Facts) -> str:
+    """The run in one line of facts."""
+    meta = facts.meta
+    weights: float = meta.get("parameters") or 0
+    shape: list[int] = list(meta.get("input_shape") or ())
+    model = str(meta.get("model") or "")
+    if weights:
+        model += f", {large(weights)} weights"
+    images = len(shape) == 3
+    samples = sum((meta.get("counts") or {}).values())
+    size = f" at {shape[1]} × {shape[2]} px" if images else ""
+    epochs = f"{count(meta['epochs'], 'epoch')}, " if meta.get("epochs") else ""
+    steps = f"{epochs}{count(facts.steps_done, 'step')}" if facts.steps_done else ""
+    if meta.get("batch_size") and steps:
+        steps += f" of {count(meta['batch_size'])}"
+    said = {
+        "Model": model,
+        "Data": count(samples, "image" if images else "sample") + size if samples else "",
+        "Training": steps,
+        "Time": duration(sum(facts.seconds.values())) if facts.seconds else "",
+    }
+    kept = {name: text for name, text in said.items() if text}
+    return f'<div class="strip">{terms(kept)}</div>' if kept else ""

@@ -1,0 +1,98 @@
+"""How a report writes names and numbers. All text of the user's passes through here."""
+
+from datetime import UTC, datetime
+from html import escape
+from math import floor, isfinite, log10, sqrt
+
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+NARROW = "\u202f"  # narrow no-break space, between a number and its unit
+
+
+def shown(text: object) -> str:
+    """The text with control, bidirectional and undecodable characters spelled out.
+
+    Why it matters: a file may be named with a line break, or with what turns a sentence around.
+    """
+    return "".join(
+        char if char.isprintable() or char == NARROW else char.encode("unicode_escape").decode()
+        for char in str(text)
+    )
+
+
+def markup(text: object) -> str:
+    """The text as it may stand in HTML, also inside a quoted attribute."""
+    return escape(shown(text), quote=True)
+
+
+def figure(value: float, digits: int = 3) -> str:
+    """A measured number: significant digits, a power of ten where it would have many zeros."""
+    if not isfinite(value):
+        return "not a number" if value != value else ("∞" if value > 0 else "−∞")
+    if value == 0:
+        return "0"
+    power = floor(log10(abs(value)))
+    if -4 <= power < 6:
+        places = max(0, digits - 1 - power)
+        return _minus(f"{value:,.{places}f}")
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+    return _minus(f"{mantissa} × 10") + str(int(exponent)).translate(_SUPERSCRIPTS)
+
+
+def power_of_ten(value: float) -> str:
+    """0.001 → 10⁻³; another number as `figure` has it."""
+    power = round(log10(value))
+    exact = abs(value / 10.0**power - 1) < 1e-9
+    return "10" + str(power).translate(_SUPERSCRIPTS) if exact else figure(value, 1)
+
+
+def percent(share: float, places: int = 1) -> str:
+    return f"{100 * share:.{places}f}{NARROW}%" if isfinite(share) else "–"
+
+
+def count(number: float, noun: str = "", plural: str = "") -> str:
+    """3670, "image" → "3,670 images"."""
+    text = f"{int(number):,}"
+    if not noun:
+        return text
+    return f"{text} {noun if int(number) == 1 else plural or noun + 's'}"
+
+
+def duration(seconds: float) -> str:
+    """Two units at most: 0.42 s, 38 s, 4 min 12 s, 2 h 5 min."""
+    if not isfinite(seconds):
+        return "–"
+    if seconds < 9.95:
+        return f"{seconds:.2g}{NARROW}s" if seconds >= 0.01 else f"0{NARROW}s"
+    whole = round(seconds)
+    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    if hours:
+        return f"{hours}{NARROW}h {minutes}{NARROW}min"
+    return f"{minutes}{NARROW}min {rest}{NARROW}s" if minutes else f"{rest}{NARROW}s"
+
+
+def moment(seconds: float) -> str:
+    """Seconds since 1970 as "21 Nov 2026, 04:12 UTC"; the same on every machine."""
+    at = datetime.fromtimestamp(seconds, UTC)
+    return f"{at.day} {at:%b %Y, %H:%M} UTC"
+
+
+def large(number: float) -> str:
+    """A number of weights: 11.2 M."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.3g}{NARROW}{letter}"
+    return count(number)
+
+
+def wilson(right: int, total: int) -> tuple[float, float]:
+    """The 95 % interval of a share (Wilson 1927): honest near 0 and 1, and for few samples."""
+    if not total:
+        return 0.0, 1.0
+    z, share = 1.96, right / total
+    middle = (share + z * z / (2 * total)) / (1 + z * z / total)
+    half = z / (1 + z * z / total) * sqrt(share * (1 - share) / total + z * z / (4 * total**2))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def _minus(text: str) -> str:
+    return text.replace("-", "−")
