@@ -1,14 +1,32 @@
 """Files to samples to batches."""
 
-from thalweg.data.augment import Augment
-from thalweg.data.batch import Batch
-from thalweg.data.batches import Batches
-from thalweg.data.cache import CacheEntry, cache_entries, clear_cache, default_cache_dir
-from thalweg.data.dataset import DataFacts, Dataset
-from thalweg.data.load import load_dataset
-from thalweg.data.preprocessing import Preprocessing
-from thalweg.data.samples import Quarantined
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from thalweg.data.augment import Augment
+    from thalweg.data.batch import Batch
+    from thalweg.data.batches import Batches
+    from thalweg.data.cache import CacheEntry, cache_entries, clear_cache, default_cache_dir
+    from thalweg.data.dataset import DataFacts, Dataset
+    from thalweg.data.load import load_dataset
+    from thalweg.data.preprocessing import Preprocessing
+    from thalweg.data.samples import Quarantined
+
+_HOME = {
+    "Augment": "augment",
+    "Batch": "batch",
+    "Batches": "batches",
+    "CacheEntry": "cache",
+    "DataFacts": "dataset",
+    "Dataset": "dataset",
+    "Preprocessing": "preprocessing",
+    "Quarantined": "samples",
+    "cache_entries": "cache",
+    "clear_cache": "cache",
+    "default_cache_dir": "cache",
+    "load_dataset": "load",
+}
 __all__ = [
     "Augment",
     "Batch",
@@ -23,3 +41,11 @@ __all__ = [
     "default_cache_dir",
     "load_dataset",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first used: looking at the cache needs no torch."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'thalweg.data' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"thalweg.data.{_HOME[name]}"), name)
+    return value

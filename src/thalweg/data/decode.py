@@ -22,6 +22,7 @@ from PIL import Image
 from PIL.ImageFile import ImageFile
 
 from thalweg.data.formats import opened, reason_of
+from thalweg.data.quiet import quiet
 from thalweg.errors import DataError
 
 POLICY_VERSION = 1
@@ -41,12 +42,12 @@ _GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "F"})
 _ALPHA_MODES = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
 
 Remark = str
-ANIMATED: Remark = "animated or many pages: the first is used"
-PROFILE: Remark = "colour profile other than sRGB: ignored"
-DEEP: Remark = "16 bits a channel: 0..65535 scaled to 0..255"
-DARK: Remark = "16 bits a channel, of which the file uses less than the lower 12: nearly black"
-FLOATS: Remark = "floating point: scaled to 0..255 by range"
-PADDED: Remark = f"more than {EXTREME_ASPECT:g} times as long as wide: padded with grey"
+ANIMATED: Remark = "animated, or of many pages (the first is used)"
+PROFILE: Remark = "in a colour profile other than sRGB (ignored)"
+DEEP: Remark = "of 16 bits (0..65535 scaled to 0..255)"
+DARK: Remark = "of 16 bits but at most 12 in use (0..65535 scaled to 0..255: nearly black)"
+FLOATS: Remark = "of floating point (scaled to 0..255 by range)"
+PADDED: Remark = f"more than {EXTREME_ASPECT:g} times as long as wide (padded with grey)"
 FLAT: Remark = "all of one colour"
 REMARKS = (ANIMATED, PROFILE, DEEP, DARK, FLOATS, PADDED, FLAT)
 
@@ -60,17 +61,18 @@ def decode(data: bytes, *, size: int) -> Decoded:
     """The image in `data` as a square of `size` pixels. DataError if there is none."""
     image = opened(data)
     try:
-        noticed = _header_remarks(image)
-        image.draft(None, (2 * size, 2 * size))
-        image.load()
-        flat, scaled = _eight_bits(_upright(image))
+        with quiet:
+            noticed = _header_remarks(image)
+            image.draft(None, (2 * size, 2 * size))
+            image.load()
+            flat, scaled = _eight_bits(_upright(image))
     except DataError:
         raise
     except Exception as error:  # a damaged file makes Pillow raise just anything
         raise DataError(_what_broke(error)) from error
     pixels = np.asarray(fit(flat, size)).reshape(size, size, -1)
     padded = (PADDED,) if _is_extreme(flat) else ()
-    uniform = (FLAT,) if pixels.min() == pixels.max() else ()
+    uniform = (FLAT,) if (pixels == pixels[0, 0]).all() else ()
     return Decoded(pixels, noticed + scaled + padded + uniform)
 
 

@@ -21,6 +21,7 @@ from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from thalweg.data.quiet import quiet
 from thalweg.errors import DataError
 
 MAX_PIXELS = 178_956_970  # Pillow's own bomb limit: 2 × (1 GiB / 4 / 3 bytes a pixel)
@@ -105,7 +106,8 @@ def opened(data: bytes) -> ImageFile:
     if format_ is None:
         raise DataError(_what_else(data), fix=_CONVERT)
     try:
-        image = format_.reader(BytesIO(data))
+        with quiet:
+            image = format_.reader(BytesIO(data))
     except Image.DecompressionBombError as error:  # WebP's reader looks before it allocates
         raise DataError("too many pixels", fix="make it smaller") from error
     except Exception as error:  # damaged headers raise just anything

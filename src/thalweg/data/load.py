@@ -59,7 +59,9 @@ def load_dataset(
     _check_quarantined(quarantined, targets, inputs.good)
     indices, split_notes = _split(inputs, targets, samples, val_fraction=val_fraction, seed=seed)
     array, preprocessing, vector_notes = _measured(inputs.array, indices["train"])
-    split_notes += duplicate_notes(inputs.digests, targets.values, indices, samples.names)
+    split_notes += duplicate_notes(
+        inputs.digests, targets.values, indices=indices, names=samples.names
+    )
     split_notes += class_notes(targets.values, targets.class_names, indices)
     return Dataset(
         inputs=array,
@@ -113,7 +115,7 @@ def _from_files(
     if pixels.note:
         notes.append(pixels.note)
     for remark, rows in pixels.remarks.items():
-        notes.append(f"{len(rows):,} images are {remark} ({some([names[row] for row in rows])})")
+        notes.append(f"{len(rows):,} images are {remark}: {some([names[row] for row in rows])}")
     return _Inputs(
         array=pixels.array,
         digests=pixels.digests,

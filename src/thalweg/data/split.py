@@ -98,6 +98,7 @@ def _need(codes: np.ndarray, split: int, fix: str) -> None:
 def duplicate_notes(
     digests: np.ndarray,
     targets: np.ndarray,
+    *,
     indices: Mapping[str, np.ndarray],
     names: Sequence[str],
 ) -> list[str]:
