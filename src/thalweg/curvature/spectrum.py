@@ -1,0 +1,144 @@
+"""The spectrum of a loss's Hessian: extremes, trace and density from one Krylov basis."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from thalweg.curvature.borrow import BatchNormMode
+from thalweg.curvature.density import Density, density
+from thalweg.curvature.lanczos import Krylov, lanczos
+from thalweg.curvature.operators import Operator
+from thalweg.curvature.products import Graph, gauss_newton, hessian
+from thalweg.curvature.surface import LossFn, Surface
+from thalweg.curvature.trace import Trace, trace
+
+Matrix = Literal["hessian", "gauss-newton"]
+DENSITY_STEPS = 100  # W1 within 0.5 % of the spectrum's range of the truth (benchmarks/curvature)
+TRACE_PRECISION = 0.02  # relative half width at which the sampling of the trace stops
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spectrum:
+    """Eigenvalues of one matrix at one point, each with the error it may have."""
+
+    matrix: Matrix
+    batch_norm: BatchNormMode  # which of the two surfaces, where there is normalisation
+    size: int  # weights
+    samples: int
+    top: tuple[float, ...]  # largest first
+    top_errors: tuple[float, ...]
+    top_vectors: Float[Tensor, "top weights"]
+    bottom: tuple[float, ...]  # most negative first
+    bottom_errors: tuple[float, ...]
+    bottom_vectors: Float[Tensor, "bottom weights"]
+    trace: Trace | None
+    density: Density
+    products: int
+    converged: bool  # whether all of top and bottom are within the tolerance asked for
+
+    @property
+    def most_negative(self) -> float:
+        """The smallest eigenvalue; it may be positive."""
+        return self.bottom[0]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All but the vectors, as numbers that JSON can hold."""
+        names = ("matrix", "batch_norm", "size", "samples", "products", "converged")
+        lists = ("top", "top_errors", "bottom", "bottom_errors")
+        record: dict[str, Any] = {name: getattr(self, name) for name in names}
+        record |= {name: list(getattr(self, name)) for name in lists}
+        nodes, weights = self.density.nodes.tolist(), self.density.weights.tolist()
+        record["density"] = {"nodes": nodes, "weights": weights}
+        if self.trace:
+            ends = [self.trace.low, self.trace.high]
+            record["trace"] = {"value": self.trace.value, "interval": ends}
+        return record
+
+
+def spectrum(
+    model: nn.Module,
+    loss_fn: LossFn,
+    batches: Iterable[Sequence[Any]],
+    *,
+    top: int = 5,
+    bottom: int = 1,
+    steps: int = DENSITY_STEPS,
+    probes: int = 40,
+    tolerance: float = 1e-4,
+    matrix: Matrix = "hessian",
+    weights: Sequence[str] | None = None,
+    batch_norm: BatchNormMode = "train",
+    dtype: torch.dtype | None = None,
+    graph: Graph = "auto",
+    seed: int = 0,
+) -> Spectrum:
+    """Eigenvalues of the loss's Hessian at the model's present weights; the model is left as found.
+
+    At least `steps` products go into the basis, more (up to three times as many) where the `top`
+    and `bottom` eigenvalues are not yet within `tolerance` of |λ|max; `steps=0` stops as soon as
+    they are, for those who do not want the density. `probes=0` leaves the trace out. The rest of
+    the options is explained at `Surface` and `hessian`.
+
+    Cost: about one gradient over all batches a product where memory allows, else two.
+    Raises: CurvatureError where there is no curvature to measure, UsageError.
+
+    >>> import torch
+    >>> model = torch.nn.Linear(3, 1)
+    >>> batch = (torch.eye(3), torch.zeros(3, 1))
+    >>> found = spectrum(model, torch.nn.functional.mse_loss, [batch], top=1)
+    >>> f"{found.top[0]:.4f}"  # (2/3)·[[I, 1], [1ᵀ, 3]]: the eigenvalues are 8/3, 2/3, 2/3 and 0
+    '2.6667'
+    """
+    make = hessian if matrix == "hessian" else gauss_newton
+    with Surface(
+        model, loss_fn, batches, weights=weights, batch_norm=batch_norm, dtype=dtype
+    ) as surface:
+        operator = make(surface, graph=graph)
+        krylov = lanczos(
+            operator,
+            top=top,
+            bottom=bottom,
+            tolerance=tolerance,
+            min_steps=steps,
+            max_steps=3 * max(steps, DENSITY_STEPS),
+            seed=seed,
+        )
+        return read_spectrum(
+            operator, krylov, surface=surface, matrix=matrix, top=top, bottom=bottom, probes=probes
+        )
+
+
+def read_spectrum(
+    operator: Operator,
+    krylov: Krylov,
+    *,
+    surface: Surface,
+    matrix: Matrix,
+    top: int,
+    bottom: int,
+    probes: int,
+) -> Spectrum:
+    """Everything that one basis tells, with `probes` more products for the trace."""
+    highest = range(krylov.steps - 1, max(krylov.steps - 1 - top, -1), -1)
+    lowest = range(min(bottom, krylov.steps))
+    sampled = trace(operator, krylov, probes=probes, precision=TRACE_PRECISION) if probes else None
+    return Spectrum(
+        matrix=matrix,
+        batch_norm=surface.batch_norm,
+        size=krylov.size,
+        samples=surface.samples,
+        top=tuple(krylov.values[list(highest)].tolist()),
+        top_errors=tuple(krylov.errors[list(highest)].tolist()),
+        top_vectors=krylov.vectors(list(highest)),
+        bottom=tuple(krylov.values[list(lowest)].tolist()),
+        bottom_errors=tuple(krylov.errors[list(lowest)].tolist()),
+        bottom_vectors=krylov.vectors(list(lowest)),
+        trace=sampled,
+        density=density(krylov),
+        products=operator.products,
+        converged=krylov.converged,
+    )
