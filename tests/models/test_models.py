@@ -9,7 +9,20 @@ from thalweg.errors import UnknownNameError
 from thalweg.models import MODELS
 
 IMAGES = (3, 32, 32)
-CASES = [(name, IMAGES) for name in MODELS] + [
+BATTERY = {  # one member of every family, small enough to train: name → changes
+    "mlp": {"width": 16},
+    "convnet": {"width": 16},
+    "resnet18": {"width": 16},
+    "resnet50": {"width": 16},
+    "resnext50_32x4d": {"width": 16},
+    "resnet20": {},
+    "plain20": {},
+    "resnext29_8x64d": {"group_width": 4},
+    "cifar_vgg11_bn": {"dropout": 0.0},
+    "efficientnet_lite0": {"dropout": 0.0},
+    "vit_tiny": {"depth": 2, "patch_size": 8},
+}
+CASES = [(name, IMAGES) for name in BATTERY] + [
     ("mlp", (5,)),
     ("convnet", (1, 8, 8)),
     ("convnet", (3, 64, 64)),
@@ -17,7 +30,6 @@ CASES = [(name, IMAGES) for name in MODELS] + [
     ("resnet18", (3, 96, 64)),
     ("resnet50", (1, 65, 65)),
 ]
-COUNTS = {"resnet18": 11_689_512, "resnet34": 21_797_672, "resnet50": 25_557_032}
 DEPTHS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3)}
 
 
@@ -28,7 +40,7 @@ def built(name, shape=IMAGES, num_classes=10, **changes):
 
 @pytest.mark.parametrize(("name", "shape"), CASES, ids=str)
 def test_every_model_starts_at_chance_and_passes_gradients_to_every_weight(name, shape):
-    model = built(name, shape)
+    model = built(name, shape, **BATTERY[name])
     inputs, targets = torch.randn(16, *shape), torch.arange(16) % 10
     loss = F.cross_entropy(model(inputs), targets)
     assert loss.item() == pytest.approx(log(10), rel=0.03)
@@ -38,23 +50,23 @@ def test_every_model_starts_at_chance_and_passes_gradients_to_every_weight(name,
     assert F.cross_entropy(model(inputs), targets).item() == pytest.approx(log(10), rel=0.1)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", BATTERY)
 def test_every_model_serves_as_a_regressor(name):
-    assert built(name, num_classes=1)(torch.randn(4, *IMAGES)).shape == (4, 1)
+    assert built(name, num_classes=1, **BATTERY[name])(torch.randn(4, *IMAGES)).shape == (4, 1)
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if name != "mlp"])
+@pytest.mark.parametrize("name", [name for name in BATTERY if name != "mlp"])
 def test_memory_order_does_not_change_the_outcome(name):
-    model, inputs = built(name).eval(), torch.randn(4, *IMAGES)
+    model, inputs = built(name, **BATTERY[name]).eval(), torch.randn(4, *IMAGES)
     expected = model(inputs)
     last = torch.channels_last
     found = model.to(memory_format=last)(inputs.contiguous(memory_format=last))
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", ["mlp", "convnet", "resnet18", "vit_tiny"])
 def test_a_model_learns_sixteen_samples_by_heart(name):
-    model = built(name, (3, 16, 16), num_classes=4, width=16)
+    model = built(name, (3, 16, 16), num_classes=4, **BATTERY[name])
     inputs, targets = torch.randn(16, 3, 16, 16), torch.arange(16) % 4
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for _ in range(25):
@@ -65,13 +77,7 @@ def test_a_model_learns_sixteen_samples_by_heart(name):
     assert loss.item() < 0.5  # from ln 4 = 1.39
 
 
-@pytest.mark.parametrize("name", COUNTS)
-def test_resnets_have_the_published_number_of_weights(name):
-    model = built(name, (3, 224, 224), num_classes=1000)
-    assert sum(weight.numel() for weight in model.parameters()) == COUNTS[name]
-
-
-@pytest.mark.parametrize("name", COUNTS)
+@pytest.mark.parametrize("name", DEPTHS)
 def test_resnets_have_torchvisions_weight_names(name):
     """The names written down from torchvision's files, for instance resnet18-f37072fd.pth."""
     convolutions = ("conv1", "conv2", "conv3") if name == "resnet50" else ("conv1", "conv2")
@@ -106,7 +112,7 @@ def test_resnet_weights_have_torchvisions_shapes(name, key, shape):
     assert tuple(model.state_dict()[key].shape) == shape
 
 
-@pytest.mark.parametrize("name", COUNTS)
+@pytest.mark.parametrize("name", DEPTHS)
 def test_residual_blocks_start_as_the_identity(name):
     model = built(name)
     for stage in (model.layer1, model.layer4):
@@ -117,13 +123,15 @@ def test_residual_blocks_start_as_the_identity(name):
         torch.testing.assert_close(block(inputs), inputs)
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if name != "mlp"])
+@pytest.mark.parametrize("name", [name for name in BATTERY if not name.startswith(("mlp", "vit"))])
 def test_filters_have_he_initialisation(name):
-    """Var w = 2 / fan out: arXiv:1502.01852, eq. 14."""
+    """Var w = 2 / fan in or 2 / fan out: arXiv:1502.01852, eq. 10 and 14. checklist: K4"""
     for module in built(name).modules():
         if isinstance(module, nn.Conv2d) and module.weight.numel() > 5_000:
-            fan_out = module.out_channels * module.kernel_size[0] * module.kernel_size[1]
-            assert module.weight.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.1)
+            area = module.kernel_size[0] * module.kernel_size[1] / module.groups
+            stds = [(2 / n / area) ** 0.5 for n in (module.in_channels, module.out_channels)]
+            found = module.weight.std().item()
+            assert min(abs(found / std - 1) for std in stds) < 0.1
 
 
 @pytest.mark.parametrize(

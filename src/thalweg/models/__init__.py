@@ -1,10 +1,77 @@
-"""Networks trained by gradient, one file an architecture."""
+"""Networks trained by gradient, one file an architecture; `pieces` is what they are made of."""
 
+from thalweg.models.cifar_resnet import (
+    plain20,
+    plain32,
+    plain44,
+    plain56,
+    plain110,
+    resnet20,
+    resnet32,
+    resnet44,
+    resnet56,
+    resnet110,
+)
 from thalweg.models.convnet import convnet
+from thalweg.models.efficientnet_lite import efficientnet_lite0
 from thalweg.models.mlp import mlp
-from thalweg.models.resnet import resnet18, resnet34, resnet50
+from thalweg.models.resnet import resnet18, resnet34, resnet50, resnet101, resnext50_32x4d
+from thalweg.models.resnext import resnext29_8x64d, resnext29_16x64d
+from thalweg.models.vgg import (
+    cifar_vgg11_bn,
+    cifar_vgg13_bn,
+    cifar_vgg16_bn,
+    cifar_vgg19_bn,
+    vgg11,
+    vgg11_bn,
+    vgg13,
+    vgg13_bn,
+    vgg16,
+    vgg16_bn,
+    vgg19,
+    vgg19_bn,
+)
+from thalweg.models.vit import vit_small, vit_tiny
 from thalweg.registry import Registry
 
 __all__ = ["MODELS"]
 
-MODELS = Registry("model", (mlp, convnet, resnet18, resnet34, resnet50))
+MODELS = Registry(
+    "model",
+    (
+        mlp,
+        convnet,
+        resnet18,
+        resnet34,
+        resnet50,
+        resnet101,
+        resnext50_32x4d,
+        resnet20,
+        resnet32,
+        resnet44,
+        resnet56,
+        resnet110,
+        plain20,
+        plain32,
+        plain44,
+        plain56,
+        plain110,
+        resnext29_8x64d,
+        resnext29_16x64d,
+        efficientnet_lite0,
+        vit_tiny,
+        vit_small,
+        cifar_vgg11_bn,
+        cifar_vgg13_bn,
+        cifar_vgg16_bn,
+        cifar_vgg19_bn,
+        vgg11,
+        vgg11_bn,
+        vgg13,
+        vgg13_bn,
+        vgg16,
+        vgg16_bn,
+        vgg19,
+        vgg19_bn,
+    ),
+)

@@ -9,6 +9,7 @@ https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite.
 """
 
 import re
+from math import sqrt
 from typing import Any, NamedTuple
 
 import torch.nn.functional as F
@@ -158,7 +159,8 @@ def _block(in_channels: int, stage: Stage, *, stride: int, drop_path: float) -> 
 
 def _initialise(module: nn.Module) -> None:
     if isinstance(module, nn.Conv2d):
-        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        outputs = module.weight[:, 0].numel() / module.groups  # that one input reaches
+        nn.init.normal_(module.weight, std=sqrt(2 / outputs))
 
 
 def efficientnet_lite0(

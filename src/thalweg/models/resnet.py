@@ -5,18 +5,25 @@ as in torchvision ("v1.5"). The last normalisation of each branch starts at zero
 block starts as the identity: Goyal et al. 2017, arXiv:1706.02677 §5.1.
 """
 
+from collections.abc import Callable
+from functools import partial
+from math import sqrt
+from typing import Any
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from thalweg.models.pieces.drop_path import DropPath, depth_rates
+from thalweg.models.pieces.image_shape import image_channels
 from thalweg.registry import unknown_name
 
+EXPANSION = 4  # channels out of a bottleneck for each one of its name
 STEMS = ("auto", "imagenet", "small")
+Block = Callable[..., nn.Module]  # (in_channels, channels, *, stride, drop_path)
 
 
 class BasicBlock(nn.Module):
-    expansion = 1
-
-    def __init__(self, in_channels: int, channels: int, *, stride: int) -> None:
+    def __init__(self, in_channels: int, channels: int, *, stride: int, drop_path: float) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, channels, 3, stride=stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
@@ -24,47 +31,66 @@ class BasicBlock(nn.Module):
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
         self.downsample = _shortcut(in_channels, channels, stride=stride)
+        self.drop_path = DropPath(drop_path)
         nn.init.zeros_(self.bn2.weight)
 
     def forward(self, x: Float[Tensor, "batch _ _ _"]) -> Float[Tensor, "batch _ _ _"]:
         branch = self.relu(self.bn1(self.conv1(x)))
-        branch = self.bn2(self.conv2(branch))
+        branch = self.drop_path(self.bn2(self.conv2(branch)))
         return self.relu(branch + (x if self.downsample is None else self.downsample(x)))
+
+    def branch_end(self) -> nn.Module:
+        return self.bn2
 
 
 class Bottleneck(nn.Module):
-    expansion = 4
+    """Narrow, 3×3, wide again; `groups` > 1 makes it ResNeXt's (arXiv:1611.05431)."""
 
-    def __init__(self, in_channels: int, channels: int, *, stride: int) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        *,
+        stride: int,
+        drop_path: float,
+        groups: int = 1,
+        group_width: int = 64,  # channels per group in the first stage
+    ) -> None:
         super().__init__()
-        out_channels = channels * self.expansion
-        self.conv1 = nn.Conv2d(in_channels, channels, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(channels)
-        self.conv2 = nn.Conv2d(channels, channels, 3, stride=stride, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(channels)
-        self.conv3 = nn.Conv2d(channels, out_channels, 1, bias=False)
+        inner, out_channels = channels * group_width // 64 * groups, channels * EXPANSION
+        self.conv1 = nn.Conv2d(in_channels, inner, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(inner)
+        self.conv2 = nn.Conv2d(inner, inner, 3, stride=stride, padding=1, groups=groups, bias=False)
+        self.bn2 = nn.BatchNorm2d(inner)
+        self.conv3 = nn.Conv2d(inner, out_channels, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(out_channels)
         self.relu = nn.ReLU(inplace=True)
         self.downsample = _shortcut(in_channels, out_channels, stride=stride)
+        self.drop_path = DropPath(drop_path)
         nn.init.zeros_(self.bn3.weight)
 
     def forward(self, x: Float[Tensor, "batch _ _ _"]) -> Float[Tensor, "batch _ _ _"]:
         branch = self.relu(self.bn1(self.conv1(x)))
         branch = self.relu(self.bn2(self.conv2(branch)))
-        branch = self.bn3(self.conv3(branch))
+        branch = self.drop_path(self.bn3(self.conv3(branch)))
         return self.relu(branch + (x if self.downsample is None else self.downsample(x)))
+
+    def branch_end(self) -> nn.Module:
+        return self.bn3
 
 
 class ResNet(nn.Module):
     def __init__(
         self,
-        block: type[BasicBlock | Bottleneck],
+        block: Block,
         depths: tuple[int, int, int, int],
         *,
         num_classes: int,
         in_channels: int,
         width: int,
+        expansion: int,
         small_stem: bool,
+        drop_path: float,
     ) -> None:
         super().__init__()
         kernel, stride = (3, 1) if small_stem else (7, 2)
@@ -74,15 +100,20 @@ class ResNet(nn.Module):
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.Identity() if small_stem else nn.MaxPool2d(3, stride=2, padding=1)
-        out = block.expansion * width
-        self.layer1 = _stage(block, (width, width), depth=depths[0], stride=1)
-        self.layer2 = _stage(block, (out, 2 * width), depth=depths[1], stride=2)
-        self.layer3 = _stage(block, (2 * out, 4 * width), depth=depths[2], stride=2)
-        self.layer4 = _stage(block, (4 * out, 8 * width), depth=depths[3], stride=2)
-        self.fc = nn.Linear(8 * out, num_classes)
+        rates, before, stages = iter(depth_rates(drop_path, sum(depths))), width, []
+        for index, depth in enumerate(depths):
+            channels, blocks = width << index, []
+            for first in [True] + [False] * (depth - 1):
+                stride = 2 if first and index else 1
+                blocks.append(block(before, channels, stride=stride, drop_path=next(rates)))
+                before = channels * expansion
+            stages.append(nn.Sequential(*blocks))
+        self.layer1, self.layer2, self.layer3, self.layer4 = stages
+        self.fc = nn.Linear(before, num_classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                outputs = module.weight[:, 0].numel() / module.groups  # that one input reaches
+                nn.init.normal_(module.weight, std=sqrt(2 / outputs))
         nn.init.normal_(self.fc.weight, std=0.01)  # nearly undecided: the first loss is chance
         nn.init.zeros_(self.fc.bias)
 
@@ -92,35 +123,41 @@ class ResNet(nn.Module):
         return self.fc(hidden.mean(dim=(2, 3)))
 
 
-def resnet18(
-    num_classes: int, *, input_shape: tuple[int, ...], stem: str = "auto", width: int = 64
-) -> ResNet:
-    """11.7 million weights at 1000 classes."""
-    return _resnet(BasicBlock, (2, 2, 2, 2), num_classes, shape=input_shape, stem=stem, width=width)
+def resnet18(num_classes: int, *, input_shape: tuple[int, ...], **changes: Any) -> ResNet:
+    """11,689,512 weights at 1000 classes."""
+    return _resnet(BasicBlock, (2, 2, 2, 2), num_classes, shape=input_shape, **changes)
 
 
-def resnet34(
-    num_classes: int, *, input_shape: tuple[int, ...], stem: str = "auto", width: int = 64
-) -> ResNet:
-    """21.8 million weights at 1000 classes."""
-    return _resnet(BasicBlock, (3, 4, 6, 3), num_classes, shape=input_shape, stem=stem, width=width)
+def resnet34(num_classes: int, *, input_shape: tuple[int, ...], **changes: Any) -> ResNet:
+    """21,797,672 weights at 1000 classes."""
+    return _resnet(BasicBlock, (3, 4, 6, 3), num_classes, shape=input_shape, **changes)
 
 
-def resnet50(
-    num_classes: int, *, input_shape: tuple[int, ...], stem: str = "auto", width: int = 64
-) -> ResNet:
-    """25.6 million weights at 1000 classes."""
-    return _resnet(Bottleneck, (3, 4, 6, 3), num_classes, shape=input_shape, stem=stem, width=width)
+def resnet50(num_classes: int, *, input_shape: tuple[int, ...], **changes: Any) -> ResNet:
+    """25,557,032 weights at 1000 classes."""
+    return _resnet(Bottleneck, (3, 4, 6, 3), num_classes, shape=input_shape, **changes)
+
+
+def resnet101(num_classes: int, *, input_shape: tuple[int, ...], **changes: Any) -> ResNet:
+    """44,549,160 weights at 1000 classes."""
+    return _resnet(Bottleneck, (3, 4, 23, 3), num_classes, shape=input_shape, **changes)
+
+
+def resnext50_32x4d(num_classes: int, *, input_shape: tuple[int, ...], **changes: Any) -> ResNet:
+    """25,028,904 weights at 1000 classes: 32 groups of 4 channels in each first block's middle."""
+    grouped = partial(Bottleneck, groups=32, group_width=4)
+    return _resnet(grouped, (3, 4, 6, 3), num_classes, shape=input_shape, **changes)
 
 
 def _resnet(
-    block: type[BasicBlock | Bottleneck],
+    block: Block,
     depths: tuple[int, int, int, int],
     num_classes: int,
     *,
     shape: tuple[int, ...],
-    stem: str,
-    width: int,
+    stem: str = "auto",
+    width: int = 64,
+    drop_path: float = 0.0,
 ) -> ResNet:
     """`stem`: "imagenet" reduces the image 4-fold before the first block, "small" not at all.
 
@@ -129,22 +166,18 @@ def _resnet(
     """
     if stem not in STEMS:
         raise unknown_name("stem", stem, STEMS)
+    small = stem == "small" or (stem == "auto" and max(shape[1:], default=0) <= 64)
     return ResNet(
         block,
         depths,
         num_classes=num_classes,
-        in_channels=shape[0],
+        # 2 × 2 places in the last stage: of one place a 3×3 kernel would use only its middle
+        in_channels=image_channels(shape, model="a resnet", least=16 if small else 64),
         width=width,
-        small_stem=stem == "small" or (stem == "auto" and max(shape[1:]) <= 64),
+        expansion=1 if block is BasicBlock else EXPANSION,
+        small_stem=small,
+        drop_path=drop_path,
     )
-
-
-def _stage(
-    block: type[BasicBlock | Bottleneck], channels: tuple[int, int], *, depth: int, stride: int
-) -> nn.Sequential:
-    before, within = channels
-    rest = (block(block.expansion * within, within, stride=1) for _ in range(depth - 1))
-    return nn.Sequential(block(before, within, stride=stride), *rest)
 
 
 def _shortcut(in_channels: int, out_channels: int, *, stride: int) -> nn.Sequential | None:

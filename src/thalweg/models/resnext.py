@@ -7,6 +7,7 @@ Source: Xie et al. 2017, https://arxiv.org/abs/1611.05431. Published errors on C
 (8×64d), 3.58 % (16×64d).
 """
 
+from math import sqrt
 from typing import Any
 
 import torch.nn.functional as F
@@ -95,7 +96,8 @@ def _stage(
 
 def _initialise(module: nn.Module) -> None:
     if isinstance(module, nn.Conv2d):
-        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        outputs = module.weight[:, 0].numel() / module.groups  # that one input reaches
+        nn.init.normal_(module.weight, std=sqrt(2 / outputs))
 
 
 def resnext29_8x64d(num_classes: int, *, input_shape: tuple[int, ...], **changes: Any) -> nn.Module:

@@ -1,0 +1,243 @@
+"""Activations, norms, initialisation, stochastic depth against torch and closed forms."""
+
+from math import erf, exp, pi, sqrt
+
+import pytest
+import torch
+from torch import nn
+
+from thalweg.errors import UsageError
+from thalweg.models import MODELS
+from thalweg.models.pieces.activation import ACTIVATIONS, widening
+from thalweg.models.pieces.drop_path import DropPath, depth_rates
+from thalweg.models.pieces.init_check import activation_statistics, verdict
+from thalweg.models.pieces.initialise import (
+    INITIALISATIONS,
+    initialise,
+    lsuv,
+    outputs_of,
+    weight_layers,
+    zero_residual_ends,
+)
+from thalweg.models.pieces.norm import NORMS, standardised
+from thalweg.models.pieces.residual import ResidualBlock
+
+POINTS = [-30.0, -3.0, -1.0, -0.1, 0.0, 0.1, 1.0, 3.0, 30.0]
+FORMULAE = {  # checklist: H8 H12 H13
+    "relu": lambda x: max(0.0, x),
+    "leaky_relu": lambda x: max(0.01 * x, x),
+    "prelu": lambda x: max(0.25 * x, x),
+    "elu": lambda x: x if x > 0 else exp(x) - 1,
+    "selu": lambda x: 1.0507009873554805 * (x if x > 0 else 1.6732632423543772 * (exp(x) - 1)),
+    "silu": lambda x: x / (1 + exp(-x)),
+    "gelu": lambda x: x * (1 + erf(x / sqrt(2))) / 2,
+    "tanh": lambda x: (exp(2 * x) - 1) / (exp(2 * x) + 1),
+    "sigmoid": lambda x: 1 / (1 + exp(-x)),
+}
+
+
+@pytest.mark.parametrize("name", FORMULAE)
+def test_activations_are_their_formulae(name):
+    found = ACTIVATIONS[name]().double()(torch.tensor([POINTS], dtype=torch.float64))
+    expected = torch.tensor([[FORMULAE[name](x) for x in POINTS]], dtype=torch.float64)
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-12)
+
+
+def test_every_activation_is_checked():
+    assert FORMULAE.keys() | {"maxout"} == set(ACTIVATIONS)
+
+
+def test_gelu_multiplies_by_the_distribution_not_the_density():
+    """checklist: H13 E25 – with the density, as a note has it, gelu(3) would be 0.013, not 3."""
+    gelu = ACTIVATIONS["gelu"]()(torch.tensor([3.0])).item()
+    assert gelu == pytest.approx(2.996, abs=1e-3)
+    assert 3 * exp(-4.5) / sqrt(2 * pi) == pytest.approx(0.0133, abs=1e-4)
+
+
+def test_maxout_takes_the_larger_of_two_lines():
+    """|x| = max(x, −x) is one maxout unit. checklist: H8"""
+    unit = nn.Linear(1, 2, bias=False)
+    unit.weight.data = torch.tensor([[1.0], [-1.0]])
+    inputs = torch.tensor([[-2.0], [0.5]])
+    assert ACTIVATIONS["maxout"]()(unit(inputs)).flatten().tolist() == [2.0, 0.5]
+    assert widening("maxout") == 2
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_mlp_and_convnet_take_any_activation(activation):
+    for name, shape in (("mlp", (6,)), ("convnet", (3, 8, 8))):
+        model = MODELS[name](3, input_shape=shape, width=8, activation=activation)
+        model(torch.randn(4, *shape)).sum().backward()
+        assert all(weight.grad is not None for weight in model.parameters())
+
+
+AXES = {"batch": (0, 2, 3), "layer": (1, 2, 3), "instance": (2, 3)}  # checklist: J1 J6 J7
+
+
+@pytest.mark.parametrize("name", AXES)
+def test_norms_differ_only_in_the_axes_they_average_over(name):
+    inputs = 3 * torch.randn(4, 6, 5, 5, dtype=torch.float64) + 2
+    found = NORMS[name](6).double()(inputs)
+    torch.testing.assert_close(found, standardised(inputs, axes=AXES[name]))
+    assert found.mean(AXES[name]).abs().max() < 1e-12
+
+
+def test_group_norm_averages_over_a_group_of_channels():
+    inputs = torch.randn(2, 48, 5, 5, dtype=torch.float64)  # gcd(32, 48) = 16 groups of 3
+    grouped = standardised(inputs.unflatten(1, (16, 3)), axes=(2, 3, 4)).flatten(1, 2)
+    torch.testing.assert_close(NORMS["group"](48).double()(inputs), grouped)
+
+
+@pytest.mark.parametrize("name", ["layer", "instance", "group"])
+def test_only_batch_norm_lets_samples_see_each_other(name):
+    """checklist: J6"""
+    inputs = torch.randn(4, 8, 5, 5)
+    changed = torch.cat((inputs[:1], torch.randn(3, 8, 5, 5)))
+    norm, batch = NORMS[name](8), NORMS["batch"](8)
+    torch.testing.assert_close(norm(inputs)[0], norm(changed)[0])
+    assert not torch.allclose(batch(inputs)[0], batch(changed)[0])
+
+
+def test_batch_norm_can_undo_itself_and_keeps_running_averages():
+    """γ = σ, β = μ give the input back; evaluation uses (1 − m)·old + m·new. checklist: J2 J3"""
+    inputs = 3 * torch.randn(64, 4, 5, 5, dtype=torch.float64) + 2
+    norm = NORMS["batch"](4).double()
+    mean, variance = inputs.mean((0, 2, 3)), inputs.var((0, 2, 3), correction=0)
+    norm.weight.data, norm.bias.data = (variance + norm.eps).sqrt(), mean
+    torch.testing.assert_close(norm(inputs), inputs)
+    torch.testing.assert_close(norm.running_mean, 0.1 * mean)
+    torch.testing.assert_close(norm.running_var, 0.9 + 0.1 * inputs.var((0, 2, 3)))
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_convnet_takes_any_norm(norm):
+    model = MODELS["convnet"](3, input_shape=(3, 8, 8), width=8, norm=norm)
+    assert model(torch.randn(4, 3, 8, 8)).isfinite().all()
+
+
+def test_instance_norm_of_vectors_is_refused():
+    with pytest.raises(UsageError, match="positions to average over"):
+        NORMS["instance"](4, dims=0)
+
+
+STD = {"he": sqrt(2 / 400), "lecun": sqrt(1 / 400), "xavier": sqrt(2 / 700)}  # checklist: K3 K4 E6
+
+
+@pytest.mark.parametrize("name", STD)
+@pytest.mark.parametrize("shape", [(300, 400), (300, 25, 4, 4)], ids=["linear", "convolution"])
+def test_initial_weights_have_the_std_of_their_paper(name, shape):
+    weight = torch.empty(shape)
+    INITIALISATIONS[name](weight, generator=torch.Generator().manual_seed(0))
+    expected = STD[name] if len(shape) == 2 or name != "xavier" else sqrt(2 / (400 + 300 * 16))
+    assert weight.std().item() == pytest.approx(expected, rel=0.02)
+
+
+def test_orthogonal_weights_keep_lengths_and_dirac_weights_keep_inputs():
+    """checklist: K6"""
+    weight = torch.empty(64, 64)
+    INITIALISATIONS["orthogonal"](weight)
+    torch.testing.assert_close(weight @ weight.T, torch.eye(64), atol=1e-5, rtol=0)
+    convolution = nn.Conv2d(4, 4, 3, padding=1, bias=False)
+    INITIALISATIONS["dirac"](convolution.weight)
+    inputs = torch.randn(2, 4, 6, 6)
+    torch.testing.assert_close(convolution(inputs), inputs)
+
+
+def deep(gain, depth=20, width=512):
+    """A rectified net with weights of std gain / √width."""
+    layers = [part for _ in range(depth) for part in (nn.Linear(width, width), nn.ReLU())]
+    model = nn.Sequential(*layers, nn.Linear(width, 10))
+    for layer in weight_layers(model).values():
+        nn.init.normal_(layer.weight, std=gain / sqrt(width))
+        nn.init.zeros_(layer.bias)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("gain", "said"),
+    [(sqrt(2), "steady"), (2.0, "exploding"), (1.0, "vanishing"), (0.01 * sqrt(512), "vanishing")],
+    ids=["he", "a note's 2/√n", "lecun", "0.01"],
+)
+def test_the_checker_tells_a_good_initialisation_from_bad_ones(gain, said):
+    """20 rectified layers of 512; 2/√n grows by √2 a layer. checklist: K2 K4 K7 E21 X7"""
+    torch.manual_seed(0)
+    statistics = activation_statistics(deep(gain), torch.randn(64, 512))
+    assert len(statistics) == 21
+    assert verdict(statistics) == said
+    growth = (statistics[19].std / statistics[0].std) ** (1 / 19)
+    assert growth == pytest.approx(gain / sqrt(2), rel=0.05)
+
+
+def test_equal_weights_stay_equal():
+    """Constant weights make every unit of a layer the same one. checklist: K1 I3"""
+    model = MODELS["mlp"](3, input_shape=(4,), width=8)
+    for weight in model.parameters():
+        nn.init.constant_(weight, 0.1)
+    model(torch.rand(16, 4)).square().sum().backward()
+    gradient = model.body[2].weight.grad
+    assert (gradient == gradient[:1]).all()
+
+
+def test_lsuv_gives_every_layer_unit_variance():
+    """checklist: K7"""
+    torch.manual_seed(0)
+    model = MODELS["convnet"](5, input_shape=(3, 16, 16), width=8, norm="none", activation="tanh")
+    inputs = torch.randn(32, 3, 16, 16)
+    lsuv(model, inputs)
+    for layer in activation_statistics(model, inputs):
+        assert layer.std == pytest.approx(1, abs=0.06)
+    with pytest.raises(UsageError, match="same number everywhere"):
+        lsuv(model, torch.zeros(32, 3, 16, 16))
+
+
+def test_a_residual_net_with_zero_ends_passes_its_input_through():
+    """Variance does not grow with depth then. checklist: K5 M5 X21"""
+    torch.manual_seed(0)
+    model = MODELS["resnet56"](10, input_shape=(3, 32, 32))
+    inputs = torch.randn(8, 3, 32, 32)
+
+    def growth():
+        names = ("layer1.0", "layer1.8")
+        outputs = outputs_of(model, inputs, names=names)
+        return (outputs[names[1]].var() / outputs[names[0]].var()).item()
+
+    assert growth() > 2
+    assert zero_residual_ends(model) == 27
+    assert growth() == pytest.approx(1)
+
+
+def test_looking_at_activations_leaves_no_trace():
+    model = MODELS["convnet"](3, input_shape=(3, 8, 8), width=8)
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    activation_statistics(model, torch.randn(4, 3, 8, 8))
+    assert all(torch.equal(buffer, before[name]) for name, buffer in model.named_buffers())
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize("name", INITIALISATIONS)
+def test_initialisation_is_a_function_of_the_seed(name):
+    models = [MODELS["convnet"](3, input_shape=(3, 8, 8), width=8) for _ in range(2)]
+    for model in models:
+        initialise(model, name, generator=torch.Generator().manual_seed(7))
+    pairs = zip(*(model.parameters() for model in models), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs if a.ndim >= 2)
+
+
+def test_stochastic_depth_drops_whole_samples_and_keeps_the_mean():
+    """checklist: D5 D8"""
+    torch.manual_seed(0)
+    branch, drop = torch.ones(20_000, 2, 1), DropPath(0.3)
+    dropped = drop(branch)
+    assert dropped.unique().tolist() == pytest.approx([0, 1 / 0.7])
+    assert torch.equal(dropped[:, 0], dropped[:, 1])
+    assert dropped.mean().item() == pytest.approx(1, abs=0.02)
+    assert drop.eval()(branch) is branch
+    assert depth_rates(0.3, 4) == pytest.approx([0, 0.1, 0.2, 0.3])
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet20", "resnext29_8x64d"])
+def test_residual_blocks_tell_where_their_branch_ends(name):
+    with torch.device("meta"):
+        model = MODELS[name](10, input_shape=(3, 32, 32))
+    blocks = [module for module in model.modules() if isinstance(module, ResidualBlock)]
+    assert len(blocks) == {"resnet18": 8, "resnet50": 16, "resnet20": 9, "resnext29_8x64d": 9}[name]
