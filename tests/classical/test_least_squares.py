@@ -1,5 +1,7 @@
 """Closed forms against scikit-learn and gradient descent. Checklist: B6, B11, B12, C2, A20."""
 
+from importlib import import_module
+
 import numpy as np
 import pytest
 import torch
@@ -131,6 +133,17 @@ def test_bytes_are_fitted_as_numbers():
     y = x.double() @ normal(9, 1, seed=2, dtype=torch.float64)
     agree(least_squares(x, y).map(x), y, digits=5)
     agree(least_squares(x, y, penalty=1.0).map(x), y, digits=4)
+
+
+def test_bytes_multiplied_as_bytes_have_exact_moments(monkeypatch):
+    x, y = bytes_like(5000, 20, seed=1), normal(5000, 2, seed=2)
+    module = import_module("thalweg.classical.moments")
+    monkeypatch.setattr(module, "_bytes_are_quicker", lambda inputs: True)
+    known, exact = moments(x, y), moments(x.double(), y.double())
+    agree(known.gram, exact.gram, digits=12)
+    agree(known.mean_inputs, exact.mean_inputs, digits=12)
+    agree(known.cross, exact.cross, digits=6)
+    assert torch.equal(y, normal(5000, 2, seed=2))  # what was given is left as it was
 
 
 def test_gcv_is_its_formula_with_the_dense_hat_matrix():

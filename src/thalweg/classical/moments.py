@@ -12,6 +12,8 @@ from jaxtyping import Float, Float64, Shaped
 from torch import Tensor
 
 from thalweg.classical.checks import check_values, check_vectors
+from thalweg.classical.euclidean import FLOAT32, INT8
+from thalweg.classical.search import WORTH_A_PROBE, by_speed
 from thalweg.errors import DataError
 
 ROWS_AT_ONCE = 4096
@@ -47,7 +49,7 @@ class Moments:
 def moments(
     inputs: Shaped[Tensor, "sample dim"], targets: Float[Tensor, "sample output"]
 ) -> Moments:
-    """The moments of one table, read 4,096 rows at a time (it may be memory-mapped).
+    """The moments of one table, read part by part (it may be memory-mapped).
 
     float64 tables are multiplied in float64, all others in float32 by parts: sums are then right
     to about 1e-6 of their size, which ridge regression never feels, and least squares without a
@@ -56,7 +58,8 @@ def moments(
     """
     check_vectors(inputs, "inputs")
     check_values(targets, rows=len(inputs))
-    pairs = zip(inputs.split(ROWS_AT_ONCE), targets.split(ROWS_AT_ONCE), strict=True)
+    rows = max(ROWS_AT_ONCE, 4 * inputs.shape[1])  # so that parts take memory of dim² as well
+    pairs = zip(inputs.split(rows), targets.split(rows), strict=True)
     return _added(_moments(*pair) for pair in pairs)
 
 
@@ -78,6 +81,8 @@ def _added(parts: Iterable[Moments]) -> Moments:
 
 
 def _moments(inputs: Tensor, targets: Tensor) -> Moments:
+    if inputs.dtype == torch.uint8 and _bytes_are_quicker(inputs):
+        return _moments_of_bytes(inputs, targets)
     dtype = torch.float64 if inputs.dtype == torch.float64 else torch.float32
     x, y = inputs.to(dtype), targets.to(dtype)
     mean_inputs, mean_targets = (t.mean(0, dtype=torch.float64) for t in (x, y))
@@ -90,3 +95,26 @@ def _moments(inputs: Tensor, targets: Tensor) -> Moments:
         cross=(x.T @ y).double(),
         target_squares=y.double().square().sum(0),
     )
+
+
+def _moments_of_bytes(inputs: Tensor, targets: Tensor) -> Moments:
+    """Exact: bytes less 128 are multiplied as 8-bit integers, 4× faster than as floats."""
+    x = (inputs ^ 128).view(torch.int8)
+    y = targets.float()
+    mean_targets = y.mean(0, dtype=torch.float64)
+    y = y - mean_targets.float()
+    total = x.sum(0, dtype=torch.float64)
+    return Moments(
+        count=len(x),
+        mean_inputs=total / len(x) + 128,
+        mean_targets=mean_targets,
+        gram=torch.addr(torch._int_mm(x.T, x).double(), total, total, alpha=-1 / len(x)),
+        cross=(x.float().T @ y).double(),
+        target_squares=y.double().square().sum(0),
+    )
+
+
+def _bytes_are_quicker(inputs: Tensor) -> bool:
+    if inputs.is_cuda or inputs.numel() * inputs.shape[1] < WORTH_A_PROBE:
+        return False
+    return by_speed((FLOAT32, INT8), inputs.device, torch.get_num_threads())[0] is INT8
