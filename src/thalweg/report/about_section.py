@@ -4,7 +4,7 @@ from collections import Counter
 
 from thalweg.report.facts import SPLITS, Facts
 from thalweg.report.tag import bar, listed, section, table, terms
-from thalweg.report.written import count, duration, markup, moment, percent
+from thalweg.report.written import count, duration, markup, moment, percent, pixels
 
 MOST_NAMES = 100  # of quarantined samples that are listed
 
@@ -32,9 +32,9 @@ def _data_terms(facts: Facts) -> dict[str, str]:
         listing = ", ".join(classes[:12]) + (", …" if len(classes) > 12 else "")
         said["Classes"] = f"{count(len(classes))}: {listing}"
     if size[0]:
-        said["Size of the files"] = f"{size[0]} × {size[1]} px, median height × width"
+        said["Size of the files"] = f"{pixels(size)}, the median height and width"
     if len(shape) == 3:
-        said["Size in training"] = f"{shape[1]} × {shape[2]} px, {count(shape[0], 'channel')}"
+        said["Size in training"] = f"{pixels(shape)}, {count(shape[0], 'channel')}"
     elif shape:
         said["Features"] = count(shape[0])
     said["Left out"] = count(len(facts.quarantined), "sample") if facts.quarantined else "none"

@@ -9,7 +9,7 @@ from thalweg.report.line import Line, Point
 from thalweg.report.written import count, figure, markup, percent
 
 DOTTED = 40  # validations, up to which each has its dot
-TEXT = 14.0  # pixels between two labels, at least
+TEXT = 15.0  # pixels between two labels, at least
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,7 @@ def line_chart(chart: Chart, lines: Sequence[Line]) -> str:
         _end_labels(lines, x, y),
     ]
     unit = f' <span class="unit">{markup(chart.unit)}</span>' if chart.unit else ""
-    scale = ' <span class="unit">log scale</span>' if y.log else ""
+    scale = ' <span class="unit">log</span>' if y.log else ""
     return (
         f'<figure class="chart"><figcaption id="{chart.key}-title">'
         f"<b>{markup(chart.title)}</b>{unit}{scale}"

@@ -70,8 +70,8 @@ def _metrics(facts: Facts) -> list[str]:
 def _learning_rate(facts: Facts) -> str:
     places = facts.history.by_place(LEARNING_RATE)
     rates = {tuple(series.items()): series for series in places.values()}
-    lines = [plain_line(place, "other", places[place]) for place in list(places)[:1]]
-    if len(rates) > 1:
+    lines = [plain_line("learning rate", "other", series) for series in rates.values()]
+    if len(lines) > 1:
         lines = [spread_line("median", places)]
     return line_chart(_small(facts, "learning_rate", "Learning rate"), lines)
 

@@ -91,7 +91,7 @@ def _classes(scores: Sequence[ClassScore]) -> str:
 
 
 def _class_table(scores: Sequence[ClassScore]) -> str:
-    head = '<th scope="col">class</th><th scope="col" colspan="2">recall</th>'
+    head = '<th scope="col" class="words">class</th><th scope="col" colspan="2">recall</th>'
     head += '<th scope="col" colspan="2">precision</th><th scope="col">samples</th>'
     rows = "".join(
         f'<tr><th scope="row">{markup(score.name)}</th>'

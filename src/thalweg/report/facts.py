@@ -71,10 +71,14 @@ class Facts:
         tested = [name.replace("val_", "test_") for name in guesses]
         return next((name for name in tested + guesses if name in self.metrics), "")
 
-    @property
+    @cached_property
     def steps_done(self) -> int:
+        """Updates made. The one whose loss ended the run was not."""
         losses = self.history.series(LOSS)
-        return max(losses) + 1 if losses else 0
+        if not losses:
+            return 0
+        last = max(losses)
+        return last if self.state == "failed" and not isfinite(losses[last]) else last + 1
 
     @property
     def epoch_steps(self) -> int:

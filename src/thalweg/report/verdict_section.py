@@ -7,7 +7,17 @@ from thalweg.report.confusion import confusion
 from thalweg.report.facts import Facts, is_share, metric_name
 from thalweg.report.tag import listed, section, terms
 from thalweg.report.verdict import Verdict, sentence, title_of, unfinished, verdict
-from thalweg.report.written import count, duration, figure, large, markup, moment, percent, wilson
+from thalweg.report.written import (
+    count,
+    duration,
+    figure,
+    large,
+    markup,
+    moment,
+    percent,
+    pixels,
+    wilson,
+)
 
 
 def top(facts: Facts) -> str:
@@ -132,6 +142,18 @@ def _others(facts: Facts, headline: str) -> str:
     return terms(rest) if rest else ""
 
 
+def _work(facts: Facts) -> str:
+    """Epochs, steps and batch size; before the end, how many steps of how many."""
+    meta, done = facts.meta, facts.steps_done
+    planned = int(meta.get("steps") or 0)
+    said = f"{count(done)} of {count(planned, 'step')}"
+    if done >= planned:
+        epochs = f"{count(meta['epochs'], 'epoch')}, " if meta.get("epochs") else ""
+        said = epochs + count(done, "step")
+    batch = f", batch {count(meta['batch_size'])}" if meta.get("batch_size") else ""
+    return said + batch if done else ""
+
+
 def _strip(facts: Facts) -> str:
     """The run in one line of facts."""
     meta = facts.meta
@@ -142,15 +164,11 @@ def _strip(facts: Facts) -> str:
         model += f", {large(weights)} weights"
     images = len(shape) == 3
     samples = sum((meta.get("counts") or {}).values())
-    size = f" at {shape[1]} × {shape[2]} px" if images else ""
-    epochs = f"{count(meta['epochs'], 'epoch')}, " if meta.get("epochs") else ""
-    steps = f"{epochs}{count(facts.steps_done, 'step')}" if facts.steps_done else ""
-    if meta.get("batch_size") and steps:
-        steps += f" of {count(meta['batch_size'])}"
+    size = f" at {pixels(shape)}" if images else ""
     said = {
         "Model": model,
         "Data": count(samples, "image" if images else "sample") + size if samples else "",
-        "Training": steps,
+        "Training": _work(facts),
         "Time": duration(sum(facts.seconds.values())) if facts.seconds else "",
     }
     kept = {name: text for name, text in said.items() if text}

@@ -1,5 +1,6 @@
 """How a report writes names and numbers. All text of the user's passes through here."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from html import escape
 from math import floor, isfinite, log10, sqrt
@@ -14,7 +15,9 @@ def shown(text: object) -> str:
     Why it matters: a file may be named with a line break, or with what turns a sentence around.
     """
     return "".join(
-        char if char.isprintable() or char == NARROW else char.encode("unicode_escape").decode()
+        char
+        if char.isprintable() or char in (NARROW, "\u00a0")
+        else char.encode("unicode_escape").decode()
         for char in str(text)
     )
 
@@ -55,6 +58,13 @@ def count(number: float, noun: str = "", plural: str = "") -> str:
     if not noun:
         return text
     return f"{text} {noun if int(number) == 1 else plural or noun + 's'}"
+
+
+def pixels(shape: Sequence[int]) -> str:
+    """(3, 64, 64) → "64 px"; (3, 48, 64) → "48 × 64 px", height first."""
+    height, width = shape[-2:]
+    side = f"{height}" if height == width else f"{height}\u00a0×\u00a0{width}"
+    return f"{side}{NARROW}px"
 
 
 def duration(seconds: float) -> str:
