@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, overload
+from typing import NamedTuple, SupportsIndex, overload
 
 import numpy as np
 
@@ -86,10 +86,10 @@ class RowNames(Sequence[str]):
         return len(self.numbers)
 
     @overload
-    def __getitem__(self, row: int) -> str: ...
+    def __getitem__(self, row: SupportsIndex) -> str: ...
     @overload
     def __getitem__(self, row: slice) -> "RowNames": ...
-    def __getitem__(self, row: int | slice) -> "str | RowNames":
+    def __getitem__(self, row: SupportsIndex | slice) -> "str | RowNames":
         if isinstance(row, slice):
             return RowNames(self.numbers[row])
-        return f"row {self.numbers[row]}"
+        return f"row {self.numbers[row.__index__()]}"

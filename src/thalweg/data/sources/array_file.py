@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.lib.format import open_memmap
 
 from thalweg.data.image_arrays import eight_bit_images
 from thalweg.data.samples import (
@@ -85,8 +86,8 @@ def _read(path: Path) -> Mapping[str, np.ndarray]:
     try:
         if path.suffix == ".npy":
             siblings = sorted(path.parent.glob("*.npy"))
-            return {p.stem: np.load(p, mmap_mode="r", allow_pickle=False) for p in siblings}
-        with np.load(path, allow_pickle=False) as stored:
+            return {p.stem: open_memmap(p, mode="r") for p in siblings}
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
     except Exception as error:  # damaged files make NumPy and zipfile raise just anything
         raise DataError(
