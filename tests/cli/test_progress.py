@@ -3,6 +3,7 @@
 import os
 import pty
 import time
+from concurrent.futures import ThreadPoolExecutor
 from io import StringIO
 from math import nan
 
@@ -58,12 +59,21 @@ def test_silence_is_broken_by_a_heartbeat(monkeypatch):
 def on_a_terminal(action):
     """What a terminal was sent while `action(stream)` ran."""
     ours, theirs = pty.openpty()
-    with open(theirs, "w", encoding="utf-8") as stream:  # noqa: PTH123  # a descriptor, not a path
-        action(stream)
-        os.set_blocking(ours, False)
-        sent = os.read(ours, 1 << 16).decode()
-    os.close(ours)
-    return sent
+    with ThreadPoolExecutor(1) as reader:
+        sent = reader.submit(read_all, ours)
+        with open(theirs, "w", encoding="utf-8") as stream:  # noqa: PTH123  # a descriptor
+            action(stream)
+        return sent.result()
+
+
+def read_all(descriptor):
+    sent = b""
+    try:
+        while some := os.read(descriptor, 4096):
+            sent += some
+    except OSError:  # how Linux tells that the other end has closed
+        os.close(descriptor)
+    return sent.decode()
 
 
 def test_a_terminal_gets_one_line_repainted_and_left_clean():

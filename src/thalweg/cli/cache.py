@@ -26,25 +26,25 @@ def cache(*, clear: bool = False, json: bool = False) -> None:
         print_json(folder=str(folder), bytes=total, freed=freed, entries=listed)
         return
     if clear:
-        print(f"freed {_megabytes(freed)}")
+        print(f"freed {_size(freed)}")
     rows = [
         (
             entry.source,
             entry.images,
             entry.image_size,
-            _megabytes(entry.num_bytes),
+            _size(entry.num_bytes),
             _day(entry.used),
         )
         for entry in entries
     ]
     if rows:
         print(table(("decoded from", "images", "pixels", "size", "last used"), rows))
-    limit = _megabytes(store.LIMIT_BYTES)
-    print(f"{printable(str(folder))}: {_megabytes(total)} of at most {limit}")
+    limit = _size(store.LIMIT_BYTES)
+    print(f"{printable(str(folder))}: {_size(total)} of at most {limit}")
 
 
-def _megabytes(num_bytes: int) -> str:
-    return f"{num_bytes / 1e6:,.1f} MB"
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / 1e9:,.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:,.1f} MB"
 
 
 def _day(seconds: float) -> str:

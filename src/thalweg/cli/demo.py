@@ -6,7 +6,7 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from thalweg.cli.progress import duration, painted
+from thalweg.cli.progress import painted
 from thalweg.cli.terminal import printable, styled
 from thalweg.recipes.recipe import Recipe, edits_from_toml
 
@@ -61,7 +61,7 @@ def _trained(scans: Path, runs: Path, edits: Mapping[str, object]) -> "Run":
         run = api.Run(failure.path)
         print(f"   {printable(failure.problem)}")
     figures = (f"{name} {value:.4f}" for name, value in run.metrics.items())
-    print(f"   {', '.join(figures) or 'no figures'}, in {duration(monotonic() - began)} min")
+    print(f"   {', '.join(figures) or 'no figures'}, in {monotonic() - began:.0f} s")
     _say_diagnosis(run.diagnosis)
     print(f"   {run.report()}")
     return run

@@ -1,15 +1,14 @@
 """`thalweg diagnose RUN`: today's rules over yesterday's measurements; no torch."""
 
 from pathlib import Path
-from typing import Literal
 
 from thalweg.cli.output import print_run
 from thalweg.diagnosis import Diagnosis
 from thalweg.diagnosis import diagnose as judge
+from thalweg.diagnosis.rule import SEVERITIES, Severity
 from thalweg.record import RunReader
 from thalweg.report import render_html
 
-_SEVERITIES = ("note", "warning", "error")
 FAILED = 4  # exit code: a finding at or above --fail-on
 
 
@@ -19,7 +18,7 @@ def diagnose(
     *,
     json: bool = False,
     html: Path | None = None,
-    fail_on: Literal["note", "warning", "error"] | None = None,
+    fail_on: Severity | None = None,
 ) -> int:
     """Say what is wrong with a run, what to change, and what was not checked.
 
@@ -42,6 +41,6 @@ def diagnose(
     return FAILED if fail_on and _reaches(found, fail_on) else 0
 
 
-def _reaches(diagnosis: Diagnosis, severity: str) -> bool:
-    least = _SEVERITIES.index(severity)
-    return any(_SEVERITIES.index(finding.severity) >= least for finding in diagnosis.findings)
+def _reaches(diagnosis: Diagnosis, severity: Severity) -> bool:
+    severe = SEVERITIES[: SEVERITIES.index(severity) + 1]  # the worst comes first
+    return any(finding.severity in severe for finding in diagnosis.findings)

@@ -12,10 +12,12 @@ def explain(rule: str, /) -> None:
     Parameters
     ----------
     rule: str
-        The rule's name, as in `thalweg rules`.
+        Its name as `thalweg rules` has it, or its title as in a report.
     """
     known = {one.name: one for one in RULES}
-    if rule not in known:
+    name = rule.lower().replace(" ", "-")
+    if name not in known:
         raise unknown_name("rule", rule, known)
-    needs = ", ".join(quantity.name for quantity in known[rule].needs)
-    print(f"{rule} ({known[rule].stage})\n\n{cleandoc(known[rule].doc)}\n\nMeasured by: {needs}")
+    found = known[name]
+    reads = ", ".join(quantity.name for quantity in found.needs)
+    print(f"{name} ({found.stage})\n\n{cleandoc(found.doc)}\n\nReads: {reads}")

@@ -1,8 +1,10 @@
-"""Results on stdout: JSON with a version, where numbers that are not finite are null."""
+"""Results on stdout: as text for people, as JSON with a version for programs."""
 
 import json
-from math import isfinite
+import sys
 from typing import TYPE_CHECKING
+
+from thalweg.cli.terminal import uses_color
 
 if TYPE_CHECKING:
     from thalweg.diagnosis import Diagnosis
@@ -12,22 +14,17 @@ SCHEMA = 1  # raised when a key changes its meaning or goes away
 
 
 def print_json(**content: object) -> None:
-    """One JSON object."""
-    print(json.dumps(_finite({"schema": SCHEMA, **content}), indent=2, ensure_ascii=False))
+    """One JSON object, null for every number that is not finite."""
+    from thalweg.record.schema import finite
 
-
-def _finite(value: object) -> object:
-    if isinstance(value, float) and not isfinite(value):
-        return None  # JSON has no NaN; what writes one cannot be read by others
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(inner) for inner in value]
-    return value
+    print(json.dumps(finite({"schema": SCHEMA, **content}), indent=2, ensure_ascii=False))
 
 
 def print_run(reader: "RunReader", diagnosis: "Diagnosis", *, json: bool) -> None:
     """What a run came to and what is wrong with it, as text or as JSON."""
     from thalweg.report import render_json, render_text
 
-    print((render_json if json else render_text)(reader, diagnosis))
+    if json:
+        print(render_json(reader, diagnosis))
+    else:
+        print(render_text(reader, diagnosis, color=uses_color(sys.stdout)))

@@ -93,7 +93,7 @@ def _decoded(model: "SavedModel", image: Path) -> "Tensor | DataError":
     import torch
 
     try:
-        return torch.from_numpy(model.spec.preprocessing.decode(image))
+        return torch.tensor(model.spec.preprocessing.decode(image))
     except DataError as error:
         return error
 

@@ -77,13 +77,15 @@ class _Painter:
         self._say_messages()
         if is_terminal(self.stream):
             self._repaint(self._line())
-        elif self._epoch_ended() or monotonic() - self.last_said > HEARTBEAT:
+        elif self._epoch_ended():
+            self._say(self._line(ended=True))
+        elif monotonic() - self.last_said > HEARTBEAT:
             self._say(self._line(bar=False))
 
     def end(self) -> None:
         self._say_messages()
         if not is_terminal(self.stream) and self._epoch_ended():
-            self._say(self._line(bar=False))
+            self._say(self._line(ended=True))
         self._erase()
 
     def _say_messages(self) -> None:
@@ -117,20 +119,25 @@ class _Painter:
             self.stream.flush()
             self.dirty = False
 
-    def _line(self, *, bar: bool = True) -> str:
-        progress = self.progress
+    def _line(self, *, bar: bool = True, ended: bool = False) -> str:
+        """The counters in a row; `ended`: of the epoch that has just been validated."""
+        progress, bar = self.progress, bar and not ended
         if progress.step == 0 and progress.phase != "training":
             done, total = progress.samples
             return _joined(progress.phase, bar and _bar(done, total), total and f"{done}/{total}")
+        done, epochs = progress.step // progress.steps_per_epoch, self._epochs()
         return _joined(
             bar and f"{progress.phase:<10}",
             bar and _bar(progress.step, progress.steps),
-            f"epoch {_epoch(progress)}/{progress.steps // progress.steps_per_epoch}",
+            f"epoch {done if ended else min(done + 1, epochs)}/{epochs}",
             f"step {progress.step}/{progress.steps}",
             *self._speed(),
             _figure("loss", float(progress.loss)),
             _figure(*progress.metric),
         )
+
+    def _epochs(self) -> int:
+        return self.progress.steps // self.progress.steps_per_epoch
 
     def _speed(self) -> tuple[str, str]:
         progress = self.progress
@@ -146,11 +153,6 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def _epoch(progress: "Progress") -> int:
-    """Counted from 1; the one being trained, or just finished."""
-    return max(1, -(-progress.step // progress.steps_per_epoch))
 
 
 def _bar(done: int, total: int) -> str:

@@ -14,7 +14,7 @@ from thalweg.cli.recipe_options import RECIPE, given, takes_recipe_keys
 from thalweg.cli.settings import Settings, gather, with_origins
 from thalweg.cli.terminal import printable
 from thalweg.errors import UsageError
-from thalweg.recipes.recipe import Recipe, edits_from_toml
+from thalweg.recipes.recipe import Recipe
 
 if TYPE_CHECKING:
     from thalweg.api import Plan, Progress, Run
@@ -78,7 +78,9 @@ def _resume(run: Path, settings: Settings, *, json: bool) -> int:
 
 def _refuse_changes(run: Path, settings: Settings) -> None:
     """A resumed run ends as the run that was never stopped: it keeps its recipe."""
-    recorded = Recipe().edited(edits_from_toml(run / "recipe.toml")).flat()
+    from thalweg.record import RunReader
+
+    recorded = Recipe().edited(RunReader(run).recipe_edits()).flat()
     wanted = Recipe().edited(settings.edits).flat()
     changed = [key for key in settings.edits if wanted[key] != recorded[key]]
     if changed:
@@ -102,6 +104,8 @@ def _watched(action: "Callable[[Progress], Run]", *, json: bool) -> int:
         print(printable(str(stop)), file=sys.stderr)
         return stop.exit_code
     print_run(run.reader, run.diagnosis, json=json)
+    if not json:
+        print(f"\nreport   {run.path / 'report.html'}\npredict  thalweg predict {run.path} IMAGE…")
     return 0
 
 
