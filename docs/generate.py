@@ -4,9 +4,10 @@ With --check nothing is written, and the exit code is 1 where a page is not what
 """
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from inspect import cleandoc
 from pathlib import Path
+from typing import Any
 
 from thalweg.cli.recipe_options import meanings, option
 from thalweg.cli.settings import variable
@@ -41,8 +42,24 @@ def quantities_page() -> str:
 def models_page() -> str:
     from thalweg.models import MODELS
 
-    parts = ["# Models\n\n`thalweg train PATH --model NAME`; `--model.changes.KEY VALUE`.\n"]
-    parts += [f"## {name}\n\n{_prose(MODELS[name].__doc__ or '')}\n" for name in MODELS]
+    return _registry_page("Models", "--model NAME`; `--model.changes.KEY VALUE", MODELS)
+
+
+def optimizers_page() -> str:
+    from thalweg.optim import OPTIMIZERS
+
+    return _registry_page("Optimizers", "--optimizer.name NAME", OPTIMIZERS)
+
+
+def schedules_page() -> str:
+    from thalweg.optim import SCHEDULES
+
+    return _registry_page("Schedules", "--schedule.name NAME", SCHEDULES)
+
+
+def _registry_page(title: str, use: str, entries: Mapping[str, Any]) -> str:
+    parts = [f"# {title}\n\n`thalweg train PATH {use}`.\n"]
+    parts += [f"## {name}\n\n{_prose(entry.__doc__ or '')}\n" for name, entry in entries.items()]
     return "\n".join(parts)
 
 
@@ -64,6 +81,8 @@ PAGES: dict[str, Callable[[], str]] = {
     "rules": rules_page,
     "quantities": quantities_page,
     "models": models_page,
+    "optimizers": optimizers_page,
+    "schedules": schedules_page,
     "recipe": recipe_page,
 }
 

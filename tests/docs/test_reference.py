@@ -9,6 +9,7 @@ import pytest
 from thalweg.cli.recipe_options import meanings
 from thalweg.diagnosis.rules import RULES
 from thalweg.models import MODELS
+from thalweg.optim import OPTIMIZERS, SCHEDULES
 from thalweg.recipes.recipe import keys
 from thalweg.record import QUANTITIES
 
@@ -27,9 +28,13 @@ def test_every_rule_says_why_when_it_is_wrong_and_where_it_comes_from(rule, part
     assert part in rule.doc
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_every_model_is_described(name):
-    assert MODELS[name].__doc__
+@pytest.mark.parametrize(
+    "entry",
+    [table[name] for table in (MODELS, OPTIMIZERS, SCHEDULES) for name in table],
+    ids=lambda entry: entry.__name__,
+)
+def test_every_model_optimizer_and_schedule_is_described(entry):
+    assert entry.__doc__
 
 
 @pytest.mark.parametrize("quantity", QUANTITIES.values(), ids=lambda quantity: quantity.name)

@@ -35,28 +35,28 @@ class DataRecipe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRecipe:
-    name: str = "mlp"
-    changes: Mapping[str, int | float | str | bool] = field(default_factory=dict)
+    name: str = "mlp"  # which architecture; docs/reference/models.md lists them
+    changes: Mapping[str, int | float | str | bool] = field(default_factory=dict)  # its settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskRecipe:
-    name: Literal["classification", "regression"] = "classification"
-    label_smoothing: float = 0.0
+    name: Literal["classification", "regression"] = "classification"  # what success means
+    label_smoothing: float = 0.0  # share of a target's weight that is spread over all classes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimizerRecipe:
-    name: str = "adamw"
+    name: str = "adamw"  # how gradients become updates; docs/reference/optimizers.md lists them
     lr: float = 1e-3  # the peak; the schedule multiplies it
-    weight_decay: float = 0.01
+    weight_decay: float = 0.01  # decoupled for adamw, L2 for sgd; biases and norms are spared
     momentum: float = 0.9  # sgd's momentum; adamw's first beta
     max_grad_norm: float = 0.0  # L2 over all weights; 0: no clipping
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduleRecipe:
-    name: str = "warmup_linear"
+    name: str = "warmup_linear"  # of the learning rate; docs/reference/schedules.md lists them
     warmup: float = 0.05  # share of the training
 
 
@@ -72,20 +72,20 @@ class AugmentRecipe:
     crop_padding: int = 0  # pixels of reflected border that a crop may reach into
     crop_scale: float = 1.0  # least share of the area that a random resized crop keeps; 1: off
     brightness: float = 0.0  # factors are drawn from 1 ± this
-    contrast: float = 0.0
-    saturation: float = 0.0
+    contrast: float = 0.0  # as brightness
+    saturation: float = 0.0  # as brightness
     cutout: float = 0.0  # side of the square hole, as a share of the image's side
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrecisionRecipe:
     dtype: Literal["float32", "bfloat16"] = "float32"  # what matrix products compute in
-    channels_last: bool = False
+    channels_last: bool = False  # the memory order that convolutions of most machines prefer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BudgetRecipe:
-    epochs: int = 10
+    epochs: int = 10  # passes over the training split
     checkpoint_seconds: float = 60.0  # longest time that a crash can cost; also every epoch
 
 
@@ -102,8 +102,8 @@ class Recipe:
     augment: AugmentRecipe = field(default_factory=AugmentRecipe)
     precision: PrecisionRecipe = field(default_factory=PrecisionRecipe)
     budget: BudgetRecipe = field(default_factory=BudgetRecipe)
-    seed: int = 0
-    device: str = "cpu"
+    seed: int = 0  # of the split, the weights, the order and the augmentation
+    device: str = "cpu"  # such as cpu, cuda or cuda:1
 
     def edited(self, edits: Mapping[str, object]) -> "Recipe":
         """This recipe with some dotted keys changed; UsageError for an unknown key or value."""
