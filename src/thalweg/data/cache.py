@@ -8,6 +8,7 @@ what is found under a final name is complete. Entries are never changed, only re
 import errno
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -27,6 +28,7 @@ INDEX = "index.npz"
 _UNBORN = "unborn-"  # not locked yet
 _BUILDING = "building-"
 _LOCK = "lock"
+_ENTRY_NAME = re.compile("[0-9a-f]{24}-[0-9a-f]{16}")  # key and contents
 
 
 class CacheEntry(NamedTuple):
@@ -89,7 +91,7 @@ def no_room(folder: Path, error: OSError) -> DataError:
 
 def cache_entries() -> list[CacheEntry]:
     """What the cache holds, the last used first."""
-    found = [_described(path) for path in _complete(default_cache_dir())]
+    found = [_described(path) for path in _finished(default_cache_dir())]
     return sorted((e for e in found if e is not None), key=lambda e: -e.used)
 
 
@@ -97,7 +99,7 @@ def clear_cache() -> int:
     """Delete every entry and every leftover; the bytes that this freed. Running trainings go on."""
     folder = default_cache_dir()
     freed = sum(entry.num_bytes for entry in cache_entries())
-    for path in _complete(folder):
+    for path in _finished(folder):
         remove(path)
     sweep(folder)
     return freed
@@ -105,7 +107,7 @@ def clear_cache() -> int:
 
 def evict(folder: Path, *, keep: Path, limit: int = LIMIT_BYTES) -> None:
     """Delete the least recently used entries until the rest fits the limit; never `keep`."""
-    found = [e for e in map(_described, _complete(folder)) if e is not None]
+    found = [e for e in map(_described, _finished(folder)) if e is not None]
     total = sum(entry.num_bytes for entry in found)
     for entry in sorted(found, key=lambda entry: entry.used):
         if total <= limit:
@@ -116,8 +118,8 @@ def evict(folder: Path, *, keep: Path, limit: int = LIMIT_BYTES) -> None:
 
 
 def entries_for(folder: Path, key: str) -> list[Path]:
-    """The complete entries of one source and size, the newest first."""
-    found = [path for path in _complete(folder) if path.name.startswith(key + "-")]
+    """The entries of one source and size, the newest first."""
+    found = [path for path in _finished(folder) if path.name.startswith(key + "-")]
     return sorted(found, key=_age)
 
 
@@ -209,10 +211,9 @@ def _is_locked(path: Path) -> bool:
     return False
 
 
-def _complete(folder: Path) -> list[Path]:
-    """Paths of entries, whole ones only."""
-    found = (path.parent for path in folder.glob(f"*/{MANIFEST}"))
-    return [path for path in found if not path.name.startswith((_BUILDING, _UNBORN))]
+def _finished(folder: Path) -> list[Path]:
+    """Paths that are named like entries; nothing else in the folder is ours to touch."""
+    return [path for path in folder.glob("*-*") if _ENTRY_NAME.fullmatch(path.name)]
 
 
 def _described(path: Path) -> CacheEntry | None:

@@ -31,6 +31,7 @@ Result = TypeVar("Result")
 DIGEST_BYTES = 16
 ROWS_PER_TASK = 8
 TASKS_AHEAD = 64  # submitted at once, so that what waits in the queue stays small
+ATTEMPTS = 3  # to find what was just built: another process may clear the cache meanwhile
 RACY_NS = 2_000_000_000  # a file changed this shortly before it was read may change again unseen
 
 
@@ -76,25 +77,21 @@ def pixels_of(files: Files, *, size: int = 0, progress: Progress | None = None) 
     key = blake2b(
         os.fsencode(f"{files.origin.resolve()}\0{size}\0{POLICY_VERSION}"), digest_size=12
     ).hexdigest()
-    stats, now = _stats(files), time.time_ns()
-    for path in cache.entries_for(folder, key):
-        found = _load(path, files, stats=stats, now=now, note=note)
-        if found is not None:
-            cache.touch(path)
-            return found
-    path = _decoded(files, folder / key, size=size, stats=stats, now=now, progress=progress)
-    for stale in cache.entries_for(folder, key):
-        if stale != path:
-            cache.remove(stale)
-    cache.evict(folder, keep=path)
-    made = _load(path, files, stats=stats, now=now, note=note)
-    if made is None:
-        raise DataError(
-            "the cache's new entry has vanished",
-            seen=str(path),
-            fix="keep others from clearing the cache meanwhile, or set THALWEG_CACHE elsewhere",
-        )
-    return made
+    for _ in range(ATTEMPTS):
+        stats, now = _stats(files), time.time_ns()
+        for path in cache.entries_for(folder, key):
+            found = _load(path, files, stats=stats, now=now, note=note)
+            if found is not None:
+                cache.touch(path)
+                return found
+            cache.remove(path)  # stale or damaged
+        made = _decoded(files, folder / key, size=size, stats=stats, now=now, progress=progress)
+        cache.evict(folder, keep=made)
+    raise DataError(
+        "the cache's new entry vanished before it could be read",
+        seen=str(folder),
+        fix="set THALWEG_CACHE to a folder that nothing else clears",
+    )
 
 
 def _stats(files: Files) -> np.ndarray:
@@ -138,7 +135,7 @@ def _load(path: Path, files: Files, *, stats: np.ndarray, now: int, note: str) -
 
 def _read_index(path: Path) -> _Index | None:
     try:
-        with np.load(path / cache.INDEX, allow_pickle=False) as stored:
+        with (path / cache.INDEX).open("rb") as file, np.load(file) as stored:
             return _Index(*(stored[name] for name in _Index._fields))
     except Exception:  # a damaged zip makes NumPy raise just anything
         return None

@@ -57,20 +57,26 @@ def hold_out(digests: np.ndarray, classes: np.ndarray, *, fraction: float, seed:
     homes = _least_class(classes, members, len(groups))
     order = np.lexsort((keys, homes))
     held = np.zeros(len(groups), dtype=bool)
-    for own in np.split(order, np.flatnonzero(np.diff(homes[order])) + 1):
-        held[own[_chosen(sizes[own], fraction)]] = True
+    held[order] = _first_of_each(homes[order], sizes[order], fraction)
     return np.where(held[members], VAL, TRAIN).astype(np.int8)
 
 
-def _chosen(sizes: np.ndarray, fraction: float) -> np.ndarray:
-    """Which of a class's groups, in their order, make up the fraction: at least one, never all."""
-    quota = max(1, round(fraction * int(sizes.sum())))
-    chosen = np.cumsum(sizes) <= quota
-    if not chosen.any():
-        chosen[0] = True
-    if chosen.all():
-        chosen[-1] = False
-    return chosen
+def _first_of_each(homes: np.ndarray, sizes: np.ndarray, fraction: float) -> np.ndarray:
+    """Which groups, sorted by class, are the first that make up the fraction of their class.
+
+    At least one, and never all: a class of one group gives none.
+    """
+    starts = np.flatnonzero(np.diff(homes, prepend=homes[0] - 1))
+    ends = np.append(starts[1:], len(homes)) - 1
+    totals = np.add.reduceat(sizes, starts)
+    quotas = np.maximum(1, np.round(fraction * totals))
+    before = np.cumsum(sizes)[starts] - sizes[starts]
+    lengths = ends - starts + 1
+    so_far = np.cumsum(sizes) - np.repeat(before, lengths)
+    chosen = so_far <= np.repeat(quotas, lengths)
+    chosen[starts] = True
+    chosen[ends] = False
+    return np.asarray(chosen)
 
 
 def _least_class(classes: np.ndarray, members: np.ndarray, groups: int) -> np.ndarray:
