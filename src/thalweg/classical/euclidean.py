@@ -48,6 +48,7 @@ class Way(NamedTuple):
     prepare: Callable[[Tensor, Frame], Operand]
     score: Callable[[Operand, Operand], Tensor]
     error: Callable[[Operand, float, float], Tensor]  # (queries, largest size, largest loss)
+    exact: Callable[[Tensor, Operand], Tensor] | None = None  # (scores, queries) -> distances
 
 
 def centred(vectors: Tensor, frame: Frame) -> Tensor:
@@ -161,10 +162,14 @@ def _no_error(queries: Operand, size: float, lost: float) -> Tensor:
     return torch.zeros_like(queries.size)
 
 
+def _exact_int8(scores: Tensor, queries: Operand) -> Tensor:
+    return scores + queries.size.square().round()[:, None]
+
+
 FLOAT32 = Way("float32", _prepare_float32, _score_float, _error_float32)
 RELAXED = Way("float32, relaxed", _prepare_relaxed, _score_relaxed, _error_float32)
 BFLOAT16 = Way("bfloat16", _prepare_bfloat16, _score_float, _error_bfloat16)
-INT8 = Way("int8", _prepare_int8, _score_int8, _no_error)
+INT8 = Way("int8", _prepare_int8, _score_int8, _no_error, _exact_int8)
 QUANTISED = Way("quantised", _prepare_quantised, _score_quantised, _error_quantised)
 
 INT8_DIMS = 2**31 // (3 * 2**14)  # as many features as int32 holds the score of

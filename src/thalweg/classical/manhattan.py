@@ -65,9 +65,14 @@ def _no_error(queries: Operand, size: float, lost: float) -> Tensor:
     return torch.zeros_like(queries.size)
 
 
+def _exact_int8(scores: Tensor, queries: Operand) -> Tensor:
+    del queries
+    return scores
+
+
 CDIST = Way("cdist", _prepare_float32, _score_cdist, _error_float32)
 FLOAT32 = Way("float32", _prepare_float32, _score_maxima, _error_float32)
-INT8 = Way("int8", _prepare_int8, _score_maxima, _no_error)
+INT8 = Way("int8", _prepare_int8, _score_maxima, _no_error, _exact_int8)
 
 
 def ways(vectors: Tensor) -> tuple[Way, ...]:

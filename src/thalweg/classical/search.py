@@ -21,7 +21,7 @@ Metric = Literal["l1", "l2"]
 FAMILIES = {"l2": euclidean.ways, "l1": manhattan.ways}
 GROUPS = (16, 8, 4)  # scores that share a first sieve: their minimum over columns is vectorised
 TILE = 2**22  # scores at once: 16 MiB, which the C library reuses and does not hand back
-WORTH_A_PROBE = 2e10  # pairs × features below which the plainest way takes well under a second
+WORTH_A_PROBE = 5e9  # pairs × features below which the plainest way takes well under a second
 SPARE = 64  # candidates beyond k, for what the bound leaves in doubt
 FEW = 64  # queries that a way is tried on
 TOLERATED = 0.05  # share of them that may need a second attempt
@@ -149,7 +149,10 @@ def _attempt(queries: Tensor, problem: Problem, way: Way, *, width: int) -> tupl
     inside = (scores <= limit[:, None]) & settled[:, None]
     inside[:, : problem.k] = True
     distances = torch.full_like(scores, torch.inf)
-    distances[inside] = _pair_distances(queries, problem, _pairs(inside, candidates))
+    if way.exact:
+        distances[inside] = way.exact(scores, own)[inside]
+    else:
+        distances[inside] = _pair_distances(queries, problem, _pairs(inside, candidates))
     return _in_order(distances, candidates, problem.k), (~settled).nonzero()[:, 0]
 
 
