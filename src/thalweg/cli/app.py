@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Parameter
 
 from thalweg import __version__
 from thalweg.cli.terminal import error_text, printable, styled
@@ -46,6 +46,7 @@ def build_app() -> App:
         help="Trains neural networks, and knows why they don't train.",
         version=__version__,
         help_format="plaintext",
+        default_parameter=Parameter(negative=(), show_default=_shown_default),
         exit_on_error=False,
         print_error=False,
         suppress_keyboard_interrupt=False,
@@ -55,6 +56,11 @@ def build_app() -> App:
         app.command(f"thalweg.cli.{name}:{name}", name=name, help=help_line, sort_key=number)
     app.register_install_completion_command(help="Install completion for this shell.")
     return app
+
+
+def _shown_default(value: object) -> str | None:
+    """None for what is off, or not there, unless it is given: to say so of each would be noise."""
+    return None if value is None or value is False else str(value)
 
 
 def _exit_code(arguments: list[str]) -> int:

@@ -13,6 +13,7 @@ from thalweg.recipes import recipe
 from thalweg.recipes.recipe import SHORT_KEYS, Recipe
 
 _SHORT = {key: f"--{name.replace('_', '-')}" for name, key in SHORT_KEYS.items()}
+_SHORT["data.path"] = "PATH"
 _COMMENTED = re.compile(r"^    (\w+): [^#\n]*# (.+)$", re.MULTILINE)
 RECIPE = Group("Recipe", sort_key=2, help="What is not given is chosen from the data.")
 
@@ -50,15 +51,16 @@ def meanings() -> dict[str, str]:
 
 
 def option(key: str) -> str:
-    """The option to name in a message: the short one where there is one."""
+    """What to call it in a message: the short option where there is one."""
     return _SHORT.get(key, f"--{key}")
 
 
 def _arguments() -> Iterator[Argument]:
     about = meanings()
     for key, kind in _typed_keys(Recipe, ""):
-        names = list(dict.fromkeys((option(key), f"--{key}")))
-        described = Parameter(name=names, help=about.get(key, ""), group=RECIPE)
+        names = dict.fromkeys(name for name in (option(key), f"--{key}") if name[0] == "-")
+        off = f"--{'.no-'.join(key.rsplit('.', 1))}" if kind is bool else ()
+        described = Parameter(name=[*names], negative=off, help=about.get(key, ""), group=RECIPE)
         annotation = Annotated[kind | None, described]  # type: ignore[valid-type]  # made at run time
         yield Argument(_identifier(key), Argument.KEYWORD_ONLY, default=None, annotation=annotation)
 

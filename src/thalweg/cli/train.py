@@ -119,19 +119,18 @@ def _show_plan(settings: Settings, *, only_config: bool, json: bool) -> int:
         print_json(recipe=plan.recipe.flat(), origins=settings.origins, **_facts(plan))
         return 0
     if not only_config:
-        print("".join(f"# {name}: {printable(str(v))}\n" for name, v in _facts(plan).items()))
+        print("\n".join(f"# {name}: {value}" for name, value in _facts(plan).items()) + "\n")
     print(with_origins(plan.recipe, settings.origins))
     return 0
 
 
 def _facts(plan: "Plan") -> Mapping[str, object]:
-    facts = plan.dataset.facts
+    facts, counts = plan.dataset.facts, plan.dataset.facts.counts
     return {
         "task": facts.task,
-        "classes": facts.num_classes,
-        "samples": dict(facts.counts),
+        "classes": len(plan.dataset.class_names),
+        "samples": ", ".join(f"{number} {split}" for split, number in counts.items() if number),
+        "left out": len(plan.dataset.quarantined),
         "input": " × ".join(map(str, facts.input_shape)),
-        "quarantined": len(plan.dataset.quarantined),
-        "steps": plan.steps,
-        "steps per epoch": plan.steps_per_epoch,
+        "steps": f"{plan.steps}, {plan.steps_per_epoch} an epoch",
     }
