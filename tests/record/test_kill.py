@@ -11,6 +11,7 @@ import pytest
 from thalweg.record import RunReader, RunWriter
 from thalweg.record.quantities import LOSS
 
+MOMENTS = 12
 WRITE = """
 import sys, time
 from pathlib import Path
@@ -30,16 +31,27 @@ for step in range(10**9):
 """
 
 
-@pytest.mark.parametrize("moment", range(10))
-def test_killed_at_any_moment(tmp_path, moment):
-    folder = tmp_path / "run"
-    process = subprocess.Popen(
-        [sys.executable, "-c", WRITE, str(folder)], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout.readline() == "open\n"
-    sleep(random.Random(moment).uniform(0.0, 1.6))
-    process.kill()
-    told = [float(line) for line in process.communicate()[0].split()]
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """Runs whose writers were killed, with the times that these had told by then."""
+    parent = tmp_path_factory.mktemp("killed")
+    pipes = {"stdout": subprocess.PIPE, "text": True}
+    begun = []
+    for moment in range(MOMENTS):
+        folder = parent / str(moment)
+        begun.append((folder, subprocess.Popen([sys.executable, "-c", WRITE, folder], **pipes)))
+    found = []
+    for folder, process in begun:
+        assert process.stdout.readline() == "open\n"
+        sleep(random.Random(str(folder.name)).uniform(0.0, 0.3))
+        process.kill()
+        found.append((folder, [float(line) for line in process.communicate()[0].split()]))
+    return found
+
+
+@pytest.mark.parametrize("moment", range(MOMENTS))
+def test_killed_at_any_moment(killed, moment):
+    folder, told = killed[moment]
     run = RunReader(folder)
     times = run.history.series(LOSS)
     assert list(times) == list(range(len(times)))  # a beginning of what was written, without holes

@@ -203,6 +203,7 @@ def test_a_deleted_run_warns_and_does_not_raise(tmp_path):
 
 FULL_DISK = """
 import resource, sys, warnings
+from pathlib import Path
 from time import sleep
 from thalweg.record import RunWriter
 from thalweg.record.quantities import LOSS

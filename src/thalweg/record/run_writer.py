@@ -103,7 +103,7 @@ class RunWriter:
 
     def event(self, kind: str, message: str, *, step: int = -1, **detail: JSON) -> None:
         """Record something that happened once."""
-        self._statements.append(_event(kind, message, step, detail))
+        self._statements.append(_event(kind, message, step=step, detail=detail))
 
     def set(self, key: str, value: JSON) -> None:
         """Record a fact about the run; a later value replaces an earlier one. NaN becomes null."""
@@ -252,7 +252,7 @@ class RunWriter:
         )
 
 
-def _event(kind: str, message: str, step: int, detail: Mapping[str, JSON]) -> _Statement:
+def _event(kind: str, message: str, *, step: int, detail: Mapping[str, JSON]) -> _Statement:
     body = json.dumps(finite(detail), allow_nan=False)
     return _Statement(_EVENT, [(time(), int(step), stored_text(kind), stored_text(message), body)])
 

@@ -27,7 +27,8 @@ class Axis:
         """The pixel; values outside are brought to the edge."""
         clipped = min(max(value, self.low), self.high)
         if self.log:
-            part = log10(clipped / self.low) / log10(self.high / self.low)
+            low, high = log10(self.low), log10(self.high)  # their ratio could overflow
+            part = (log10(clipped) - low) / (high - low)
         else:
             part = (clipped - self.low) / (self.high - self.low)
         return self.start + part * (self.end - self.start)
@@ -53,7 +54,11 @@ class Axis:
 
 
 def axis(
-    values: Iterable[float], start: float, end: float, *, shares: bool = False, linear: bool = False
+    values: Iterable[float],
+    pixels: tuple[float, float],
+    *,
+    shares: bool = False,
+    linear: bool = False,
 ) -> Axis:
     """An axis that holds all the finite values, with a little room, and round ticks.
 
@@ -61,9 +66,9 @@ def axis(
     """
     finite = [value for value in values if abs(value) < LARGEST]
     low, high = min(finite, default=0.0), max(finite, default=1.0)
-    if not (shares or linear) and low > 0 and high / low > LOG_FROM:
-        return _log_axis(low, high, start, end)
-    return _linear_axis(low, high, start, end, shares=shares)
+    if not (shares or linear) and low > 0 and high > LOG_FROM * low:
+        return _log_axis(low, high, pixels)
+    return _linear_axis(low, high, pixels, shares=shares)
 
 
 def round_steps(low: float, high: float, most: int = 5) -> list[float]:
@@ -76,7 +81,7 @@ def round_steps(low: float, high: float, most: int = 5) -> list[float]:
     return [index * step for index in range(first, last + 1)]
 
 
-def _linear_axis(low: float, high: float, start: float, end: float, *, shares: bool) -> Axis:
+def _linear_axis(low: float, high: float, pixels: tuple[float, float], *, shares: bool) -> Axis:
     if shares:
         low, high = max(0.0, min(low, high - 0.05)), min(1.0, max(high, low + 0.05))
     if not high - low > 1e-9 * max(abs(high), abs(low)):
@@ -87,10 +92,10 @@ def _linear_axis(low: float, high: float, start: float, end: float, *, shares: b
     top = high + room
     if shares:
         low, top = max(0.0, low), min(1.0, top)
-    return Axis(low, top, start, end, ticks=round_steps(low, top), shares=shares)
+    return Axis(low, top, *pixels, ticks=round_steps(low, top), shares=shares)
 
 
-def _log_axis(low: float, high: float, start: float, end: float) -> Axis:
+def _log_axis(low: float, high: float, pixels: tuple[float, float]) -> Axis:
     low, high = low / 1.15, high * 1.15
     first, last = ceil(log10(low) - 1e-9), floor(log10(high) + 1e-9)
     every = max(1, -(-(last - first + 1) // 6))
@@ -99,4 +104,4 @@ def _log_axis(low: float, high: float, start: float, end: float) -> Axis:
         powers = range(first - 1, last + 1)
         ticks = [f * 10.0**power for power in powers for f in (1, 2, 5)]
         ticks = [tick for tick in ticks if low <= tick <= high]
-    return Axis(low, high, start, end, log=True, ticks=ticks)
+    return Axis(low, high, *pixels, log=True, ticks=ticks)

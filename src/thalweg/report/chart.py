@@ -36,7 +36,7 @@ def line_chart(chart: Chart, lines: Sequence[Line]) -> str:
     body = [
         _grid(chart, x, y),
         _level(chart, x, y),
-        *(_mark(step, text, x, y) for step, text in chart.marks),
+        *(_mark(mark, x, y) for mark in chart.marks),
         *(_band(line, x, y) for line in lines if line.ranged),
         *(_drawn(line, x, y) for line in lines),
         _level_name(chart, lines, (x, y)),
@@ -72,7 +72,7 @@ def _axes(chart: Chart, lines: Sequence[Line]) -> tuple[Axis, Axis]:
     first, last = min(steps), max(steps)
     if chart.epoch_steps:
         first = min(first, 0)
-    y = axis(values, chart.height - 36, 10, shares=chart.shares)
+    y = axis(values, (chart.height - 36, 10), shares=chart.shares)
     labels = [_end_text(line, y) for line in lines]
     labels += [line.name for line in lines] if len(lines) > 1 else []
     right = chart.width - 8 - CHARACTER * max(map(len, labels))
@@ -146,7 +146,8 @@ def _level_name(chart: Chart, lines: Sequence[Line], axes: tuple[Axis, Axis]) ->
     )
 
 
-def _mark(step: int, text: str, x: Axis, y: Axis) -> str:
+def _mark(mark: tuple[int, str], x: Axis, y: Axis) -> str:
+    step, text = mark
     at = x.at(step)
     side, shift = ("end", -5) if at > (x.start + x.end) / 2 else ("", 5)
     return (
@@ -198,19 +199,20 @@ def _unbroken(line: Line) -> list[list[Point]]:
 def _end_labels(lines: Sequence[Line], x: Axis, y: Axis) -> str:
     """Each line's last value beside its end, and its name where there are several."""
     if len(lines) == 1:
-        return _end_value(lines[0], x.end + 6, y.at(lines[0].last.value) + 4, y)
+        return _end_value(lines[0], (x.end + 6, y.at(lines[0].last.value) + 4), y)
     height = 2 * TEXT + 2
     ordered = sorted(lines, key=lambda line: y.at(line.last.value))
     places = _apart([y.at(line.last.value) for line in ordered], height, y)
     return "".join(
         f'<text class="name {line.kind}" x="{x.end + 8:.1f}" y="{at:.1f}">'
-        f"{markup(line.name)}</text>" + _end_value(line, x.end + 8, at + TEXT, y)
+        f"{markup(line.name)}</text>" + _end_value(line, (x.end + 8, at + TEXT), y)
         for line, at in zip(ordered, places, strict=True)
     )
 
 
-def _end_value(line: Line, x: float, at: float, y: Axis) -> str:
-    return f'<text class="value" x="{x:.1f}" y="{at:.1f}">{_end_text(line, y)}</text>'
+def _end_value(line: Line, place: tuple[float, float], y: Axis) -> str:
+    across, down = place
+    return f'<text class="value" x="{across:.1f}" y="{down:.1f}">{_end_text(line, y)}</text>'
 
 
 def _end_text(line: Line, y: Axis) -> str:

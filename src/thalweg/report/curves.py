@@ -63,7 +63,7 @@ def _metrics(facts: Facts) -> list[str]:
     for quantity, title in ((VAL_R2, "R²"), (VAL_MAE, "Mean absolute error")):
         unit = "in the target’s unit" if quantity is VAL_MAE else ""
         chart = Chart(key=quantity.name, title=title, unit=unit, epoch_steps=steps)
-        charts.append(line_chart(chart, [_line(facts, quantity, "validation", "val")]))
+        charts.append(line_chart(chart, [_validation(facts, quantity)]))
     return charts
 
 
@@ -84,22 +84,22 @@ def _weights(facts: Facts) -> list[str]:
         (UPDATE_RATIO, "Update ratio", "‖Δw‖ / ‖w‖"),
     ):
         lines = [spread_line("median", facts.history.by_place(quantity))]
-        charts.append(line_chart(_small(facts, quantity.name, title, unit), lines))
+        charts.append(line_chart(_small(facts, quantity.name, title, unit=unit), lines))
     return charts
 
 
-def _small(facts: Facts, key: str, title: str, unit: str = "") -> Chart:
+def _small(facts: Facts, key: str, title: str, *, unit: str = "") -> Chart:
     return Chart(
         key=key, title=title, unit=unit, epoch_steps=facts.epoch_steps, width=340, height=200
     )
 
 
 def _pair(facts: Facts, train: Quantity, val: Quantity) -> list[Line]:
-    return [_line(facts, train, "training", "train"), _line(facts, val, "validation", "val")]
+    return [line("training", "train", facts.history.series(train)), _validation(facts, val)]
 
 
-def _line(facts: Facts, quantity: Quantity, name: str, kind: str) -> Line:
-    return line(name, kind, facts.history.series(quantity))
+def _validation(facts: Facts, quantity: Quantity) -> Line:
+    return line("validation", "val", facts.history.series(quantity))
 
 
 def _marks(facts: Facts) -> Sequence[tuple[int, str]]:

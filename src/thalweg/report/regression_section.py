@@ -99,8 +99,8 @@ def _axes(
     both = [*x_values, *y_values]
     tall = both if plot.diagonal else [*y_values, 0.0]
     wide = both if plot.diagonal else list(x_values)
-    y = axis(tall, HEIGHT - 38, 10, linear=True)
-    return axis(wide, y.label_width, WIDTH - 14, linear=True), y
+    y = axis(tall, (HEIGHT - 38, 10), linear=True)
+    return axis(wide, (y.label_width, WIDTH - 14), linear=True), y
 
 
 def _grid(plot: _Scatter, x: Axis, y: Axis) -> str:

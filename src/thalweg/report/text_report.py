@@ -36,7 +36,7 @@ def render_text(
     columns = width or get_terminal_size((80, 24)).columns
     columns = min(max(columns, NARROWEST), WIDEST)
     blocks = [
-        _head(facts, color=color),
+        _head(facts, columns, color=color),
         _verdict(facts, columns),
         _figures(facts),
         _curves(facts),
@@ -48,12 +48,13 @@ def render_text(
     return text.replace(NARROW, " ")
 
 
-def _head(facts: Facts, *, color: bool) -> list[str]:
+def _head(facts: Facts, columns: int, *, color: bool) -> list[str]:
     said = verdict(facts)
     title = f"\x1b[1;{_COLORS[said.tone]}m{said.title}\x1b[0m" if color else said.title
     about = [facts.meta.get("model"), facts.meta.get("source")]
-    told = " on ".join(shown(text) for text in about if text)
-    return [" · ".join(filter(None, [shown(facts.name), facts.state, told])), title]
+    told = " on ".join(str(text) for text in about if text)
+    run = " · ".join(filter(None, [facts.name, facts.state, told]))
+    return [*_wrapped(run, columns), title]
 
 
 def _verdict(facts: Facts, columns: int) -> list[str]:
@@ -161,11 +162,16 @@ def _terms(rows: Iterable[tuple[str, str]], columns: int, *, indent: int = 0) ->
     rows = [(shown(name), shown(text)) for name, text in rows]
     left = min(max((_cells(name) for name, _ in rows), default=0), columns // 2)
     lines = []
+    margin = " " * indent
     for name, text in rows:
-        pad = " " * max(0, left - _cells(name))
         body = wrap(text, max(12, columns - left - 2 - indent), break_on_hyphens=False) or [""]
-        lines.append(f"{' ' * indent}{name}{pad}  {body[0]}".rstrip())
-        lines += [f"{' ' * (indent + left + 2)}{line}" for line in body[1:]]
+        below = [f"{margin}{' ' * (left + 2)}{line}" for line in body]
+        if _cells(name) > left:
+            lines += [f"{margin}{part}" for part in wrap(name, columns - indent)]
+        else:
+            pad = " " * (left - _cells(name))
+            below[0] = f"{margin}{name}{pad}  {body[0]}"
+        lines += [line.rstrip() for line in below]
     return lines
 
 

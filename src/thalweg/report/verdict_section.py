@@ -19,6 +19,8 @@ from thalweg.report.written import (
     wilson,
 )
 
+MOST_UNMADE = 8  # checks that were not made, up to which they are not folded away
+
 
 def top(facts: Facts) -> str:
     """The <header> of the page."""
@@ -40,10 +42,15 @@ def checks_section(facts: Facts) -> str:
     others = [finding for finding in found.findings if finding is not found.headline]
     body = "".join(_other(finding) for finding in others)
     if found.passed:
-        body += f"<h3>Checked and well</h3>{listed(map(title_of, found.passed))}"
+        passed = listed(map(title_of, found.passed))
+        body += f'<h3>Checked and well</h3><div class="many">{passed}</div>'
     if found.not_checked:
         unmade = {title_of(name): sentence(why) for name, why in found.not_checked.items()}
-        body += f"<h3>Not checked</h3>{terms(unmade)}"
+        said = terms(unmade)
+        if len(unmade) > MOST_UNMADE:
+            name = f"{count(len(unmade), 'check')}, and what each would take"
+            said = f"<details><summary>{name}</summary>{said}</details>"
+        body += f"<h3>Not checked</h3>{said}"
     return section("checks", "What else was looked at", body) if body else ""
 
 
