@@ -5,37 +5,88 @@
 such products; the rest reads meaning off the eigenvalues.
 """
 
+from thalweg.curvature.critical_point import CriticalPoint, critical_point
 from thalweg.curvature.density import Density, density
+from thalweg.curvature.escape import Escape, escape
 from thalweg.curvature.faults import (
     CurvatureError,
     LossNotDeterministicError,
     LossNotFiniteError,
     NotTwiceDifferentiableError,
 )
+from thalweg.curvature.figures import (
+    as_svg,
+    draw_landscape,
+    draw_spectrum,
+    landscape_figure,
+    spectrum_figure,
+)
+from thalweg.curvature.gradient_noise import GradientNoise, gradient_noise
 from thalweg.curvature.lanczos import Krylov, lanczos
+from thalweg.curvature.landscape import (
+    Landscape,
+    between,
+    filter_normalised,
+    landscape,
+    principal_directions,
+)
 from thalweg.curvature.operators import Operator, dense, from_matrix
 from thalweg.curvature.products import gauss_newton, hessian
+from thalweg.curvature.sharpness import (
+    EdgeOfStability,
+    Sharpness,
+    WorstCase,
+    adam_threshold,
+    edge_of_stability,
+    sgd_threshold,
+    sharpness,
+    worst_case,
+)
 from thalweg.curvature.spectrum import Spectrum, spectrum
 from thalweg.curvature.surface import Surface
 from thalweg.curvature.trace import Trace, trace
 
 __all__ = [
+    "CriticalPoint",
     "CurvatureError",
     "Density",
+    "EdgeOfStability",
+    "Escape",
+    "GradientNoise",
     "Krylov",
+    "Landscape",
     "LossNotDeterministicError",
     "LossNotFiniteError",
     "NotTwiceDifferentiableError",
     "Operator",
+    "Sharpness",
     "Spectrum",
     "Surface",
     "Trace",
+    "WorstCase",
+    "adam_threshold",
+    "as_svg",
+    "between",
+    "critical_point",
     "dense",
     "density",
+    "draw_landscape",
+    "draw_spectrum",
+    "edge_of_stability",
+    "escape",
+    "filter_normalised",
     "from_matrix",
     "gauss_newton",
+    "gradient_noise",
     "hessian",
     "lanczos",
+    "landscape",
+    "landscape_figure",
+    "principal_directions",
+    "sgd_threshold",
+    "sharpness",
     "spectrum",
+    "spectrum_figure",
     "trace",
+    "worst_case",
 ]

@@ -16,6 +16,7 @@ Array = NDArray[np.float64]
 CHECK_EVERY = 3  # products between two looks at convergence: one look costs an m × m eigh
 KEEPS = 0.7  # Gram–Schmidt is repeated where it took away more than √(1 − KEEPS²) of a vector
 ASYMMETRIC = 1e-2  # of the largest coefficient: far more than float32 rounds, ~1e-6
+SMALLEST = 1e-100  # products below it have no digits left to be symmetric in
 VANISHED = 1e-10  # of the largest coefficient so far: the basis is an invariant subspace
 
 
@@ -132,7 +133,7 @@ class _Run:
 
     def note_asymmetry(self, blur: float) -> None:
         self.rounding = max(self.rounding, blur)
-        if blur > ASYMMETRIC * max([*map(abs, self.diagonal), *self.beside]):
+        if blur > SMALLEST + ASYMMETRIC * max([*map(abs, self.diagonal), *self.beside]):
             raise NotTwiceDifferentiableError(
                 "the matrix of second derivatives is not symmetric",
                 seen=f"uᵀHv and vᵀHu differ by {blur:.1e} for unit vectors u and v",

@@ -1,9 +1,9 @@
 """Products with the Hessian and the Gauss–Newton matrix of a surface."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -23,22 +23,35 @@ from thalweg.curvature.surface import Surface
 from thalweg.errors import UsageError
 
 Graph = Literal["auto", "keep", "rebuild"]
-Pull = Callable[[list[Tensor]], list[Tensor]]  # the product of one batch, in weights' shapes
 MEMORY_SHARE = 0.5  # of what is free: a second graph of the user's own must still fit
 UNEXPLORED_STEP = 1e-3  # relative to ‖w‖: how far a "constant" gradient is followed to check it
 
 
-def hessian(surface: Surface, *, graph: Graph = "auto") -> Operator:
+@runtime_checkable
+class Pull(Protocol):
+    """The product of one batch with a vector in the weights' shapes, and the graph behind it."""
+
+    roots: list[Tensor]
+
+    def __call__(self, vectors: list[Tensor], /) -> list[Tensor]: ...
+
+
+Build = Callable[[Surface, Portion], Pull]
+
+
+def hessian(
+    surface: Surface, *, graph: Graph = "auto", portions: Sequence[Portion] | None = None
+) -> Operator:
     """Products with ∂²loss/∂w², by differentiating the gradient once more (Pearlmutter 1994).
 
     `graph` is where the time goes. "keep" builds the gradient's graph once per batch and walks it
     for each product: a product then costs about one gradient. "rebuild" computes it anew: about
     two, in the memory of one batch. "auto" measures the first batch's graph and keeps all graphs
-    if they fit in half of the memory that is free.
+    if they fit in half of the memory that is free. `portions` are other data at the same weights.
 
     Raises: NotTwiceDifferentiableError, naming the operation.
     """
-    return _operator(surface, _hessian_pull, graph=graph)
+    return _operator(surface, _HessianPull, portions or surface.portions, graph=graph)
 
 
 def gauss_newton(surface: Surface, *, graph: Graph = "auto") -> Operator:
@@ -48,26 +61,21 @@ def gauss_newton(surface: Surface, *, graph: Graph = "auto") -> Operator:
 
     Source: Schraudolph 2002, "Fast curvature matrix-vector products".
     """
-    return _operator(surface, _gauss_newton_pull, graph=graph)
+    return _operator(surface, _GaussNewtonPull, surface.portions, graph=graph)
 
 
 def _operator(
-    surface: Surface, build: Callable[[Surface, Portion], Pull], *, graph: Graph
+    surface: Surface, build: Build, portions: Sequence[Portion], *, graph: Graph
 ) -> Operator:
     kept: list[Pull] = []
     if graph != "rebuild":
-        kept = _kept_pulls(surface, build, force=graph == "keep")
-
-    def pulls() -> Iterator[Pull]:
-        if kept:
-            yield from kept
-        else:
-            yield from (build(surface, portion) for portion in surface.portions)
+        kept = _kept_pulls(surface, build, portions, force=graph == "keep")
 
     def multiply(vector: Tensor) -> Tensor:
         parts = surface.split(vector)
         total: Tensor | None = None
-        for pull, portion in zip(pulls(), surface.portions, strict=True):
+        pulls = kept or (build(surface, portion) for portion in portions)
+        for pull, portion in zip(pulls, portions, strict=True):
             product = surface.flat(pull(parts))
             weighted = product if portion.share == 1 else product * portion.share
             total = weighted if total is None else total.add_(weighted)
@@ -78,17 +86,17 @@ def _operator(
 
 
 def _kept_pulls(
-    surface: Surface, build: Callable[[Surface, Portion], Pull], *, force: bool
+    surface: Surface, build: Build, portions: Sequence[Portion], *, force: bool
 ) -> list[Pull]:
     """One pull per batch with its graph held, or none where they would not fit in memory."""
-    free = available_bytes(surface.device)
-    first = build(surface, surface.portions[0])
+    first = build(surface, portions[0])
+    share = portions[0].share
     if not force:
         # the held graphs, and as much again as one of them for the walk through it
-        needed = graph_bytes(getattr(first, "roots", [])) / surface.portions[0].share
-        if needed * (1 + surface.portions[0].share) > MEMORY_SHARE * free:
+        needed = graph_bytes(first.roots) * (1 / share + 1)
+        if needed > MEMORY_SHARE * available_bytes(surface.device):
             return []
-    return [first, *(build(surface, portion) for portion in surface.portions[1:])]
+    return [first, *(build(surface, portion) for portion in portions[1:])]
 
 
 class _HessianPull:
@@ -113,10 +121,6 @@ class _HessianPull:
             return [torch.zeros_like(leaf) for leaf in self.leaves]
         chosen = [v for v, on in zip(vectors, self.live, strict=True) if on]
         return _second_derivative(self.roots, self.leaves, chosen)
-
-
-def _hessian_pull(surface: Surface, portion: Portion) -> Pull:
-    return _HessianPull(surface, portion)
 
 
 class _GaussNewtonPull:
@@ -152,10 +156,6 @@ class _GaussNewtonPull:
         (pushed,) = _second_derivative(self.roots, [self.probe], chosen)
         (curved,) = _second_derivative([self.slope], [self.inner], [pushed])
         return _second_derivative([self.outputs], self.leaves, [curved])
-
-
-def _gauss_newton_pull(surface: Surface, portion: Portion) -> Pull:
-    return _GaussNewtonPull(surface, portion)
 
 
 def _differentiate(loss: Tensor, leaves: Any) -> tuple[Tensor, ...]:

@@ -1,7 +1,7 @@
 """The loss of a model over fixed batches, as a function of one flat vector of weights."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from fnmatch import fnmatchcase
 from types import TracebackType
 from typing import Any
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from thalweg.curvature.borrow import (
     BatchNormMode,
@@ -21,7 +22,7 @@ from thalweg.curvature.borrow import (
     weight_slots,
 )
 from thalweg.curvature.faults import LossNotDeterministicError, LossNotFiniteError
-from thalweg.curvature.portions import Portion, portions_of, rows
+from thalweg.curvature.portions import Portion, portions_of, regrouped, rows
 from thalweg.errors import UsageError
 from thalweg.registry import unknown_name
 
@@ -133,20 +134,57 @@ class Surface:
     def loss_of(self, outputs: Any, portion: Portion) -> Float[Tensor, ""]:
         return self._loss_fn(outputs, portion.targets)
 
-    def loss(self) -> float:
-        """Mean loss over all batches, at the present weights."""
+    def loss(self, portions: Sequence[Portion] | None = None) -> float:
+        """Mean loss over all batches (or over other data) at the present weights."""
         with torch.no_grad():
-            total = sum(float(self.batch_loss(part)) * part.share for part in self.portions)
-        return float(total)
+            return sum(
+                float(self.batch_loss(portion)) * portion.share
+                for portion in portions or self.portions
+            )
 
-    def loss_at(self, point: Float[Tensor, " weights"]) -> float:
-        """Mean loss over all batches at other weights; stands where it stood afterwards."""
-        found = self.point
+    def groups(self, count: int, portions: Sequence[Portion] | None = None) -> list[Portion]:
+        """The same samples (or other data) in at least `count` groups, if they can be cut so.
+
+        Under batch statistics they cannot: a batch is what its samples are normalised by.
+        """
+        found = list(portions or self.portions)
+        together = self.batch_norm == "train" and any(
+            isinstance(module, _NormBase) for module in self.model.modules()
+        )
+        return found if together or len(found) >= count else regrouped(found, count)
+
+    def other(self, batches: Iterable[Sequence[Any]]) -> list[Portion]:
+        """Other data, ready to be measured at the same weights."""
+        return portions_of(batches, self.device, self.dtype)
+
+    def loss_at(
+        self, point: Float[Tensor, " weights"], portions: Sequence[Portion] | None = None
+    ) -> float:
+        """Mean loss at other weights; stands where it stood afterwards."""
+        with self._moved(point):
+            return self.loss(portions)
+
+    def gradient_at(self, point: Float[Tensor, " weights"]) -> Float[Tensor, " weights"]:
+        """Gradient at other weights; stands where it stood afterwards."""
+        with self._moved(point):
+            return self.gradient()
+
+    @property
+    def originals(self) -> list[nn.Parameter]:
+        """The user's own weights, in the order of `names`."""
+        return [self._found[name] for name in self.names]
+
+    @contextmanager
+    def _moved(self, point: Tensor) -> Iterator[None]:
+        found = self.leaves
+        self.leaves = list(found)
         self.move(point)
         try:
-            return self.loss()
+            yield
         finally:
-            self.move(found)
+            self.leaves = found
+            for name, leaf in zip(self.names, found, strict=True):
+                hang(self._slots[name], leaf)
 
     def gradient(self) -> Float[Tensor, " weights"]:
         """Gradient of the mean loss over all batches."""

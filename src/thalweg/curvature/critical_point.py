@@ -1,0 +1,251 @@
+"""Minimum, saddle, flat, or not a critical point at all: a verdict that other data must confirm."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import sqrt
+from statistics import fmean, stdev
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from thalweg.curvature.borrow import BatchNormMode
+from thalweg.curvature.density import Density, density
+from thalweg.curvature.escape import Escape, escape
+from thalweg.curvature.gradient_noise import GradientNoise, gradient_noise
+from thalweg.curvature.lanczos import lanczos
+from thalweg.curvature.operators import dense
+from thalweg.curvature.portions import Portion
+from thalweg.curvature.products import hessian
+from thalweg.curvature.surface import LossFn, Surface
+from thalweg.curvature.trace import student_quantile
+
+Verdict = Literal["minimum", "saddle", "flat", "not-critical", "undecided"]
+EXACT_UP_TO = 4000  # weights: one float64 matrix of 128 MB, eigenvalues in under a minute
+BANDS = {torch.float64: 1e-8, torch.float32: 1e-4}  # of |λ|max: below it is numerically zero
+ERRORS_FROM_ZERO = 2.0  # a gradient within so many standard errors of zero may be zero
+WORTHLESS_GAIN = 1e-3  # of the loss: what a gradient step can gain where nothing is left to gain
+HELD_OUT_GROUPS = 8  # parts of the other data in which the curvature is measured again
+CONFIDENCE = 0.99  # one-sided: to call a minimum a saddle is the worse mistake
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldOut:
+    """Curvature along the most negative direction, measured on data that did not choose it.
+
+    The smallest eigenvalue of few samples is too negative: its vector fits their noise.
+    """
+
+    chosen_on: float  # uᵀHu on the data that chose u: the biased number
+    mean: float  # uᵀHu on other data
+    upper: float  # one-sided 99 % limit of that
+    groups: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CriticalPoint:
+    """What kind of point the weights stand on, and all that was measured to say so."""
+
+    verdict: Verdict
+    reason: str
+    loss: float
+    gradient: GradientNoise
+    gain: float  # ‖g‖²/2λmax: what the best gradient step could gain, to second order
+    negative: float  # shares of all eigenvalues
+    zero: float
+    positive: float
+    band: float  # |λ| up to here counts as zero
+    exact: bool  # every eigenvalue was computed; else the shares are estimates
+    largest: float
+    smallest: float
+    held_out: HeldOut | None  # None where there was no negative curvature to confirm
+    escape: Escape | None
+    batch_norm: BatchNormMode
+    size: int
+    samples: int
+
+
+def critical_point(
+    model: nn.Module,
+    loss_fn: LossFn,
+    batches: Iterable[Sequence[Any]],
+    *,
+    held_out: Iterable[Sequence[Any]] | None = None,
+    weights: Sequence[str] | None = None,
+    batch_norm: BatchNormMode = "train",
+    dtype: torch.dtype | None = None,
+    band: float | None = None,
+    exact_up_to: int = EXACT_UP_TO,
+    seed: int = 0,
+) -> CriticalPoint:
+    """Tells where training stands; the model is left as found.
+
+    not-critical: the gradient is larger than its sampling error and there is loss to gain by it.
+    saddle: curvature below −band that *other data* confirm, and a step along it lowers the loss.
+    minimum: no eigenvalue below or within the band. flat: none below, some within.
+    undecided: negative curvature that other data do not confirm.
+
+    `held_out` are the other data; without them the samples are halved, each half confirming the
+    other. `band` is relative to |λ|max; by default 1e-8 in float64, 1e-4 in float32.
+
+    Cost: one product a weight up to `exact_up_to` weights (all eigenvalues), about 100 above.
+    Source: Dauphin et al. 2014; Jin et al. 2017 on escaping along negative curvature.
+    """
+    with Surface(
+        model, loss_fn, batches, weights=weights, batch_norm=batch_norm, dtype=dtype
+    ) as surface:
+        other = surface.other(held_out) if held_out is not None else None
+        relative = BANDS.get(surface.dtype, 1e-4) if band is None else band
+        exact = surface.size <= exact_up_to
+        return _Judgement(surface, other, relative=relative, exact=exact, seed=seed).point()
+
+
+class _Judgement:
+    def __init__(
+        self,
+        surface: Surface,
+        other: list[Portion] | None,
+        *,
+        relative: float,
+        exact: bool,
+        seed: int,
+    ) -> None:
+        self.surface, self.other, self.seed = surface, other, seed
+        self.loss = surface.loss()
+        self.noise = gradient_noise(surface)
+        self.exact = exact
+        self.density, self.bottom = _eigenvalues(surface, seed, exact=self.exact)
+        values = self.density.nodes
+        self.largest, self.smallest = float(values[-1]), float(values[0])
+        self.band = relative * float(np.abs(values).max())
+        self.gain = self.noise.norm**2 / (2 * max(self.largest, 1e-300))
+        self.held_out: HeldOut | None = None
+        self.escape: Escape | None = None
+
+    def point(self) -> CriticalPoint:
+        verdict, reason = self.judge()
+        negative, zero, positive = self.density.shares(self.band)
+        return CriticalPoint(
+            verdict=verdict,
+            reason=reason,
+            loss=self.loss,
+            gradient=self.noise,
+            gain=self.gain,
+            negative=negative,
+            zero=zero,
+            positive=positive,
+            band=self.band,
+            exact=self.exact,
+            largest=self.largest,
+            smallest=self.smallest,
+            held_out=self.held_out,
+            escape=self.escape,
+            batch_norm=self.surface.batch_norm,
+            size=self.surface.size,
+            samples=self.surface.samples,
+        )
+
+    def judge(self) -> tuple[Verdict, str]:
+        noise = self.noise
+        above_noise = not noise.norm <= ERRORS_FROM_ZERO * noise.standard_error
+        if above_noise and self.gain > WORTHLESS_GAIN * abs(self.loss):
+            return "not-critical", (
+                f"‖g‖ = {noise.norm:.3g} is not zero (standard error {noise.standard_error:.2g}): "
+                f"a gradient step can still gain {self.gain:.2g} of {self.loss:.3g}"
+            )
+        if self.smallest >= -self.band:
+            return self._without_negative()
+        return self._with_negative()
+
+    def _without_negative(self) -> tuple[Verdict, str]:
+        _, zero, _ = self.density.shares(self.band)
+        if zero > 0:
+            return "flat", f"no negative curvature; {zero:.0%} of the eigenvalues are zero"
+        return "minimum", f"every eigenvalue is positive: from {self.smallest:.2g} up"
+
+    def _with_negative(self) -> tuple[Verdict, str]:
+        self.held_out = check = _confirm(self.surface, self.bottom, self.other, seed=self.seed)
+        if not check.upper < -self.band:
+            return "undecided", (
+                f"λmin = {self.smallest:.3g} here, but {check.mean:.2g} (at most {check.upper:.2g})"
+                " along its direction on other data: not shown to be negative"
+            )
+        self.escape = escape(self.surface, self.bottom, self.other)
+        if not self.escape.measured > 0:
+            return "undecided", "negative curvature, but no step along it lowers the loss"
+        return "saddle", (
+            f"curvature {check.mean:.3g} (at most {check.upper:.2g}) along one direction on data "
+            f"that did not choose it; a step along it gains {self.escape.measured:.2g}"
+        )
+
+
+def _eigenvalues(surface: Surface, seed: int, *, exact: bool) -> tuple[Density, Tensor]:
+    """All eigenvalues, or their density; and the eigenvector of the smallest."""
+    operator = hessian(surface)
+    if not exact:
+        krylov = lanczos(operator, top=1, bottom=1, min_steps=100, seed=seed)
+        return density(krylov), krylov.vectors([0])[0]
+    values, vectors = torch.linalg.eigh(dense(operator))
+    shares = np.full(len(values), 1 / len(values))
+    return Density(nodes=values.cpu().numpy(), weights=shares, size=len(values)), vectors[:, 0]
+
+
+def _confirm(
+    surface: Surface, bottom: Tensor, other: list[Portion] | None, *, seed: int
+) -> HeldOut:
+    if other is not None:
+        return _measured_again(surface, [(bottom, surface.portions, other)])
+    halves = _halves(surface.groups(2 * HELD_OUT_GROUPS))
+    if halves is None:
+        return HeldOut(chosen_on=float("nan"), mean=float("nan"), upper=float("inf"), groups=0)
+    first, second = halves
+    pairs = [
+        (_most_negative(surface, chosen, seed=seed), chosen, checked)
+        for chosen, checked in ((first, second), (second, first))
+    ]
+    return _measured_again(surface, pairs)
+
+
+def _measured_again(
+    surface: Surface, pairs: list[tuple[Tensor, list[Portion], list[Portion]]]
+) -> HeldOut:
+    chosen_on, again = [], []
+    for direction, chosen, checked in pairs:
+        chosen_on.append(_quotient(surface, chosen, direction))
+        parts = surface.groups(HELD_OUT_GROUPS, checked)
+        again += [_quotient(surface, [part._replace(share=1.0)], direction) for part in parts]
+    error = stdev(again) / sqrt(len(again)) if len(again) > 1 else float("inf")
+    quantile = student_quantile(CONFIDENCE, max(len(again) - 1, 1))
+    return HeldOut(
+        chosen_on=fmean(chosen_on),
+        mean=fmean(again),
+        upper=fmean(again) + quantile * error,
+        groups=len(again),
+    )
+
+
+def _quotient(
+    surface: Surface, portions: list[Portion], direction: Float[Tensor, " weights"]
+) -> float:
+    """uᵀHu on some of the data."""
+    return float(direction @ hessian(surface, graph="rebuild", portions=portions)(direction))
+
+
+def _most_negative(surface: Surface, portions: list[Portion], *, seed: int) -> Tensor:
+    krylov = lanczos(
+        hessian(surface, portions=portions), top=0, bottom=1, tolerance=1e-3, seed=seed
+    )
+    return krylov.vectors([0])[0]
+
+
+def _halves(portions: list[Portion]) -> tuple[list[Portion], list[Portion]] | None:
+    if len(portions) < 2:
+        return None
+    return _renormalised(portions[::2]), _renormalised(portions[1::2])
+
+
+def _renormalised(portions: list[Portion]) -> list[Portion]:
+    total = sum(portion.share for portion in portions)
+    return [portion._replace(share=portion.share / total) for portion in portions]

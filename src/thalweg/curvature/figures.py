@@ -1,0 +1,149 @@
+"""Pictures of landscapes and spectra, as SVG or PNG files."""
+
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from thalweg.curvature.landscape import Landscape
+from thalweg.curvature.spectrum import Spectrum
+from thalweg.errors import UsageError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SIZE = (6.4, 4.8)  # inches
+LEVELS = 18
+INK, PATH_INK, FAINT = "#1b2a41", "#d1495b", "#8d99ae"
+
+
+def draw_landscape(landscape: Landscape, path: Path | str) -> Path:
+    """Write the landscape as a picture; the suffix, .svg or .png, says of which kind."""
+    return _saved(landscape_figure(landscape), Path(path))
+
+
+def draw_spectrum(spectrum: Spectrum, path: Path | str) -> Path:
+    """Write the spectrum as a picture; the suffix, .svg or .png, says of which kind."""
+    return _saved(spectrum_figure(spectrum), Path(path))
+
+
+def as_svg(figure: "Figure") -> str:
+    """The picture as SVG text, to stand inside a page."""
+    text = StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None})
+    return text.getvalue()
+
+
+def landscape_figure(landscape: Landscape) -> "Figure":
+    """Contours of log-spaced losses with the path over them, or a curve where there is one axis."""
+    figure, axes = _blank()
+    if len(landscape.axes) == 1:
+        _curve(axes, landscape)
+    else:
+        figure.colorbar(_contours(axes, landscape), ax=axes, label="loss", format="%.3g")
+    if landscape.path is not None and len(landscape.axes) == 2:
+        _path(axes, landscape)
+    axes.set_title(_landscape_title(landscape), fontsize=9, color=INK)
+    return figure
+
+
+def spectrum_figure(spectrum: Spectrum) -> "Figure":
+    """Density of the eigenvalues on a log scale, with the extreme ones marked and counted."""
+    figure, axes = _blank()
+    density = spectrum.density
+    low, high = float(density.nodes[0]), float(density.nodes[-1])
+    reach = max(high - low, 1e-12)
+    grid = np.linspace(low - 0.05 * reach, high + 0.05 * reach, 2000)
+    curve = density.smoothed(grid, 0.006 * reach) * density.size
+    axes.fill_between(grid, curve, 1e-12, color=FAINT, alpha=0.6, linewidth=0)
+    axes.plot(grid, curve, color=INK, linewidth=1)
+    for values, label in ((spectrum.top, "largest"), (spectrum.bottom, "smallest")):
+        color = PATH_INK if label == "largest" else "#2e86ab"
+        heights = np.interp(values, grid, curve)
+        text = f"{label}: {', '.join(f'{v:.3g}' for v in values[:5])}"
+        axes.plot(values, heights, "v", color=color, markersize=6, label=text)
+    axes.axvline(0, color=INK, linewidth=0.6, linestyle=":")
+    axes.set_yscale("log")
+    axes.set_ylim(max(curve.max() * 1e-7, 1e-6), curve.max() * 4)
+    axes.set_xlabel(f"eigenvalue of the {spectrum.matrix.replace('-', '–').title()} matrix")
+    axes.set_ylabel("eigenvalues per unit")
+    axes.legend(frameon=False, fontsize=8)
+    axes.set_title(_spectrum_title(spectrum), fontsize=9, color=INK)
+    return figure
+
+
+def _blank() -> tuple["Figure", "Axes"]:
+    from matplotlib.figure import Figure  # half a second, wanted by few
+
+    figure = Figure(figsize=SIZE, layout="constrained")
+    axes = figure.add_subplot()
+    axes.tick_params(labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _contours(axes: "Axes", landscape: Landscape) -> Any:
+    from matplotlib.colors import LogNorm, Normalize
+
+    losses = np.ma.masked_invalid(landscape.losses)
+    low, high = float(losses.min()), float(np.percentile(losses.compressed(), 97))
+    positive = low > 0 and high / low > 3
+    levels = np.geomspace(low, high, LEVELS) if positive else np.linspace(low, high, LEVELS)
+    norm = LogNorm(low, high) if positive else Normalize(low, high)
+    first, second = landscape.axes
+    filled = axes.contourf(
+        first, second, losses.T, levels=levels, norm=norm, cmap="viridis", extend="max"
+    )
+    axes.contour(first, second, losses.T, levels=levels, colors="white", linewidths=0.3)
+    axes.plot(0, 0, marker="*", color=PATH_INK, markersize=11, markeredgecolor="white")
+    axes.set_xlabel(landscape.names[0], fontsize=9)
+    axes.set_ylabel(landscape.names[1], fontsize=9)
+    return filled
+
+
+def _path(axes: "Axes", landscape: Landscape) -> None:
+    assert landscape.path is not None
+    x, y = landscape.path.T
+    axes.plot(x, y, "-", color="white", linewidth=2.4)
+    axes.plot(x, y, "o-", color=PATH_INK, linewidth=1.2, markersize=2.5)
+    axes.annotate(
+        "start", (x[0], y[0]), color="white", fontsize=8, xytext=(4, 4), textcoords="offset points"
+    )
+
+
+def _curve(axes: "Axes", landscape: Landscape) -> None:
+    axes.plot(landscape.axes[0], landscape.losses, color=INK)
+    axes.axvline(0, color=FAINT, linewidth=0.8, linestyle=":")
+    axes.set_xlabel(landscape.names[0], fontsize=9)
+    axes.set_ylabel("loss")
+
+
+def _landscape_title(landscape: Landscape) -> str:
+    parts = [f"{landscape.samples:,} samples", f"batch norm: {landscape.batch_norm}"]
+    if landscape.explained is not None:
+        parts.append(f"the plane holds {landscape.explained:.0%} of the path's variance")
+    return " · ".join(parts)
+
+
+def _spectrum_title(spectrum: Spectrum) -> str:
+    parts = [f"{spectrum.size:,} weights", f"{spectrum.samples:,} samples"]
+    parts.append(f"batch norm: {spectrum.batch_norm}")
+    if spectrum.trace:
+        half = (spectrum.trace.high - spectrum.trace.low) / 2
+        parts.append(f"trace {spectrum.trace.value:.4g} ± {half:.2g}")
+    return " · ".join(parts)
+
+
+def _saved(figure: "Figure", path: Path) -> Path:
+    if path.suffix not in (".svg", ".png"):
+        raise UsageError(
+            "a picture is written as .svg or .png", seen=str(path), fix=f"{path.stem}.svg"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".svg":
+        path.write_text(as_svg(figure), encoding="utf-8")
+    else:
+        figure.savefig(path, dpi=150)
+    return path

@@ -1,0 +1,99 @@
+"""How far a gradient can be trusted, and the batch size at which it begins to be."""
+
+from dataclasses import dataclass
+from math import exp, log, sqrt
+from statistics import pvariance
+
+import torch
+
+from thalweg.curvature.surface import Surface
+
+NORMAL_95 = 1.96
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GradientNoise:
+    """The mean gradient, the error that the choice of samples leaves in it, and their ratio."""
+
+    norm: float  # ‖g‖ over all samples
+    standard_error: float  # √(tr Σ / samples); NaN where there are fewer than two groups
+    scale: float | None  # tr Σ / ‖G‖²: critical batch size, in samples; None: undetermined
+    low: float | None  # 95 % interval of the scale
+    high: float | None
+    samples: int
+    groups: int
+
+    @property
+    def undetermined(self) -> bool:
+        """Whether the gradient cannot be told from noise, so that the ratio has no meaning."""
+        return self.scale is None
+
+
+def gradient_noise(surface: Surface, *, groups: int = 32) -> GradientNoise:
+    """Gradient norm against its standard error, and the gradient noise scale B = tr Σ / ‖G‖².
+
+    Batches much smaller than B waste nothing; much larger ones waste samples. Both parts are
+    unbiased estimates from `groups` gradients of part of the data; ‖G‖² less its error (jackknife)
+    must be positive, or the scale is undetermined: near the end of training it often is.
+
+    Cost: one pass over the data, and memory for one gradient a group.
+    Source: McCandlish et al. 2018, "An Empirical Model of Large-Batch Training", appendix A.
+    """
+    portions = surface.groups(groups)
+    gradients = torch.stack([surface.batch_gradient(portion).double() for portion in portions])
+    shares = torch.tensor([p.share for p in portions], dtype=torch.float64, device=surface.device)
+    gram = gradients @ gradients.T
+    count = len(portions)
+    norm = float((shares @ gram @ shares).clamp_min(0).sqrt())
+    if count < 2:
+        return GradientNoise(
+            norm=norm,
+            standard_error=float("nan"),
+            scale=None,
+            low=None,
+            high=None,
+            samples=surface.samples,
+            groups=count,
+        )
+    signal, noise = _signal_and_noise(gram, shares)
+    interval = _interval(gram, shares)
+    return GradientNoise(
+        norm=norm,
+        standard_error=max(noise, 0.0) ** 0.5,
+        scale=noise * surface.samples / signal if interval else None,
+        low=interval[0] * surface.samples if interval else None,
+        high=interval[1] * surface.samples if interval else None,
+        samples=surface.samples,
+        groups=count,
+    )
+
+
+def _signal_and_noise(gram: torch.Tensor, shares: torch.Tensor) -> tuple[float, float]:
+    """Unbiased ‖G‖², and the variance tr Σ / n of the mean gradient, from the groups' products."""
+    shares = shares / shares.sum()
+    mean = float(shares @ gram @ shares)
+    spread = float((shares * gram.diagonal()).sum()) - mean
+    noise = spread / (len(shares) - 1)
+    return mean - noise, noise
+
+
+def _interval(gram: torch.Tensor, shares: torch.Tensor) -> tuple[float, float] | None:
+    """95 % interval of noise / signal, by leaving groups out; None if the signal may be zero."""
+    count = len(shares)
+    signal, noise = _signal_and_noise(gram, shares)
+    signals, logs = [], []
+    for i in range(count):
+        kept = torch.arange(count, device=shares.device) != i
+        left, blur = _signal_and_noise(gram[kept][:, kept], shares[kept])
+        if left <= 0 or blur <= 0:
+            return None
+        signals.append(left)
+        logs.append(log(blur / left))
+    if signal <= 0 or noise <= 0 or signal <= NORMAL_95 * _jackknife_error(signals):
+        return None
+    reach = NORMAL_95 * _jackknife_error(logs)
+    return noise / signal * exp(-reach), noise / signal * exp(reach)
+
+
+def _jackknife_error(without: list[float]) -> float:
+    return sqrt((len(without) - 1) * pvariance(without))

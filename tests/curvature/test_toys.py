@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+import torch
+
+from thalweg.curvature.steps import (
+    gradient_step,
+    newton_step,
+    saddle_free_newton_step,
+    trust_region_step,
+    walk,
+)
+from thalweg.curvature.toys import TOYS
+
+
+@pytest.mark.parametrize("name", list(TOYS))
+def test_the_facts_are_true(name):
+    toy = TOYS[name]()
+    for fact in toy.facts:
+        at = torch.tensor(fact.where, dtype=torch.float64)
+        assert not toy.slope(at).any()
+        found = torch.linalg.eigvalsh(toy.curvature(at)).numpy()
+        np.testing.assert_allclose(found, fact.eigenvalues, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", list(TOYS))
+def test_taylor_to_second_order_errs_by_the_third(name):
+    """L(w + d) − L − dᵀg − ½dᵀHd shrinks at least as ‖d‖³: by 8 or more when d is halved."""
+    toy = TOYS[name]()
+    at = torch.full((len(toy.facts[0].where),), 0.7, dtype=torch.float64)
+    toward = torch.linspace(1, 2, len(at), dtype=torch.float64)
+
+    def error(length):
+        d = length * toward
+        model = toy.height(at) + d @ toy.slope(at) + d @ toy.curvature(at) @ d / 2
+        return float((toy.height(at + d) - model).abs())
+
+    assert error(0.01) <= error(0.02) / 7.9 + 1e-14
+
+
+def ends(name, start, step, count):
+    toy = TOYS[name]()
+    return toy, walk(toy, torch.tensor(start, dtype=torch.float64), step=step, count=count)[-1]
+
+
+def test_newton_is_drawn_to_the_saddle_and_the_others_are_not():
+    start = (0.3, 0.1)
+    _, newton = ends("double_well", start, newton_step, 30)
+    np.testing.assert_allclose(newton, (0, 0), atol=1e-8)
+    for step in (saddle_free_newton_step, trust_region_step(0.5), gradient_step(0.3)):
+        _, found = ends("double_well", start, step, 100)
+        np.testing.assert_allclose(found, (0, 1), atol=1e-6)
+
+
+def test_at_the_saddle_itself_only_the_trust_region_moves():
+    for name in ("double_well", "product"):
+        for step in (newton_step, saddle_free_newton_step, gradient_step(0.1)):
+            _, found = ends(name, (0.0, 0.0), step, 50)
+            assert not found.any()
+        toy, found = ends(name, (0.0, 0.0), trust_region_step(0.5), 60)
+        assert float(toy.height(found)) == pytest.approx(
+            float(toy.height(torch.tensor(toy.facts[1].where))), abs=1e-9
+        )
+
+
+def test_newton_crosses_the_ravine_in_one_step_and_gradient_descent_zigzags():
+    _, newton = ends("ravine", (1.0, 1.0), newton_step, 1)
+    np.testing.assert_allclose(newton, (0, 0), atol=1e-12)
+    toy = TOYS["ravine"]()
+    start = torch.ones(2, dtype=torch.float64)
+    path = walk(toy, start, step=gradient_step(1.95 / 100), count=20)
+    assert (path[1:, 1] * path[:-1, 1] < 0).all()  # across: from wall to wall
+    assert 0.5 < float(path[-1, 0]) < 1  # along: hardly anywhere
+    beyond = walk(toy, start, step=gradient_step(2.05 / 100), count=200)
+    assert float(beyond[-1, 1].abs()) > 100  # 2/η below the curvature: divergence
+
+
+def test_the_monkey_saddle_shows_the_hessian_nothing():
+    _, found = ends("monkey_saddle", (0.0, 0.0), trust_region_step(0.5), 3)
+    assert not found.any()
+
+
+def test_the_trust_region_step_is_the_best_in_the_ball():
+    generator = torch.Generator().manual_seed(0)
+    angles = torch.linspace(0, 2 * torch.pi, 2000, dtype=torch.float64)
+    radii = torch.linspace(0, 0.7, 40, dtype=torch.float64)
+    ball = torch.stack([angles.cos(), angles.sin()], 1)[:, None] * radii[None, :, None]
+    ball = ball.reshape(-1, 2)
+    for _ in range(20):
+        square = torch.randn(2, 2, generator=generator, dtype=torch.float64)
+        hessian = square + square.T
+        gradient = torch.randn(2, generator=generator, dtype=torch.float64)
+
+        def model(d, gradient=gradient, hessian=hessian):
+            return d @ gradient + (d @ hessian * d).sum(-1) / 2
+
+        step = trust_region_step(0.7)(gradient, hessian)
+        assert float(step.norm()) <= 0.7 + 1e-9
+        assert float(model(step)) <= float(model(ball).min()) + 1e-9
