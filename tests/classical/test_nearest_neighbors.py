@@ -195,6 +195,23 @@ def test_the_global_precision_is_left_as_found():
     assert torch.get_float32_matmul_precision() == before == "highest"
 
 
+def test_a_low_global_precision_costs_no_exactness(monkeypatch):
+    asked = []
+
+    def spy(precision, original=torch.set_float32_matmul_precision):
+        asked.append(precision)
+        original(precision)
+
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", spy)
+    torch.set_float32_matmul_precision("medium")
+    try:
+        test_every_way_gives_the_same_answer("l2", euclidean.FLOAT32, bytes_in=False, dim=600)
+        assert asked[:3] == ["medium", "highest", "medium"]
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
 def test_ties_are_settled_as_asked():
     near = torch.tensor([[2, 1, 1, 2], [0, 0, 1, 2], [1, 0, 2, 0]])
     assert vote(near, num_classes=3, tie="nearest").tolist() == [2, 0, 0]

@@ -103,11 +103,6 @@ def _prepare_quantised(vectors: Tensor, frame: Frame) -> Operand:
     return Operand(values.to(torch.int8), norms(steps), lost)
 
 
-def _score_float(queries: Operand, reference: Operand) -> Tensor:
-    dot = (queries.values @ reference.values.T).float()
-    return dot.mul_(-2).add_(reference.size.square().float())
-
-
 @contextmanager
 def _matmul_precision(precision: str) -> Iterator[None]:
     before = torch.get_float32_matmul_precision()
@@ -118,9 +113,19 @@ def _matmul_precision(precision: str) -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
+def _scores(queries: Operand, reference: Operand) -> Tensor:
+    dot = (queries.values @ reference.values.T).float()
+    return dot.mul_(-2).add_(reference.size.square().float())
+
+
+def _score_float(queries: Operand, reference: Operand) -> Tensor:
+    with _matmul_precision("highest"):  # the bound holds for this one, whatever the user has set
+        return _scores(queries, reference)
+
+
 def _score_relaxed(queries: Operand, reference: Operand) -> Tensor:
     with _matmul_precision("medium"):
-        return _score_float(queries, reference)
+        return _scores(queries, reference)
 
 
 def _score_int8(queries: Operand, reference: Operand) -> Tensor:
@@ -177,8 +182,8 @@ INT8_DIMS = 2**31 // (3 * 2**14)  # as many features as int32 holds the score of
 
 def ways(vectors: Tensor) -> tuple[Way, ...]:
     """The ways that can score these vectors, the plainest first."""
-    if vectors.is_cuda:
-        return FLOAT32, BFLOAT16
+    if vectors.is_cuda:  # there a bfloat16 product may also sum in bfloat16: no bound
+        return FLOAT32, RELAXED
     if vectors.shape[1] > INT8_DIMS:
         return FLOAT32, RELAXED, BFLOAT16
     return (

@@ -37,7 +37,7 @@ LOSSES: dict[Loss, tuple[ScoreLoss, ...]] = {
     "squared-svm": (squared_hinge,),
 }
 CURVATURE: dict[Loss, float] = {"softmax": 0.25, "svm": 1.0, "squared-svm": 2.0}
-BLOCK_BYTES = 2**20  # of inputs: read from memory once, used twice from the cache
+BLOCK_BYTES = 2**22  # of inputs: read from memory once, used twice from the cache
 FLOOR = 1e-4  # of a feature's variance
 SAMPLED_ROWS = 4  # rows a feature from which the covariance is estimated
 
