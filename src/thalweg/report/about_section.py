@@ -27,7 +27,9 @@ def _data_terms(facts: Facts) -> dict[str, str]:
     counts = meta.get("counts") or {}
     classes = facts.classes
     said = {"Source": str(meta.get("source") or "")}
-    said |= {SPLITS.get(name, name).capitalize(): count(n, "sample") for name, n in counts.items()}
+    said |= {
+        SPLITS.get(name, name).capitalize(): count(n, "sample") for name, n in counts.items() if n
+    }
     if facts.classifies and classes:
         listing = ", ".join(classes[:12]) + (", …" if len(classes) > 12 else "")
         said["Classes"] = f"{count(len(classes))}: {listing}"

@@ -12,6 +12,7 @@ from thalweg.report.written import count, markup, percent
 
 MOST_CLASSES = 30  # of a matrix that can still be read
 WITH_COUNTS = 15  # classes up to which the counts are written into the cells
+UPRIGHT = 2  # characters of a class's name, up to which it need not be turned
 LEVELS = 10  # shades of the matrix
 MOST_PAIRS = 10
 WORST_CLASSES = 20  # shown at once, of more
@@ -43,6 +44,8 @@ def _matrix(found: Confusion) -> str:
         for index, name in enumerate(found.names)
     )
     size = "roomy" if len(found.names) <= WITH_COUNTS else "dense"
+    if max(map(len, found.names)) <= UPRIGHT:
+        size += " upright"
     inner = (
         f'<table class="matrix {size}"><caption class="unseen">Confusion matrix: one row a true '
         "class, one column a predicted class, in counts</caption>"

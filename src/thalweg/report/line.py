@@ -82,11 +82,12 @@ def _merged(points: Sequence[Point]) -> Point:
 
 
 def _smoothed(points: Sequence[Point]) -> list[Point]:
-    """Centred moving mean; the window shrinks towards both ends, so that these stay in place."""
+    """Moving mean. Its window shrinks towards the beginning, where a loss falls fast, and keeps
+    its left half at the end, where one noisy value would stand for the whole run."""
     half = max(1, len(points) // SMOOTHING)
     smooth = []
     for index, point in enumerate(points):
-        reach = min(half, index, len(points) - 1 - index)
+        reach = min(half, index)
         near = points[index - reach : index + reach + 1]
         smooth.append(point._replace(value=fmean(other.value for other in near)))
     return smooth

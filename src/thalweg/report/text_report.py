@@ -137,7 +137,7 @@ def _errors(facts: Facts, columns: int) -> list[str]:
 
 def _data(facts: Facts, columns: int) -> list[str]:
     counts = facts.meta.get("counts") or {}
-    rows = [(SPLITS.get(name, name), count(n, "sample")) for name, n in counts.items()]
+    rows = [(SPLITS.get(name, name), count(n, "sample")) for name, n in counts.items() if n]
     reasons = Counter(reason for _, reason in facts.quarantined).most_common(MOST)
     rows += [("left out", f"{count(n)}: {shown(reason)}") for reason, n in reasons]
     rows += [("note", shown(note)) for note in facts.meta.get("notes") or ()]

@@ -19,7 +19,7 @@ from thalweg.report.written import (
     wilson,
 )
 
-MOST_UNMADE = 8  # checks that were not made, up to which they are not folded away
+MOST_OPEN = 9  # checks, up to which a list of them is not folded away
 
 
 def top(facts: Facts) -> str:
@@ -43,15 +43,20 @@ def checks_section(facts: Facts) -> str:
     body = "".join(_other(finding) for finding in others)
     if found.passed:
         passed = listed(map(title_of, found.passed))
-        body += f'<h3>Checked and well</h3><div class="many">{passed}</div>'
+        said = f'<div class="many">{passed}</div>'
+        body += f"<h3>Checked and well</h3>{_folded(said, len(found.passed), 'check')}"
     if found.not_checked:
         unmade = {title_of(name): sentence(why) for name, why in found.not_checked.items()}
         said = terms(unmade)
-        if len(unmade) > MOST_UNMADE:
-            name = f"{count(len(unmade), 'check')}, and what each would take"
-            said = f"<details><summary>{name}</summary>{said}</details>"
-        body += f"<h3>Not checked</h3>{said}"
+        name = "check, and what it would take", "checks, and what each would take"
+        body += f"<h3>Not checked</h3>{_folded(said, len(unmade), *name)}"
     return section("checks", "What else was looked at", body) if body else ""
+
+
+def _folded(body: str, number: int, *noun: str) -> str:
+    if number <= MOST_OPEN:
+        return body
+    return f"<details><summary>{count(number, *noun)}</summary>{body}</details>"
 
 
 def _eyebrow(facts: Facts) -> str:
