@@ -145,7 +145,7 @@ class _Clock:
 def _train(plan: Plan, folder: Path, progress: Progress) -> Run:
     """Train from the newest checkpoint, or the beginning, to the end, and leave a whole run."""
     checkpoint = latest_checkpoint(folder / "checkpoints")
-    with _opened(plan, folder, checkpoint, progress) as parts, Interrupt() as interrupt:
+    with _opened(plan, folder, checkpoint, progress=progress) as parts, Interrupt() as interrupt:
         best = _restore(parts, checkpoint)
         try:
             best = _fit(parts, best, start=checkpoint.step if checkpoint else 0, stop=interrupt)
@@ -161,7 +161,7 @@ def _train(plan: Plan, folder: Path, progress: Progress) -> Run:
 
 @contextmanager
 def _opened(
-    plan: Plan, folder: Path, checkpoint: Checkpoint | None, progress: Progress
+    plan: Plan, folder: Path, checkpoint: Checkpoint | None, *, progress: Progress
 ) -> Iterator[_Parts]:
     """Everything built and every file open; closed again whatever happens inside."""
     start = checkpoint.step if checkpoint else 0
@@ -332,7 +332,7 @@ def _finish(parts: _Parts, best: _Best, state: str) -> None:
     metrics = {k: v for split, found in judged.items() for k, v in _scores(split, found).items()}
     parts.writer.set("metrics", metrics)
     for split, found in judged.items():
-        parts.writer.predictions(prediction_rows(parts.plan, parts.task, split, found))
+        parts.writer.predictions(prediction_rows(parts.plan, split, found, task=parts.task))
     spec = spec_of(parts.plan)
     save_model(parts.folder / "model", parts.model, spec=spec, card=model_card(parts.plan, metrics))
     _close(parts, state)

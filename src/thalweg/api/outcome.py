@@ -42,7 +42,7 @@ def about(plan: Plan, *, headline: str) -> dict[str, Any]:
 
 
 def prediction_rows(
-    plan: Plan, task: Task, split: str, found: Evaluation
+    plan: Plan, split: str, found: Evaluation, *, task: Task
 ) -> Iterator[PredictionRow]:
     """One row a sample; the classification's surest mistakes carry a picture."""
     dataset = plan.dataset
