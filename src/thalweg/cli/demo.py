@@ -70,9 +70,11 @@ def _trained(scans: Path, runs: Path, edits: Mapping[str, object]) -> "Run":
 def _say_diagnosis(diagnosis: "Diagnosis") -> None:
     found = diagnosis.headline
     if found is None:
-        print(f"   nothing found; passed: {', '.join(diagnosis.passed)}")
+        passed, missing = len(diagnosis.passed), len(diagnosis.not_checked)
+        print(f"   diagnosis: nothing wrong; {passed} checks passed, {missing} could not be made")
         return
-    print(f"   {styled(found.rule, 'red', sys.stdout)}: {printable(found.summary)}")
+    name = styled(found.rule, "red", sys.stdout)
+    print(f"   diagnosis: {name}: {printable(found.summary)}")
     for advice in found.prescriptions[:1]:
         print(f"   change: {printable(advice.change)}\n   expect: {printable(advice.expect)}")
 

@@ -116,7 +116,13 @@ def _show_plan(settings: Settings, *, only_config: bool, json: bool) -> int:
     with painted(progress, sys.stderr):
         plan = api.plan(edits=settings.edits, progress=progress)
     if json:
-        print_json(recipe=plan.recipe.flat(), origins=settings.origins, **_facts(plan))
+        print_json(
+            recipe=plan.recipe.flat(),
+            origins=settings.origins,
+            samples=plan.dataset.facts.counts,
+            steps=plan.steps,
+            steps_per_epoch=plan.steps_per_epoch,
+        )
         return 0
     if not only_config:
         print("\n".join(f"# {name}: {value}" for name, value in _facts(plan).items()) + "\n")
