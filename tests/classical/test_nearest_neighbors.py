@@ -1,5 +1,8 @@
 """Exact against loops, scikit-learn, FAISS; ties; errors. Checklist: B1–B5, A20, X18, E44."""
 
+import threading
+from pathlib import Path
+
 import faiss
 import numpy as np
 import pytest
@@ -108,7 +111,7 @@ def test_every_way_gives_the_same_answer(metric, way, bytes_in, dim):
     draw = bytes_like if bytes_in else normal
     queries, reference = draw(20, dim, seed=3), draw(1500, dim, seed=4)
     problem = Problem(reference, 7, metric, frame_of(reference), 2**26)
-    found = search._settled(queries, problem, way)
+    found = search._settled(queries, search.Prepared(problem, way))
     distances, indices = in_float64(queries, reference, k=7, metric=metric)
     assert torch.equal(found.indices, indices)
     agree(found.distances.sqrt() if metric == "l2" else found.distances, distances, digits=12)
@@ -176,6 +179,32 @@ def test_memory_changes_nothing_but_memory(memory, draw):
     found = nearest_neighbors(queries, reference, k=3, memory=memory)
     plenty = nearest_neighbors(queries, reference, k=3)
     assert torch.equal(found.indices, plenty.indices)
+
+
+def own_bytes():
+    """What this process holds apart from files, as Linux counts it."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("RssAnon:")[1].split()[0]) * 1024
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's accounts")
+def test_working_storage_is_what_was_allowed():
+    reference = bytes_like(60_000, 512, seed=1)  # 30 MB; as floats 120 MB; all scores 72 MB
+    queries = reference[:300]
+    nearest_neighbors(queries, reference[:1000], k=3)
+    before, seen, done = own_bytes(), [], threading.Event()
+
+    def sample():
+        while not done.wait(0.002):
+            seen.append(own_bytes())
+
+    sampler = threading.Thread(target=sample)
+    sampler.start()
+    found = nearest_neighbors(queries, reference, k=3, memory=2**24)
+    done.set()
+    sampler.join()
+    assert torch.equal(found.indices[:, 0], torch.arange(300))
+    assert max(seen) - before < 3 * 2**24
 
 
 def test_large_problems_choose_a_way_and_still_agree(monkeypatch):

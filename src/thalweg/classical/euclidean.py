@@ -96,11 +96,11 @@ def _prepare_int8(vectors: Tensor, frame: Frame) -> Operand:
 def _prepare_quantised(vectors: Tensor, frame: Frame) -> Operand:
     """Bytes in steps of the range: almost nothing is lost where the floats once were bytes."""
     wide = vectors if vectors.dtype == torch.float64 else vectors.float()
-    steps = ((wide - frame.lowest) / frame.step).float().sub_(128)
-    values = steps.round().clamp_(-128, 127)
-    rounding = 256 * ROUND_OFF * vectors.shape[1] ** 0.5  # of the two operations on each value
-    lost = norms(steps - values) + 2 * rounding
-    return Operand(values.to(torch.int8), norms(steps), lost)
+    steps = (wide - frame.lowest).div_(frame.step).sub_(128).float()
+    values, size = steps.round().clamp_(-128, 127), norms(steps)
+    rounding = 256 * ROUND_OFF * vectors.shape[1] ** 0.5  # of each operation on each value
+    lost = norms(steps.sub_(values)) + 4 * rounding
+    return Operand(values.to(torch.int8), size, lost)
 
 
 @contextmanager

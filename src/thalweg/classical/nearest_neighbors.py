@@ -26,7 +26,7 @@ from thalweg.errors import UsageError
 
 Tie = Literal["nearest", "lowest", "abstain"]
 
-MEMORY = 2**28  # bytes of working storage beside the vectors themselves
+MEMORY = 2**29  # bytes of working storage beside the vectors themselves
 UNDECIDED = -1  # predicted where the vote is tied and the policy is to abstain
 FEWEST_BYTES = 2**20
 
@@ -48,7 +48,7 @@ def nearest_neighbors(
 ) -> Neighbors:
     """The k nearest rows of the reference for each query, equal distances in the order of rows.
 
-    `metric` "l1" is Σ|x − y|, "l2" √Σ(x − y)². `memory` is the bytes of working storage; the
+    `metric` "l1" is Σ|x − y|, "l2" √Σ(x − y)². `memory` is about the bytes of working storage; the
     reference may be memory-mapped and larger than that. On bytes (uint8) and a CPU with 8-bit
     dot products the search is several times faster than on floats.
     Raises: DataError for empty or non-finite vectors; UsageError for k > the rows of the reference.

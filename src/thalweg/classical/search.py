@@ -23,6 +23,7 @@ GROUPS = (16, 8, 4)  # scores that share a first sieve: their minimum over colum
 TILE = 2**22  # scores at once: 16 MiB, which the C library reuses and does not hand back
 WORTH_A_PROBE = 5e9  # pairs × features below which the plainest way takes well under a second
 SPARE = 64  # candidates beyond k, for what the bound leaves in doubt
+SPARE_OF_EXACT = 8  # nothing is in doubt but ties
 FEW = 64  # queries that a way is tried on
 TOLERATED = 0.05  # share of them that may need a second attempt
 
@@ -42,10 +43,33 @@ class Problem(NamedTuple):
     memory: int  # bytes that the working storage may take
 
 
+class Prepared:
+    """The reference made ready for one way, part by part: made once where memory allows, else at
+    every pass."""
+
+    def __init__(self, problem: Problem, way: Way) -> None:
+        self.problem, self.way = problem, way
+        self._kept: dict[int, Operand] = {}
+        self._room = problem.memory * 5 // 8  # bytes; the rest is for queries and scores
+
+    def __iter__(self) -> Iterator[tuple[int, Operand]]:
+        reference = self.problem.reference
+        rows = _rows_at_once(self.problem)
+        for start in range(0, len(reference), rows):
+            if start in self._kept:
+                yield start, self._kept[start]
+                continue
+            part = self.way.prepare(reference[start : start + rows], self.problem.frame)
+            self._room -= part.values.nbytes
+            if self._room >= 0:
+                self._kept[start] = part
+            yield start, part
+
+
 def search(queries: Tensor, problem: Problem) -> Found:
     """The k nearest rows of the reference for each query."""
-    way = _chosen(queries, problem)
-    found = [_settled(block, problem, way) for block in queries.split(_queries_at_once(problem))]
+    prepared = _chosen(queries, problem)
+    found = [_settled(block, prepared) for block in queries.split(_queries_at_once(problem))]
     return Found(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
 
@@ -64,20 +88,21 @@ def frame_of(reference: Tensor) -> Frame:
     return Frame(origin, 2.0**-exponent, lowest, spread / 255 or 1.0)
 
 
-def _chosen(queries: Tensor, problem: Problem) -> Way:
-    """The quickest way whose bound settles nearly all of a few queries at the first attempt."""
+def _chosen(queries: Tensor, problem: Problem) -> Prepared:
+    """For the quickest way whose bound settles nearly all of a few queries at the first attempt."""
     families = FAMILIES[problem.metric](problem.reference)
     if len(queries) * problem.reference.numel() < WORTH_A_PROBE:
-        return families[0]
+        return Prepared(problem, families[0])
     threads = torch.get_num_threads()
     for way in by_speed(families, problem.reference.device, threads):
         if way is families[0]:
             break
         few = queries[:: max(1, len(queries) // FEW)][:FEW]
-        _, doubtful = _attempt(few, problem, way, width=_first_width(problem))
+        prepared = Prepared(problem, way)
+        _, doubtful = _attempt(few, prepared, width=_first_width(prepared))
         if len(doubtful) <= TOLERATED * len(few):
-            return way
-    return families[0]
+            return prepared
+    return Prepared(problem, families[0])
 
 
 @cache
@@ -107,16 +132,22 @@ def _rows(memory: int, row_bytes: int) -> int:
 
 
 def _queries_at_once(problem: Problem) -> int:
-    # A block of queries is held twice (as given, prepared); the same again is left to the tiles.
-    return min(2048, _rows(problem.memory // 4, problem.reference.shape[1] * 8))
+    return min(2048, _rows(problem.memory // 8, problem.reference.shape[1] * 8))
 
 
-def _settled(queries: Tensor, problem: Problem, way: Way) -> Found:
-    plainest, rows = FAMILIES[problem.metric](queries)[0], len(problem.reference)
-    found, doubtful = _attempt(queries, problem, way, width=_first_width(problem))
+def _rows_at_once(problem: Problem) -> int:
+    """Of the reference: so that a tile of scores, and what a part is prepared from, stay small."""
+    few_bytes = _rows(problem.memory // 8, problem.reference.shape[1] * 8)
+    return min(few_bytes, TILE // _queries_at_once(problem))
+
+
+def _settled(queries: Tensor, prepared: Prepared) -> Found:
+    problem, rows = prepared.problem, len(prepared.problem.reference)
+    plainest = Prepared(problem, FAMILIES[problem.metric](queries)[0])
+    found, doubtful = _attempt(queries, prepared, width=_first_width(prepared))
     for index in _blocks(doubtful, 256):
         wide = min(8 * problem.k + 512, rows)
-        again, still = _attempt(queries[index], problem, plainest, width=wide)
+        again, still = _attempt(queries[index], plainest, width=wide)
         for stubborn in _blocks(still, 16):
             exact = _every_distance(queries[index[stubborn]], problem)
             _overwrite(again, stubborn, exact)
@@ -124,8 +155,9 @@ def _settled(queries: Tensor, problem: Problem, way: Way) -> Found:
     return found
 
 
-def _first_width(problem: Problem) -> int:
-    return min(problem.k + SPARE, len(problem.reference))
+def _first_width(prepared: Prepared) -> int:
+    spare = SPARE_OF_EXACT if prepared.way.exact else SPARE
+    return min(prepared.problem.k + spare, len(prepared.problem.reference))
 
 
 def _blocks(rows: Tensor, size: int) -> tuple[Tensor, ...]:
@@ -137,10 +169,11 @@ def _overwrite(found: Found, rows: Tensor, by: Found) -> None:
     found.indices[rows] = by.indices
 
 
-def _attempt(queries: Tensor, problem: Problem, way: Way, *, width: int) -> tuple[Found, Tensor]:
+def _attempt(queries: Tensor, prepared: Prepared, *, width: int) -> tuple[Found, Tensor]:
     """What one way finds with `width` candidates a query, and the queries that it cannot settle."""
+    problem, way = prepared.problem, prepared.way
     own = way.prepare(queries, problem.frame)
-    scores, candidates, error = _candidates(own, problem, way, width=width)
+    scores, candidates, error = _candidates(own, prepared, width)
     limit = scores[:, problem.k - 1] + 2 * error
     # Not "<=": a NaN or infinite bound must leave the query in doubt.
     settled = scores[:, -1] > limit
@@ -161,26 +194,17 @@ def _pairs(inside: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
     return rows, candidates[rows, columns]
 
 
-def _candidates(
-    own: Operand, problem: Problem, way: Way, *, width: int
-) -> tuple[Tensor, Tensor, Tensor]:
+def _candidates(own: Operand, prepared: Prepared, width: int) -> tuple[Tensor, Tensor, Tensor]:
     """The `width` lowest scores a query, ascending; whose they are; their error bound."""
     best: tuple[Tensor, Tensor] | None = None
     size = lost = 0.0
-    for start, part in _parts(own, problem):
-        other = way.prepare(part, problem.frame)
+    way = prepared.way
+    for start, other in prepared:
         size, lost = max(size, other.size.max().item()), max(lost, other.lost.max().item())
         values, indices = _lowest(way.score(own, other), width)
         best = _merged(best, (values.double(), indices + start), width)
     assert best is not None
     return *best, way.error(own, size, lost)
-
-
-def _parts(own: Operand, problem: Problem) -> Iterator[tuple[int, Tensor]]:
-    row_bytes = 8 * len(own.size) + 8 * problem.reference.shape[1]
-    rows = min(_rows(problem.memory // 2, row_bytes), max(GROUPS[0], TILE // len(own.size)))
-    for start in range(0, len(problem.reference), rows):
-        yield start, problem.reference[start : start + rows]
 
 
 def _lowest(scores: Tensor, width: int) -> tuple[Tensor, Tensor]:
