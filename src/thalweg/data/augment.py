@@ -9,7 +9,7 @@ from math import log
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int, Num
+from jaxtyping import Float, Int, Num
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
@@ -64,8 +64,7 @@ class Augment:
         if self.brightness or self.contrast or self.saturation:
             images = self.coloured(images.float(), draws)
         if self.cutout:
-            hole = self.hole(images, draws)
-            images = torch.where(hole[..., None], torch.as_tensor(fill).to(images), images)
+            images = self.cut_out(images.clone() if images is raw else images, draws, fill)
         return images
 
     def moved(self, images: Num[Tensor, "n h w c"], draws: Draws) -> Num[Tensor, "n h w c"]:
@@ -118,27 +117,34 @@ class Augment:
         bright = _factor(draws.brightness, self.brightness)
         contrast = _factor(draws.contrast, self.contrast)
         saturation = _factor(draws.saturation, self.saturation)
+        if images.shape[-1] != 3:
+            saturation = torch.ones_like(saturation)  # a grey is its own grey
+        out = images * (bright * contrast * saturation)
+        if not (self.contrast or self.saturation):
+            return out.clamp_(0, 255)
         grey = images
         if images.shape[-1] == 3:
             grey = (images @ images.new_tensor(_GREY))[..., None]
-        offset = bright * (1 - contrast) * grey.mean(dim=(1, 2, 3), keepdim=True)
-        out = torch.addcmul(offset, images, bright * contrast * saturation)
-        if self.saturation and images.shape[-1] == 3:
-            out = out.addcmul_(grey, bright * contrast * (1 - saturation))
-        elif self.saturation:
-            out = torch.addcmul(offset, images, bright * contrast)
+        out += bright * (1 - contrast) * grey.mean(dim=(1, 2, 3), keepdim=True)
+        out.addcmul_(grey, bright * contrast * (1 - saturation))
         return out.clamp_(0, 255)
 
-    def hole(self, images: Num[Tensor, "n h w c"], draws: Draws) -> Bool[Tensor, "n h w"]:
-        """The pixels that cutout takes: a square about a pixel anywhere, cut off at the border.
+    def cut_out(
+        self, images: Num[Tensor, "n h w c"], draws: Draws, fill: float | Float[Tensor, " c"]
+    ) -> Num[Tensor, "n h w c"]:
+        """The same tensor, with a square about a pixel anywhere filled; cut off at the border.
 
         Source: DeVries and Taylor 2017, "Improved Regularization of CNNs with Cutout".
         """
-        height, width = images.shape[1:3]
+        n, height, width, channels = images.shape
         side = max(1, round(self.cutout * height))
-        rows = _covered((draws.hole_y * height).floor().int(), side, height)
-        columns = _covered((draws.hole_x * width).floor().int(), side, width)
-        return rows[:, :, None] & columns[:, None, :]
+        rows = _covered(draws.hole_y, side, height)
+        columns = _covered(draws.hole_x, side, width)
+        first = torch.arange(n, device=images.device)[:, None] * height
+        index = (first + rows)[:, :, None] * width + columns[:, None, :]
+        value = torch.as_tensor(fill).to(images).expand(channels)
+        images.view(-1, channels)[index.flatten()] = value
+        return images
 
 
 def _spread(start: Float[Tensor, " n"], length: Float[Tensor, " n"], count: int) -> Tensor:
@@ -170,7 +176,8 @@ def _factor(draw: Float[Tensor, " n"], spread: float) -> Float[Tensor, "n 1 1 1"
     return (1 + spread * (2 * draw - 1))[:, None, None, None]
 
 
-def _covered(centre: Int[Tensor, " n"], side: int, size: int) -> Bool[Tensor, "n size"]:
-    first = (centre - side // 2)[:, None]
-    places = torch.arange(size, device=centre.device)
-    return (places >= first) & (places < first + side)
+def _covered(draw: Float[Tensor, " n"], side: int, size: int) -> Int[Tensor, "n side"]:
+    """A run of `side` places about a random one; what lies outside falls on the border."""
+    first = (draw * size).floor().long() - side // 2
+    places = first[:, None] + torch.arange(side, device=draw.device)
+    return places.clamp(0, size - 1)

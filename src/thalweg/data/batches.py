@@ -16,7 +16,8 @@ from thalweg.errors import DataError
 READY_IMAGE_BYTES = 16 << 20  # a split of images that fits this as floats is normalised once
 READY_VECTOR_BYTES = 1 << 30  # the same for vectors, which are floats in memory already
 DEVICE_BYTES = 4 << 30  # a split that fits this is kept on the accelerator
-RELEASE_BYTES = 64 << 20  # gathered from a memory map before its pages are given back
+RELEASE_BYTES = 8 << 20  # mapped by gathering before the pages are given back
+FAULT_BYTES = 64 << 10  # what Linux maps around an address that is touched
 
 
 class Batches:
@@ -122,7 +123,7 @@ class Batches:
             return self._raw.index_select(0, picked)
         rows = self._dataset_rows[picked.numpy(force=True)]
         gathered = torch.from_numpy(self._array.take(rows, axis=0))
-        self._unreleased += gathered.nbytes
+        self._unreleased += len(rows) * max(self._array[0].nbytes, FAULT_BYTES)
         if self._unreleased > RELEASE_BYTES:
             release(self._mapped)
             self._unreleased = 0
