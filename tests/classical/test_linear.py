@@ -197,6 +197,26 @@ def test_the_regulariser_prefers_the_spread_solution_of_equal_loss():
     agree(fit.map.weight, fit.map.weight[:1].expand(4, 2))
 
 
+def test_templates_look_like_what_tells_the_classes_apart():
+    y = torch.arange(600) % 2
+    drawn = torch.zeros(2, 3, 4, 5)
+    drawn[0, 0, 1], drawn[1, 2, :, 3] = 1, 1
+    images = drawn[y] + normal(600, 3, 4, 5)
+    fit = linear_classifier(images.flatten(1), y, num_classes=2, penalty=0.1)
+    templates = fit.map.templates((3, 4, 5))
+    assert (templates.amin((1, 2, 3)).tolist(), templates.amax((1, 2, 3)).tolist()) == (
+        [0, 0],
+        [1, 1],
+    )
+    apart = (drawn[1] - drawn[0]).flatten()
+    assert torch.corrcoef(torch.stack((templates[1].flatten(), apart)))[0, 1] > 0.9
+    # A score is how well the template matches.
+    scores = images.flatten(1) @ fit.map.weight + fit.map.bias
+    agree(fit.map(images.flatten(1)), scores)
+    with pytest.raises(UsageError, match="60 features"):
+        fit.map.templates((3, 4, 4))
+
+
 def test_minimise_solves_a_quadratic_and_says_when_it_ran_out():
     a = normal(8, 8, seed=7, dtype=torch.float64)
     curvature, target = a @ a.T + torch.eye(8), normal(8, 1, seed=8, dtype=torch.float64)

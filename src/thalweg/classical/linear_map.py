@@ -1,12 +1,14 @@
 """What every linear fit returns: scores = inputs · weight + bias."""
 
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
 from thalweg.classical.checks import check_columns
+from thalweg.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,3 +27,18 @@ class LinearMap:
     def predict(self, inputs: Shaped[Tensor, "sample dim"]) -> Int64[Tensor, " sample"]:
         """The class of the highest score."""
         return self(inputs).argmax(dim=1)
+
+    def templates(self, shape: tuple[int, int, int]) -> Float[Tensor, "output channel y x"]:
+        """Each output's weights as an image (channels, y, x) of 0…1: what it looks for.
+
+        Raises: UsageError where the shape does not hold as many numbers as there are features.
+        """
+        if prod(shape) != len(self.weight):
+            raise UsageError(
+                "a template has one number a feature",
+                seen=f"{shape}: {prod(shape)} numbers, {len(self.weight)} features",
+                fix="the (channels, height, width) of the images before they were flattened",
+            )
+        images = self.weight.T.reshape(-1, *shape)
+        lowest, highest = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
+        return (images - lowest) / torch.where(highest > lowest, highest - lowest, 1)
