@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from thalweg.record import History, Quantity
 from thalweg.record.history import Series
+from thalweg.record.quantities import CHANCE_LOSS, LOSS
 
 Values = NDArray[np.float64]
 
@@ -81,3 +82,33 @@ def slope(points: Curve) -> tuple[float, float]:
 def number(x: float) -> str:
     """A number as people write it: three digits, no exponent where none is needed."""
     return f"{x:.3g}"
+
+
+def latest(history: History, quantity: Quantity) -> dict[str, float]:
+    """Each place's last value."""
+    return {place: s[max(s)] for place, s in history.by_place(quantity).items() if s}
+
+
+def kind(history: History, quantity: Quantity) -> str:
+    """The name under which a quantity of kinds was recorded last; "" when it was not."""
+    places = {place: max(s) for place, s in history.by_place(quantity).items() if s}
+    return max(places, key=lambda place: places[place], default="")
+
+
+def some(names: list[str], most: int = 3) -> str:
+    """A few names, and how many more there are."""
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def share_of_chance(history: History) -> float:
+    """The late training loss as a share of what knowing nothing scores; NaN where unknown."""
+    chance, losses = value(history, CHANCE_LOSS), curve(history, LOSS)
+    if not len(losses) or not chance > 0:
+        return float("nan")
+    return float(np.median(losses.tail(0.2))) / chance
+
+
+def finite(evidence: dict[str, float]) -> dict[str, float]:
+    """The evidence without what could not be computed."""
+    return {name: each for name, each in evidence.items() if isfinite(each)}

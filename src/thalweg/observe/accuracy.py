@@ -2,7 +2,7 @@ from thalweg.observe.instrument import Moment, Reading, instrument
 from thalweg.record.quantities import ACCURACY
 
 
-@instrument(ACCURACY, after_loss=True)
+@instrument(ACCURACY, when="loss")
 def accuracy(moment: Moment) -> Reading:
     """Share of the last batch whose largest logit is the target's, before the update.
 

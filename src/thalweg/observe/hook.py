@@ -1,10 +1,11 @@
-"""A hook that keeps nothing alive and survives neither pickling nor copying."""
+"""A hook that never breaks the user's run and survives neither pickling nor copying."""
 
 from collections.abc import Callable
 from typing import Any
-from weakref import WeakMethod
 
 import torch
+
+Failed = Callable[[str, Exception], None]
 
 
 def inert(*_: object) -> None:
@@ -12,17 +13,18 @@ def inert(*_: object) -> None:
 
 
 class Hook:
-    """Calls a method for as long as its owner lives; silent inside compiled code."""
+    """Calls a function and reports what it raises; silent inside compiled code."""
 
-    def __init__(self, method: Callable[..., None]) -> None:
-        self._method = WeakMethod(method)
+    def __init__(self, function: Callable[..., None], failed: Failed) -> None:
+        self._function, self._failed = function, failed
 
     def __call__(self, *arguments: Any) -> None:
         if torch.compiler.is_compiling():
             return
-        method = self._method()
-        if method is not None:
-            method(*arguments)
+        try:
+            self._function(*arguments)
+        except Exception as error:  # the user's run goes on, whatever happens here
+            self._failed("watch", error)
 
     def __reduce__(self) -> tuple[Callable[[], Callable[..., None]], tuple[()]]:
         return _inert, ()

@@ -1,15 +1,21 @@
-"""What an instrument is: a function from one moment of training to one quantity."""
+"""What an instrument is: a function from one moment of training to some quantities."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any, Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from thalweg.errors import ThalwegError
-from thalweg.record import Quantity
+from thalweg.observe.capture import Pass
+from thalweg.observe.samples import Samples
+from thalweg.record import History, Quantity
 
-Reading = dict[str, Tensor]  # place -> scalar, still on its device
+Reading = Mapping[str, Tensor | float]  # place -> scalar, still on its device
+Measure = Callable[["Moment"], Reading]
+Survey = Callable[["Moment"], Mapping[Quantity, Reading]]
+When = Literal["start", "update", "loss", "probe", "end"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -17,6 +23,7 @@ class Moment:
     """Training around one update: what an instrument may look at, and must not change."""
 
     step: int
+    model: nn.Module
     optimizers: tuple[Optimizer, ...]
     names: list[str] = field(default_factory=list)  # of the weights that were just updated
     weights: list[Tensor] = field(default_factory=list)  # detached, after the update
@@ -24,6 +31,16 @@ class Moment:
     kept: list[Tensor] | None = None
     logits: Tensor | None = None  # what the model gave for the last batch, detached
     targets: Tensor | None = None
+    loss: Tensor | None = None  # with its graph
+    last: Pass | None = None  # the last training pass that the hooks saw
+    validation: Pass | None = None  # the last pass without gradient
+    leftovers: Mapping[str, Tensor | float] = field(default_factory=dict)
+    called: frozenset[str] = frozenset()  # modules that ran in the last training pass
+    train: Samples | None = None
+    val: Samples | None = None
+    loss_fn: Callable[..., Any] | None = None
+    num_classes: int = 0  # 0 where it is not known
+    history: History = field(default_factory=History)
 
     @property
     def before(self) -> list[Tensor]:
@@ -38,19 +55,32 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Instrument:
-    """A quantity and how it is measured. Never `.item()`: the watcher waits for the device."""
+    """Quantities and how they are measured. Never `.item()` in a loop: one wait a reading."""
 
-    quantity: Quantity
-    measure: Callable[[Moment], Reading]
-    after_loss: bool  # measured once the loss is known, not in the optimizer's hooks
-    keeps_weights: bool  # costs one copy of the model while a reading is due
+    name: str
+    quantities: tuple[Quantity, ...]
+    survey: Survey
+    when: When  # "update": in the optimizer's hooks; "loss": once the loss is known
+    keeps_weights: bool = False  # costs one copy of the model while a reading is due
+    rare: bool = False  # what it measures seldom changes: the first readings, then every sixth
 
-    def __call__(self, moment: Moment) -> Reading:
-        return self.measure(moment)
+    def __call__(self, moment: Moment) -> Mapping[Quantity, Reading]:
+        return self.survey(moment)
 
 
 def instrument(
-    quantity: Quantity, *, after_loss: bool = False, keeps_weights: bool = False
-) -> Callable[[Callable[[Moment], Reading]], Instrument]:
+    quantity: Quantity, *, when: When = "update", keeps_weights: bool = False, rare: bool = False
+) -> Callable[[Measure], Instrument]:
     """Turn a measuring function into an instrument; an empty reading means "not applicable"."""
-    return lambda measure: Instrument(quantity, measure, after_loss, keeps_weights)
+
+    def made(measure: Measure) -> Instrument:
+        return Instrument(
+            quantity.name, (quantity,), lambda m: {quantity: measure(m)}, when, keeps_weights, rare
+        )
+
+    return made
+
+
+def survey(*quantities: Quantity, when: When, rare: bool = False) -> Callable[[Survey], Instrument]:
+    """Turn a function that measures several quantities in one go into an instrument."""
+    return lambda measure: Instrument(measure.__name__, quantities, measure, when, rare=rare)

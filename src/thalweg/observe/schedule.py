@@ -6,11 +6,14 @@ DENSE_UNTIL = 4  # readings at the first interval; then as many in each doubling
 def next_reading(step: int, every: int) -> int:
     """The step of the reading that follows the one at `step`, for a first interval of `every`.
 
-    Over n steps there are about 4·(1 + log2(n / (4·every))) readings.
+    The first readings come at 0, 2, 6, 14 and `every`, since some runs have few steps. Over n
+    steps there are about 4·(2 + log2(n / (4·every))) readings.
 
     >>> next_reading(0, 20), next_reading(160, 20), next_reading(400, 20)
-    (20, 200, 480)
+    (2, 200, 480)
     """
+    if step < every:
+        return min(2 * step + 2, every)
     doublings = max(0, (step // (DENSE_UNTIL * every)).bit_length() - 1)
     return step + every * 2**doublings
 

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from thalweg.errors import UsageError
 from thalweg.observe.attached import Attached, ValidationWatch
 from thalweg.observe.capture import Pass
-from thalweg.observe.instrument import Instrument, Moment, When
+from thalweg.observe.instrument import Instrument, Moment, Reading, When
 from thalweg.observe.instruments import INSTRUMENTS
 from thalweg.observe.loss_graph import read_graph
 from thalweg.observe.recovered import recovered_targets
@@ -36,6 +36,8 @@ FLUSH = 64  # losses are fetched from the device in groups of so many
 LR_EVERY = 16  # steps from one look at the learning rate to the next
 LR_RESOLUTION = 1.05  # a learning rate is recorded again when it has changed by this factor
 VALIDATION_WITHIN = 512  # first steps in which passes without gradient are looked out for
+THOROUGH = 6  # first readings at which everything is measured
+RARE = 6  # after them, what seldom changes is measured at every so many readings
 KEPT_BATCHES = 16  # training batches kept as the sample, where no loader was passed in
 
 Batch = Sequence[Any]  # (inputs, targets); either may be None where the user has not got it
@@ -95,12 +97,13 @@ class Watcher:
         self._step = self._due = self._first = first_step
         self._wake = 0  # the step before which to flush, or to attach the hooks of a reading
         self._losses: list[Tensor | float] = []
-        self._readings: list[tuple[Quantity, int, list[str], Tensor]] = []
+        self._readings: list[tuple[int, list[tuple[Quantity, str]], Tensor]] = []
+        self._count = 0  # of readings so far
         self._rates: list[float] = []
         self._attached: Attached | None = None
         self._validation: ValidationWatch | None = None
         self._last: Pass | None = None
-        self._next_probe = first_step
+        self._next_probe, self._probed = first_step, -1
         self._loss_fn: Callable[..., Any] | None = None
         self._num_classes = 0
         self._train: Samples | None = None
@@ -208,7 +211,20 @@ class Watcher:
             keeps_weights=any(one.keeps_weights for one in self._instruments.values()),
             updated=self._after_update,
             failed=self._failed,
+            first=self._look_at_first_pass if self._step == self._first else None,
+            thorough=self._thorough,
         )
+
+    @property
+    def _thorough(self) -> bool:
+        """Whether this reading is one of those that look at everything."""
+        return self._count < THOROUGH or self._count % RARE == 0
+
+    def _look_at_first_pass(self, first: Pass) -> None:
+        """The probe of the model as it was initialised, once its first inputs are known."""
+        self._last = first
+        self._probed = self._step
+        self._measure(self._moment(), "probe")
 
     def _watch_validation(self) -> None:
         self._validation = ValidationWatch(self._model, self._failed)
@@ -240,12 +256,13 @@ class Watcher:
         moment.logits = logits.detach() if logits is not None else None
         if moment.logits is None and attached.last is not None:
             moment.logits = attached.last.output
-        moment.targets = _targets(moment, batch)
+        moment.targets = _targets(moment, batch, recover=self._thorough)
         self._keep(moment, batch)
         self._measure(moment, "loss")
+        if self._step >= self._next_probe and self._probed != self._step:
+            self._measure(moment, "probe")
         if self._step >= self._next_probe:
             self._next_probe = 3 * self._step + EVERY
-            self._measure(moment, "probe")
 
     def _moment(self) -> Moment:
         return Moment(
@@ -296,6 +313,7 @@ class Watcher:
         if self._attached is not None:
             self._attached.detach()
             self._attached = None
+        self._count += 1
         self._due = next_reading(self._step, EVERY)
         self._wake = min(self._due, self._step + FLUSH)
 
@@ -312,25 +330,32 @@ class Watcher:
         self._flush_readings()
 
     def _measure(self, moment: Moment, when: When) -> None:
+        tensors: list[tuple[Quantity, str, Tensor]] = []
         for name, one in list(self._instruments.items()):
-            if one.when != when:
+            if one.when != when or (one.rare and not self._thorough):
                 continue
             try:
                 with torch.no_grad():
-                    self._take(one(moment), moment.step)
+                    for quantity, reading in one(moment).items():
+                        tensors += self._take(quantity, reading, moment.step)
             except Exception as error:  # one broken instrument must not silence the others
                 del self._instruments[name]
                 for quantity in one.quantities:
                     self._failed(quantity.name, error)
+        if tensors:
+            device = tensors[0][2].device
+            scalars = [value.detach().to(device).float().reshape(()) for *_, value in tensors]
+            places = [(quantity, place) for quantity, place, _ in tensors]
+            self._readings.append((moment.step, places, torch.stack(scalars)))
 
-    def _take(self, readings: Any, step: int) -> None:
-        for quantity, reading in readings.items():
-            if reading and all(isinstance(value, float) for value in reading.values()):
-                self._history.add(quantity, step, reading)
-            elif reading:
-                device = next(v.device for v in reading.values() if isinstance(v, Tensor))
-                values = [torch.as_tensor(v, device=device).double() for v in reading.values()]
-                self._readings.append((quantity, step, list(reading), torch.stack(values)))
+    def _take(
+        self, quantity: Quantity, reading: Reading, step: int
+    ) -> list[tuple[Quantity, str, Tensor]]:
+        """Record the plain numbers at once; give back what is still on the device."""
+        plain = {place: value for place, value in reading.items() if isinstance(value, float)}
+        if plain:
+            self._history.add(quantity, step, plain)
+        return [(quantity, p, value) for p, value in reading.items() if isinstance(value, Tensor)]
 
     def _note_learning_rate(self) -> None:
         rates = [float(g["lr"]) for o in self._optimizers for g in o.param_groups]
@@ -358,8 +383,12 @@ class Watcher:
 
     def _flush_readings(self) -> None:
         readings, self._readings = self._readings, []
-        for quantity, step, places, values in readings:
-            self._history.add(quantity, step, dict(zip(places, values.tolist(), strict=True)))
+        for step, places, values in readings:
+            grouped: dict[Quantity, dict[str, float]] = {}
+            for (quantity, place), value in zip(places, values.tolist(), strict=True):
+                grouped.setdefault(quantity, {})[place] = value
+            for quantity, reading in grouped.items():
+                self._history.add(quantity, step, reading)
 
     def _guarded(self, what: str, action: Callable[[], None]) -> None:
         try:
@@ -372,14 +401,16 @@ class Watcher:
         self._history.add(INSTRUMENT_FAILED, self._step, {reason: 1.0})
 
 
-def _targets(moment: Moment, batch: Batch | None) -> Tensor | None:
+def _targets(moment: Moment, batch: Batch | None, *, recover: bool) -> Tensor | None:
     """The last batch's targets: as passed in, or as the gradient at the output shows them."""
     given = batch[1] if batch is not None and len(batch) > 1 else None
     if isinstance(given, Tensor):
         return given.detach()
+    if not recover:
+        return None
     ended_in = None if moment.last is None else moment.last.ended_in
     with undisturbed():
-        return recovered_targets(moment.last, read_graph(moment.loss, ended_in))
+        return recovered_targets(moment.last, read_graph(moment.loss, ended_in), moment.loss)
 
 
 def _changed(old: list[float], new: list[float]) -> bool:

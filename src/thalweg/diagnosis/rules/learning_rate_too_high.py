@@ -2,12 +2,13 @@ from math import isfinite, nan
 
 import numpy as np
 
-from thalweg.diagnosis.evidence import Curve, curve, number, value
+from thalweg.diagnosis.evidence import Curve, curve, finite, number, value
 from thalweg.diagnosis.rule import Finding, Prescription, rule
 from thalweg.record import History
 from thalweg.record.quantities import CHANCE_LOSS, LEARNING_RATE, LOSS, UPDATE_RATIO
 
 HEALTHY_UPDATE = 1e-3  # ‖Δw‖/‖w‖ that a good learning rate gives; CS231n notes
+VIOLENT = 0.5  # a share of its norm that no sound update moves a matrix by
 EARLY = 100  # steps in which too high a learning rate shows itself
 
 
@@ -30,7 +31,7 @@ EARLY = 100  # steps in which too high a learning rate shows itself
         "stopped-too-early",
         "metric-disagrees-with-loss",
         "unstable-log",
-        "class-never-predicted",
+        "over-regularised",
     ),
 )
 def learning_rate_too_high(
@@ -47,7 +48,8 @@ def learning_rate_too_high(
     of the updates relative to the weights (1e-3 is usual).
     Threshold: the loss leapt to twice its start or more (or overflowed after growing) and ended at
     no less than 0.9 of its start, or of chance; where updates were measured, they moved some weight
-    matrix by more than a tenth of its norm in one step.
+    matrix by more than a tenth of its norm in one step. Or: five times the start, and a matrix
+    moved by half of its norm, even if the loss came back later.
     False alarms: a sound learning rate on inputs or targets that are not scaled has the same
     effect; then the data finding, which comes first, is the cause.
     Convicted by: a tenth of the learning rate on a copy, for 50 steps, falls further.
@@ -62,7 +64,8 @@ def learning_rate_too_high(
     moved, place = _largest_update(history)
     leapt = peak > jump * reference
     failed = not isfinite(end) or end > stuck * min(reference, _chance(history))
-    if not (leapt and failed) or moved < update:
+    violent = isfinite(moved) and moved > VIOLENT and peak > 5 * reference
+    if not (leapt and failed and moved >= update) and not violent:
         return None
     lr = max(max(series.values()) for series in history.by_place(LEARNING_RATE).values())
     return Finding(
@@ -70,7 +73,7 @@ def learning_rate_too_high(
         summary=f"with learning rate {number(lr)} the loss leapt from {number(start)} to "
         f"{number(peak)} and {_ending(end)}",
         where=place,
-        evidence=_finite(
+        evidence=finite(
             {
                 "learning rate": lr,
                 "first loss": start,
@@ -113,10 +116,6 @@ def _largest_update(history: History) -> tuple[float, str]:
 
 def _ending(end: float) -> str:
     return f"settled at {number(end)}" if isfinite(end) else "then overflowed"
-
-
-def _finite(evidence: dict[str, float]) -> dict[str, float]:
-    return {name: number for name, number in evidence.items() if isfinite(number)}
 
 
 def _prescriptions(lr: float, moved: float, start: float) -> tuple[Prescription, ...]:

@@ -1,0 +1,56 @@
+from thalweg.diagnosis.evidence import latest, share_of_chance, some
+from thalweg.diagnosis.rule import Finding, Prescription, rule
+from thalweg.record import History
+from thalweg.record.quantities import DEAD_UNITS
+
+
+@rule(
+    "dead-relu",
+    stage="signal",
+    needs=(DEAD_UNITS,),
+    explains=(
+        "vanishing-gradients",
+        "learning-rate-too-low",
+        "underfitting",
+        "training-plateau",
+        "optimisation-failure",
+        "gradient-never-arrives",
+    ),
+    trial="revived-units",
+)
+def dead_relu(
+    history: History, *, share: float = 0.5, gone: float = 0.8, learned: float = 0.25
+) -> Finding | None:
+    """Most units of a ReLU layer give zero for every sample, so no gradient can revive them.
+
+    Why it matters: a unit whose input is negative on all of the data has slope zero on all of it.
+    It takes part in nothing and never will again. Sparse activations are another thing, and
+    healthy: each unit then answers to some samples.
+
+    Evidence: the share of units (channels, for images) that are zero on all samples of a probe
+    batch of 128 to 512.
+    Threshold: half of a layer's units while the loss is above a quarter of chance, or 80 % of them.
+    False alarms: a layer far wider than the task needs; classes that the probe batch lacks.
+    Convicted by: reviving the units on a copy (fresh incoming weights) lowers the loss.
+    Source: Lu et al. 2020, "Dying ReLU and initialization"; SageMaker Debugger's rule has 50 %.
+    """
+    dead = latest(history, DEAD_UNITS)
+    limit = gone if share_of_chance(history) < learned else share
+    bad = [name for name, part in dead.items() if part > limit]
+    if not bad:
+        return None
+    worst = max(bad, key=lambda name: dead[name])
+    return Finding(
+        severity="warning",
+        summary=f"{dead[worst]:.0%} of the units of {worst or 'a ReLU'} are zero on every sample"
+        + (f"; more than {limit:.0%} also in {some([n for n in bad if n != worst])}")
+        * (len(bad) > 1),
+        where=worst,
+        evidence={f"dead in {name}": dead[name] for name in bad[:4]},
+        prescriptions=(
+            Prescription(
+                change="lower the learning rate and start biases at zero; or use GELU or LeakyReLU",
+                expect="fewer than 10 % dead units at every reading",
+            ),
+        ),
+    )

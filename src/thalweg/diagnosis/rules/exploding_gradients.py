@@ -1,0 +1,83 @@
+import numpy as np
+
+from thalweg.diagnosis.evidence import curve, number, value
+from thalweg.diagnosis.rule import Finding, Prescription, rule
+from thalweg.record import History
+from thalweg.record.quantities import CHANCE_LOSS, GRADIENT_NORM, LOSS
+
+
+@rule(
+    "exploding-gradients",
+    stage="signal",
+    needs=(GRADIENT_NORM, LOSS),
+    explains=("loss-not-finite", "loss-oscillates"),
+    trial="clipped-gradients",
+)
+def exploding_gradients(
+    history: History, *, burst: float = 10.0, spike: float = 3.0, most: int = 3
+) -> Finding | None:
+    """Gradients burst to many times their usual size, and the loss leaps with them.
+
+    Why it matters: on a cliff of the loss one gradient is as long as hundreds of others; the update
+    it makes throws away what these had learned.
+
+    Evidence: the norm of the whole gradient at the readings, and the loss at every step, each
+    against the running median of those before.
+    Threshold: three or more separate steps whose loss exceeds the median of the 20 before by three
+    times, by 8 robust deviations, and 0.3 of chance (or of the start); and a reading of gradient
+    norm 10 times the usual.
+    False alarms: rare hard batches (outliers) in a regression without a robust loss.
+    Convicted by: clipping at the 90th percentile on a copy calms the loss.
+    Source: Pascanu, Mikolov and Bengio 2013; Google tuning playbook (clip at the 90th percentile).
+    """
+    norms = _total(history)
+    losses = curve(history, LOSS)
+    if len(norms) < 6 or len(losses) < 60:
+        return None
+    bursts = int((norms[2:] > burst * np.median(norms)).sum())
+    chance = value(history, CHANCE_LOSS)
+    floor = 0.3 * (chance if chance > 0 else float(losses.values[0]))
+    leaps = _leaps(losses.values, spike, floor)
+    if bursts < 1 or leaps < most:
+        return None
+    usual = float(np.median(norms))
+    return Finding(
+        severity="warning",
+        summary=f"the gradient norm is {number(usual)} as a rule and {number(float(norms.max()))} "
+        f"at its worst; the loss leapt {leaps} times",
+        evidence={"usual norm": usual, "highest norm": float(norms.max()), "leaps": float(leaps)},
+        prescriptions=(
+            Prescription(
+                change=f"clip the gradient norm at {number(float(np.quantile(norms, 0.9)))}, and "
+                "warm the learning rate up",
+                expect="no leap of the loss",
+                edit={"optimizer.max_grad_norm": float(f"{np.quantile(norms, 0.9):.2g}")},
+            ),
+        ),
+    )
+
+
+def _total(history: History) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    """L2 norm of the whole gradient at each reading, where finite and not zero."""
+    sums: dict[int, float] = {}
+    for series in history.by_place(GRADIENT_NORM).values():
+        for step, norm in series.items():
+            sums[step] = min(sums.get(step, 0.0) + min(abs(norm), 1e150) ** 2, 1e300)
+    total = np.sqrt(np.array([sums[step] for step in sorted(sums)]))
+    kept: np.ndarray[tuple[int, ...], np.dtype[np.float64]] = total[
+        np.isfinite(total) & (total > 0)
+    ]
+    return kept
+
+
+def _leaps(
+    losses: np.ndarray[tuple[int, ...], np.dtype[np.float64]], spike: float, floor: float
+) -> int:
+    count, last = 0, -10
+    for i in range(20, len(losses)):
+        window = losses[i - 20 : i]
+        usual = float(np.median(window))
+        robust = 1.4826 * float(np.median(np.abs(window - usual)))
+        if losses[i] > max(spike * usual, usual + 8 * robust, floor) and i - last >= 10:
+            count, last = count + 1, i
+    return count

@@ -1,0 +1,71 @@
+from math import sqrt
+
+from thalweg.diagnosis.evidence import curve, latest, value
+from thalweg.diagnosis.rule import Finding, Prescription, rule
+from thalweg.record import History
+from thalweg.record.quantities import BASELINE_ACCURACY, MEASURED_VAL_ACCURACY, VAL_ACCURACY
+
+
+@rule(
+    "labels-without-signal",
+    stage="data",
+    needs=(BASELINE_ACCURACY,),
+    explains=(
+        "overfitting",
+        "underfitting",
+        "training-plateau",
+        "metric-disagrees-with-loss",
+        "stopped-too-early",
+        "optimisation-failure",
+        "train-val-shift",
+        "learning-rate-too-low",
+    ),
+    trial="shuffled-labels",
+)
+def labels_without_signal(history: History) -> Finding | None:
+    """The labels have nothing to do with the inputs: nothing does better than chance.
+
+    Why it matters: a join, a sort or an index went wrong somewhere, and each sample carries
+    another one's label. A large model still learns the training labels by heart.
+
+    Evidence: held-out accuracy of nearest neighbours and of a linear classifier on the training
+    samples, against always guessing the commonest class; and the model's validation accuracy.
+    Threshold: all within three standard errors of chance, with 200 samples or more.
+    False alarms: a task that only a trained model can do (parity); then its validation accuracy
+    is above chance as soon as it learns.
+    Convicted by: shuffled labels are learned exactly as fast and generalise exactly as badly.
+    Source: Zhang et al. 2017, "Understanding deep learning requires rethinking generalization".
+    """
+    scores = latest(history, BASELINE_ACCURACY)
+    count, chance = scores.get("samples", 0.0), scores.get("chance", 1.0)
+    if count < 200 or not 0 < chance < 0.95:
+        return None
+    margin = 3 * sqrt(chance * (1 - chance) / count)
+    own = max(
+        [*curve(history, VAL_ACCURACY).values, value(history, MEASURED_VAL_ACCURACY), 0.0],
+        key=lambda score: score if score == score else 0.0,
+    )
+    tried = [scores.get("nearest neighbours", 1.0), scores.get("linear", 1.0)]
+    validated = VAL_ACCURACY in history or MEASURED_VAL_ACCURACY in history
+    if not validated or any(not score < chance + margin for score in tried):
+        return None
+    if own > chance + 2 * margin + 0.05:
+        return None
+    return Finding(
+        severity="error",
+        summary=f"labels do not follow from inputs: neighbours get {tried[0]:.0%} right, a linear "
+        f"classifier {tried[1]:.0%}, the model {own:.0%} on validation; chance is {chance:.0%}",
+        evidence={
+            "neighbours": tried[0],
+            "linear": tried[1],
+            "model": float(own),
+            "chance": chance,
+        },
+        prescriptions=(
+            Prescription(
+                change="check the step that brings inputs and labels together (join, sort, index, "
+                "shuffle of one without the other): show ten samples with their labels",
+                expect="nearest neighbours do better than chance",
+            ),
+        ),
+    )

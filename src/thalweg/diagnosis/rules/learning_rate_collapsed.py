@@ -1,0 +1,64 @@
+import numpy as np
+
+from thalweg.diagnosis.evidence import curve, number
+from thalweg.diagnosis.rule import Finding, Prescription, rule
+from thalweg.record import History
+from thalweg.record.quantities import LEARNING_RATE, LOSS
+
+
+@rule(
+    "learning-rate-collapsed",
+    stage="wiring",
+    needs=(LEARNING_RATE, LOSS),
+    explains=("learning-rate-too-low", "stopped-too-early", "underfitting", "training-plateau"),
+)
+def learning_rate_collapsed(
+    history: History, *, collapsed: float = 1e-3, share: float = 0.3
+) -> Finding | None:
+    """The schedule brings the learning rate to nearly nothing long before the end.
+
+    Why it matters: a scheduler stepped once a batch instead of once an epoch, or given too short a
+    horizon, ends the training early while the loop goes on: the remaining steps change nothing.
+
+    Evidence: the learning rate over the steps.
+    Threshold: below a thousandth of its peak for the last 30 % of the steps or more (a cosine to
+    zero spends 2 % there, a linear decay 0.1 %), with losses that have not gone to nothing.
+    False alarms: a tail kept on purpose to average weights or to update batch statistics.
+    Convicted by: going on from a copy at the peak rate lowers the loss.
+    Source: PyTorch documentation, "How to adjust learning rate"; Loshchilov and Hutter 2017,
+    "SGDR", for the usual horizon.
+    """
+    losses = curve(history, LOSS)
+    rates = [curve(history, LEARNING_RATE, place) for place in history.by_place(LEARNING_RATE)]
+    rates = [rate for rate in rates if len(rate) and rate.values.max() > 0]
+    if not rates or len(losses) < 40:
+        return None
+    end = losses.steps[-1] - losses.steps[0] + 1
+    main = max(rates, key=lambda rate: float(rate.values.max()))
+    low = main.values < collapsed * main.values.max()
+    if not low[-1]:
+        return None
+    since = main.steps[np.flatnonzero(~low)[-1] + 1]
+    dead = float((losses.steps[-1] - since + 1) / end)
+    if dead < share or float(np.median(losses.tail(0.2))) < 0.02 * float(losses.values[0]):
+        return None
+    return Finding(
+        severity="warning",
+        summary=f"the learning rate fell from {number(float(main.values.max()))} to "
+        f"{number(float(main.values[-1]))}; it is below a thousandth of its peak from step "
+        f"{since:.0f} on, {dead:.0%} of the run",
+        where=f"step {since:.0f}",
+        evidence={
+            "peak": float(main.values.max()),
+            "last": float(main.values[-1]),
+            "share of the run": dead,
+        },
+        prescriptions=(
+            Prescription(
+                change="step the scheduler as often as its horizon counts (by batch or epoch), "
+                "and set that horizon to the whole training",
+                expect="the learning rate reaches its end with the last step",
+                edit={"schedule.name": "warmup_linear"},
+            ),
+        ),
+    )

@@ -1,0 +1,81 @@
+import numpy as np
+
+from thalweg.diagnosis.evidence import Curve, as_curve, curve, number, share_of_chance, slope
+from thalweg.diagnosis.rule import Finding, Prescription, rule
+from thalweg.record import History
+from thalweg.record.quantities import LEARNING_RATE, LOSS, UPDATE_RATIO
+
+
+@rule(
+    "learning-rate-too-low",
+    stage="optimisation",
+    needs=(LOSS, LEARNING_RATE, UPDATE_RATIO),
+    explains=(
+        "loss-not-falling",
+        "stopped-too-early",
+        "underfitting",
+        "training-plateau",
+        "optimisation-failure",
+    ),
+    trial="ten-times-the-rate",
+)
+def learning_rate_too_low(
+    history: History, *, reach: float = 0.3, high: float = 0.5, steady: float = 0.5
+) -> Finding | None:
+    """The updates are so small that the weights cannot get anywhere in the steps they are given.
+
+    Why it matters: the run is sound and wasted: the loss goes down as on rails, and a rate ten or a
+    hundred times higher would be where this one arrives after a hundred times the steps.
+
+    Evidence: the update-to-weight ratio times the number of steps, that is how far each matrix
+    could have come had every step pointed the same way; and the course of the loss.
+    Threshold: less than 0.3 of their norm for every matrix, with the loss still above half of where
+    it began (or of chance), not faster at first than at last by more than twofold.
+    False alarms: fine-tuning, where little movement is wanted: then the loss starts low.
+    Convicted by: ten times the rate on a copy for 50 steps falls further and stays stable.
+    Source: Stanford CS231n notes, "Ratio of weights:updates" (1e-3 a step); Smith 2017.
+    """
+    losses = curve(history, LOSS)
+    if len(losses) < 40:
+        return None
+    moved = _reach(history, len(losses))
+    start = float(np.mean(losses.head(0.05, 5)))
+    end = float(np.mean(losses.tail(0.1, 5)))
+    level = share_of_chance(history)
+    done = end < high * start or level < high
+    if done or end > start or not 0 < moved < reach or not _steady(losses, steady):
+        return None
+    lr = max(max(series.values()) for series in history.by_place(LEARNING_RATE).values())
+    better = float(f"{lr * min(max(3 / moved, 10), 1000):.1g}")
+    return Finding(
+        severity="warning",
+        summary=f"at learning rate {number(lr)} no weight matrix can have moved by more than "
+        f"{moved:.1%} of its norm in {len(losses)} steps; the loss went from {number(start)} to "
+        f"{number(end)}",
+        evidence={"learning rate": lr, "largest possible movement": moved, "late loss": end},
+        prescriptions=(
+            Prescription(
+                change=f"raise the learning rate to about {number(better)}",
+                expect="a loss that falls at once and levels off before the end",
+                edit={"optimizer.lr": better},
+            ),
+        ),
+    )
+
+
+def _reach(history: History, steps: int) -> float:
+    """The farthest that any matrix could have come, in units of its norm."""
+    means = [
+        float(values.mean())
+        for series in history.by_place(UPDATE_RATIO).values()
+        if len(values := as_curve(series).values)
+    ]
+    return max(means, default=0.0) * steps
+
+
+def _steady(losses: Curve, share: float) -> bool:
+    """Whether the loss falls as fast at the end as in the beginning, or does not fall at all."""
+    half = len(losses) // 2
+    first, first_error = slope(Curve(losses.steps[:half], losses.values[:half]))
+    last, _ = slope(Curve(losses.steps[half:], losses.values[half:]))
+    return last < share * first or abs(first) < 2 * first_error

@@ -1,0 +1,62 @@
+from thalweg.diagnosis.evidence import curve, kind
+from thalweg.diagnosis.rule import Finding, Prescription, rule
+from thalweg.record import History
+from thalweg.record.quantities import LOSS_INPUT, LOSS_KIND, OUTPUT_ROW_SUM_ERROR
+
+SQUASHED = ("softmax", "sigmoid")
+
+
+@rule(
+    "logits-squashed-twice",
+    stage="output",
+    needs=(LOSS_KIND, LOSS_INPUT),
+    explains=(
+        "output-cannot-reach-targets",
+        "learning-rate-too-low",
+        "training-plateau",
+        "underfitting",
+        "stopped-too-early",
+        "saturated-activations",
+        "vanishing-gradients",
+        "loss-does-not-fit-task",
+        "optimisation-failure",
+    ),
+)
+def logits_squashed_twice(history: History, *, close: float = 1e-4) -> Finding | None:
+    """A softmax or sigmoid is applied before a loss that applies one itself.
+
+    Why it matters: `cross_entropy` and `binary_cross_entropy_with_logits` want logits. Given
+    probabilities, they squash numbers in [0, 1] once more: of ten classes, none can get more than
+    e/(e + 9) = 23 % and the loss cannot go below ln(1 + 9/e) = 1.46 nat. Gradients are small and
+    vanish where the model is sure; accuracy may look well all the same.
+
+    Evidence: in the loss's graph, the operation whose result the loss was applied to; or rows of
+    output that are not negative and sum to 1.
+    Threshold: exact; rows within 1e-4 of 1 at every reading where the graph does not tell.
+    False alarms: a sigmoid on purpose, to bound logits, and scaled up afterwards passes, since
+    then a product comes between.
+    Convicted by: without it, one batch can be learned to a loss below the floor.
+    Source: PyTorch documentation, "CrossEntropyLoss": "input is expected to contain the
+    unnormalized logits"; pytorch issue 55902.
+    """
+    loss, applied = kind(history, LOSS_KIND), kind(history, LOSS_INPUT)
+    if loss not in ("cross_entropy", "bce_with_logits"):
+        return None
+    errors = curve(history, OUTPUT_ROW_SUM_ERROR)
+    rows = len(errors) >= 3 and len(errors) == len(history.series(OUTPUT_ROW_SUM_ERROR))
+    rows = rows and float(errors.values.max()) < close and loss == "cross_entropy"
+    if applied not in SQUASHED and not rows:
+        return None
+    name = applied if applied in SQUASHED else "softmax"
+    return Finding(
+        severity="warning",
+        summary=f"the model's outputs pass a {name} before {loss}, which applies one itself",
+        evidence={"largest |row sum − 1|": float(errors.values.max())} if rows else {},
+        prescriptions=(
+            Prescription(
+                change=f"return logits: take the {name} out of the model, and apply it only to "
+                "show probabilities",
+                expect="the training loss falls below 1.46 nat (ten classes); larger gradients",
+            ),
+        ),
+    )

@@ -1,0 +1,48 @@
+from math import sqrt
+
+from thalweg.diagnosis.evidence import value
+from thalweg.diagnosis.rule import Finding, Prescription, rule
+from thalweg.record import History
+from thalweg.record.quantities import MEASURED_VAL_ACCURACY, VAL_ACCURACY, VAL_SAMPLES
+
+
+@rule(
+    "metric-disagrees-with-loss",
+    stage="output",
+    needs=(VAL_ACCURACY, MEASURED_VAL_ACCURACY, VAL_SAMPLES),
+)
+def metric_disagrees_with_loss(history: History, *, apart: float = 0.1) -> Finding | None:
+    """The accuracy that is logged is not the accuracy that the model has.
+
+    Why it matters: an argmax over the wrong axis, predictions shuffled against their targets, a
+    mean of means over batches of unequal size, or a validation in the wrong mode: one then steers
+    by a wrong number.
+
+    Evidence: the last logged validation accuracy, and the accuracy that a copy of the model in eval
+    mode has on the same split.
+    Threshold: 10 points and three standard errors apart.
+    False alarms: a logged accuracy of other weights (an average, the best so far), of another
+    split, or in percent.
+    Convicted by: counting by hand on one batch.
+    Source: arithmetic.
+    """
+    logged, own = value(history, VAL_ACCURACY), value(history, MEASURED_VAL_ACCURACY)
+    samples = value(history, VAL_SAMPLES)
+    if not (samples >= 20 and 0 <= logged <= 1):
+        return None
+    error = sqrt(max(own * (1 - own), 0.01) / samples)
+    if not abs(logged - own) > max(apart, 3 * error):
+        return None
+    return Finding(
+        severity="warning",
+        summary=f"logged validation accuracy is {logged:.1%}, but the model in eval mode gets "
+        f"{own:.1%} of the same split right",
+        evidence={"logged": logged, "measured": own},
+        prescriptions=(
+            Prescription(
+                change="check the metric: argmax over the class dimension, predictions and targets "
+                "in the same order, eval mode, sums divided by the number of samples",
+                expect="both numbers agree",
+            ),
+        ),
+    )

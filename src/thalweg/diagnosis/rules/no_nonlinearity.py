@@ -1,0 +1,39 @@
+from thalweg.diagnosis.evidence import number, value
+from thalweg.diagnosis.rule import Finding, Prescription, rule
+from thalweg.record import History
+from thalweg.record.quantities import LAYERS, NONLINEARITIES
+
+
+@rule(
+    "no-nonlinearity",
+    stage="signal",
+    needs=(LAYERS, NONLINEARITIES),
+    explains=("underfitting", "training-plateau"),
+)
+def no_nonlinearity(history: History) -> Finding | None:
+    """Several layers follow each other with nothing in between that bends: they are one layer.
+
+    Why it matters: a product of matrices is a matrix. However deep, such a model can only draw
+    straight boundaries.
+
+    Evidence: every operation of a forward pass between the first and the last linear map.
+    Threshold: exact: two linear maps or more, and only operations that keep a map affine between
+    them; an operation that is not known to do so counts as bending.
+    False alarms: a deep linear network on purpose; a low-rank factorisation.
+    Convicted by: f(½a + ½b) = ½f(a) + ½f(b) to one part in 10⁵.
+    Source: definition; Neuralint's missing-activation rule (Nikanjam et al. 2021).
+    """
+    layers = value(history, LAYERS)
+    if not (layers >= 2 and value(history, NONLINEARITIES) == 0):
+        return None
+    return Finding(
+        severity="warning",
+        summary=f"{number(layers)} layers without any activation between them act as one",
+        evidence={"layers": layers},
+        prescriptions=(
+            Prescription(
+                change="put an activation (ReLU, GELU) between the layers",
+                expect="a lower training loss",
+            ),
+        ),
+    )

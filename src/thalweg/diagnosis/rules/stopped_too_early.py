@@ -1,0 +1,52 @@
+import numpy as np
+
+from thalweg.diagnosis.evidence import Curve, curve, number, share_of_chance, slope
+from thalweg.diagnosis.rule import Finding, Prescription, rule
+from thalweg.record import History
+from thalweg.record.quantities import LOSS, OPTIMIZERS
+
+
+@rule(
+    "stopped-too-early",
+    stage="optimisation",
+    needs=(LOSS, OPTIMIZERS),
+    explains=("underfitting", "optimisation-failure"),
+    trial="a-fifth-more",
+)
+def stopped_too_early(
+    history: History, *, high: float = 0.5, promise: float = 0.1, least: int = 30
+) -> Finding | None:
+    """The run ended while the loss was still falling steeply.
+
+    Why it matters: what is judged is not the model but the patience.
+
+    Evidence: the slope of the training loss over the last third, with its standard error.
+    Threshold: the slope is below zero by three standard errors and promises 10 % in a fifth more
+    steps; a warning while the loss is above half of chance, else a note.
+    False alarms: runs cut short on purpose, as in a search.
+    Convicted by: a fifth more steps from the last weights lower the validation loss.
+    Source: Google tuning playbook, "is the model still improving at the end".
+    """
+    losses = curve(history, LOSS)
+    if len(losses) < least:
+        return None
+    third = len(losses) // 3
+    late = Curve(losses.steps[-third:], losses.values[-third:])
+    rate, error = slope(late)
+    end = float(np.mean(losses.tail(0.1, 3)))
+    gain = -rate * len(losses) / 5
+    if not (rate < -3 * error and end > 0 and gain > promise * end):
+        return None
+    level = share_of_chance(history)
+    return Finding(
+        severity="warning" if level > high else "note",
+        summary=f"at the end the loss was {number(end)} and still falling by "
+        f"{number(gain)} in a fifth of the steps",
+        evidence={"late loss": end, "promised by a fifth more": gain},
+        prescriptions=(
+            Prescription(
+                change="train three times as long",
+                expect="the loss levels off before the end",
+            ),
+        ),
+    )

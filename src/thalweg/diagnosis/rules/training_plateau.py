@@ -1,0 +1,54 @@
+import numpy as np
+
+from thalweg.diagnosis.evidence import Curve, curve, number, share_of_chance, slope
+from thalweg.diagnosis.rule import Finding, Prescription, rule
+from thalweg.record import History
+from thalweg.record.quantities import LOSS, OPTIMIZERS
+
+
+@rule(
+    "training-plateau",
+    stage="optimisation",
+    needs=(LOSS, OPTIMIZERS),
+    symptom=True,
+    trial="which-plateau",
+)
+def training_plateau(history: History, *, high: float = 0.6, least: int = 100) -> Finding | None:
+    """The training loss fell and then stood still, far above zero.
+
+    Why it matters: what holds it decides the cure: a saddle (wait or perturb), the noise of the
+    batches (decay the rate), a model too small (enlarge it), or labels that cannot be learned.
+
+    Evidence: the slope of the loss over the last half with its standard error.
+    Threshold: a slope whose two standard errors cover zero and that promises less than 2 % in as
+    many steps again, at a level above 0.6 of chance, after a fall.
+    False alarms: data whose noise sets that floor (language, regression).
+    Convicted by: a tenth of the rate lowers it (noise floor); a step along negative curvature does
+    (saddle); neither, but a larger model does (bias).
+    Source: Dauphin et al. 2014, "Identifying and attacking the saddle point problem".
+    """
+    losses = curve(history, LOSS)
+    level = share_of_chance(history)
+    if len(losses) < least or not level > high or level > 1.2:
+        return None
+    half = len(losses) // 2
+    late = Curve(losses.steps[half:], losses.values[half:])
+    rate, error = slope(late)
+    end, start = float(np.mean(late.values)), float(np.mean(losses.head(0.02, 3)))
+    still = abs(rate) < 2 * error and -rate * half < 0.02 * end
+    if not still or end > 0.95 * start:
+        return None
+    return Finding(
+        severity="warning",
+        summary=f"the loss stands at {number(end)}, {level:.0%} of chance, since step "
+        f"{late.steps[0]:.0f}",
+        where=f"step {late.steps[0]:.0f}",
+        evidence={"level": end, "share of chance": level, "slope a step": rate},
+        prescriptions=(
+            Prescription(
+                change="divide the learning rate by ten for a hundred steps; if that changes "
+                "nothing, use a wider model",
+                expect="one of the two brings the loss down",
+            ),
+        ),
+    )

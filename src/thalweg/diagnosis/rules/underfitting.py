@@ -1,0 +1,48 @@
+from math import sqrt
+
+from thalweg.diagnosis.evidence import latest, value
+from thalweg.diagnosis.rule import Finding, Prescription, rule
+from thalweg.record import History
+from thalweg.record.quantities import BASELINE_ACCURACY, TRAIN_ACCURACY
+
+
+@rule(
+    "underfitting",
+    stage="generalisation",
+    needs=(TRAIN_ACCURACY, BASELINE_ACCURACY),
+    symptom=True,
+    trial="wider-model",
+)
+def underfitting(history: History, *, margin: float = 0.05) -> Finding | None:
+    """The model does worse on its own training samples than nearest neighbours on held-out ones.
+
+    Why it matters: before anything about generalisation is worth asking, the model has to fit. If
+    nothing in the optimisation explains it, the model is too small, too stiff, or looks at the
+    wrong features.
+
+    Evidence: training accuracy in eval mode; held-out accuracy of ten nearest neighbours on the
+    same samples.
+    Threshold: 5 points and three standard errors below.
+    False alarms: tasks made for nearest neighbours.
+    Convicted by: a model twice as wide gets a lower training loss.
+    Source: Ng 2018, "Machine Learning Yearning", chapter 20 onward (avoidable bias).
+    """
+    own, scores = value(history, TRAIN_ACCURACY), latest(history, BASELINE_ACCURACY)
+    theirs, count = scores.get("nearest neighbours", 0.0), scores.get("samples", 0.0)
+    if count < 100:
+        return None
+    error = sqrt(max(theirs * (1 - theirs), 0.01) / count)
+    if not own < theirs - max(margin, 3 * error):
+        return None
+    return Finding(
+        severity="warning",
+        summary=f"the model gets {own:.0%} of its training samples right; nearest neighbours get "
+        f"{theirs:.0%} of held-out ones",
+        evidence={"training accuracy": own, "nearest neighbours": theirs},
+        prescriptions=(
+            Prescription(
+                change="make the model wider (twice), and train until the training loss is flat",
+                expect="training accuracy above that of nearest neighbours",
+            ),
+        ),
+    )

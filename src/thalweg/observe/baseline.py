@@ -1,0 +1,78 @@
+"""What simple methods make of the same samples: is there anything to learn, and is it learned."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from thalweg.observe.instrument import Moment, Reading, survey
+from thalweg.record import Quantity
+from thalweg.record.quantities import BASELINE_ACCURACY, SUSPECT_LABELS
+
+NEIGHBOURS = 10
+CONFIDENT = 8  # of ten neighbours that agree
+MOST = 1024  # samples; the cost is that of one distance matrix
+LEAST = 100
+
+
+@survey(BASELINE_ACCURACY, SUSPECT_LABELS, when="start")
+def baselines(moment: Moment) -> Mapping[Quantity, Reading]:
+    """Nearest neighbours and a linear least-squares classifier, each out of fold, and chance.
+
+    Suspect labels are those that at least eight of the ten nearest neighbours contradict with one
+    voice, as a share of the samples whose neighbours have one voice. Cost: one distance matrix.
+    """
+    train = moment.train
+    classes = None if train is None else train.classes
+    if train is None or classes is None or not train.inputs.is_floating_point():
+        return {}
+    pick = torch.from_numpy(np.random.default_rng(0).permutation(len(classes))[:MOST])
+    rows, labels = train.inputs[pick].flatten(1).float(), classes[pick]
+    if len(rows) < LEAST or len(labels.unique()) < 2 or not bool(rows.isfinite().all()):
+        return {}
+    votes = max(
+        (neighbours(scaled, labels) for scaled in (rows, _standardised(rows))),
+        key=lambda counted: float((counted.argmax(1) == labels).double().mean()),
+    )
+    chance = labels.bincount().max() / len(labels)
+    top, guess = votes.max(1)
+    sure = top >= CONFIDENT
+    seen: dict[Quantity, Reading] = {
+        BASELINE_ACCURACY: {
+            "nearest neighbours": (guess == labels).double().mean(),
+            "linear": linear(rows, labels),
+            "chance": chance,
+            "samples": float(len(rows)),
+        }
+    }
+    if int(sure.sum()) >= LEAST:
+        seen[SUSPECT_LABELS] = {"": (guess[sure] != labels[sure]).double().mean()}
+    return seen
+
+
+def _standardised(rows: Tensor) -> Tensor:
+    return (rows - rows.mean(0)) / (rows.std(0) + 1e-6)
+
+
+def neighbours(rows: Tensor, labels: Tensor) -> Tensor:
+    """For each row, how many of its ten nearest others have each class."""
+    distances = torch.cdist(rows, rows)
+    distances.fill_diagonal_(float("inf"))
+    nearest = distances.topk(NEIGHBOURS, largest=False).indices
+    return torch.nn.functional.one_hot(labels[nearest]).sum(1)
+
+
+def linear(rows: Tensor, labels: Tensor) -> float:
+    """Held-out accuracy of a ridge classifier, the mean over two folds."""
+    rows = torch.cat([_standardised(rows), torch.ones(len(rows), 1)], 1).double()
+    wanted = torch.nn.functional.one_hot(labels).double()
+    fold = torch.arange(len(rows)) % 2 == 0
+    right = 0.0
+    for part in (fold, ~fold):
+        if rows.shape[1] > 4 * MOST:
+            return float("nan")  # too wide for the normal equations
+        gram = rows[part].T @ rows[part] + 0.1 * len(rows) * torch.eye(rows.shape[1]).double()
+        weights = torch.linalg.solve(gram, rows[part].T @ wanted[part])
+        right += float(((rows[~part] @ weights).argmax(1) == labels[~part]).sum())
+    return right / len(rows)

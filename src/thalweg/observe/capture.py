@@ -1,0 +1,76 @@
+"""What the hooks on the user's model see of one forward pass."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+MODE_DEPENDENT = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
+
+
+@dataclass(slots=True)
+class Pass:
+    """One forward pass: references only, nothing is copied."""
+
+    inputs: tuple[Any, ...]
+    keywords: Mapping[str, Any]
+    output: Tensor | None  # detached; the logits, where there are several outputs
+    ended_in: Any  # the graph node of the output: where the model ends and the loss begins
+    training: bool  # the model's own flag
+    modes: Mapping[str, bool]  # each module whose behaviour depends on its flag
+    gradient: list[Tensor] = field(default_factory=list)  # ∂loss/∂output, once backward came
+
+    @property
+    def first_input(self) -> Tensor | None:
+        """The first tensor among the arguments."""
+        return next(tensors((self.inputs, self.keywords)), None)
+
+
+def capture(model: nn.Module, inputs: tuple[Any, ...], keywords: Any, *, output: Any) -> Pass:
+    """A `Pass`; where the output is to be differentiated, its gradient will be noted too."""
+    main = _main_output(output)
+    seen = Pass(
+        inputs=inputs,
+        keywords=keywords,
+        output=None if main is None else main.detach(),
+        ended_in=None if main is None else main.grad_fn,
+        training=model.training,
+        modes={n: m.training for n, m in model.named_modules() if depends_on_mode(m)},
+    )
+    if main is not None and main.requires_grad and torch.is_grad_enabled():
+        kept = seen.gradient
+        main.register_hook(lambda gradient: kept.append(gradient.detach()))
+    return seen
+
+
+def depends_on_mode(module: nn.Module) -> bool:
+    """Whether train and eval mode differ for this very module."""
+    if isinstance(module, nn.modules.dropout._DropoutNd):
+        return module.p > 0
+    if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        return module.track_running_stats
+    dropout = getattr(module, "dropout", 0.0)
+    return isinstance(module, nn.RNNBase | nn.MultiheadAttention) and dropout > 0
+
+
+def tensors(tree: Any) -> Iterator[Tensor]:
+    """Every tensor in nested tuples, lists and mappings, in order."""
+    if isinstance(tree, Tensor):
+        yield tree
+    elif isinstance(tree, Mapping):
+        for value in tree.values():
+            yield from tensors(value)
+    elif isinstance(tree, (tuple, list)):
+        for value in tree:
+            yield from tensors(value)
+
+
+def _main_output(output: Any) -> Tensor | None:
+    """The tensor that the loss is computed from, as far as one can tell from outside."""
+    logits = getattr(output, "logits", None)
+    if isinstance(logits, Tensor):
+        return logits
+    floats = [t for t in tensors(output) if t.is_floating_point() and t.ndim > 0]
+    return next((t for t in floats if t.requires_grad), floats[0] if floats else None)

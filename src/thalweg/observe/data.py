@@ -1,0 +1,150 @@
+"""What the samples themselves show: order, balance, copies, gaps, how val differs from train."""
+
+from collections import Counter
+from collections.abc import Mapping
+from hashlib import blake2b
+from math import log2, sqrt
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from thalweg.observe.instrument import Moment, Reading, survey
+from thalweg.observe.samples import Samples
+from thalweg.record import Quantity
+from thalweg.record.quantities import (
+    CLASS_COUNT,
+    CLASS_RUN_Z,
+    CONFLICTING,
+    DUPLICATED,
+    INPUT_CONSTANT,
+    INPUT_NOT_FINITE,
+    LEAKED,
+    SHIFT,
+    VAL_SAMPLES,
+)
+
+SHUFFLES = 20  # null draws of the batch-composition test
+
+
+@survey(CLASS_COUNT, CLASS_RUN_Z, when="start")
+def composition(moment: Moment) -> Mapping[Quantity, Reading]:
+    """Class counts, and whether batches hold fewer classes than a shuffled order would give."""
+    train = moment.train
+    classes = None if train is None else train.classes
+    if train is None or classes is None or int(classes.max()) > 10_000:
+        return {}
+    counts = torch.bincount(classes.clamp_min(0))
+    seen: dict[Quantity, Reading] = {
+        CLASS_COUNT: {str(k): float(n) for k, n in enumerate(counts.tolist()) if n}
+    }
+    z = _run_z(classes.numpy(), train.batches)
+    if z is not None:
+        seen[CLASS_RUN_Z] = {"": z}
+    return seen
+
+
+def _run_z(classes: np.ndarray, batches: tuple[int, ...]) -> float | None:
+    """Standard deviations by which the mean number of classes a batch lies under its null."""
+    if len(batches) < 4 or max(batches) < 4 or len(np.unique(classes)) < 2:
+        return None
+    edges = np.cumsum(batches)[:-1]
+
+    def distinct(order: np.ndarray) -> float:
+        return float(np.mean([len(np.unique(part)) for part in np.split(order, edges)]))
+
+    draw = np.random.default_rng(0)
+    null = [distinct(draw.permutation(classes)) for _ in range(SHUFFLES)]
+    spread = max(float(np.std(null)), 0.02)
+    return (float(np.mean(null)) - distinct(classes)) / spread
+
+
+@survey(INPUT_NOT_FINITE, INPUT_CONSTANT, when="start")
+def gaps(moment: Moment) -> Mapping[Quantity, Reading]:
+    """The share of input numbers that are not finite, and of features that never change."""
+    if moment.train is None or not moment.train.inputs.is_floating_point():
+        return {}
+    flat = moment.train.inputs.flatten(1)
+    constant = (flat == flat[:1]).all(0).double().mean() if len(flat) > 1 else 0.0
+    return {
+        INPUT_NOT_FINITE: {"": (~flat.isfinite()).double().mean()},
+        INPUT_CONSTANT: {"": constant},
+    }
+
+
+@survey(LEAKED, DUPLICATED, CONFLICTING, when="start")
+def copies(moment: Moment) -> Mapping[Quantity, Reading]:
+    """Samples that occur twice: within the training split, and across the splits. By hash."""
+    train, val = moment.train, moment.val
+    if train is None:
+        return {}
+    ours = _hashes(train)
+    counts = Counter(ours)
+    repeated = [i for i, digest in enumerate(ours) if counts[digest] > 1]
+    seen: dict[Quantity, Reading] = {DUPLICATED: {"": len(repeated) / len(ours)}}
+    classes = train.classes
+    if classes is not None and len(repeated) > 1:
+        kinds: dict[bytes, set[int]] = {}
+        for i in repeated:
+            kinds.setdefault(ours[i], set()).add(int(classes[i]))
+        split = sum(len(kinds[ours[i]]) > 1 for i in repeated)
+        seen[CONFLICTING] = {"": split / len(ours)}
+    if val is not None and len(val) and val.inputs.shape[1:] == train.inputs.shape[1:]:
+        known = set(ours)
+        theirs = _hashes(val)
+        seen[LEAKED] = {"": sum(digest in known for digest in theirs) / len(theirs)}
+    return seen
+
+
+def _hashes(samples: Samples) -> list[bytes]:
+    table = samples.inputs.contiguous().flatten(1).numpy()
+    return [blake2b(row.tobytes(), digest_size=12).digest() for row in table]
+
+
+@survey(SHIFT, VAL_SAMPLES, when="start")
+def shift(moment: Moment) -> Mapping[Quantity, Reading]:
+    """How validation inputs differ from training inputs: level, scale, and separability.
+
+    Level and scale are over all numbers of a sample, so that flips, crops and other augmentation
+    of the training split hardly show; AUC is of a linear classifier on features, held out.
+    """
+    train, val = moment.train, moment.val
+    if train is None or val is None or not train.inputs.is_floating_point():
+        return {}
+    if val.inputs.shape[1:] != train.inputs.shape[1:] or min(len(train), len(val)) < 8:
+        return {}
+    ours, theirs = train.inputs.flatten(1).double(), val.inputs.flatten(1).double()
+    spread = ours.std().clamp_min(1e-12)
+    ratio = float(theirs.std() / spread)
+    return {
+        VAL_SAMPLES: {"": float(len(val))},
+        SHIFT: {
+            "level": float((theirs.mean() - ours.mean()).abs() / spread),
+            "scale": abs(log2(ratio)) if ratio > 0 else 99.0,
+            "auc": separability(ours, theirs),
+            "noise": sqrt((len(ours) + len(theirs) + 1) / (12 * len(ours) * len(theirs))) * 2,
+        },
+    }
+
+
+def separability(ours: Tensor, theirs: Tensor) -> float:
+    """Held-out AUC of a ridge classifier between two sets of rows; 0.5 when they are alike."""
+    count = min(len(ours), len(theirs))
+    pick = np.random.default_rng(0)
+    rows = np.concatenate(
+        [one.numpy()[pick.permutation(len(one))[:count]] for one in (ours, theirs)]
+    )
+    side = np.repeat([0.0, 1.0], count)
+    order = pick.permutation(2 * count)
+    rows, side = rows[order], side[order]
+    rows = (rows - rows.mean(0)) / (rows.std(0) + 1e-9)
+    if rows.shape[1] > 128:  # random projections keep the cost flat
+        rows = rows @ pick.normal(size=(rows.shape[1], 128)) / 128**0.5
+    half = count
+    design = np.c_[rows, np.ones(len(rows))]
+    gram = design[:half].T @ design[:half] + 0.1 * half * np.eye(design.shape[1])
+    scores = design[half:] @ np.linalg.solve(gram, design[:half].T @ (side[:half] - 0.5))
+    positive, negative = scores[side[half:] == 1], scores[side[half:] == 0]
+    if not len(positive) or not len(negative):
+        return 0.5
+    return float((positive[:, None] > negative[None]).mean())

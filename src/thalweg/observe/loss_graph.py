@@ -1,0 +1,152 @@
+"""What autograd's graph tells of a loss: which function it is and what it was applied to.
+
+The structure of the graph outlives the backward pass, so this is exact and needs nothing from the
+user. Names of nodes are PyTorch's own (`torch.autograd.graph.Node.name`).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+MOST_NODES = 60  # a loss has a dozen; beyond this, the model itself is being walked
+SHALLOW = 8  # where it is not known at which node the model ends
+RESHAPING = (
+    "View",
+    "UnsafeView",
+    "ReshapeAlias",
+    "Squeeze",
+    "Unsqueeze",
+    "Select",
+    "Slice",
+    "Clone",
+    "ToCopy",
+    "Transpose",
+    "Permute",
+    "T",
+    "Alias",
+    "Index",
+    "Expand",
+    "Unbind",
+    "Split",
+    "Cast",
+)
+ENTROPIES = ("NllLoss", "NllLoss2D", "NllLossNd")
+REDUCIBLE = (
+    *ENTROPIES,
+    "MseLoss",
+    "SmoothL1Loss",
+    "HuberLoss",
+    "BinaryCrossEntropy",
+    "BinaryCrossEntropyWithLogits",
+)
+SUM = 2  # ATen's code of reduction="sum"
+
+
+@dataclass(frozen=True, slots=True)
+class LossGraph:
+    """The loss function as the graph shows it; "" for what cannot be told."""
+
+    kind: str  # "cross_entropy", "nll_of_log", "nll_of_probability", "mse", "l1", "bce", …
+    applied_to: str  # the operation that made the loss function's input: "softmax", "sigmoid", …
+    summed: bool  # whether the last thing done was a sum over more than the classes
+    broadcast: bool  # whether the model's output had to be expanded to meet the targets
+
+
+def read_graph(loss: Any, ended_in: Any) -> LossGraph | None:
+    """What the graph between a loss and the model's output shows; None without a graph."""
+    root = getattr(loss, "grad_fn", None)
+    if root is None:
+        return None
+    nodes = list(_walk(root, ended_in))
+    names = [_name(node) for node in nodes]
+    kind, core = _kind(nodes, names)
+    return LossGraph(
+        kind=kind,
+        applied_to=_made_by(core) if core is not None else "",
+        summed=_summed(nodes[0], names[0]),
+        broadcast="Expand" in names and kind in ("mse", "l1", "smooth_l1"),
+    )
+
+
+def made_by(node: Any) -> str:
+    """The operation behind a tensor's graph node, looking through reshapes: "softmax", "relu"."""
+    for _ in range(8):
+        if node is None or _name(node) not in RESHAPING:
+            break
+        node = _next(node)
+    return "" if node is None else _name(node).lower()
+
+
+def _walk(root: Any, stop: Any) -> Iterator[Any]:
+    """Nodes from the loss down to the model's output, breadth first."""
+    queue, seen = [root], {root}
+    most = MOST_NODES if stop is not None else SHALLOW
+    while queue and len(seen) < most:
+        node = queue.pop(0)
+        yield node
+        if node is stop:
+            continue
+        for following, _ in node.next_functions:
+            if following is not None and following not in seen:
+                seen.add(following)
+                queue.append(following)
+
+
+def _name(node: Any) -> str:
+    return str(node.name()).rpartition("::")[2].partition("Backward")[0]
+
+
+def _next(node: Any) -> Any:
+    return next((following for following, _ in node.next_functions if following is not None), None)
+
+
+def _made_by(node: Any) -> str:
+    return made_by(_next(node))
+
+
+def _kind(nodes: list[Any], names: list[str]) -> tuple[str, Any]:
+    """The loss function's name and the node whose input is what the loss was applied to."""
+    found = dict(zip(reversed(names), reversed(nodes), strict=True))  # the outermost of a name wins
+    for node, name in zip(nodes, names, strict=True):
+        if name in ENTROPIES:
+            return _entropy(node, found)
+        if name in PLAIN:
+            return PLAIN[name], node
+    if "LogSoftmax" in found:  # targets given as probabilities, label smoothing
+        return "cross_entropy", found["LogSoftmax"]
+    if "Sub" in found and names[0] in ("Mean", "Sum", "Sqrt", "Div"):
+        difference = found["Sub"]
+        if "Pow" in found or "Mul" in found:
+            return "mse", difference
+        if "Abs" in found:
+            return "l1", difference
+    return "", None
+
+
+PLAIN = {
+    "MseLoss": "mse",
+    "SmoothL1Loss": "smooth_l1",
+    "HuberLoss": "smooth_l1",
+    "BinaryCrossEntropy": "bce",
+    "BinaryCrossEntropyWithLogits": "bce_with_logits",
+    "KlDiv": "kl_div",
+    "CtcLoss": "ctc",
+}
+
+
+def _entropy(node: Any, found: dict[str, Any]) -> tuple[str, Any]:
+    source = _next(node)
+    while source is not None and _name(source) in RESHAPING:
+        source = _next(source)
+    name = "" if source is None else _name(source)
+    if name == "LogSoftmax":
+        return "cross_entropy", source
+    if name == "Log":
+        return "nll_of_log", source
+    return ("nll_of_probability" if name in ("Softmax", "Sigmoid") else "nll"), node
+
+
+def _summed(root: Any, name: str) -> bool:
+    if name in REDUCIBLE:
+        return getattr(root, "_saved_reduction", 1) == SUM
+    return name == "Sum"

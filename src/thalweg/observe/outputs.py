@@ -1,0 +1,161 @@
+"""What the model gives, what is wanted of it, and which loss stands between the two."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from thalweg.observe.instrument import Moment, Reading, survey
+from thalweg.observe.loss_graph import LossGraph, made_by, read_graph
+from thalweg.record import Quantity
+from thalweg.record.quantities import (
+    BATCH_SIZE,
+    BROADCAST_LOSS,
+    LOSS_INPUT,
+    LOSS_KIND,
+    OUT_OF_REACH,
+    OUTPUT_ACTIVATION,
+    OUTPUT_HIGH,
+    OUTPUT_LOW,
+    OUTPUT_ROW_SUM_ERROR,
+    OUTPUT_SPREAD,
+    OUTPUT_WIDTH,
+    SUMMED_LOSS,
+    TARGET_DISTINCT,
+    TARGET_HIGH,
+    TARGET_INTEGER,
+    TARGET_IS_INDEX,
+    TARGET_LOW,
+    TARGET_MEAN,
+    TARGET_ROW_SUM,
+    TARGET_STD,
+)
+
+REACH = {  # what the last operation can give
+    "softmax": (0.0, 1.0),
+    "sigmoid": (0.0, 1.0),
+    "tanh": (-1.0, 1.0),
+    "relu": (0.0, float("inf")),
+    "hardtanh": (-1.0, 1.0),
+    "softplus": (0.0, float("inf")),
+    "logsoftmax": (-float("inf"), 0.0),
+}
+
+
+@survey(
+    LOSS_KIND, LOSS_INPUT, OUTPUT_ACTIVATION, SUMMED_LOSS, BROADCAST_LOSS, BATCH_SIZE, when="loss"
+)
+def loss_function(moment: Moment) -> Mapping[Quantity, Reading]:
+    """Which loss, on what, reduced how: read off the graph."""
+    ended_in = None if moment.last is None else moment.last.ended_in
+    found = read_graph(moment.loss, ended_in)
+    seen: dict[Quantity, Reading] = {}
+    if ended_in is not None:
+        seen[OUTPUT_ACTIVATION] = {made_by(ended_in) or "none": 1.0}
+    if found is not None:
+        seen[LOSS_KIND] = {found.kind or "unknown": 1.0}
+        seen[LOSS_INPUT] = {found.applied_to or "none": 1.0}
+        seen[SUMMED_LOSS] = {"": float(found.summed)}
+        seen[BROADCAST_LOSS] = {"": float(_broadcast(found, moment))}
+    size = _batch_size(moment)
+    if size:
+        seen[BATCH_SIZE] = {"": float(size)}
+    return seen
+
+
+def _broadcast(found: LossGraph, moment: Moment) -> bool:
+    """Also where the graph does not show it: shapes of N and N×1 in an elementwise loss."""
+    if found.broadcast:
+        return True
+    output, targets = moment.logits, moment.targets
+    if output is not None and moment.train is not None and moment.train.targets is not None:
+        targets = moment.train.targets[: len(output)]
+    if found.kind not in ("mse", "l1", "smooth_l1") or output is None or targets is None:
+        return False
+    return output.shape != targets.shape and output.numel() == targets.numel() > 1
+
+
+def _batch_size(moment: Moment) -> int:
+    first = moment.logits if moment.logits is not None else None
+    if first is None and moment.last is not None:
+        first = moment.last.first_input
+    return len(first) if first is not None and first.ndim > 0 else 0
+
+
+@survey(
+    OUTPUT_WIDTH,
+    OUTPUT_ROW_SUM_ERROR,
+    OUTPUT_LOW,
+    OUTPUT_HIGH,
+    OUTPUT_SPREAD,
+    when="loss",
+    rare=True,
+)
+def outputs(moment: Moment) -> Mapping[Quantity, Reading]:
+    """The range of the last batch's outputs, whether rows are probabilities, whether they vary."""
+    output = moment.logits
+    if output is None or output.ndim == 0 or not output.is_floating_point():
+        return {}
+    rows = output.float().reshape(len(output), -1) if output.ndim < 3 else _rows(output)
+    seen: dict[Quantity, Reading] = {
+        OUTPUT_WIDTH: {"": float(rows.shape[1])},
+        OUTPUT_LOW: {"": rows.min()},
+        OUTPUT_HIGH: {"": rows.max()},
+    }
+    if len(rows) > 1:
+        size = rows.abs().mean().clamp_min(1e-12)
+        seen[OUTPUT_SPREAD] = {"": rows.std(0).mean() / size}
+    if rows.shape[1] > 1:
+        negative = (rows < 0).any()
+        error = (rows.sum(1) - 1).abs().max()
+        seen[OUTPUT_ROW_SUM_ERROR] = {"": torch.where(negative, torch.inf, error)}
+    return seen
+
+
+def _rows(output: Tensor) -> Tensor:
+    """One row a prediction: classes are dimension 1 of images, the last one of sequences."""
+    if output.ndim >= 4:
+        output = output.movedim(1, -1)
+    return output.float().reshape(-1, output.shape[-1])
+
+
+@survey(
+    TARGET_LOW,
+    TARGET_HIGH,
+    TARGET_MEAN,
+    TARGET_STD,
+    TARGET_DISTINCT,
+    TARGET_INTEGER,
+    TARGET_ROW_SUM,
+    TARGET_IS_INDEX,
+    OUT_OF_REACH,
+    when="loss",
+    rare=True,
+)
+def targets(moment: Moment) -> Mapping[Quantity, Reading]:
+    """The range and kind of the targets, and whether the outputs can reach them."""
+    wanted = moment.targets
+    if moment.step == 0 and moment.train is not None and moment.train.targets is not None:
+        wanted = moment.train.targets
+    if wanted is None or wanted.numel() == 0 or wanted.is_complex():
+        return {}
+    values = wanted.detach().double()
+    seen: dict[Quantity, Reading] = {
+        TARGET_LOW: {"": values.min()},
+        TARGET_HIGH: {"": values.max()},
+        TARGET_MEAN: {"": values.mean()},
+        TARGET_STD: {"": values.std() if values.numel() > 1 else 0.0},
+        TARGET_DISTINCT: {"": float(len(values.unique()))},
+        TARGET_INTEGER: {"": (values == values.round()).double().mean()},
+        TARGET_IS_INDEX: {"": float(not wanted.is_floating_point())},
+    }
+    if values.ndim == 2 and values.shape[1] > 1:
+        seen[TARGET_ROW_SUM] = {"": values.sum(1).mean()}
+    if not wanted.is_floating_point():
+        seen[OUT_OF_REACH] = {"": 0.0}
+    elif moment.last is not None and moment.last.ended_in is not None:
+        low, high = REACH.get(made_by(moment.last.ended_in), (-float("inf"), float("inf")))
+        slack = 1e-6 * max(1.0, float(values.abs().max()))
+        outside = (values < low - slack) | (values > high + slack)
+        seen[OUT_OF_REACH] = {"": outside.double().mean()}
+    return seen
