@@ -50,6 +50,7 @@ def workplace(tmp_path, monkeypatch):
     monkeypatch.setenv("THALWEG_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("THALWEG_BUDGET_EPOCHS", "20")  # so few images would else get 67
     return tmp_path
 
 
