@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from hashlib import blake2b
+from itertools import count
 
 import numpy as np
 import torch
@@ -23,10 +24,8 @@ FAULT_BYTES = 64 << 10  # what Linux maps around an address that is touched
 class Batches:
     """The batches of one split: an endless stream from anywhere on, or one epoch.
 
-    Batch `number` is the same whenever and wherever it is asked for, bit for bit: a run resumed in
-    the middle of an epoch goes on as if it had never stopped.
-
-    Raises DataError when there is nothing in the split.
+    Batch `number` is the same whenever it is asked for, bit for bit: a run resumed in the middle of
+    an epoch goes on as if it had never stopped.
     """
 
     def __init__(
@@ -41,22 +40,25 @@ class Batches:
         augment: Augment | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        self._dataset_rows = dataset.indices[split].astype(np.int64)
-        self._size = min(batch_size, max(1, len(self._dataset_rows)))
+        self._split, self._rows = split, dataset.indices[split].astype(np.int64)
+        self._size = min(batch_size, max(1, len(self._rows)))
         self._seed, self._shuffle, self._drop_last = seed, shuffle, drop_last
         self._device, self._augment = torch.device(device), augment
-        self._split = split
+        self._preprocessing = dataset.preprocessing
+        self._array, self._touched = np.asarray(dataset.inputs), 0
+        self._ready, self._raw = self._held()
+        # Where batches are picked: beside the samples, so that no pick waits for the device.
+        is_held = self._ready is not None or self._raw is not None
+        self._home = self._device if is_held else torch.device("cpu")
+        self._targets = torch.from_numpy(dataset.targets[self._rows]).to(self._home)
         self._orders: dict[int, tuple[Tensor, ...]] = {}
         self._generator = torch.Generator(self._device)
-        self._preprocessing = dataset.preprocessing
-        self._targets = torch.from_numpy(dataset.targets[self._dataset_rows]).to(self._device)
-        self._array = np.asarray(dataset.inputs)
-        self._mapped, self._unreleased = dataset.inputs, 0
-        self._ready, self._raw = self._held()
+        # The mean pixel, 0..255: after normalising, what is cut out says nothing.
+        self._fill = torch.tensor(dataset.preprocessing.mean, device=self._device) * 255
 
     def __len__(self) -> int:
         """Batches in an epoch."""
-        full, rest = divmod(len(self._dataset_rows), self._size)
+        full, rest = divmod(len(self._rows), self._size)
         return full if self._drop_last or not rest else full + 1
 
     def __iter__(self) -> Iterator[Batch]:
@@ -65,18 +67,19 @@ class Batches:
             yield self._batch(number)
 
     def stream(self, start: int = 0) -> Iterator[Batch]:
-        """Batches without end, from number `start` on; each pass is in an order of its own."""
+        """Batches without end, from number `start` on; each pass is in an order of its own.
+
+        Raises DataError, at the first batch, when the split is empty.
+        """
         if not len(self):
             raise DataError(f"the split {self._split!r} is empty", fix="give it samples")
-        number = start
-        while True:
+        for number in count(start):
             yield self._batch(number)
-            number += 1
 
     def rows(self, number: int) -> np.ndarray:
         """Rows of the data set that are in batch `number`, int64: for naming its samples."""
         epoch, place = divmod(number, max(1, len(self)))
-        return self._dataset_rows[self._order(epoch)[place].numpy(force=True)]
+        return self._rows[self._order(epoch)[place].numpy(force=True)]
 
     def _batch(self, number: int) -> Batch:
         epoch, place = divmod(number, len(self))
@@ -85,55 +88,50 @@ class Batches:
         if self._ready is not None:
             inputs = self._ready.index_select(0, picked)
             return Batch(inputs if inputs.ndim == 2 else inputs.permute(0, 3, 1, 2), targets)
-        raw = self._gathered(picked)
+        raw = self._gathered(picked) if self._raw is None else self._raw.index_select(0, picked)
         if self._augment is not None:
             self._generator.manual_seed(_mixed(self._seed, epoch, place))
-            raw = self._augment(raw, self._generator, fill=self._fill())
-        return Batch(self._preprocessing.to_inputs(raw), targets)
+            raw = self._augment(raw, self._generator, fill=self._fill)
+        return Batch(self._preprocessing.to_inputs(raw), self._moved(targets))
 
     def _order(self, epoch: int) -> tuple[Tensor, ...]:
         """Positions in the split, a tensor a batch; shuffled anew for each epoch."""
         if epoch not in self._orders:
-            count = len(self._dataset_rows)
-            positions = torch.arange(count)
+            positions = torch.arange(len(self._rows))
             if self._shuffle:
                 # On the CPU whatever the device: the same order everywhere.
                 chance = torch.Generator().manual_seed(_mixed(self._seed, epoch, -1))
-                positions = torch.randperm(count, generator=chance)
-            self._orders = {epoch: positions.to(self._device).split(self._size)}
+                positions = torch.randperm(len(self._rows), generator=chance)
+            self._orders = {epoch: positions.to(self._home).split(self._size)}
         return self._orders[epoch]
 
     def _held(self) -> tuple[Tensor | None, Tensor | None]:
-        """The split normalised, and the split raw on the accelerator: what is held of the two."""
-        values = len(self._dataset_rows) * int(np.prod(self._array.shape[1:]))
+        """The split, normalised or as it is, if it is held on the device; else None twice."""
+        values = len(self._rows) * int(np.prod(self._array.shape[1:]))
         is_image = self._array.ndim == 4
-        if self._augment is None and 4 * values <= (
-            READY_IMAGE_BYTES if is_image else READY_VECTOR_BYTES
-        ):
-            raw = torch.from_numpy(self._array[self._dataset_rows]).to(self._device)
+        limit = READY_IMAGE_BYTES if is_image else READY_VECTOR_BYTES
+        if self._augment is None and 4 * values <= limit:
+            raw = torch.from_numpy(self._array[self._rows]).to(self._device)
             ready = self._preprocessing.to_inputs(raw)
             return (ready.permute(0, 2, 3, 1) if is_image else ready), None
         if self._device.type != "cpu" and values * self._array.itemsize <= DEVICE_BYTES:
-            raw = torch.from_numpy(self._array[self._dataset_rows])
-            return None, raw.to(self._device)
+            return None, torch.from_numpy(self._array[self._rows]).to(self._device)
         return None, None
 
     def _gathered(self, picked: Tensor) -> Tensor:
-        if self._raw is not None:
-            return self._raw.index_select(0, picked)
-        rows = self._dataset_rows[picked.numpy(force=True)]
+        rows = self._rows[picked.numpy()]
         gathered = torch.from_numpy(self._array.take(rows, axis=0))
-        self._unreleased += len(rows) * max(self._array[0].nbytes, FAULT_BYTES)
-        if self._unreleased > RELEASE_BYTES:
-            release(self._mapped)
-            self._unreleased = 0
-        if self._device.type == "cuda":
-            gathered = gathered.pin_memory()
-        return gathered.to(self._device, non_blocking=True)
+        self._touched += len(rows) * max(self._array[0].nbytes, FAULT_BYTES)
+        if self._touched > RELEASE_BYTES:
+            release(self._array)
+            self._touched = 0
+        return self._moved(gathered)
 
-    def _fill(self) -> Tensor:
-        """The mean pixel, 0..255: after normalising, what is cut out says nothing."""
-        return torch.tensor(self._preprocessing.mean, device=self._device) * 255
+    def _moved(self, tensor: Tensor) -> Tensor:
+        """On the device, without waiting for what it is doing."""
+        if tensor.device.type == "cpu" and self._device.type == "cuda":
+            tensor = tensor.pin_memory()
+        return tensor.to(self._device, non_blocking=True)
 
 
 def _mixed(seed: int, epoch: int, place: int) -> int:
