@@ -26,10 +26,10 @@ readings = st.tuples(
 
 
 def table(history):
-    """Everything in a history, NaN as text, so that it can be compared."""
+    """Everything in a history, NaN as text, so that it can be compared; −0 is 0 to SQLite."""
     return {
         quantity: {
-            place: [(step, repr(value)) for step, value in series.items()]
+            place: [(step, repr(value + 0.0)) for step, value in series.items()]
             for place, series in history.by_place(quantity).items()
         }
         for quantity in history
@@ -62,7 +62,7 @@ def test_measurements_come_back_as_they_were(rows, folders):
 @given(texts=st.tuples(names, names, names, names), chance=st.floats(), picture=st.binary())
 def test_predictions_events_and_quarantine_come_back(texts, chance, picture, folders):
     folder = next(folders)
-    row = PredictionRow(*texts, chance, picture)
+    row = PredictionRow(*texts, chance + 0.0, picture)
     with RunWriter(folder) as writer:
         writer.predictions([row])
         writer.quarantine([texts[:2]])

@@ -21,6 +21,7 @@ class Chart:
     unit: str = ""
     shares: bool = False
     epoch_steps: int = 0
+    until: int = 0  # the step that all charts of a page reach
     level: tuple[str, float] = ("", 0.0)  # a line to compare with, such as chance
     marks: Sequence[tuple[int, str]] = ()  # steps where something happened
     width: int = 460
@@ -69,7 +70,7 @@ def _axes(chart: Chart, lines: Sequence[Line]) -> tuple[Axis, Axis]:
     steps = [p.step for line in lines for p in line.points]
     steps += [step for line in lines for step in line.broken_at]
     steps += [step for step, _ in chart.marks]
-    first, last = min(steps), max(steps)
+    first, last = min(steps), max(chart.until, *steps)
     if chart.epoch_steps:
         first = min(first, 0)
     y = axis(values, (chart.height - 36, 10), shares=chart.shares)

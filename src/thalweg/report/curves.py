@@ -48,6 +48,7 @@ def _loss(facts: Facts) -> str:
         title="Loss",
         unit=unit,
         epoch_steps=facts.epoch_steps,
+        until=_until(facts),
         level=level,
         marks=_marks(facts),
     )
@@ -58,11 +59,20 @@ def _metrics(facts: Facts) -> list[str]:
     steps = facts.epoch_steps
     classes = facts.history.series(NUM_CLASSES)
     level = ("chance", 1 / facts.history.last(NUM_CLASSES)) if classes else ("", 0.0)
-    accuracy = Chart(key="accuracy", title="Accuracy", shares=True, epoch_steps=steps, level=level)
+    accuracy = Chart(
+        key="accuracy",
+        title="Accuracy",
+        shares=True,
+        epoch_steps=steps,
+        until=_until(facts),
+        level=level,
+    )
     charts = [line_chart(accuracy, _pair(facts, ACCURACY, VAL_ACCURACY))]
     for quantity, title in ((VAL_R2, "R²"), (VAL_MAE, "Mean absolute error")):
         unit = "in the target’s unit" if quantity is VAL_MAE else ""
-        chart = Chart(key=quantity.name, title=title, unit=unit, epoch_steps=steps)
+        chart = Chart(
+            key=quantity.name, title=title, unit=unit, epoch_steps=steps, until=_until(facts)
+        )
         charts.append(line_chart(chart, [_validation(facts, quantity)]))
     return charts
 
@@ -90,8 +100,18 @@ def _weights(facts: Facts) -> list[str]:
 
 def _small(facts: Facts, key: str, title: str, *, unit: str = "") -> Chart:
     return Chart(
-        key=key, title=title, unit=unit, epoch_steps=facts.epoch_steps, width=340, height=200
+        key=key,
+        title=title,
+        unit=unit,
+        epoch_steps=facts.epoch_steps,
+        until=_until(facts),
+        width=340,
+        height=200,
     )
+
+
+def _until(facts: Facts) -> int:
+    return max(facts.history.series(LOSS), default=0)
 
 
 def _pair(facts: Facts, train: Quantity, val: Quantity) -> list[Line]:

@@ -13,6 +13,7 @@ from thalweg.report.written import count, markup, percent
 MOST_CLASSES = 30  # of a matrix that can still be read
 WITH_COUNTS = 15  # classes up to which the counts are written into the cells
 UPRIGHT = 2  # characters of a class's name, up to which it need not be turned
+TINY = 32  # pixels, up to which an enlarged picture shows them as squares
 LEVELS = 10  # shades of the matrix
 MOST_PAIRS = 10
 WORST_CLASSES = 20  # shown at once, of more
@@ -153,7 +154,7 @@ def _picture(row: PredictionRow) -> str:
             kind, (width, height) = str(image.format).lower(), image.size
     except (UnidentifiedImageError, OSError, ValueError):
         return ""
-    tiny = ' class="tiny"' if max(width, height) <= 48 else ""
+    tiny = ' class="tiny"' if max(width, height) <= TINY else ""
     said = f"{row.name}: {row.target}, called {row.predicted}"
     data = b64encode(row.thumbnail).decode()
     return (

@@ -89,5 +89,13 @@ def _smoothed(points: Sequence[Point]) -> list[Point]:
     for index, point in enumerate(points):
         reach = min(half, index)
         near = points[index - reach : index + reach + 1]
-        smooth.append(point._replace(value=fmean(other.value for other in near)))
+        beside = points[max(0, index - 1) : index + 2]  # else few points would have no range
+        smooth.append(
+            Point(
+                point.step,
+                fmean(other.value for other in near),
+                min(other.low for other in beside),
+                max(other.high for other in beside),
+            )
+        )
     return smooth
