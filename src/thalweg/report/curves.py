@@ -164,4 +164,7 @@ def _values(facts: Facts) -> str:
 
 
 def _epoch(facts: Facts, step: int) -> str:
-    return figure((step + 1) / facts.epoch_steps) if facts.epoch_steps else count(step)
+    if not facts.epoch_steps:
+        return count(step)
+    epoch = (step + 1) / facts.epoch_steps
+    return count(epoch) if epoch == int(epoch) else figure(epoch)
