@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from data import corpus
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from thalweg.data import load_dataset
@@ -475,6 +477,19 @@ class TestTable:
     def test_no_table_at_all(self, tmp_path, text):
         with pytest.raises(DataError):
             load_dataset(self.write(tmp_path, text))
+
+
+class TestAnyText:
+    @settings(max_examples=150, deadline=None)
+    @given(st.text(st.sampled_from("ab1.5,;\t\n\"' \r\x00é-/\\"), max_size=80), st.booleans())
+    def test_it_is_read_or_refused_and_never_a_crash(self, tmp_path_factory, text, listed):
+        path = tmp_path_factory.getbasetemp() / "any.csv"
+        path.write_bytes((("path,label\n" if listed else "") + text).encode())
+        try:
+            found = samples_at(path)
+        except DataError:
+            return
+        assert len(found.names) == len(found.splits) > 0
 
 
 class TestArrays:
