@@ -33,8 +33,9 @@ _COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command and leave with its exit code."""
     for stream in (sys.stdout, sys.stderr):
-        # A file name that the terminal's encoding lacks must not end a training run.
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        # A file name that the terminal's encoding lacks must not end a training run; and what is
+        # said must not overtake the progress where both go into one log.
+        stream.reconfigure(errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
     warnings.showwarning = _show_warning  # type: ignore[assignment]
     sys.exit(_exit_code(sys.argv[1:] if arguments is None else list(arguments)))
 

@@ -130,7 +130,7 @@ class _Painter:
             bar and f"{progress.phase:<10}",
             bar and _bar(progress.step, progress.steps),
             f"epoch {done if ended else min(done + 1, epochs)}/{epochs}",
-            f"step {progress.step}/{progress.steps}",
+            not ended and f"step {progress.step}/{progress.steps}",
             *self._speed(),
             _figure("loss", float(progress.loss)),
             _figure(*progress.metric),
