@@ -13,7 +13,8 @@ from statistics import median, quantiles
 FUNCTION_LINES = 60
 FILE_LINES = 600
 POSITIONAL = 3
-GIVEN_SIGNATURES = {"forward", "__exit__"}  # torch's and Python's own, not ours to shorten
+# Signatures that are torch's or Python's own (a hook, an override), and so not ours to shorten.
+GIVEN_SIGNATURES = {"forward", "_after_forward", "__exit__", "__torch_dispatch__"}
 NAMES_THAT_SAY_NOTHING = {"utils", "common", "helpers", "base", "manager", "misc"}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

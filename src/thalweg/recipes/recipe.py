@@ -109,7 +109,7 @@ class Recipe:
         """This recipe with some dotted keys changed; UsageError for an unknown key or value."""
         recipe = self
         for key, value in edits.items():
-            recipe = _with(recipe, key.split("."), value, key)
+            recipe = _with(recipe, key.split("."), value, key=key)
         return recipe
 
     def flat(self) -> dict[str, Any]:
@@ -160,12 +160,12 @@ def _flatten_table(table: Mapping[str, Any], prefix: str) -> Iterator[tuple[str,
             yield key, value
 
 
-def _with(node: Any, path: list[str], value: object, key: str) -> Any:
+def _with(node: Any, path: list[str], value: object, *, key: str) -> Any:
     names = {part.name for part in fields(node)}
     if path[0] not in names or (len(path) > 1) != is_dataclass(getattr(node, path[0])):
         raise unknown_name("recipe key", key, keys())
     if len(path) > 1:
-        return replace(node, **{path[0]: _with(getattr(node, path[0]), path[1:], value, key)})
+        return replace(node, **{path[0]: _with(getattr(node, path[0]), path[1:], value, key=key)})
     kind = get_type_hints(type(node))[path[0]]
     return replace(node, **{path[0]: _converted(value, kind, key)})
 
