@@ -9,15 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from thalweg.observe.instrument import Moment, Reading, survey
+from thalweg.observe.instrument import Moment, Reading, instrument, survey
 from thalweg.observe.samples import Samples
 from thalweg.record import Quantity
 from thalweg.record.quantities import (
     CLASS_COUNT,
     CLASS_RUN_Z,
-    CONFLICTING,
     DUPLICATED,
-    INPUT_CONSTANT,
     INPUT_NOT_FINITE,
     LEAKED,
     SHIFT,
@@ -59,20 +57,15 @@ def _run_z(classes: np.ndarray, batches: tuple[int, ...]) -> float | None:
     return (float(np.mean(null)) - distinct(classes)) / spread
 
 
-@survey(INPUT_NOT_FINITE, INPUT_CONSTANT, when="start")
-def gaps(moment: Moment) -> Mapping[Quantity, Reading]:
-    """The share of input numbers that are not finite, and of features that never change."""
+@instrument(INPUT_NOT_FINITE, when="start")
+def gaps(moment: Moment) -> Reading:
+    """The share of input numbers that are NaN or infinite."""
     if moment.train is None or not moment.train.inputs.is_floating_point():
         return {}
-    flat = moment.train.inputs.flatten(1)
-    constant = (flat == flat[:1]).all(0).double().mean() if len(flat) > 1 else 0.0
-    return {
-        INPUT_NOT_FINITE: {"": (~flat.isfinite()).double().mean()},
-        INPUT_CONSTANT: {"": constant},
-    }
+    return {"": (~moment.train.inputs.isfinite()).double().mean()}
 
 
-@survey(LEAKED, DUPLICATED, CONFLICTING, when="start")
+@survey(LEAKED, DUPLICATED, when="start")
 def copies(moment: Moment) -> Mapping[Quantity, Reading]:
     """Samples that occur twice: within the training split, and across the splits. By hash."""
     train, val = moment.train, moment.val
@@ -82,13 +75,6 @@ def copies(moment: Moment) -> Mapping[Quantity, Reading]:
     counts = Counter(ours)
     repeated = [i for i, digest in enumerate(ours) if counts[digest] > 1]
     seen: dict[Quantity, Reading] = {DUPLICATED: {"": len(repeated) / len(ours)}}
-    classes = train.classes
-    if classes is not None and len(repeated) > 1:
-        kinds: dict[bytes, set[int]] = {}
-        for i in repeated:
-            kinds.setdefault(ours[i], set()).add(int(classes[i]))
-        split = sum(len(kinds[ours[i]]) > 1 for i in repeated)
-        seen[CONFLICTING] = {"": split / len(ours)}
     if val is not None and len(val) and val.inputs.shape[1:] == train.inputs.shape[1:]:
         known = set(ours)
         theirs = _hashes(val)

@@ -17,7 +17,6 @@ from thalweg.record.quantities import (
     EVAL_MODE_LOSS,
     LOSS_KIND,
     MEASURED_VAL_ACCURACY,
-    MEASURED_VAL_LOSS,
     RELABELLED_VAL_ACCURACY,
     TRAIN_ACCURACY,
     TRAIN_MODE_LOSS,
@@ -31,7 +30,6 @@ LEAST_OF_CLASS = 5  # samples below which a recall says nothing
     TRAIN_MODE_LOSS,
     EVAL_MODE_LOSS,
     TRAIN_ACCURACY,
-    MEASURED_VAL_LOSS,
     MEASURED_VAL_ACCURACY,
     CLASS_RECALL,
     RELABELLED_VAL_ACCURACY,
@@ -53,7 +51,6 @@ def evaluation(moment: Moment) -> Mapping[Quantity, Reading]:
     _score(seen, TRAIN_ACCURACY, logits, train)
     if moment.val is not None and moment.val.targets is not None:
         logits = ask(moment.model, moment.val, size=256, training=False)
-        seen[MEASURED_VAL_LOSS] = {"": _loss(loss_fn, logits, moment.val)}
         _score(seen, MEASURED_VAL_ACCURACY, logits, moment.val)
         seen[CLASS_RECALL] = _recalls(logits, moment.val)
         seen[RELABELLED_VAL_ACCURACY] = _renamed(logits, moment.val)

@@ -8,7 +8,7 @@ from thalweg.observe.gradient_norm import gradient_norm
 from thalweg.observe.gradient_ratio import gradient_ratio
 from thalweg.observe.initialisation import symmetry
 from thalweg.observe.instrument import Instrument
-from thalweg.observe.outputs import loss_function, outputs, targets
+from thalweg.observe.outputs import chance_loss, loss_function, outputs, targets
 from thalweg.observe.probe import inside
 from thalweg.observe.update_ratio import update_ratio
 from thalweg.observe.wiring import (
@@ -31,6 +31,7 @@ INSTRUMENTS: tuple[Instrument, ...] = (
     loss_function,
     outputs,
     targets,
+    chance_loss,
     accuracy,
     inside,
     symmetry,

@@ -5,12 +5,13 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from thalweg.observe.instrument import Moment, Reading, survey
+from thalweg.observe.instrument import Moment, Reading, instrument, survey
 from thalweg.observe.loss_graph import LossGraph, made_by, read_graph
 from thalweg.record import Quantity
 from thalweg.record.quantities import (
     BATCH_SIZE,
     BROADCAST_LOSS,
+    CHANCE_LOSS,
     LOSS_INPUT,
     LOSS_KIND,
     OUT_OF_REACH,
@@ -18,7 +19,6 @@ from thalweg.record.quantities import (
     OUTPUT_HIGH,
     OUTPUT_LOW,
     OUTPUT_ROW_SUM_ERROR,
-    OUTPUT_SPREAD,
     OUTPUT_WIDTH,
     SUMMED_LOSS,
     TARGET_DISTINCT,
@@ -87,12 +87,11 @@ def _batch_size(moment: Moment) -> int:
     OUTPUT_ROW_SUM_ERROR,
     OUTPUT_LOW,
     OUTPUT_HIGH,
-    OUTPUT_SPREAD,
     when="loss",
     rare=True,
 )
 def outputs(moment: Moment) -> Mapping[Quantity, Reading]:
-    """The range of the last batch's outputs, whether rows are probabilities, whether they vary."""
+    """The range of the last batch's outputs, whether rows are probabilities."""
     output = moment.logits
     if output is None or output.ndim == 0 or not output.is_floating_point():
         return {}
@@ -102,9 +101,6 @@ def outputs(moment: Moment) -> Mapping[Quantity, Reading]:
         OUTPUT_LOW: {"": rows.min()},
         OUTPUT_HIGH: {"": rows.max()},
     }
-    if len(rows) > 1:
-        size = rows.abs().mean().clamp_min(1e-12)
-        seen[OUTPUT_SPREAD] = {"": rows.std(0).mean() / size}
     if rows.shape[1] > 1:
         negative = (rows < 0).any()
         error = (rows.sum(1) - 1).abs().max()
@@ -134,9 +130,7 @@ def _rows(output: Tensor) -> Tensor:
 )
 def targets(moment: Moment) -> Mapping[Quantity, Reading]:
     """The range and kind of the targets, and whether the outputs can reach them."""
-    wanted = moment.targets
-    if moment.step == 0 and moment.train is not None and moment.train.targets is not None:
-        wanted = moment.train.targets
+    wanted = _wanted(moment)
     if wanted is None or wanted.numel() == 0 or wanted.is_complex():
         return {}
     values = wanted.detach().double()
@@ -159,3 +153,26 @@ def targets(moment: Moment) -> Mapping[Quantity, Reading]:
         outside = (values < low - slack) | (values > high + slack)
         seen[OUT_OF_REACH] = {"": outside.double().mean()}
     return seen
+
+
+@instrument(CHANCE_LOSS, when="loss", rare=True)
+def chance_loss(moment: Moment) -> Reading:
+    """What knowing only the mean target scores: its variance, or its entropy. Of classes: told."""
+    wanted = _wanted(moment)
+    graph = read_graph(moment.loss, None if moment.last is None else moment.last.ended_in)
+    if moment.num_classes or wanted is None or graph is None or not wanted.is_floating_point():
+        return {}
+    values = wanted.detach().double().reshape(len(wanted), -1)
+    if graph.kind == "mse" and len(values) > 1:
+        return {"": values.var(0).mean()}
+    if graph.kind in ("bce", "bce_with_logits"):
+        share = values.mean(0).clamp(1e-6, 1 - 1e-6)
+        return {"": -(share * share.log() + (1 - share) * (1 - share).log()).mean()}
+    return {}
+
+
+def _wanted(moment: Moment) -> Tensor | None:
+    """The targets of many samples where a loader was passed in, else of the last batch."""
+    if moment.train is not None and moment.train.targets is not None:
+        return moment.train.targets
+    return moment.targets if moment.targets is not None and moment.targets.ndim > 0 else None

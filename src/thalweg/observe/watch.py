@@ -370,7 +370,8 @@ class Watcher:
     def _log(self, named: dict[str, float | Tensor]) -> None:
         at = max(self._first, self._step - 1)
         for name, value in named.items():
-            self._history.add(quantity_called(name), at, {"": float(value)})
+            number = float(value.detach() if isinstance(value, Tensor) else value)
+            self._history.add(quantity_called(name), at, {"": number})
         validated = any(name.startswith("val") for name in named)
         if self._validation is not None and validated and self._due >= 0:
             self._validation.start()  # the next validation is worth seeing too

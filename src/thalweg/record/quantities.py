@@ -101,12 +101,6 @@ OUTPUT_ROW_SUM_ERROR = Quantity(
 )
 OUTPUT_LOW = Quantity("output_low", "1", "run", "smallest output of the batch")
 OUTPUT_HIGH = Quantity("output_high", "1", "run", "largest output of the batch")
-OUTPUT_SPREAD = Quantity(
-    "output_spread",
-    "1",
-    "run",
-    "std over the samples of a batch, mean over outputs, relative to their size",
-)
 TARGET_LOW = Quantity("target_low", "1", "run", "smallest target seen")
 TARGET_HIGH = Quantity("target_high", "1", "run", "largest target seen")
 TARGET_MEAN = Quantity("target_mean", "1", "run", "mean of the targets seen")
@@ -136,9 +130,6 @@ INPUT_OFFSET = Quantity(
 INPUT_NOT_FINITE = Quantity(
     "input_not_finite", "1", "run", "share of the input numbers that are NaN or infinite"
 )
-INPUT_CONSTANT = Quantity(
-    "input_constant", "1", "run", "share of the input features that never change"
-)
 CLASS_RUN_Z = Quantity(
     "class_run_z",
     "1",
@@ -159,9 +150,6 @@ LEAKED = Quantity(
 )
 DUPLICATED = Quantity(
     "duplicated", "1", "run", "share of the training samples that occur more than once"
-)
-CONFLICTING = Quantity(
-    "conflicting", "1", "run", "share of the repeated training samples whose targets differ"
 )
 SHIFT = Quantity(
     "shift",
@@ -216,12 +204,6 @@ EVAL_MODE_LOSS = Quantity(
 )
 TRAIN_ACCURACY = Quantity(
     "train_accuracy", "1", "run", "share of training samples right, in eval mode"
-)
-MEASURED_VAL_LOSS = Quantity(
-    "measured_val_loss",
-    "nat",
-    "run",
-    "loss of validation samples in eval mode, as the watcher measured it",
 )
 MEASURED_VAL_ACCURACY = Quantity(
     "measured_val_accuracy",
@@ -300,7 +282,6 @@ QUANTITIES = {
         OUTPUT_ROW_SUM_ERROR,
         OUTPUT_LOW,
         OUTPUT_HIGH,
-        OUTPUT_SPREAD,
         TARGET_LOW,
         TARGET_HIGH,
         TARGET_MEAN,
@@ -313,13 +294,11 @@ QUANTITIES = {
         INPUT_STD,
         INPUT_OFFSET,
         INPUT_NOT_FINITE,
-        INPUT_CONSTANT,
         CLASS_RUN_Z,
         CLASS_COUNT,
         CLASS_RECALL,
         LEAKED,
         DUPLICATED,
-        CONFLICTING,
         SHIFT,
         DEAD_UNITS,
         SATURATED,
@@ -333,7 +312,6 @@ QUANTITIES = {
         TRAIN_MODE_LOSS,
         EVAL_MODE_LOSS,
         TRAIN_ACCURACY,
-        MEASURED_VAL_LOSS,
         MEASURED_VAL_ACCURACY,
         VAL_SAMPLES,
         BASELINE_ACCURACY,

@@ -1,10 +1,10 @@
 from thalweg.diagnosis.evidence import curve, number, value
 from thalweg.diagnosis.rule import Finding, Prescription, rule
 from thalweg.record import History
-from thalweg.record.quantities import CHANCE_LOSS, LOSS
+from thalweg.record.quantities import CHANCE_LOSS, LOSS, NUM_CLASSES
 
 
-@rule("initial-loss-above-chance", stage="signal", needs=(LOSS, CHANCE_LOSS))
+@rule("initial-loss-above-chance", stage="signal", needs=(LOSS, CHANCE_LOSS, NUM_CLASSES))
 def initial_loss_above_chance(
     history: History, *, warned: float = 2.0, noted: float = 1.4
 ) -> Finding | None:

@@ -36,14 +36,14 @@ def learning_rate_too_low(
     Source: Stanford CS231n notes, "Ratio of weights:updates" (1e-3 a step); Smith 2017.
     """
     losses = curve(history, LOSS)
-    if len(losses) < 40:
+    if len(losses) < 30:
         return None
     moved = _reach(history, len(losses))
     start = float(np.mean(losses.head(0.05, 5)))
     end = float(np.mean(losses.tail(0.1, 5)))
     level = share_of_chance(history)
     done = end < high * start or level < high
-    if done or end > start or not 0 < moved < reach or not _steady(losses, steady):
+    if done or end > 1.03 * start or not 0 < moved < reach or not _steady(losses, steady):
         return None
     lr = max(max(series.values()) for series in history.by_place(LEARNING_RATE).values())
     better = float(f"{lr * min(max(3 / moved, 10), 1000):.1g}")

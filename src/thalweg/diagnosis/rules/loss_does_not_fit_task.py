@@ -8,6 +8,7 @@ from thalweg.record.quantities import (
     LOSS_INPUT,
     LOSS_KIND,
     OUTPUT_ACTIVATION,
+    OUTPUT_WIDTH,
     TARGET_DISTINCT,
     TARGET_HIGH,
     TARGET_INTEGER,
@@ -76,6 +77,8 @@ def _regressive(history: History, loss: str, activation: str) -> Iterator[Proble
     squashed = activation in ("softmax", "sigmoid")
     if _one_hot(history):
         yield f"{loss} against one-hot classes", "warning", ENTROPY
+    elif _binary(history) and activation == "sigmoid" and value(history, OUTPUT_WIDTH) > 1:
+        yield f"{loss} of a sigmoid against bits: labels, or a reconstruction?", "note", BINARY
     elif _binary(history) and squashed:
         yield f"{loss} of a {activation} against labels of 0 and 1", "warning", BINARY
     elif value(history, TARGET_IS_INDEX) == 1 and value(history, TARGET_DISTINCT) > 2:

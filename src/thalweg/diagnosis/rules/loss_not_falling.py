@@ -6,7 +6,13 @@ from thalweg.record import History
 from thalweg.record.quantities import ACCURACY, CHANCE_LOSS, LOSS, OPTIMIZERS
 
 
-@rule("loss-not-falling", stage="optimisation", needs=(LOSS,), symptom=True)
+@rule(
+    "loss-not-falling",
+    stage="optimisation",
+    needs=(LOSS,),
+    explains=("training-plateau", "underfitting", "optimisation-failure"),
+    symptom=True,
+)
 def loss_not_falling(
     history: History, *, least_steps: int = 40, least_fall: float = 0.02
 ) -> Finding | None:
@@ -17,7 +23,8 @@ def loss_not_falling(
 
     Evidence: the mean loss of the first and of the last fifth of the steps, with standard errors.
     Threshold: a fall of less than 2 % or less than two standard errors over 40 steps or more,
-    while the loss is still above 0.8 of chance where chance is known.
+    while the loss is still above 0.8 of chance where chance is known, and not
+    below 0.7 of the first three losses.
     False alarms: losses that are not meant to fall, as in adversarial or reinforcement learning
     (with several optimizers this is a note); a model that had converged before the watch began.
     Convicted by: a single batch can be learned by heart with other settings, from the same start.
@@ -32,6 +39,9 @@ def loss_not_falling(
     if fallen > 2 * error and fallen > least_fall * abs(float(np.mean(early))):
         return None
     first, last = float(np.mean(early)), float(np.mean(late))
+    begun, noise = fall(losses.values[:3], late)
+    if begun > max(2 * noise, 0.3 * abs(float(losses.values[:3].mean()))):
+        return None  # it fell at once and then stayed down
     return Finding(
         severity="note" if value(history, OPTIMIZERS) > 1 else "warning",
         summary=f"mean loss {number(first)} in the first fifth of {len(losses)} steps, "

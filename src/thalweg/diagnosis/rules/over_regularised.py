@@ -15,7 +15,7 @@ from thalweg.record.quantities import (
 @rule(
     "over-regularised",
     stage="generalisation",
-    needs=(LOSS, TRAIN_MODE_LOSS, EVAL_MODE_LOSS, WEIGHT_DECAY, CHANCE_LOSS),
+    needs=(LOSS, TRAIN_MODE_LOSS, EVAL_MODE_LOSS, WEIGHT_DECAY, TRAIN_ACCURACY),
     explains=(
         "underfitting",
         "optimisation-failure",

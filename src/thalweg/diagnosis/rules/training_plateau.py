@@ -3,13 +3,13 @@ import numpy as np
 from thalweg.diagnosis.evidence import Curve, curve, number, share_of_chance, slope
 from thalweg.diagnosis.rule import Finding, Prescription, rule
 from thalweg.record import History
-from thalweg.record.quantities import LOSS, OPTIMIZERS
+from thalweg.record.quantities import LOSS, NUM_CLASSES
 
 
 @rule(
     "training-plateau",
     stage="optimisation",
-    needs=(LOSS, OPTIMIZERS),
+    needs=(LOSS, NUM_CLASSES),
     symptom=True,
     trial="which-plateau",
 )

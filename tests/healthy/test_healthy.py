@@ -1,0 +1,88 @@
+"""Sound runs, hard negatives among them: nothing worse than a note may be said of any."""
+
+import pytest
+import torch
+from faults.programs import diabetes, run
+from healthy.programs import RUNS, sound
+from torch import nn
+
+from thalweg.diagnosis import diagnose
+from thalweg.observe import watch
+
+FAST = (
+    "plain",
+    "two_lines",
+    "accumulated",
+    "warm_restarts",
+    "momentum",
+    "weighted_imbalance",
+    "multi_label",
+    "tiny_validation",
+    "little_data",
+    "frozen_backbone",
+    "head_in_optimizer",
+    "converged",
+    "half_precision",
+    "sparse",
+    "mixed_up",
+    "zero_head",
+    "log_softmax",
+)
+
+
+def alarms(diagnosis):
+    return {f.rule: f.summary for f in diagnosis.findings if f.severity != "note"}
+
+
+def broken(diagnosis):
+    return [why for why in diagnosis.not_checked.values() if "failed" in why or "broke" in why]
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_no_alarm(name):
+    diagnosis, _ = run(sound(name, "mlp"))
+    assert not alarms(diagnosis)
+    assert not broken(diagnosis)
+
+
+@pytest.mark.parametrize("name", [n for n, base in RUNS if base == "regression"])
+def test_no_alarm_in_regression(name):
+    diagnosis, _ = run(sound(name, "regression"))
+    assert not alarms(diagnosis)
+    assert not broken(diagnosis)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("base", ["mlp", "cnn", "transformer", "gru"])
+def test_two_alarms_in_a_hundred(base):
+    said = {name: alarms(run(sound(name, base))[0]) for name, b in RUNS if b == base}
+    loud = {name: found for name, found in said.items() if found}
+    assert len(loud) <= 1, loud
+
+
+def test_there_are_a_hundred_runs():
+    assert len(RUNS) >= 100
+
+
+def test_no_alarm_in_an_adversarial_pair():
+    torch.manual_seed(0)
+    real = diabetes()[0][:, :2]
+    maker = nn.Sequential(nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, 2))
+    judge = nn.Sequential(nn.Linear(2, 32), nn.LeakyReLU(0.2), nn.Linear(32, 1))
+    both = nn.ModuleDict({"maker": maker, "judge": judge})
+    optimizers = [
+        torch.optim.Adam(m.parameters(), lr=1e-3, betas=(0.5, 0.9)) for m in (maker, judge)
+    ]
+    with watch(both, optimizers, diagnose=diagnose) as watcher:
+        for _ in range(200):
+            true, fake = real[torch.randint(len(real), (32,))], maker(torch.randn(32, 4))
+            loss = nn.functional.softplus(-judge(true)).mean()
+            loss = loss + nn.functional.softplus(judge(fake.detach())).mean()
+            optimizers[1].zero_grad()
+            loss.backward()
+            optimizers[1].step()
+            optimizers[0].zero_grad()
+            nn.functional.softplus(-judge(fake)).mean().backward()
+            optimizers[0].step()
+            watcher.step(loss)
+    assert not alarms(watcher.diagnose())
