@@ -180,10 +180,14 @@ def _build(
 ) -> _Parts:
     recipe, task = plan.recipe, spec_of(plan).build_task(plan.recipe.task.label_smoothing)
     model, optimizer = _model_and_optimizer(plan)
+    train, val = _training_batches(plan), _batches(plan, "val")
     watcher = observe.watch(
         model,
         optimizer,
+        loss_fn=task.loss_fn,
         task=task.name,
+        train=train,
+        val=val,
         num_classes=plan.dataset.facts.num_classes if task.name == "classification" else None,
         history=history,
         diagnose=diagnosis.diagnose,
@@ -198,8 +202,8 @@ def _build(
         model=model,
         optimizer=optimizer,
         task=task,
-        train=_training_batches(plan),
-        val=_batches(plan, "val"),
+        train=train,
+        val=val,
         writer=writer,
         watcher=watcher,
         progress=progress,
@@ -232,6 +236,7 @@ def _training_batches(plan: Plan) -> Batches:
         batch_size=recipe.batch.size,
         seed=recipe.seed,
         shuffle=True,
+        drop_last=plan.drop_last,
         augment=augment if plan.dataset.facts.kind == "image" else None,
         device=recipe.device,
     )
@@ -274,7 +279,7 @@ def _fit(parts: _Parts, best: _Best, *, start: int, stop: Interrupt) -> _Best:
     ):
         parts.watcher.step(step.loss, logits=step.logits, batch=(None, step.targets))
         done = step.index + 1
-        progress.step, progress.loss = done, step.loss
+        progress.step, progress.loss = done, step.loss.detach()
         if done % per_epoch == 0 or done == parts.plan.steps:
             best = _validate(parts, done, best)
         due = monotonic() - saved_at > recipe.budget.checkpoint_seconds

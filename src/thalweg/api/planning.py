@@ -28,9 +28,15 @@ class Plan:
     dataset: Dataset
 
     @property
+    def drop_last(self) -> bool:
+        """Leave a last batch of one sample out of the epoch: it has no variance to normalise by."""
+        count, size = self.dataset.facts.counts["train"], self.recipe.batch.size
+        return count > size and count % size == 1
+
+    @property
     def steps_per_epoch(self) -> int:
-        batch = self.recipe.batch
-        batches = ceil(self.dataset.facts.counts["train"] / batch.size)
+        count, batch = self.dataset.facts.counts["train"], self.recipe.batch
+        batches = count // batch.size if self.drop_last else ceil(count / batch.size)
         return max(1, batches // batch.accumulate)
 
     @property

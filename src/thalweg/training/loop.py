@@ -21,7 +21,7 @@ class Step:
     """One update. Tensors stay on their device: reading them is what waits for it."""
 
     index: int  # 0-based
-    loss: Tensor  # scalar, mean over all samples of the update, before it
+    loss: Tensor  # scalar, mean over all samples of the update, before it; its graph is spent
     logits: Tensor  # of the last micro-batch, like the targets
     targets: Tensor
     lr_factor: float  # share of the peak learning rate
@@ -69,7 +69,6 @@ def train(
             if accumulate > 1:
                 loss = loss / accumulate
             loss.backward()
-            loss = loss.detach()
             if not isfinite(loss.item()):
                 raise NonFiniteLossError(
                     loss.item(), step=index, micro_batch=micro_batch, batch=batch
