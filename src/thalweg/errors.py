@@ -46,3 +46,17 @@ class RunError(ThalwegError, OSError):
 
 class ThalwegWarning(UserWarning):
     """The category of every warning of ours, so that one filter silences or raises them all."""
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    """The text with control, bidirectional and undecodable characters escaped, but those to `keep`.
+
+    Why it matters: a file may be named `\\x1b[2J`, which would clear the reader's screen, or with
+    what turns a sentence around.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() or char in keep else char.encode("unicode_escape").decode()
+        for char in text
+    )

@@ -4,8 +4,8 @@ from io import StringIO
 
 import pytest
 
-from thalweg.cli.terminal import error_text, printable, styled, table, uses_color
-from thalweg.errors import DataError
+from thalweg.cli.terminal import error_text, styled, table, uses_color
+from thalweg.errors import DataError, printable
 
 
 class Terminal(StringIO):

@@ -14,8 +14,8 @@ from typing import Any, NoReturn
 from cyclopts import App, CycloptsError, Parameter
 
 from thalweg import __version__
-from thalweg.cli.terminal import error_text, printable, styled
-from thalweg.errors import ThalwegError, ThalwegWarning, UsageError
+from thalweg.cli.terminal import error_text, styled
+from thalweg.errors import ThalwegError, ThalwegWarning, UsageError, printable
 
 _COMMANDS = {
     "train": "Train a model on a folder of images, a table or arrays; report what was learnt.",

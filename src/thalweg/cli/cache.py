@@ -3,7 +3,8 @@
 from datetime import UTC, datetime
 
 from thalweg.cli.output import print_json
-from thalweg.cli.terminal import printable, table
+from thalweg.cli.terminal import table
+from thalweg.errors import printable
 
 
 def cache(*, clear: bool = False, json: bool = False) -> None:

@@ -7,7 +7,8 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from thalweg.cli.progress import painted
-from thalweg.cli.terminal import printable, styled
+from thalweg.cli.terminal import styled
+from thalweg.errors import printable
 from thalweg.recipes.recipe import Recipe, edits_from_toml
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from rich.cells import cell_len, set_cell_size
 
-from thalweg.cli.terminal import Stream, is_terminal, printable
+from thalweg.cli.terminal import Stream, is_terminal
+from thalweg.errors import printable
 
 if TYPE_CHECKING:
     from thalweg.api import Progress  # the name alone: importing it loads torch

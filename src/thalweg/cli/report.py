@@ -7,8 +7,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from thalweg.cli.output import print_run
-from thalweg.cli.terminal import printable
 from thalweg.diagnosis import diagnose
+from thalweg.errors import printable
 from thalweg.record import RunReader
 from thalweg.report import render_html
 

@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 
 from rich.cells import cell_len
 
-from thalweg.errors import ThalwegError
+from thalweg.errors import ThalwegError, printable
 
 
 @runtime_checkable
@@ -19,16 +19,6 @@ class Stream(Protocol):
 
 
 _COLORS = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
-
-
-def printable(text: str) -> str:
-    """The text with control, bidirectional and undecodable characters escaped.
-
-    Why it matters: a file may be named `\\x1b[2J`, which would clear the reader's screen.
-    """
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
-    )
 
 
 def printable_lines(text: str) -> str:

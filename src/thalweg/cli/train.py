@@ -12,8 +12,7 @@ from thalweg.cli.output import print_json, print_run
 from thalweg.cli.progress import painted
 from thalweg.cli.recipe_options import RECIPE, given, takes_recipe_keys
 from thalweg.cli.settings import Settings, gather, with_origins
-from thalweg.cli.terminal import printable
-from thalweg.errors import UsageError
+from thalweg.errors import UsageError, printable
 from thalweg.recipes.recipe import Recipe
 
 if TYPE_CHECKING:

@@ -63,13 +63,6 @@ def split_called(word: str) -> int:
     return SPLITS.index(name) if name else UNSPLIT
 
 
-def printable(name: str) -> str:
-    """The name with line breaks, control characters and undecodable bytes as backslash escapes."""
-    if name.isprintable():
-        return name
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
-
-
 def some(names: Sequence[str], most: int = 3) -> str:
     """The first few names, and how many more there are."""
     shown = ", ".join(names[:most])

@@ -8,8 +8,8 @@ from unicodedata import normalize
 import numpy as np
 
 from thalweg.data.dataset import TaskName
-from thalweg.data.samples import Labels, Samples, printable, some
-from thalweg.errors import DataError
+from thalweg.data.samples import Labels, Samples, some
+from thalweg.errors import DataError, printable
 
 MOST_NUMBERED_CLASSES = 20  # more distinct whole numbers than this are a measurement…
 CLASS_WORDS = ("class", "label", "category", "species")  # …unless the place is called so

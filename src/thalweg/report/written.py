@@ -5,21 +5,15 @@ from datetime import UTC, datetime
 from html import escape
 from math import floor, isfinite, log10, sqrt
 
+from thalweg.errors import printable
+
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 NARROW = "\u202f"  # narrow no-break space, between a number and its unit
 
 
 def shown(text: object) -> str:
-    """The text with control, bidirectional and undecodable characters spelled out.
-
-    Why it matters: a file may be named with a line break, or with what turns a sentence around.
-    """
-    return "".join(
-        char
-        if char.isprintable() or char in (NARROW, "\u00a0")
-        else char.encode("unicode_escape").decode()
-        for char in str(text)
-    )
+    """The text as a person can read it: what has no shape is spelled out, our own spaces kept."""
+    return printable(str(text), keep=f"{NARROW}\u00a0")
 
 
 def markup(text: object) -> str:

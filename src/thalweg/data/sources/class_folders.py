@@ -16,11 +16,10 @@ from thalweg.data.samples import (
     Files,
     Labels,
     Samples,
-    printable,
     some,
     split_called,
 )
-from thalweg.errors import DataError
+from thalweg.errors import DataError, printable
 
 _SYSTEM_NAMES = frozenset(
     {"thumbs.db", "desktop.ini", "__macosx", "icon\r", "@eadir", "ehthumbs.db"}

@@ -9,8 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from thalweg.data.samples import UNSPLIT, printable, split_called
-from thalweg.errors import DataError
+from thalweg.data.samples import UNSPLIT, split_called
+from thalweg.errors import DataError, printable
 
 LABEL_WORDS = ("target", "label", "labels", "class", "class_name", "category", "species", "y")
 SPLIT_WORDS = ("split", "set", "subset", "partition")

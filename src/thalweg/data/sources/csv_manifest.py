@@ -14,7 +14,6 @@ from thalweg.data.samples import (
     Labels,
     Quarantined,
     Samples,
-    printable,
 )
 from thalweg.data.sources.csv_file import (
     LABEL_WORDS,
@@ -26,7 +25,7 @@ from thalweg.data.sources.csv_file import (
     is_missing,
     split_of,
 )
-from thalweg.errors import DataError
+from thalweg.errors import DataError, printable
 
 _PATH_WORDS = (
     *("path", "file", "filename", "file_name", "filepath", "file_path"),
