@@ -38,7 +38,7 @@ shape: .venv/ready
 	$(BIN)/python docs/check_shape.py src/thalweg
 
 unit: .venv/ready
-	$(BIN)/pytest -q -m "not slow" tests --ignore=tests/docs
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto -m "not slow" tests --ignore=tests/docs
 
 # The README and the documentation, executed; the reference pages, compared with the tables.
 docs: .venv/ready

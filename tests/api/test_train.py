@@ -60,6 +60,7 @@ def test_loaded_model_predicts_what_the_run_recorded(scans, tmp_path):
 
 def test_picture_file_is_predicted(tmp_path):
     from PIL import Image
+
     from thalweg.data.digits import write_digits
 
     write_digits(tmp_path / "digits")
