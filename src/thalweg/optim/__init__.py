@@ -1,10 +1,31 @@
 """Optimizers, weight groups, schedules."""
 
+from thalweg.optim.adagrad import adagrad
+from thalweg.optim.adam import adam
 from thalweg.optim.adamw import adamw
+from thalweg.optim.momentum import momentum, momentum_velocity
+from thalweg.optim.muon import muon
+from thalweg.optim.nesterov import nesterov
+from thalweg.optim.rmsprop import rmsprop
 from thalweg.optim.schedule import SCHEDULES, Schedule
 from thalweg.optim.sgd import sgd
+from thalweg.optim.sign_descent import sign_descent
 from thalweg.registry import Registry
 
 __all__ = ["OPTIMIZERS", "SCHEDULES", "Schedule"]
 
-OPTIMIZERS = Registry("optimizer", (sgd, adamw))
+OPTIMIZERS = Registry(
+    "optimizer",
+    (
+        sgd,
+        adamw,
+        adam,
+        momentum,
+        momentum_velocity,
+        nesterov,
+        adagrad,
+        rmsprop,
+        sign_descent,
+        muon,
+    ),
+)

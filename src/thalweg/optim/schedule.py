@@ -5,7 +5,7 @@ early steps of badly scaled gradients are what it avoids: Goyal et al. 2017, arX
 """
 
 from collections.abc import Callable
-from math import cos, pi
+from math import cos, pi, sqrt
 
 from thalweg.errors import UsageError
 from thalweg.registry import Registry
@@ -40,7 +40,49 @@ def step(warmup: float = 0.0) -> Schedule:
     return _after_warmup(warmup, lambda _: 1.0, by=_staircase)
 
 
-SCHEDULES = Registry("schedule", (constant, warmup_linear, cosine, step))
+def quarter_cosine(warmup: float = 0.0) -> Schedule:
+    """Fall to 0 by a quarter of a cosine, cos(π/2 · t): high for long, and steepest at the end.
+
+    Not what the literature calls cosine annealing, which is `cosine`: half a period, flat at both
+    ends. Lecture notes show either.
+    """
+    return _after_warmup(warmup, lambda fallen: cos(pi / 2 * fallen))
+
+
+def one_cycle(warmup: float = 0.3) -> Schedule:
+    """Rise by half a cosine from 1/25 of the peak, fall by half a cosine to 1/250,000 of it.
+
+    Source: Smith & Topin 2018, https://arxiv.org/abs/1708.07120, in fastai's and PyTorch's shape.
+    """
+
+    def factor(progress: float) -> float:
+        if progress < warmup:
+            return _eased(1 / 25, 1.0, share=progress / warmup)
+        return _eased(1.0, 1 / 25 / 1e4, share=(progress - warmup) / (1 - warmup))
+
+    _require_share(warmup)
+    return factor
+
+
+def warmup_stable_decay(warmup: float = 0.05) -> Schedule:
+    """The peak, then within the last fifth down to 0 as 1 − √share.
+
+    A run can be prolonged from its stable part. Source: Hägele et al. 2024,
+    https://arxiv.org/abs/2405.18392, §3.
+    """
+    return _after_warmup(
+        warmup, lambda _: 1.0, by=lambda progress: 1.0 - sqrt(max(0.0, (progress - 0.8) / 0.2))
+    )
+
+
+SCHEDULES = Registry(
+    "schedule",
+    (constant, warmup_linear, cosine, step, quarter_cosine, one_cycle, warmup_stable_decay),
+)
+
+
+def _eased(start: float, end: float, *, share: float) -> float:
+    return end + (start - end) * (1 + cos(pi * share)) / 2
 
 
 def _staircase(progress: float) -> float:
@@ -53,12 +95,7 @@ def _after_warmup(
     warmup: float, shape: Schedule, *, by: Schedule = lambda progress: 1.0
 ) -> Schedule:
     """`shape` sees the share of what follows the warm-up; `by` sees the share of all."""
-    if not 0 <= warmup < 1:
-        raise UsageError(
-            "warmup is a share of the training",
-            seen=f"warmup={warmup}",
-            fix="a number from 0 up to, but not including, 1",
-        )
+    _require_share(warmup)
 
     def factor(progress: float) -> float:
         if progress < warmup:
@@ -66,3 +103,12 @@ def _after_warmup(
         return shape((progress - warmup) / (1 - warmup)) * by(progress)
 
     return factor
+
+
+def _require_share(warmup: float) -> None:
+    if not 0 <= warmup < 1:
+        raise UsageError(
+            "warmup is a share of the training",
+            seen=f"warmup={warmup}",
+            fix="a number from 0 up to, but not including, 1",
+        )

@@ -1,0 +1,20 @@
+"""AdaGrad."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from thalweg.optim.groups import weight_groups
+
+
+def adagrad(
+    named_weights: Iterable[tuple[str, nn.Parameter]],
+    *,
+    lr: float,
+    weight_decay: float,
+    momentum: float,
+) -> torch.optim.Adagrad:
+    """PyTorch's; steps shrink like 1/√t. It has no momentum. Source: Duchi et al. 2011 (JMLR)."""
+    groups = weight_groups(named_weights, weight_decay=weight_decay)
+    return torch.optim.Adagrad(groups, lr=lr, fused=True)

@@ -1,0 +1,23 @@
+"""Nesterov's momentum."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from thalweg.optim.groups import weight_groups
+
+
+def nesterov(
+    named_weights: Iterable[tuple[str, nn.Parameter]],
+    *,
+    lr: float,
+    weight_decay: float,
+    momentum: float,
+) -> torch.optim.SGD:
+    """PyTorch's; stable up to a smaller learning rate than plain momentum.
+
+    Source: Sutskever et al. 2013 (ICML), §2. Raises torch's ValueError for momentum 0.
+    """
+    groups = weight_groups(named_weights, weight_decay=weight_decay)
+    return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=True, fused=True)
