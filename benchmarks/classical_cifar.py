@@ -3,7 +3,7 @@
 Figures to compare with: CS231n's assignments (k-nearest neighbours on 5,000 / 500 images 28 %; 1-NN
 on all, L1 38.6 %, L2 35.4 %), Coates, Lee & Ng 2011 (visual words), and our earlier runs (ridge
 40.5, softmax 41, SVM 39, HOG + hue 51). Penalties and k are chosen on training data alone.
-$THALWEG_RUNGS says how the names of the rungs to run begin, $THALWEG_WORDS the number of visual words.
+$THALWEG_RUNGS says how the names of the rungs to run begin, $THALWEG_WORDS how many words to learn.
 """
 
 import os
