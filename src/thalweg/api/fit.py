@@ -120,6 +120,15 @@ class _Parts:
     clock: "_Clock"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Begun:
+    """What an earlier process left of the run: nothing much, or all up to its last checkpoint."""
+
+    history: History
+    start: int  # the next update to make
+    clock: "_Clock"
+
+
 @dataclass(frozen=True, slots=True)
 class _Best:
     """The step after which the weights scored best on the validation split."""
@@ -129,10 +138,10 @@ class _Best:
 
 
 class _Clock:
-    """Seconds spent, by phase."""
+    """Seconds spent, by phase, over all the processes that worked on the run."""
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+    def __init__(self, seconds: Mapping[str, float]) -> None:
+        self.seconds = dict(seconds)
         self._phase, self._since = "", monotonic()
 
     def start(self, phase: str) -> None:
@@ -166,17 +175,18 @@ def _opened(
     """Everything built and every file open; closed again whatever happens inside."""
     start = checkpoint.step if checkpoint else 0
     history = RunReader(folder).history_before(start) if start else History()
+    clock = _Clock(_known(folder).get("time_spent", {}))
     with RunWriter(folder, resume_from=start) as writer:
         history.sink = writer.add
-        parts = _build(plan, folder, writer, history=history, start=start, progress=progress)
+        begun = _Begun(history=history, start=start, clock=clock)
+        parts = _build(plan, folder, writer, begun=begun, progress=progress)
         _describe(parts)
         with parts.watcher:
             yield parts
-            parts.writer.set("time_spent", parts.clock.seconds)
 
 
 def _build(
-    plan: Plan, folder: Path, writer: RunWriter, *, history: History, start: int, progress: Progress
+    plan: Plan, folder: Path, writer: RunWriter, *, begun: "_Begun", progress: Progress
 ) -> _Parts:
     recipe, task = plan.recipe, spec_of(plan).build_task(plan.recipe.task.label_smoothing)
     model, optimizer = _model_and_optimizer(plan)
@@ -189,11 +199,11 @@ def _build(
         train=train,
         val=val,
         num_classes=plan.dataset.facts.num_classes if task.name == "classification" else None,
-        history=history,
+        history=begun.history,
         diagnose=diagnosis.diagnose,
-        first_step=start,
+        first_step=begun.start,
     )
-    progress.run, progress.step, progress.steps = folder, start, plan.steps
+    progress.run, progress.step, progress.steps = folder, begun.start, plan.steps
     progress.steps_per_epoch = plan.steps_per_epoch
     progress.batch_size = recipe.batch.size * recipe.batch.accumulate
     return _Parts(
@@ -207,7 +217,7 @@ def _build(
         writer=writer,
         watcher=watcher,
         progress=progress,
-        clock=_Clock(),
+        clock=begun.clock,
     )
 
 
@@ -306,6 +316,7 @@ def _validate(parts: _Parts, done: int, best: _Best) -> _Best:
 
 def _save(parts: _Parts, done: int, best: _Best) -> None:
     parts.clock.start("saving")
+    parts.writer.set("time_spent", parts.clock.seconds)
     parts.watcher.flush()  # what a resumed run will not measure again must be safe first
     parts.writer.flush()
     score = best.score if best.step else None
