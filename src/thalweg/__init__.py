@@ -7,16 +7,31 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from thalweg.api import Run, diagnose, load, predict, train, watch
+    from thalweg.curvature import critical_point, landscape, spectrum
 
 _HOME = {
     "Run": "thalweg.api",
+    "critical_point": "thalweg.curvature",
     "diagnose": "thalweg.api",
+    "landscape": "thalweg.curvature",
     "load": "thalweg.api",
     "predict": "thalweg.api",
+    "spectrum": "thalweg.curvature",
     "train": "thalweg.api",
     "watch": "thalweg.api",
 }
-__all__ = ["Run", "__version__", "diagnose", "load", "predict", "train", "watch"]
+__all__ = [
+    "Run",
+    "__version__",
+    "critical_point",
+    "diagnose",
+    "landscape",
+    "load",
+    "predict",
+    "spectrum",
+    "train",
+    "watch",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -22,6 +22,8 @@ _COMMANDS = {
     "predict": "Classify images, or predict values, with a trained run.",
     "diagnose": "Say what is wrong with a run, what to change, and what was not checked.",
     "report": "Write a run's report as one HTML file.",
+    "spectrum": "Show the curvature of the loss at a run's weights, and draw it.",
+    "landscape": "Draw the loss around a run's weights, or on the way to another run's.",
     "runs": "List the runs of a folder.",
     "cache": "Show the cache of decoded images, or clear it.",
     "demo": "Train on real scans, sabotage the run, diagnose both. A minute on two cores.",

@@ -1,0 +1,279 @@
+"""Published facts about curvature, reproduced small: which hold, with the numbers seen.
+
+edge: full-batch gradient descent settles where λmax = 2/η (Cohen et al. 2021).
+batch_norm: in train mode BN shrinks the outliers that hold the gradient without it (Ghorbani,
+Krishnan and Xiao 2019; how far depends on the task: from 0.7 to 0.4 of the gradient here, to 0.1
+there); in eval mode, at the same weights, the conclusion is reversed.
+outliers: classes − 1 eigenvalues stand apart early in training (Papyan 2018; Sagun et al. 2018).
+minimum_ratio: the share of positive eigenvalues where training stalls (NTU MLDS 2018, HW1-2) is
+nowhere near 1; most of the others are numerically zero, so the bare ratio is half a coin toss.
+saddle: (1 − w₁w₂)² has eigenvalues ±2 at the origin; steps to leave it from nearby.
+
+About two minutes of one core.
+"""
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.datasets import load_digits
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from thalweg.curvature import Surface, critical_point, edge_of_stability, spectrum
+from thalweg.curvature.steps import gradient_step, saddle_free_newton_step, trust_region_step, walk
+from thalweg.curvature.toys import product
+
+SEED = 0
+NETS = 100
+
+
+def main() -> dict[str, Any]:
+    facts = {
+        "edge": edge(),
+        "batch_norm": batch_norm(),
+        "outliers": outliers(),
+        "minimum_ratio": minimum_ratio(),
+        "saddle": saddle(),
+    }
+    return facts | {"holds": {name: fact["holds"] for name, fact in facts.items()}}
+
+
+def digits(count: int) -> tuple[Tensor, Tensor]:
+    data = load_digits()
+    order = np.random.default_rng(SEED).permutation(len(data.images))[:count]
+    images = torch.tensor(data.images[order], dtype=torch.float32)[:, None] / 16
+    return (images - images.mean()) / images.std(), torch.tensor(data.target[order])
+
+
+def edge(steps: int = 1500) -> dict[str, Any]:
+    """Tail of λmax / (2/η) over the last third of full-batch descent, and how often loss rose."""
+    torch.manual_seed(SEED)
+    inputs = torch.randn(256, 20)
+    targets = torch.tanh(inputs @ torch.randn(20, 3) / 3) + 0.3 * torch.randn(256, 3)
+    start = nn.Sequential(nn.Linear(20, 40), nn.Tanh(), nn.Linear(40, 32), nn.Tanh())
+    start.append(nn.Linear(32, 3))
+    rows = {}
+    for lr in (0.05, 0.4, 0.6):
+        model = copy.deepcopy(start)
+        optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+        losses, ratios = [], []
+        for step in range(steps):
+            if step >= 2 * steps // 3 and step % 25 == 0:
+                found = edge_of_stability(
+                    model, optimizer, loss_fn=F.mse_loss, batches=[(inputs, targets)]
+                )
+                ratios.append(found.ratio)
+            optimizer.zero_grad()
+            loss = F.mse_loss(model(inputs), targets)
+            loss.backward()
+            optimizer.step()
+            losses.append(float(loss.detach()))
+        tail = np.diff(losses[2 * steps // 3 :])
+        rows[str(lr)] = {
+            "ratio": float(np.median(ratios)),
+            "range": [float(min(ratios)), float(max(ratios))],
+            "loss_rose": float((tail > 0).mean()),
+        }
+    at_edge = [rows["0.4"]["ratio"], rows["0.6"]["ratio"]]
+    holds = all(0.98 <= ratio <= 1.10 for ratio in at_edge) and rows["0.05"]["loss_rose"] == 0
+    return {"lr": rows, "holds": holds}
+
+
+def batch_norm() -> dict[str, Any]:
+    """λ₁, λ₁/λ₁₀ and the share of the gradient in the top ten directions, at like losses."""
+    torch.manual_seed(SEED)
+    targets = torch.randint(0, 10, (512,))
+    images = torch.randn(512, 1, 14, 14) + 0.3 * torch.randn(10, 1, 14, 14)[targets]
+    batch, rows = [(images, targets)], {}
+    for with_norm in (False, True):
+        torch.manual_seed(SEED)
+        model = _convnet(8, with_norm=with_norm, pooled=7)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
+        _train_until(model, optimizer, batch[0], loss=1.2, batch_size=64)
+        model.train()
+        with torch.no_grad():
+            for _ in range(100):  # running statistics = the batch's: the same function twice
+                model(images)
+        for mode in ("train", "eval") if with_norm else ("train",):
+            found = spectrum(
+                model, F.cross_entropy, batch, top=10, steps=0, probes=0, batch_norm=mode
+            )
+            with Surface(model, F.cross_entropy, batch, batch_norm=mode) as surface:
+                gradient, loss = surface.gradient().double(), surface.loss()
+            inside = float((found.top_vectors @ gradient).norm() / gradient.norm())
+            rows[f"BN, {mode} mode" if with_norm else "no BN"] = {
+                "loss": loss,
+                "top": found.top[0],
+                "top/tenth": found.top[0] / found.top[9],
+                "gradient_in_top_ten": inside,
+            }
+    train, evaluated, plain = rows["BN, train mode"], rows["BN, eval mode"], rows["no BN"]
+    holds = (
+        train["gradient_in_top_ten"] < plain["gradient_in_top_ten"]
+        and train["top/tenth"] < plain["top/tenth"] < evaluated["top/tenth"]
+        and train["top"] < plain["top"] < evaluated["top"]
+        and evaluated["gradient_in_top_ten"] > plain["gradient_in_top_ten"]
+    )
+    return {"rows": rows, "holds": holds}
+
+
+def outliers() -> dict[str, Any]:
+    """After which eigenvalue the largest relative gap comes, early and late."""
+    images, targets = digits(512)
+    images = F.interpolate(images, scale_factor=2, mode="bilinear")
+    rows = {}
+    for classes in (4, 7, 10):
+        chosen = targets < classes
+        batch = [(images[chosen], targets[chosen])]
+        torch.manual_seed(SEED)
+        model = _convnet(12, with_norm=False, classes=classes)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
+        for stage, share in (("early", 0.6), ("late", 0.01)):
+            _train_until(model, optimizer, batch[0], loss=share * float(np.log(classes)))
+            found = spectrum(model, F.cross_entropy, batch, top=classes + 6, steps=0, probes=0)
+            top = np.array(found.top)
+            gaps = top[1:-1] / top[2:]  # after the second at the earliest
+            rows[f"{classes} classes, {stage}"] = {
+                "outliers": int(np.argmax(gaps)) + 2,
+                "gap": float(gaps.max()),
+                "top": [round(float(v), 4) for v in top],
+            }
+    early = [rows[f"{c} classes, early"]["outliers"] == c - 1 for c in (4, 7, 10)]
+    return {"rows": rows, "holds": all(early)}
+
+
+def minimum_ratio() -> dict[str, Any]:
+    """1-10-10-1 tanh nets on sin(5πx)/(5πx): shares of positive, zero and negative eigenvalues."""
+    inputs = torch.linspace(0, 1, 128, dtype=torch.float64)[:, None] + 1e-9
+    targets = torch.sin(5 * torch.pi * inputs) / (5 * torch.pi * inputs)
+    shares, losses, naive, depths = [], [], [], []
+    for seed in range(NETS):
+        torch.manual_seed(seed)
+        layers = (nn.Linear(1, 10), nn.Tanh(), nn.Linear(10, 10), nn.Tanh(), nn.Linear(10, 1))
+        model = nn.Sequential(*layers).double()
+        _settle(model, inputs, targets)
+        found = critical_point(model, F.mse_loss, [(inputs, targets)])
+        shares.append((found.negative, found.zero, found.positive))
+        bare = spectrum_signs(model, inputs, targets)
+        naive.append(bare)
+        losses.append(found.loss)
+        depths.append(found.smallest / found.largest)
+    negative, zero, positive = np.median(shares, axis=0).tolist()
+    return {
+        "nets": NETS,
+        "median_loss": float(np.median(losses)),
+        "bare_ratio": {"median": float(np.median(naive)), "max": float(np.max(naive))},
+        "with_band": {"negative": negative, "zero": zero, "positive": positive},
+        "strict_minima": int(sum(p == 1.0 for _, _, p in shares)),
+        "median_smallest/largest": float(np.median(depths)),
+        "holds": float(np.max(naive)) < 0.9 and zero > 0.2,
+    }
+
+
+def spectrum_signs(model: nn.Module, inputs: Tensor, targets: Tensor) -> float:
+    """The bare ratio: eigenvalues above zero, rounding errors included."""
+    found = critical_point(model, F.mse_loss, [(inputs, targets)], band=0.0)
+    return found.positive
+
+
+def saddle() -> dict[str, Any]:
+    """The exact example, and how many steps each method needs to leave from 0.01 off the saddle."""
+    model = _Product()
+    found = critical_point(model, F.mse_loss, [(torch.ones(4).double(), torch.ones(4).double())])
+    toy, start = product(), torch.tensor([0.01, 0.005], dtype=torch.float64)
+    methods = {
+        "gradient": gradient_step(0.1),
+        "saddle-free Newton": saddle_free_newton_step,
+        "trust region": trust_region_step(0.5),
+    }
+    steps = {}
+    for name, step in methods.items():
+        path = walk(toy, start, step=step, count=500)
+        heights = torch.stack([toy.height(place) for place in path])
+        steps[name] = int((heights > 1e-3).sum())
+    assert found.escape is not None
+    first = found.escape.strides[0]
+    return {
+        "eigenvalues": [found.smallest, found.largest],
+        "verdict": found.verdict,
+        "first_stride": {"predicted": first.predicted, "measured": first.measured},
+        "escape_gains": found.escape.measured,
+        "steps_to_loss_1e-3": steps,
+        "holds": found.verdict == "saddle"
+        and abs(found.smallest + 2) + abs(found.largest - 2) < 1e-12
+        and abs(first.measured / first.predicted - 1) < 0.05
+        and steps["trust region"] < steps["gradient"],
+    }
+
+
+class _Product(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.w1 = nn.Parameter(torch.zeros((), dtype=torch.float64))
+        self.w2 = nn.Parameter(torch.zeros((), dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.w1 * self.w2 * x
+
+
+def _convnet(width: int, *, with_norm: bool, classes: int = 10, pooled: int = 4) -> nn.Sequential:
+    model, channels = nn.Sequential(), 1
+    for _ in range(3):
+        model.append(nn.Conv2d(channels, width, 3, padding=1, bias=not with_norm))
+        if with_norm:
+            model.append(nn.BatchNorm2d(width))
+        model.append(nn.ReLU())
+        channels = width
+    head = nn.Linear(pooled**2 * width, classes)
+    return model.append(nn.AdaptiveAvgPool2d(pooled)).append(nn.Flatten()).append(head)
+
+
+def _train_until(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batch: tuple[Tensor, Tensor],
+    *,
+    loss: float,
+    batch_size: int = 0,
+) -> None:
+    """Full-batch descent, or epochs of mini-batches, down to that loss."""
+    model.train()
+    count = len(batch[1])
+    generator = torch.Generator().manual_seed(SEED + 1)
+    for _ in range(3000):
+        with torch.no_grad():
+            if float(F.cross_entropy(model(batch[0]), batch[1])) <= loss:
+                return
+        order = torch.randperm(count, generator=generator)
+        for rows in order.split(batch_size or count):
+            optimizer.zero_grad()
+            F.cross_entropy(model(batch[0][rows]), batch[1][rows]).backward()
+            optimizer.step()
+
+
+def _settle(model: nn.Module, inputs: Tensor, targets: Tensor) -> None:
+    """Adam, then LBFGS, as far as it goes."""
+    adam = torch.optim.Adam(model.parameters(), lr=0.02)
+    for _ in range(300):
+        adam.zero_grad()
+        F.mse_loss(model(inputs), targets).backward()
+        adam.step()
+    optimizer = torch.optim.LBFGS(
+        model.parameters(), max_iter=300, tolerance_grad=1e-10, line_search_fn="strong_wolfe"
+    )
+
+    def closure() -> float:
+        optimizer.zero_grad()
+        loss = F.mse_loss(model(inputs), targets)
+        loss.backward()
+        return float(loss.detach())
+
+    optimizer.step(closure)  # type: ignore[arg-type]
+
+
+if __name__ == "__main__":
+    import json
+
+    print(json.dumps(main(), indent=2))

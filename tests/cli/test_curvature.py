@@ -1,0 +1,44 @@
+"""`thalweg spectrum` and `thalweg landscape` on a small run of real digits."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+
+def thalweg(*words):
+    command = [sys.executable, "-m", "thalweg", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs")
+    done = thalweg("train", "digits", "--epochs", 1, "--out", out)
+    assert done.returncode == 0, done.stderr
+    return next(out.iterdir())
+
+
+def test_spectrum(run):
+    done = thalweg("spectrum", run, "--samples", 128)
+    assert done.returncode == 0, done.stderr
+    assert "batch norm in train mode" in done.stdout
+    assert (run / "spectrum.svg").read_text().lstrip().startswith("<?xml")
+
+
+def test_landscape_as_json_and_picture(run, tmp_path):
+    picture = tmp_path / "plane.png"
+    words = ("--samples", 64, "--points", 3, "--json", "--out", picture)
+    done = thalweg("landscape", run, *words)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert len(found["losses"]) == len(found["losses"][0]) == 3
+    assert found["losses"][1][1] == min(map(min, found["losses"]))
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_no_run_is_an_error_that_names_it(tmp_path):
+    done = thalweg("spectrum", tmp_path / "nothing")
+    assert done.returncode == 1
+    assert "nothing" in done.stderr
