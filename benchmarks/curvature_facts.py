@@ -1,9 +1,9 @@
 """Published facts about curvature, reproduced small: which hold, with the numbers seen.
 
 edge: full-batch gradient descent settles where λmax = 2/η (Cohen et al. 2021).
-batch_norm: in train mode BN shrinks the outliers that hold the gradient without it (Ghorbani,
-Krishnan and Xiao 2019; how far depends on the task: from 0.7 to 0.4 of the gradient here, to 0.1
-there); in eval mode, at the same weights, the conclusion is reversed.
+batch_norm: in train mode BN shrinks the outliers (Ghorbani, Krishnan and Xiao 2019); in eval mode,
+at the same weights and the same loss, the conclusion is reversed. That the gradient then leaves the
+outliers (to a tenth of its norm, there) is not seen on a task as small as this one.
 outliers: classes − 1 eigenvalues stand apart early in training (Papyan 2018; Sagun et al. 2018).
 minimum_ratio: the share of positive eigenvalues where training stalls (NTU MLDS 2018, HW1-2) is
 nowhere near 1; most of the others are numerically zero, so the bare ratio is half a coin toss.
@@ -111,12 +111,12 @@ def batch_norm() -> dict[str, Any]:
             }
     train, evaluated, plain = rows["BN, train mode"], rows["BN, eval mode"], rows["no BN"]
     holds = (
-        train["gradient_in_top_ten"] < plain["gradient_in_top_ten"]
-        and train["top/tenth"] < plain["top/tenth"] < evaluated["top/tenth"]
+        1.5 * train["top/tenth"] < plain["top/tenth"]
         and train["top"] < plain["top"] < evaluated["top"]
-        and evaluated["gradient_in_top_ten"] > plain["gradient_in_top_ten"]
+        and evaluated["top"] > 2 * train["top"]
     )
-    return {"rows": rows, "holds": holds}
+    shares = [row["gradient_in_top_ten"] for row in (train, plain, evaluated)]
+    return {"rows": rows, "gradient_leaves_the_outliers": shares[0] < 0.2, "holds": holds}
 
 
 def outliers() -> dict[str, Any]:
@@ -243,11 +243,10 @@ def _train_until(
     count = len(batch[1])
     generator = torch.Generator().manual_seed(SEED + 1)
     for _ in range(3000):
-        with torch.no_grad():
-            if float(F.cross_entropy(model(batch[0]), batch[1])) <= loss:
-                return
-        order = torch.randperm(count, generator=generator)
-        for rows in order.split(batch_size or count):
+        for rows in torch.randperm(count, generator=generator).split(batch_size or count):
+            with torch.no_grad():
+                if float(F.cross_entropy(model(batch[0]), batch[1])) <= loss:
+                    return
             optimizer.zero_grad()
             F.cross_entropy(model(batch[0][rows]), batch[1][rows]).backward()
             optimizer.step()

@@ -205,7 +205,7 @@ def _custom_functions_watched(loss: Tensor | None) -> Iterator[None]:
     """Refuses a custom function whose backward loses the graph: its curvature would be missing."""
     lossy: list[str] = []
     handles = [
-        node.register_hook(partial(_note_loss, lossy, _name(node)))
+        node.register_hook(partial(_note_loss, lossy=lossy, name=_name(node)))
         for node in (custom_nodes(loss) if loss is not None else ())
     ]
     try:
@@ -222,7 +222,7 @@ def _custom_functions_watched(loss: Tensor | None) -> Iterator[None]:
         )
 
 
-def _note_loss(lossy: list[str], name: str, /, out: Any, given: Any) -> None:
+def _note_loss(out: Any, given: Any, *, lossy: list[str], name: str) -> None:
     given, out = ([t for t in side if t is not None] for side in (given, out))
     graphless = bool(out) and not any(tensor.requires_grad for tensor in out)
     if graphless and any(t.requires_grad for t in given) and any(bool(t.any()) for t in out):

@@ -111,21 +111,26 @@ def edge_of_stability(
     Raises: UsageError for other optimizers.
     """
     with Surface(model, loss_fn, batches, batch_norm=batch_norm) as surface:
-        operator = hessian(surface)
-        group = optimizer.param_groups[0]
-        lr = float(group["lr"])
-        adam = type(optimizer).__name__ in ADAMS
-        scaling = _adam_scaling(surface, optimizer) if adam else _sgd_scaling(surface, optimizer)
-        root = scaling.rsqrt() if adam else scaling
-        scaled = Operator(
-            lambda v: root * operator(root * v).to(v.dtype),
-            operator.size,
-            torch.float64,
-            operator.device,
-        )
-        found = _largest(
-            scaled, start=None, tolerance=tolerance, max_steps=100, batch_norm=batch_norm
-        )
+        return felt_sharpness(surface, optimizer, tolerance=tolerance)
+
+
+def felt_sharpness(
+    surface: Surface, optimizer: Optimizer, *, tolerance: float = 1e-2
+) -> EdgeOfStability:
+    """The same on a surface at hand."""
+    operator, group = hessian(surface), optimizer.param_groups[0]
+    lr, adam = float(group["lr"]), form_of(optimizer) == "adam"
+    scaling = _adam_scaling(surface, optimizer) if adam else _sgd_scaling(surface, optimizer)
+    root = scaling.rsqrt() if adam else scaling
+    scaled = Operator(
+        lambda v: root * operator(root * v).to(v.dtype),
+        operator.size,
+        torch.float64,
+        operator.device,
+    )
+    found = _largest(
+        scaled, start=None, tolerance=tolerance, max_steps=100, batch_norm=surface.batch_norm
+    )
     if adam:
         return EdgeOfStability(
             sharpness=found.value, threshold=adam_threshold(lr, group["betas"][0]), form="adam"
@@ -137,6 +142,12 @@ def edge_of_stability(
         ),
         form="sgd",
     )
+
+
+def form_of(optimizer: Optimizer) -> Literal["sgd", "adam"] | None:
+    """Which threshold holds for the optimizer; None where none is known."""
+    name = type(optimizer).__name__
+    return "sgd" if name == "SGD" else "adam" if name in ADAMS else None
 
 
 def sgd_threshold(lr: float, *, momentum: float = 0.0, nesterov: bool = False) -> float:
@@ -152,7 +163,7 @@ def adam_threshold(lr: float, beta1: float) -> float:
 
 def _sgd_scaling(surface: Surface, optimizer: Optimizer) -> Tensor:
     """√(lr of each weight / lr of the first group): groups may have their own step sizes."""
-    if type(optimizer).__name__ != "SGD":
+    if form_of(optimizer) != "sgd":
         raise UsageError(
             f"no stability threshold is known for {type(optimizer).__name__}",
             fix=f"it is for SGD and for {', '.join(ADAMS)}; `sharpness` gives the plain λmax",

@@ -244,6 +244,16 @@ WEIGHT_DECAY = Quantity(
     "group",
     "share of a weight that decay takes in one step: decay × learning rate",
 )
+SHARPNESS = Quantity("sharpness", "1", "run", "largest eigenvalue of the loss's Hessian, a sample")
+SHARPNESS_RATIO = Quantity(
+    "sharpness_ratio", "1", "run", "sharpness as the optimizer feels it / what its lr can stand"
+)
+SADDLE_CURVATURE = Quantity(
+    "saddle_curvature", "1", "run", "negative curvature that other samples confirm, at most; or 0"
+)
+ESCAPE_GAIN = Quantity(
+    "escape_gain", "1", "run", "share of the loss gained by one step along negative curvature"
+)
 
 QUANTITIES = {
     quantity.name: quantity
@@ -320,6 +330,10 @@ QUANTITIES = {
         DATA_WAIT,
         RELABELLED_VAL_ACCURACY,
         WEIGHT_DECAY,
+        SHARPNESS,
+        SHARPNESS_RATIO,
+        SADDLE_CURVATURE,
+        ESCAPE_GAIN,
     )
 }
 
