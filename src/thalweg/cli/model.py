@@ -1,0 +1,93 @@
+"""`thalweg model NAME`: what a network is made of, what it costs and what it sees."""
+
+from math import prod
+from typing import TYPE_CHECKING
+
+from thalweg.cli.output import print_json
+from thalweg.cli.terminal import table
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def model(
+    name: str = "",
+    /,
+    *,
+    num_classes: int = 10,
+    image_size: int = 224,
+    channels: int = 3,
+    features: int = 0,
+    effective: bool = False,
+    json: bool = False,
+) -> None:
+    """Show a network's layers: shapes, weights, FLOPs, memory, receptive field. No name: all names.
+
+    Parameters
+    ----------
+    name: str
+        A network, such as resnet18.
+    num_classes: int
+        Outputs of the head.
+    image_size: int
+        Side of the square images, in pixels.
+    channels: int
+        Channels of the images.
+    features: int
+        Length of the vectors, for a network that reads vectors.
+    effective: bool
+        Also measure, by gradient, how far the last map's middle unit sees in effect.
+    json: bool
+        Print JSON instead of a table.
+    """
+    from torch import nn
+
+    from thalweg.models import MODELS
+    from thalweg.models.anatomy.summary import summary
+
+    if not name:
+        print_json(models=list(MODELS)) if json else print("\n".join(MODELS))
+        return
+    shape = (features,) if features else (channels, image_size, image_size)
+    network = MODELS[name](num_classes, input_shape=shape)
+    assert isinstance(network, nn.Module)
+    found = summary(network, shape)
+    extra = {"effective_field": _effective(network, shape)} if effective else {}
+    if json:
+        layers = [layer._asdict() for layer in found.layers]
+        print_json(model=name, **found._replace(layers=())._asdict() | {"layers": layers} | extra)
+        return
+    rows = [
+        (
+            layer.name,
+            layer.kind,
+            " × ".join(map(str, layer.output_shape)),
+            f"{layer.weights:,}",
+            f"{layer.flops:,}",
+            f"{layer.output_bytes:,}",
+            str(layer.receptive_field),
+        )
+        for layer in found.layers
+    ]
+    print(table(("layer", "kind", "output", "weights", "FLOPs", "bytes", "sees, px"), rows))
+    print(
+        f"\n{name}: {found.weights:,} weights ({found.weight_bytes / 2**20:.1f} MiB), "
+        f"{found.flops / 1e6:,.1f} MFLOP forward per sample of {prod(shape):,} numbers, "
+        f"{found.activation_bytes / 2**20:.1f} MiB of outputs per sample"
+    )
+    if effective:
+        print(f"effective receptive field of the last map: {extra['effective_field']:.0f} px")
+
+
+def _effective(network: "nn.Module", shape: tuple[int, ...]) -> float:
+    """Side in pixels, averaged over eight random images; 1 for a network without maps."""
+    import torch
+    from torch import nn
+
+    from thalweg.models.anatomy.receptive_field import effective_field, effective_size
+
+    maps = [name for name, module in network.named_modules() if isinstance(module, nn.Conv2d)]
+    if not maps or len(shape) != 3:
+        return 1.0
+    images = torch.randn(8, *shape, generator=torch.Generator().manual_seed(0))
+    return effective_size(effective_field(network, maps[-1], images))

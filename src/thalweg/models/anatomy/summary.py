@@ -1,0 +1,107 @@
+"""The layers of a network: output shapes, weights, FLOPs, memory, receptive field.
+
+Nothing is computed and no memory is taken: the network is traced with tensors that have only a
+shape. A FLOP is one multiplication or one addition, as PyTorch's FlopCounterMode counts, which
+sees matrix products and convolutions only.
+"""
+
+from collections.abc import Callable
+from copy import deepcopy
+from math import prod
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from thalweg.models.anatomy.receptive_field import FieldTracer
+from thalweg.models.vit import Attention
+
+
+class LayerSummary(NamedTuple):
+    name: str
+    kind: str
+    output_shape: tuple[int, ...]  # of one sample
+    weights: int
+    flops: int  # of one sample's forward pass
+    output_bytes: int  # of one sample, in float32
+    receptive_field: int  # pixels
+
+
+class Summary(NamedTuple):
+    layers: tuple[LayerSummary, ...]
+    weights: int
+    flops: int
+    activation_bytes: int  # of all outputs of one sample, which training keeps
+    weight_bytes: int
+
+
+def summary(model: nn.Module, input_shape: tuple[int, ...]) -> Summary:
+    """One row per layer that has no layers in it, in the order in which they run.
+
+    The model itself is not run, changed or moved: a copy without memory is.
+    """
+    traced = _without_memory(model)
+    inputs = torch.empty(1, *input_shape, device="meta")
+    tracer, rows = FieldTracer(inputs), []
+
+    def record(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+            if output is args[0]:
+                return  # the identity, such as a shortcut that needs nothing
+            if isinstance(module, nn.Linear) and args[0].ndim == 2:
+                tracer.mark(output, tracer.whole)  # it joins all that was flattened
+            field = tracer.of(output).size
+            rows.append(_row(name, module, given=args[0], output=output, field=field))
+
+        return hook
+
+    for name, module in traced.named_modules():
+        if not list(module.children()) or isinstance(module, Attention):
+            module.register_forward_hook(record(name))
+    with torch.no_grad(), tracer:
+        traced(inputs)
+    weights = sum(weight.numel() for weight in traced.parameters())
+    return Summary(
+        layers=tuple(rows),
+        weights=weights,
+        flops=sum(row.flops for row in rows),
+        activation_bytes=sum(row.output_bytes for row in rows),
+        weight_bytes=4 * weights,
+    )
+
+
+def _without_memory(model: nn.Module) -> nn.Module:
+    """A copy on the meta device, made without copying any weight."""
+    memo: dict[int, object] = {}
+    for tensor in [*model.parameters(), *model.buffers()]:
+        empty = torch.empty_like(tensor, device="meta")
+        memo[id(tensor)] = nn.Parameter(empty) if isinstance(tensor, nn.Parameter) else empty
+    return deepcopy(model, memo).eval()
+
+
+def _row(
+    name: str, module: nn.Module, *, given: Tensor, output: Tensor, field: int
+) -> LayerSummary:
+    shape = tuple(output.shape[1:])
+    own = sum(weight.numel() for weight in module.parameters(recurse=False))
+    return LayerSummary(
+        name=name,
+        kind=type(module).__name__,
+        output_shape=shape,
+        weights=own,
+        flops=_flops(module, given, shape),
+        output_bytes=4 * prod(shape),
+        receptive_field=field,
+    )
+
+
+def _flops(module: nn.Module, given: Tensor, shape: tuple[int, ...]) -> int:
+    """Two per weight and place: a multiplication and an addition."""
+    if isinstance(module, nn.Conv2d):
+        return 2 * prod(shape) * module.weight[0].numel()
+    if isinstance(module, nn.Linear):
+        return 2 * prod(shape) * module.in_features
+    if isinstance(module, Attention):  # queries · keys, then weights · values
+        patches, dim = given.shape[1:]
+        return 4 * patches * patches * dim
+    return 0
