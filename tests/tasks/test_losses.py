@@ -1,0 +1,115 @@
+"""Losses and penalties against formulae, torch's own and numeric gradients.
+
+checklist: A5 C1 C2 C3 C4 C6 C8 C9 D1
+"""
+
+from math import exp, log
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from thalweg.tasks.losses import LOSSES, absolute_error, focal, multiclass_svm, soft, squared_error
+from thalweg.tasks.penalties import elastic_net, l1, l2
+
+torch.manual_seed(0)
+LOGITS = torch.randn(6, 4, dtype=torch.float64)
+TARGETS = torch.tensor([0, 1, 2, 3, 1, 1])
+
+
+def test_the_multiclass_svm_is_the_notes_formula():
+    """Σ_{j≠y} max(0, s_j − s_y + t); C − 1 before learning. checklist: C8"""
+    for margin in (0.5, 1.0, 3.0):
+        rows = [
+            sum(max(0.0, s - row[y] + margin) for j, s in enumerate(row) if j != y)
+            for row, y in zip(LOGITS.tolist(), TARGETS.tolist(), strict=True)
+        ]
+        assert multiclass_svm(LOGITS, TARGETS, margin=margin).item() == pytest.approx(sum(rows) / 6)
+    assert multiclass_svm(torch.zeros(3, 10), torch.arange(3)).item() == pytest.approx(9)
+
+
+def test_focal_loss_is_its_formula_and_without_gamma_cross_entropy():
+    right = LOGITS.softmax(dim=1)[torch.arange(6), TARGETS]
+    expected = (-((1 - right) ** 2) * right.log()).mean()
+    torch.testing.assert_close(focal(LOGITS, TARGETS), expected)
+    torch.testing.assert_close(focal(LOGITS, TARGETS, gamma=0.0), F.cross_entropy(LOGITS, TARGETS))
+
+
+def test_cross_entropy_of_soft_targets_is_kl_plus_their_entropy():
+    """A note calls cross-entropy KL: true of one-hot targets alone. checklist: C4 C6 E24"""
+    p = torch.softmax(torch.randn(6, 4, dtype=torch.float64), dim=1)
+    divergence = F.kl_div(LOGITS.log_softmax(1), p, reduction="batchmean")
+    entropy = -(p * p.log()).sum(1).mean()
+    found = LOSSES["cross_entropy"](LOGITS, p)
+    torch.testing.assert_close(found, divergence + entropy)
+    hot = soft(TARGETS, num_classes=4).double()
+    torch.testing.assert_close(
+        LOSSES["cross_entropy"](LOGITS, hot), F.cross_entropy(LOGITS, TARGETS)
+    )
+
+
+def test_two_class_softmax_is_the_sigmoid_of_the_difference():
+    """checklist: C3"""
+    pair = LOGITS[:, :2]
+    torch.testing.assert_close(pair.softmax(1)[:, 0], (pair[:, 0] - pair[:, 1]).sigmoid())
+
+
+@pytest.mark.parametrize(
+    ("name", "chance"),
+    [("cross_entropy", log(10)), ("multiclass_svm", 9), ("binary_cross_entropy", log(2))],
+)
+def test_what_knowing_nothing_scores(name, chance):
+    assert LOSSES[name](torch.zeros(5, 10), torch.arange(5)).item() == pytest.approx(chance)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_gradients_are_the_numeric_ones(name):
+    logits = LOGITS.clone().requires_grad_()
+    assert torch.autograd.gradcheck(lambda s: LOSSES[name](s, TARGETS).double(), (logits,))
+
+
+def test_squared_error_is_flat_where_cross_entropy_is_steep():
+    """Scores (−10, 10, −1000), first class right. checklist: C2 C9 C10 X5"""
+
+    def at_the_corner(loss_fn):
+        scores = torch.tensor([[-10.0, 10.0, -1000.0]], dtype=torch.float64, requires_grad=True)
+        loss = loss_fn(scores, torch.tensor([0]))
+        loss.backward()
+        return loss.item(), scores.grad.norm().item()
+
+    assert at_the_corner(squared_error) == pytest.approx((2.0, 1.2e-8), rel=0.1)
+    assert at_the_corner(LOSSES["cross_entropy"]) == pytest.approx((20.0, 1.414), rel=1e-3)
+
+
+def test_absolute_error_is_torchs():
+    outputs, targets = torch.randn(5, 1), torch.randn(5)
+    expected = (outputs[:, 0] - targets).abs().mean()
+    torch.testing.assert_close(absolute_error(outputs, targets), expected)
+
+
+def test_several_classes_may_be_true_at_once():
+    targets = torch.tensor([[1.0, 1.0, 0.0]])
+    logits = torch.tensor([[2.0, -1.0, 0.5]])
+    expected = -(sum(log(1 / (1 + exp(-s))) for s in (2.0, -1.0, -0.5))) / 3
+    assert LOSSES["binary_cross_entropy"](logits, targets).item() == pytest.approx(expected)
+
+
+def test_penalties_are_sums_over_matrices():
+    """checklist: D1"""
+    model = nn.Linear(2, 2)
+    model.weight.data = torch.tensor([[1.0, -2.0], [0.0, 3.0]])
+    assert (l1(model).item(), l2(model).item()) == (6.0, 14.0)
+    assert elastic_net(model, beta=0.5).item() == 13.0
+    assert l2(nn.PReLU()).item() == 0.0
+
+
+def test_equal_data_losses_are_told_apart_by_the_penalty():
+    """On (1, 1, 1, 1) both score 1; L2 prefers the spread one, L1 neither. checklist: C1 D1"""
+    sharp, spread = nn.Linear(4, 1, bias=False), nn.Linear(4, 1, bias=False)
+    sharp.weight.data = torch.tensor([[1.0, 0.0, 0.0, 0.0]])
+    spread.weight.data = torch.full((1, 4), 0.25)
+    inputs = torch.ones(1, 4)
+    assert sharp(inputs).item() == spread(inputs).item() == 1.0
+    assert (l2(sharp).item(), l2(spread).item()) == (1.0, 0.25)
+    assert l1(sharp).item() == l1(spread).item() == 1.0
