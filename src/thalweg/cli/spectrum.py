@@ -67,5 +67,7 @@ def _as_text(found: "Spectrum") -> str:
         else ("trace", "", "not asked for"),
         ("shares", f"{negative:.0%} below, {positive:.0%} above", f"{zero:.0%} within ±{band:.1g}"),
     ]
-    about = f"{found.size:,} weights, {found.samples:,} samples, batch norm in {found.batch_norm}"
-    return f"{about} mode\n{table(('what', 'value', 'error'), rows)}"
+    about = f"{found.size:,} weights, {found.samples:,} samples"
+    if found.batch_norm != "none":
+        about += f", batch norm in {found.batch_norm} mode"
+    return f"{about}\n{table(('what', 'value', 'error'), rows)}"

@@ -18,6 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _NormBase
 
 BatchNormMode = Literal["train", "eval", "as-found"]
+Normalised = Literal["train", "eval", "as-found", "none"]  # none: no layer normalises by batches
 
 
 class Slot(NamedTuple):

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from thalweg.curvature.borrow import BatchNormMode
+from thalweg.curvature.borrow import BatchNormMode, Normalised
 from thalweg.curvature.density import Density, density
 from thalweg.curvature.escape import Escape, escape
 from thalweg.curvature.gradient_noise import GradientNoise, gradient_noise
@@ -62,7 +62,7 @@ class CriticalPoint:
     smallest: float
     held_out: HeldOut | None  # None where there was no negative curvature to confirm
     escape: Escape | None
-    batch_norm: BatchNormMode
+    batch_norm: Normalised
     size: int
     samples: int
 
@@ -142,7 +142,7 @@ class _Judgement:
             smallest=self.smallest,
             held_out=self.held_out,
             escape=self.escape,
-            batch_norm=self.surface.batch_norm,
+            batch_norm=self.surface.normalised,
             size=self.surface.size,
             samples=self.surface.samples,
         )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from thalweg.curvature.borrow import Normalised
 from thalweg.curvature.landscape import Landscape
 from thalweg.curvature.spectrum import Spectrum
 from thalweg.errors import UsageError
@@ -109,7 +110,7 @@ def _path(axes: "Axes", landscape: Landscape) -> None:
     axes.plot(x, y, "-", color="white", linewidth=2.4)
     axes.plot(x, y, "o-", color=PATH_INK, linewidth=1.2, markersize=2.5)
     axes.annotate(
-        "start", (x[0], y[0]), color="white", fontsize=8, xytext=(4, 4), textcoords="offset points"
+        "start", (x[0], y[0]), color=PATH_INK, fontsize=8, xytext=(4, 4), textcoords="offset points"
     )
 
 
@@ -121,7 +122,7 @@ def _curve(axes: "Axes", landscape: Landscape) -> None:
 
 
 def _landscape_title(landscape: Landscape) -> str:
-    parts = [f"{landscape.samples:,} samples", f"batch norm: {landscape.batch_norm}"]
+    parts = [f"{landscape.samples:,} samples", *_statistics(landscape.batch_norm)]
     if landscape.explained is not None:
         parts.append(f"the plane holds {landscape.explained:.0%} of the path's variance")
     return " · ".join(parts)
@@ -129,11 +130,15 @@ def _landscape_title(landscape: Landscape) -> str:
 
 def _spectrum_title(spectrum: Spectrum) -> str:
     parts = [f"{spectrum.size:,} weights", f"{spectrum.samples:,} samples"]
-    parts.append(f"batch norm: {spectrum.batch_norm}")
+    parts += _statistics(spectrum.batch_norm)
     if spectrum.trace:
         half = (spectrum.trace.high - spectrum.trace.low) / 2
         parts.append(f"trace {spectrum.trace.value:.4g} ± {half:.2g}")
     return " · ".join(parts)
+
+
+def _statistics(batch_norm: Normalised) -> list[str]:
+    return [] if batch_norm == "none" else [f"batch norm: {batch_norm}"]
 
 
 def _saved(figure: "Figure", path: Path) -> Path:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from thalweg.curvature.borrow import BatchNormMode
+from thalweg.curvature.borrow import BatchNormMode, Normalised
 from thalweg.curvature.lanczos import Array, lanczos
 from thalweg.curvature.products import hessian
 from thalweg.curvature.surface import LossFn, Surface
@@ -30,7 +30,7 @@ class Landscape:
     path: Array | None  # [places, axes]: the optimizer's path, projected
     path_losses: Array | None  # at the path's places themselves, not at their projections
     explained: float | None  # share of the path's variance that the drawn plane holds
-    batch_norm: BatchNormMode
+    batch_norm: Normalised
     samples: int
 
 
@@ -74,7 +74,7 @@ def landscape(
             if len(places)
             else None,
             explained=_explained(offsets, chosen) if offsets is not None else None,
-            batch_norm=surface.batch_norm,
+            batch_norm=surface.normalised,
             samples=surface.samples,
         )
 
@@ -104,7 +104,7 @@ def between(
             path=None,
             path_losses=None,
             explained=None,
-            batch_norm=surface.batch_norm,
+            batch_norm=surface.normalised,
             samples=surface.samples,
         )
 

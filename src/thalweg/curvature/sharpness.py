@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from thalweg.curvature.borrow import BatchNormMode
+from thalweg.curvature.borrow import BatchNormMode, Normalised
 from thalweg.curvature.lanczos import lanczos
 from thalweg.curvature.operators import Operator
 from thalweg.curvature.products import hessian
@@ -28,7 +28,7 @@ class Sharpness:
     error: float  # |λ − value| is at most about this
     vector: Float[Tensor, " weights"]
     products: int
-    batch_norm: BatchNormMode
+    batch_norm: Normalised
 
 
 def sharpness(
@@ -52,7 +52,7 @@ def sharpness(
             start=start,
             tolerance=tolerance,
             max_steps=max_steps,
-            batch_norm=surface.batch_norm,
+            batch_norm=surface.normalised,
         )
 
 
@@ -62,7 +62,7 @@ def _largest(
     start: Tensor | None,
     tolerance: float,
     max_steps: int,
-    batch_norm: BatchNormMode,
+    batch_norm: Normalised,
 ) -> Sharpness:
     if start is not None:
         noise = torch.randn(operator.size, generator=torch.Generator().manual_seed(0)).double()
@@ -129,7 +129,7 @@ def felt_sharpness(
         operator.device,
     )
     found = _largest(
-        scaled, start=None, tolerance=tolerance, max_steps=100, batch_norm=surface.batch_norm
+        scaled, start=None, tolerance=tolerance, max_steps=100, batch_norm=surface.normalised
     )
     if adam:
         return EdgeOfStability(

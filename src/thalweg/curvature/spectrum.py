@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from thalweg.curvature.borrow import BatchNormMode
+from thalweg.curvature.borrow import BatchNormMode, Normalised
 from thalweg.curvature.density import Density, density
 from thalweg.curvature.lanczos import Krylov, lanczos
 from thalweg.curvature.operators import Operator
@@ -26,7 +26,7 @@ class Spectrum:
     """Eigenvalues of one matrix at one point, each with the error it may have."""
 
     matrix: Matrix
-    batch_norm: BatchNormMode  # which of the two surfaces, where there is normalisation
+    batch_norm: Normalised  # which of the two surfaces, where there is normalisation
     size: int  # weights
     samples: int
     top: tuple[float, ...]  # largest first
@@ -128,7 +128,7 @@ def read_spectrum(
     sampled = trace(operator, krylov, probes=probes, precision=TRACE_PRECISION) if probes else None
     return Spectrum(
         matrix=matrix,
-        batch_norm=surface.batch_norm,
+        batch_norm=surface.normalised,
         size=krylov.size,
         samples=surface.samples,
         top=tuple(krylov.values[list(highest)].tolist()),

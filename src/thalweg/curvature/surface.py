@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from thalweg.curvature.borrow import (
     BatchNormMode,
+    Normalised,
     Slot,
     borrowed,
     fresh_buffers,
@@ -89,6 +90,13 @@ class Surface:
         self._stack.__exit__(kind, error, trace)
 
     @property
+    def normalised(self) -> Normalised:
+        """By which statistics: what a result must state."""
+        if any(isinstance(module, _NormBase) for module in self.model.modules()):
+            return self.batch_norm
+        return "none"
+
+    @property
     def size(self) -> int:
         return sum(leaf.numel() for leaf in self.leaves)
 
@@ -147,10 +155,7 @@ class Surface:
 
         Under batch statistics they cannot: a batch is what its samples are normalised by.
         """
-        found = list(portions or self.portions)
-        together = self.batch_norm == "train" and any(
-            isinstance(module, _NormBase) for module in self.model.modules()
-        )
+        found, together = list(portions or self.portions), self.normalised == "train"
         return found if together or len(found) >= count else regrouped(found, count)
 
     def other(self, batches: Iterable[Sequence[Any]]) -> list[Portion]:
