@@ -147,8 +147,11 @@ def program(base, seed=0):
     return Program(base, seed, MODELS[base](), train, val)
 
 
-def run(p, *, watched=True):
-    """Train; return the diagnosis (None if unwatched) and the validation metric."""
+def run(p, *, watched=True, listen=None):
+    """Train; return the diagnosis (None if unwatched) and the validation metric.
+
+    `listen(model, optimizer, program)` may make another listener than our watcher.
+    """
     torch.manual_seed(p.seed)
     loader = DataLoader(
         TensorDataset(*p.train), p.batch_size, shuffle=p.shuffle, drop_last=p.drop_last
@@ -158,7 +161,9 @@ def run(p, *, watched=True):
     scheduler = p.scheduler(optimizer) if p.scheduler else None
     about = {"loss_fn": p.loss_fn, "train": loader, "val": val, "num_classes": p.num_classes}
     watcher = None
-    if watched:
+    if listen:
+        watcher = listen(p.model, optimizer, p)
+    elif watched:
         about = {name: about[name] for name in p.told}
         watcher = watch(p.model, optimizer, diagnose=diagnose, **about)
     metric = float("nan")
