@@ -146,6 +146,7 @@ def test_regression_learns(diabetes, tmp_path):
         pytest.param({"epochs": 0}, UsageError, "budget.epochs", id="no epochs"),
         pytest.param({"lr": -1.0}, UsageError, "optimizer.lr", id="negative lr"),
         pytest.param({"lr": float("nan")}, UsageError, "optimizer.lr", id="lr not a number"),
+        pytest.param({"edits": {"model.changes": {"widht": 8}}}, UsageError, "widht", id="change"),
         pytest.param({"device": "abacus"}, UsageError, "abacus", id="device"),
         pytest.param({"edits": {"optimizer.lrr": 1}}, UnknownNameError, "optimizer.lr", id="key"),
     ],

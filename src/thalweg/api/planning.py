@@ -64,7 +64,10 @@ def plan(
     chosen = {key: value for key, value in changes.items() if key != "data.image_size" or value}
     recipe = defaults.edited(chosen)
     _check(recipe)
-    return Plan(recipe=recipe, defaults=defaults, dataset=dataset)
+    ready = Plan(recipe=recipe, defaults=defaults, dataset=dataset)
+    with torch.random.fork_rng(devices=[]):  # a network that cannot be is refused here, not later
+        spec_of(ready).build()
+    return ready
 
 
 def _long_keys(options: Mapping[str, object]) -> dict[str, object]:

@@ -19,7 +19,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from thalweg.data import Preprocessing
-from thalweg.errors import RunError
+from thalweg.errors import RunError, UsageError
 from thalweg.models import MODELS
 from thalweg.tasks import Task, classification, regression
 
@@ -42,9 +42,16 @@ class ModelSpec:
     preprocessing: Preprocessing
 
     def build(self) -> nn.Module:
-        """The network with fresh weights."""
+        """The network with fresh weights. UsageError for a change that it does not know."""
         outputs = self.build_task().outputs
-        model = MODELS[self.model](outputs, input_shape=self.input_shape, **self.changes)
+        try:
+            model = MODELS[self.model](outputs, input_shape=self.input_shape, **self.changes)
+        except TypeError as error:
+            raise UsageError(
+                f"{self.model} cannot be changed like that",
+                seen=f"{dict(self.changes)}: {error}",
+                fix=f"see `thalweg model {self.model}` and docs/reference/models.md",
+            ) from error
         assert isinstance(model, nn.Module), f"{self.model} builds no network"
         return model
 

@@ -1,6 +1,7 @@
 """Images, one class each."""
 
 from thalweg.data.dataset import DataFacts
+from thalweg.recipes.amount import batch_size, epochs
 from thalweg.recipes.recipe import (
     AugmentRecipe,
     BatchRecipe,
@@ -14,19 +15,68 @@ from thalweg.recipes.recipe import (
     TaskRecipe,
 )
 
+SMALL = 64  # pixels; up to here a network of three stages sees the whole image
+
 
 def image_classification(facts: DataFacts) -> Recipe:
-    """A network, a length and an augmentation that suit the images' size and number."""
+    """A network, a length and an augmentation that suit the images' size and number.
+
+    - SGD with Nesterov momentum, linear decay to zero, label smoothing 0.1, weight decay 5e-4:
+      the shared core of the CIFAR-10 speed records (Page 2018, "How to train your ResNet"; Jordan
+      2024, arXiv:2404.00498). Learning rate 0.1 from batches of 64 on, proportionally less below:
+      Goyal et al. 2017, arXiv:1706.02677 §2.1.
+    - Smoothing also keeps the validation loss from rising once the training samples are learned.
+    - Channels-last order: oneDNN's convolutions run 1.18 times as fast in it (ResNet-18, 128 px,
+      Zen 5, torch 2.13); results differ by rounding only.
+    - float32: whether bfloat16 is faster depends on processor, shapes and version (4 times as fast
+      to 16 times slower, pytorch#183815), so it is not assumed.
+    """
     side, samples = max(facts.input_shape[1:]), facts.counts["train"]
-    small = side <= 64
+    size = batch_size(samples, largest=128 if side <= SMALL else 64)
     return Recipe(
         data=DataRecipe(image_size=side),
-        model=ModelRecipe(name="convnet" if small else "resnet18"),
+        model=_model(side, samples),
         task=TaskRecipe(label_smoothing=0.1),
-        optimizer=OptimizerRecipe(name="sgd", lr=0.1, weight_decay=5e-4, momentum=0.9),
+        optimizer=OptimizerRecipe(
+            name="sgd", lr=0.1 * min(1.0, size / 64), weight_decay=5e-4, momentum=0.9
+        ),
         schedule=ScheduleRecipe(name="warmup_linear", warmup=0.1),
-        batch=BatchRecipe(size=64 if samples < 20_000 else 128),
-        augment=AugmentRecipe(crop_padding=max(1, side // 8), flip=side > 32),
+        batch=BatchRecipe(size=size),
+        augment=_augment(side, channels=facts.input_shape[0]),
         precision=PrecisionRecipe(channels_last=True),
-        budget=BudgetRecipe(epochs=20),
+        budget=BudgetRecipe(epochs=_epochs(samples, size)),
+    )
+
+
+def _model(side: int, samples: int) -> ModelRecipe:
+    """Small images: a network that a laptop trains in minutes. Larger: a residual network.
+
+    Below 5,000 samples half of ResNet-18's width loses no accuracy that so few samples could give
+    and takes under a third of the time: 2.8 against 11.2 million weights.
+    """
+    if side <= SMALL:
+        return ModelRecipe(name="convnet")
+    return ModelRecipe(name="resnet18", changes={"width": 32 if samples < 5_000 else 64})
+
+
+def _epochs(samples: int, size: int) -> int:
+    """Ten passes at least, thirty from some 3,000 samples down, more only for a few hundred."""
+    return max(
+        epochs(samples, batch=size, updates=3_000, least=10, most=30),
+        epochs(samples, batch=size, updates=400, least=10, most=100),
+    )
+
+
+def _augment(side: int, *, channels: int) -> AugmentRecipe:
+    """Changes that leave the class as it is, for most data.
+
+    Shifted by up to an eighth of the side: He et al. 2016, arXiv:1512.03385 §4.2 (4 of 32 px).
+    Photographs: crops of 35 to 100 % of the area, the short-training range of FFCV and Imagenette
+    (Szegedy et al. 2015, arXiv:1409.4842, use 8 to 100 % for much longer ones), and jitter.
+    Grey images are not mirrored: many are letters, digits or signs, whose mirror image is none.
+    """
+    if side <= SMALL:
+        return AugmentRecipe(flip=channels == 3, crop_padding=max(1, side // 8))
+    return AugmentRecipe(
+        flip=channels == 3, crop_scale=0.35, brightness=0.2, contrast=0.2, saturation=0.2
     )

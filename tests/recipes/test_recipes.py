@@ -1,0 +1,104 @@
+"""A recipe for every shape and amount of data, that can be built and trained as it stands."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from thalweg.data import DataFacts
+from thalweg.errors import UnknownNameError, UsageError
+from thalweg.models import MODELS
+from thalweg.optim import OPTIMIZERS, SCHEDULES
+from thalweg.recipes.choice import recipe_for
+from thalweg.recipes.recipe import SHORT_KEYS, Recipe, edits_from_toml, keys
+
+
+def facts_of(kind, task, shape, samples, classes):
+    return DataFacts(
+        kind=kind,
+        task=task,
+        input_shape=shape,
+        num_classes=classes if task == "classification" else 1,
+        counts={"train": samples, "val": max(1, samples // 4)},
+        original_size=shape[1:] if kind == "image" else (0, 0),
+        target_mean=0.0,
+        target_std=1.0,
+    )
+
+
+tasks = st.sampled_from(["classification", "regression"])
+images = st.tuples(st.sampled_from([1, 3]), st.integers(8, 256)).map(lambda t: (t[0], t[1], t[1]))
+samples, classes = st.integers(2, 10**6), st.integers(2, 1000)
+data = st.one_of(
+    st.tuples(st.just("image"), tasks, images, samples, classes),
+    st.tuples(st.just("vector"), tasks, st.tuples(st.integers(1, 5000)), samples, classes),
+)
+
+
+@given(data)
+def test_every_recipe_can_be_meant(given_data):
+    facts = facts_of(*given_data)
+    recipe = recipe_for(facts)
+    assert recipe.model.name in MODELS
+    assert recipe.optimizer.name in OPTIMIZERS
+    assert recipe.schedule.name in SCHEDULES
+    assert recipe.task.name == facts.task
+    assert recipe.optimizer.lr > 0
+    assert 1 <= recipe.budget.epochs <= 100
+    assert 1 <= recipe.batch.size <= 512
+    assert Recipe().edited(recipe.flat()) == recipe
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        pytest.param(facts_of("image", "classification", (1, 8, 8), 1438, 10), id="digits"),
+        pytest.param(facts_of("image", "classification", (3, 128, 128), 1500, 5), id="flowers"),
+        pytest.param(facts_of("image", "regression", (3, 32, 32), 50_000, 1), id="image to value"),
+        pytest.param(facts_of("vector", "regression", (8,), 16_512, 1), id="houses"),
+        pytest.param(facts_of("vector", "classification", (13,), 142, 3), id="wine"),
+    ],
+)
+def test_a_recipes_model_takes_the_data(facts):
+    recipe = recipe_for(facts)
+    build = MODELS[recipe.model.name]
+    model = build(facts.num_classes, input_shape=facts.input_shape, **recipe.model.changes)
+    assert model(torch.zeros(2, *facts.input_shape)).shape == (2, facts.num_classes)
+
+
+@given(data)
+def test_toml_reads_back_as_it_was(tmp_path_factory, given_data):
+    recipe = recipe_for(facts_of(*given_data)).edited({"data.path": 'a "quoted"\npath\\é'})
+    path = tmp_path_factory.mktemp("recipe") / "recipe.toml"
+    path.write_text(recipe.to_toml(), encoding="utf-8")
+    assert Recipe().edited(edits_from_toml(path)) == recipe
+
+
+@pytest.mark.parametrize(
+    ("edits", "error", "text"),
+    [
+        ({"optimiser.lr": 1}, UnknownNameError, "did you mean optimizer.lr"),
+        ({"optimizer": 1}, UnknownNameError, "no recipe key"),
+        ({"optimizer.lr": "fast"}, UsageError, "optimizer.lr must be float"),
+        ({"budget.epochs": 2.5}, UsageError, "budget.epochs must be int"),
+        ({"augment.flip": "perhaps"}, UsageError, "augment.flip must be bool"),
+        ({"precision.dtype": "float61"}, UnknownNameError, "float61"),
+        ({"model.changes": 3}, UsageError, "model.changes must be a table"),
+        ({"seed": True}, UsageError, "seed must be int"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(edits, error, text):
+    with pytest.raises(error, match=text):
+        Recipe().edited(edits)
+
+
+def test_short_keys_are_keys():
+    assert set(SHORT_KEYS.values()) <= set(keys())
+
+
+@pytest.mark.parametrize("text", ["seed = ", "seed = 1\nseed = 2", "[optimizer]\nlrr = 1", "\x00"])
+def test_a_bad_file_is_named(tmp_path, text):
+    path = tmp_path / "recipe.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError, match=r"recipe\.toml"):
+        edits_from_toml(path)
