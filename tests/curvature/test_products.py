@@ -268,3 +268,21 @@ spectrum(Noisy(2, 1), torch.nn.functional.mse_loss, [(torch.eye(2), torch.ones(2
 assert random.getstate() == state
 """
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_a_loss_in_which_samples_meet_is_not_cut():
+    """Recomputation works in small parts, but only where the loss is a mean over samples."""
+    torch.manual_seed(0)
+    model, inputs = nn.Linear(3, 2).double(), torch.randn(300, 3).double()
+    batch = (inputs, torch.zeros(300))
+
+    def spread(outputs, _):
+        return (outputs - outputs.mean(0)).square().mean() ** 2
+
+    def mean_square(outputs, _):
+        return outputs.square().mean()
+
+    for loss_fn in (spread, mean_square):
+        with Surface(model, loss_fn, [batch]) as surface:
+            kept = dense(hessian(surface, graph="keep"))
+            torch.testing.assert_close(dense(hessian(surface, graph="rebuild")), kept)

@@ -18,11 +18,13 @@ from thalweg.curvature.graph import (
     graph_bytes,
 )
 from thalweg.curvature.operators import Operator
-from thalweg.curvature.portions import Portion
+from thalweg.curvature.portions import Portion, rows
 from thalweg.curvature.surface import Surface
 from thalweg.errors import UsageError
 
 Graph = Literal["auto", "keep", "rebuild"]
+SMALL_PART = 128  # samples: 0.142 s a product against 0.177 s with 512 on a small CNN
+SAME_LOSS = 1e-5
 MEMORY_SHARE = 0.5  # of what is free: a second graph of the user's own must still fit
 UNEXPLORED_STEP = 1e-3  # relative to ‖w‖: how far a "constant" gradient is followed to check it
 
@@ -46,8 +48,9 @@ def hessian(
 
     `graph` is where the time goes. "keep" builds the gradient's graph once per batch and walks it
     for each product: a product then costs about one gradient. "rebuild" computes it anew: about
-    two, in the memory of one batch. "auto" measures the first batch's graph and keeps all graphs
-    if they fit in half of the memory that is free. `portions` are other data at the same weights.
+    two, in the memory of a part of a batch. "auto" measures the first batch's graph and keeps all
+    graphs if they fit in half of the memory that is free. `portions` are other data at the same
+    weights.
 
     Raises: NotTwiceDifferentiableError, naming the operation.
     """
@@ -70,6 +73,8 @@ def _operator(
     kept: list[Pull] = []
     if graph != "rebuild":
         kept = _kept_pulls(surface, build, portions, force=graph == "keep")
+    if not kept:
+        portions = _in_small_parts(surface, portions)
 
     def multiply(vector: Tensor) -> Tensor:
         parts = surface.split(vector)
@@ -97,6 +102,19 @@ def _kept_pulls(
         if needed > MEMORY_SHARE * available_bytes(surface.device):
             return []
     return [first, *(build(surface, portion) for portion in portions[1:])]
+
+
+def _in_small_parts(surface: Surface, portions: Sequence[Portion]) -> Sequence[Portion]:
+    """The same data in parts that stay in the cache, where the loss is a mean over samples.
+
+    Not so where the samples of a batch meet, as in a contrastive loss: the losses tell.
+    """
+    count = sum(-(-rows(portion.targets) // SMALL_PART) for portion in portions)
+    parts = surface.groups(count, portions)
+    if len(parts) == len(portions):
+        return portions
+    whole, cut = surface.loss(portions), surface.loss(parts)
+    return parts if abs(whole - cut) <= SAME_LOSS * abs(whole) else portions
 
 
 class _HessianPull:
