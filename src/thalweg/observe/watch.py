@@ -17,7 +17,7 @@ from thalweg.observe.instruments import INSTRUMENTS
 from thalweg.observe.loss_graph import read_graph
 from thalweg.observe.recovered import recovered_targets
 from thalweg.observe.samples import Samples, gather, joined, undisturbed
-from thalweg.observe.schedule import next_reading
+from thalweg.observe.schedule import first_reading, next_reading
 from thalweg.record import History, Quantity, quantity_called
 from thalweg.record.quantities import (
     CHANCE_LOSS,
@@ -94,7 +94,8 @@ class Watcher:
         self._model, self._optimizers = model, optimizers
         self._diagnose = diagnose
         self._instruments = {instrument.name: instrument for instrument in instruments}
-        self._step = self._due = self._first = first_step
+        self._step = self._first = first_step
+        self._due = first_reading(first_step, EVERY)
         self._wake = 0  # the step before which to flush, or to attach the hooks of a reading
         self._losses: list[Tensor | float] = []
         self._readings: list[tuple[int, list[tuple[Quantity, str]], Tensor]] = []
