@@ -48,10 +48,10 @@ def evaluation(moment: Moment) -> Mapping[Quantity, Reading]:
     seen[EVAL_MODE_LOSS] = {"": _loss(loss_fn, logits, train)}
     moved = ask(moment.model, train, size=size, training=True)
     seen[TRAIN_MODE_LOSS] = {"": _loss(loss_fn, moved, train)}
-    _score(seen, TRAIN_ACCURACY, logits, train)
+    _score(seen, TRAIN_ACCURACY, logits, samples=train)
     if moment.val is not None and moment.val.targets is not None:
         logits = ask(moment.model, moment.val, size=256, training=False)
-        _score(seen, MEASURED_VAL_ACCURACY, logits, moment.val)
+        _score(seen, MEASURED_VAL_ACCURACY, logits, samples=moment.val)
         seen[CLASS_RECALL] = _recalls(logits, moment.val)
         seen[RELABELLED_VAL_ACCURACY] = _renamed(logits, moment.val)
     elif TRAIN_ACCURACY in seen:
@@ -92,7 +92,7 @@ def _loss(loss_fn: Callable[[Any, Any], Any], logits: Tensor, samples: Samples) 
 
 
 def _score(
-    seen: dict[Quantity, Reading], quantity: Quantity, logits: Tensor, samples: Samples
+    seen: dict[Quantity, Reading], quantity: Quantity, logits: Tensor, *, samples: Samples
 ) -> None:
     classes = samples.classes
     if classes is not None and logits.ndim == 2 and logits.shape[1] > 1:

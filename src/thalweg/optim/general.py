@@ -104,7 +104,7 @@ def average(beta: float, *, corrected: bool = True) -> Direction:
     """m = β m + (1 − β) g; corrected for its start at zero, divided by 1 − βᵗ with t from 1."""
 
     def direction(gradient: Tensor, state: State, lr: float) -> Tensor:
-        mean = _averaged(gradient, state, "mean", beta)
+        mean = _averaged(gradient, state, "mean", beta=beta)
         return lr * mean / ((1 - beta ** state["step"]) if corrected else 1)
 
     return direction
@@ -139,7 +139,7 @@ def root_average(beta: float, *, eps: float = 1e-8, corrected: bool = False) -> 
     """σ = √(v) + eps with v = β v + (1 − β) g²: forgets old gradients."""
 
     def size(gradient: Tensor, state: State) -> Tensor:
-        square = _averaged(gradient.square(), state, "square", beta)
+        square = _averaged(gradient.square(), state, "square", beta=beta)
         return (square / ((1 - beta ** state["step"]) if corrected else 1)).sqrt() + eps
 
     return size
@@ -150,6 +150,6 @@ def _gathered(gradient: Tensor, state: State, rho: float) -> Tensor:
     return state["gathered"]
 
 
-def _averaged(value: Tensor, state: State, name: str, beta: float) -> Tensor:
+def _averaged(value: Tensor, state: State, name: str, *, beta: float) -> Tensor:
     state[name] = beta * state.get(name, 0) + (1 - beta) * value
     return state[name]
