@@ -139,7 +139,9 @@ def test_a_folder_without_images_is_said_to_be_one(trained, here, place):
 
 
 def test_diagnose_prints_text_or_json_and_writes_html(trained, thalweg, place):
-    assert "Loss not finite" in thalweg("diagnose", RUN).stdout
+    shown = thalweg("diagnose", RUN).stdout
+    assert "Nothing wrong found" in shown
+    assert "thalweg rules lists them" in shown
     found = json.loads(thalweg("diagnose", RUN, "--json").stdout)
     assert "loss-not-finite" in found["diagnosis"]["passed"]
     assert thalweg("diagnose", RUN, "--html", "out.html").returncode == 0

@@ -53,11 +53,16 @@ def snapshot(model, optimizer):
     tensors = {f"model {name}": tensor for name, tensor in model.state_dict().items()}
     for index, entries in optimizer.state_dict()["state"].items():
         tensors |= {f"{index} {key}": value for key, value in entries.items()}
-    raw = {
-        name: (t.dtype, t.shape, t.stride(), t.detach().contiguous().numpy().tobytes())
-        for name, t in tensors.items()
-    }
+    raw = {name: as_bytes(value) for name, value in tensors.items()}
     return raw | {"groups": optimizer.state_dict()["param_groups"]}
+
+
+def as_bytes(value):
+    """An optimizer of ours may also keep plain numbers, such as its count of steps."""
+    if not isinstance(value, torch.Tensor):
+        return value
+    content = value.detach().contiguous().numpy().tobytes()
+    return value.dtype, value.shape, value.stride(), content
 
 
 def saved(folder, steps=(1, 2)):
