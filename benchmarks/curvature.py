@@ -16,6 +16,7 @@ Ratios are of medians over REPEATS (the four quantities of the larger net are me
 four": top five, most negative, trace and density; PyHessian has no most negative eigenvalue and is
 not charged for it. Densities are of like error: `density_error` is W1 over the range of the
 spectrum against all eigenvalues of the MLP, for plain quadrature after 100 steps and ours after 60.
+With 100 steps of ours as well the ratios of the four were 0.75 (PyHessian), 0.254 and 0.257.
 """
 
 import json
