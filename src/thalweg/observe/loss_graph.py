@@ -30,6 +30,7 @@ RESHAPING = (
     "Split",
     "Cast",
 )
+KEEPING_SHAPE = ("Clone", "ToCopy", "Alias", "Cast", "Expand")
 ENTROPIES = ("NllLoss", "NllLoss2D", "NllLossNd")
 REDUCIBLE = (
     *ENTROPIES,
@@ -50,6 +51,7 @@ class LossGraph:
     applied_to: str  # the operation that made the loss function's input: "softmax", "sigmoid", …
     summed: bool  # whether the last thing done was a sum over more than the classes
     broadcast: bool  # whether the model's output had to be expanded to meet the targets
+    reshaped: bool  # whether the loss function gave the model's output another shape first
 
 
 def read_graph(loss: Any, ended_in: Any) -> LossGraph | None:
@@ -65,6 +67,11 @@ def read_graph(loss: Any, ended_in: Any) -> LossGraph | None:
         applied_to=_made_by(core) if core is not None else "",
         summed=_summed(nodes[0], names[0]),
         broadcast="Expand" in names and kind in ("mse", "l1", "smooth_l1"),
+        reshaped=any(
+            name in RESHAPING and name not in KEEPING_SHAPE
+            for node, name in zip(nodes, names, strict=True)
+            if node is not ended_in
+        ),
     )
 
 

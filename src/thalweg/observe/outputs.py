@@ -7,6 +7,7 @@ from torch import Tensor
 
 from thalweg.observe.instrument import Moment, Reading, instrument, survey
 from thalweg.observe.loss_graph import LossGraph, made_by, read_graph
+from thalweg.observe.recovered import recovered_targets
 from thalweg.record import Quantity
 from thalweg.record.quantities import (
     BATCH_SIZE,
@@ -71,6 +72,8 @@ def _broadcast(found: LossGraph, moment: Moment) -> bool:
     if output is not None and moment.train is not None and moment.train.targets is not None:
         targets = moment.train.targets[: len(output)]
     if found.kind not in ("mse", "l1", "smooth_l1") or output is None or targets is None:
+        return False
+    if found.reshaped:  # the loss function squeezed the N×1 itself, and an expansion would show
         return False
     return output.shape != targets.shape and output.numel() == targets.numel() > 1
 
@@ -172,7 +175,34 @@ def chance_loss(moment: Moment) -> Reading:
 
 
 def _wanted(moment: Moment) -> Tensor | None:
-    """The targets of many samples where a loader was passed in, else of the last batch."""
+    """The targets of many samples where a loader was passed in, else of the last batch.
+
+    Where the loss function standardises them itself, as it compares them: in the outputs' unit.
+    """
+    wanted = moment.targets if moment.targets is not None and moment.targets.ndim > 0 else None
     if moment.train is not None and moment.train.targets is not None:
-        return moment.train.targets
-    return moment.targets if moment.targets is not None and moment.targets.ndim > 0 else None
+        wanted = moment.train.targets
+    if wanted is None or not wanted.is_floating_point():
+        return wanted
+    slope, offset = _rescaling(moment)
+    return wanted if (slope, offset) == (1.0, 0.0) else slope * wanted.double() + offset
+
+
+def _rescaling(moment: Moment) -> tuple[float, float]:
+    """Slope and offset that the loss function puts on the targets; 1 and 0 where it leaves them.
+
+    The last batch's targets as they were passed in, against those read off the gradient.
+    """
+    given, ended_in = moment.targets, None if moment.last is None else moment.last.ended_in
+    if given is None or given.numel() < 2 or not given.is_floating_point():
+        return 1.0, 0.0
+    seen = recovered_targets(moment.last, read_graph(moment.loss, ended_in), moment.loss)
+    if seen is None or seen.numel() != given.numel():
+        return 1.0, 0.0
+    before, after = given.detach().double().flatten(), seen.double().flatten()
+    centred = before - before.mean()
+    slope = float((centred @ after) / (centred @ centred))  # least squares; NaN for one value
+    offset = float(after.mean() - slope * before.mean())
+    exact = bool((slope * before + offset - after).abs().max() < 0.01 * after.std())
+    moved = bool((before - after).abs().max() > 0.05 * before.std())
+    return (slope, offset) if exact and moved else (1.0, 0.0)
