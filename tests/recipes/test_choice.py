@@ -1,0 +1,137 @@
+"""Every recipe can be built, trains, and is of a length and size that suit the data."""
+
+from math import ceil
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from thalweg.data import Augment, Batches, DataFacts, load_dataset
+from thalweg.models import MODELS
+from thalweg.optim import OPTIMIZERS, SCHEDULES
+from thalweg.recipes.amount import batch_size, epochs
+from thalweg.recipes.choice import recipe_for
+from thalweg.recipes.recipe import Recipe, edits_from_toml
+from thalweg.tasks import TASKS, classification
+from thalweg.training import evaluate, train
+
+
+def facts(shape, samples, *, task="classification", classes=10):
+    return DataFacts(
+        kind="image" if len(shape) == 3 else "vector",
+        task=task,
+        input_shape=shape,
+        num_classes=classes if task == "classification" else 1,
+        counts={"train": samples, "val": samples // 4, "test": 0},
+        original_size=(0, 0),
+        target_mean=0.0,
+        target_std=1.0,
+    )
+
+
+CASES = {
+    "digits": facts((1, 8, 8), 1_438),
+    "mnist": facts((1, 28, 28), 60_000),
+    "cifar-10": facts((3, 32, 32), 50_000),
+    "flowers": facts((3, 128, 128), 1_500, classes=5),
+    "ants and bees": facts((3, 128, 128), 244, classes=2),
+    "many photographs": facts((3, 224, 224), 100_000, classes=1000),
+    "a dozen icons": facts((3, 16, 16), 12, classes=2),
+    "scores of images": facts((3, 64, 64), 3_000, task="regression"),
+    "iris": facts((4,), 120, classes=3),
+    "many rows": facts((100,), 1_000_000),
+    "diabetes": facts((10,), 353, task="regression"),
+    "housing": facts((8,), 16_512, task="regression"),
+    "one row": facts((3,), 1, task="regression"),
+}
+small_shapes = st.one_of(
+    st.tuples(st.integers(1, 3), st.integers(8, 256), st.integers(8, 256)),
+    st.tuples(st.integers(1, 999)),
+)
+
+
+@pytest.mark.parametrize("given_facts", CASES.values(), ids=CASES)
+def test_what_a_recipe_names_exists_and_fits_the_data(given_facts, tmp_path):
+    recipe = recipe_for(given_facts)
+    assert recipe.task.name == given_facts.task
+    assert recipe.task.name in TASKS
+    assert recipe.schedule.name in SCHEDULES
+    model = MODELS[recipe.model.name](
+        given_facts.num_classes, input_shape=given_facts.input_shape, **recipe.model.changes
+    )
+    OPTIMIZERS[recipe.optimizer.name](
+        model.named_parameters(),
+        lr=recipe.optimizer.lr,
+        weight_decay=recipe.optimizer.weight_decay,
+        momentum=recipe.optimizer.momentum,
+    )
+    assert model.eval()(torch.zeros(2, *given_facts.input_shape)).isfinite().all()
+    (tmp_path / "recipe.toml").write_text(recipe.to_toml(), encoding="utf-8")
+    assert Recipe().edited(edits_from_toml(tmp_path / "recipe.toml")) == recipe
+
+
+@settings(deadline=None)
+@given(
+    shape=small_shapes,
+    samples=st.integers(1, 10**7),
+    task=st.sampled_from(["classification", "regression"]),
+)
+def test_every_amount_of_data_gets_a_sensible_length(shape, samples, task):
+    recipe = recipe_for(facts(shape, samples, task=task))
+    updates = recipe.budget.epochs * ceil(samples / recipe.batch.size)
+    assert 16 <= recipe.batch.size <= 128
+    assert 10 <= recipe.budget.epochs <= 100
+    assert updates <= 4_400 or recipe.budget.epochs == 10
+    assert 0 < recipe.optimizer.lr <= 0.1
+    assert recipe.augment.flip == (len(shape) == 3 and shape[0] == 3)
+
+
+@given(samples=st.integers(1, 10**7), largest=st.sampled_from([16, 64, 128]))
+def test_an_epoch_has_updates_enough_or_the_smallest_batches(samples, largest):
+    size = batch_size(samples, largest=largest)
+    assert size <= largest
+    assert samples >= 24 * size or size == 16
+    assert size == largest or samples < 24 * 2 * size  # no smaller than need be
+
+
+@pytest.mark.parametrize(
+    ("samples", "expected"), [(64 * 100, 30), (64 * 1000, 10), (64 * 10, 50), (64 * 150, 20)]
+)
+def test_epochs_make_the_wanted_updates_within_bounds(samples, expected):
+    assert epochs(samples, batch=64, updates=3_000, least=10, most=50) == expected
+
+
+def test_the_digits_recipe_reaches_98_percent_in_a_third_of_its_passes(tmp_path, monkeypatch):
+    monkeypatch.setenv("THALWEG_CACHE", str(tmp_path))
+    dataset = load_dataset("digits")
+    recipe = recipe_for(dataset.facts).edited({"budget.epochs": 6})
+    torch.manual_seed(0)
+    task = classification(10, label_smoothing=recipe.task.label_smoothing)
+    model = MODELS[recipe.model.name](10, input_shape=(1, 8, 8))
+    model = model.to(memory_format=torch.channels_last)
+    optimizer = OPTIMIZERS[recipe.optimizer.name](
+        model.named_parameters(),
+        lr=recipe.optimizer.lr,
+        weight_decay=recipe.optimizer.weight_decay,
+        momentum=recipe.optimizer.momentum,
+    )
+    changes = {key: getattr(recipe.augment, key) for key in recipe.augment.__slots__}
+    batches = Batches(
+        dataset, "train", batch_size=recipe.batch.size, shuffle=True, augment=Augment(**changes)
+    )
+    losses = [
+        step.loss.item()
+        for step in train(
+            model,
+            batches.stream(),
+            task.loss_fn,
+            optimizer=optimizer,
+            schedule=SCHEDULES[recipe.schedule.name](recipe.schedule.warmup),
+            steps=6 * len(batches),
+        )
+    ]
+    found = evaluate(model, Batches(dataset, "val", batch_size=256), task)
+    assert losses[0] == pytest.approx(task.chance_loss, rel=0.1)
+    assert max(losses) < 1.5 * task.chance_loss
+    assert found.metrics["accuracy"] >= 0.98
