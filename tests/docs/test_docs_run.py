@@ -43,7 +43,7 @@ def with_blocks(pages):
 
 
 @pytest.fixture
-def workplace(tmp_path, monkeypatch):
+def desk(tmp_path, monkeypatch):
     """A folder with what the pages speak of: photos/, a photo of its own, a quiet environment."""
     photos(tmp_path)
     monkeypatch.chdir(tmp_path)
@@ -70,7 +70,7 @@ def photos(folder):
 
 
 @pytest.mark.parametrize("page", with_blocks(PAGES), ids=lambda page: page.stem)
-def test_every_block_of_a_page_runs(page, workplace):
+def test_every_block_of_a_page_runs(page, desk):
     namespace = {}
     for block in blocks(page):
         if block.kind == "python":

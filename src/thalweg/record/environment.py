@@ -4,6 +4,7 @@ import os
 import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 PACKAGES = ("thalweg", "torch", "numpy", "pillow", "safetensors")
 
@@ -19,7 +20,7 @@ def environment() -> dict[str, str]:
     found["system"] = f"{platform.system()} {platform.release()} {platform.machine()}"
     found["processor"] = _processor()
     found["cores"] = str(os.cpu_count())
-    found["command"] = " ".join(sys.argv)
+    found["command"] = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
     return found
 
 
