@@ -11,15 +11,16 @@ import torch
 from torch import nn
 
 from thalweg import diagnosis, observe
+from thalweg.api.build import batches_of, model_and_optimizer, training_batches
 from thalweg.api.outcome import about, model_card, prediction_rows
 from thalweg.api.planning import Plan, plan, read_dataset, spec_of
 from thalweg.api.progress import Progress
 from thalweg.api.run import FailedRunError, InterruptedRunError, Run, replace_text
-from thalweg.data import Augment, Batches
+from thalweg.data import Batches
 from thalweg.errors import RunError
 from thalweg.export.saved_model import save_model
 from thalweg.observe import Watcher
-from thalweg.optim import OPTIMIZERS, SCHEDULES
+from thalweg.optim import SCHEDULES
 from thalweg.recipes.recipe import Recipe, edits_from_toml
 from thalweg.record import History, RunReader, RunWriter, claim_run_folder
 from thalweg.tasks import Task
@@ -189,8 +190,8 @@ def _build(
     plan: Plan, folder: Path, writer: RunWriter, *, begun: "_Begun", progress: Progress
 ) -> _Parts:
     recipe, task = plan.recipe, spec_of(plan).build_task(plan.recipe.task.label_smoothing)
-    model, optimizer = _model_and_optimizer(plan)
-    train, val = _training_batches(plan), _batches(plan, "val")
+    model, optimizer = model_and_optimizer(plan)
+    train, val = training_batches(plan), batches_of(plan, "val")
     watcher = observe.watch(
         model,
         optimizer,
@@ -219,43 +220,6 @@ def _build(
         progress=progress,
         clock=begun.clock,
     )
-
-
-def _model_and_optimizer(plan: Plan) -> tuple[nn.Module, torch.optim.Optimizer]:
-    """Fresh weights that follow from the seed, and what will change them."""
-    recipe = plan.recipe
-    torch.manual_seed(recipe.seed)
-    model = spec_of(plan).build().to(recipe.device)
-    if recipe.precision.channels_last:
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # in no stub
-    optimizer = OPTIMIZERS[recipe.optimizer.name](
-        model.named_parameters(),
-        lr=recipe.optimizer.lr,
-        weight_decay=recipe.optimizer.weight_decay,
-        momentum=recipe.optimizer.momentum,
-    )
-    return model, optimizer
-
-
-def _training_batches(plan: Plan) -> Batches:
-    recipe = plan.recipe
-    augment = Augment(**{key: getattr(recipe.augment, key) for key in recipe.augment.__slots__})
-    return Batches(
-        plan.dataset,
-        "train",
-        batch_size=recipe.batch.size,
-        seed=recipe.seed,
-        shuffle=True,
-        drop_last=plan.drop_last,
-        augment=augment if plan.dataset.facts.kind == "image" else None,
-        device=recipe.device,
-    )
-
-
-def _batches(plan: Plan, split: str) -> Batches:
-    """A split in order, as it is: for judging."""
-    size = 2 * plan.recipe.batch.size  # no gradients to hold
-    return Batches(plan.dataset, split, batch_size=size, device=plan.recipe.device)
 
 
 def _restore(parts: _Parts, checkpoint: Checkpoint | None) -> _Best:
@@ -341,7 +305,7 @@ def _finish(parts: _Parts, best: _Best, state: str) -> None:
         if kept is not None:
             kept.restore(parts.model, parts.optimizer)
     judged = {
-        split: _evaluate(parts, _batches(parts.plan, split))
+        split: _evaluate(parts, batches_of(parts.plan, split))
         for split in ("val", "test")
         if parts.plan.dataset.facts.counts.get(split)
     }

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from thalweg.api.fit import _model_and_optimizer, _training_batches
+from thalweg.api.build import model_and_optimizer, training_batches
 from thalweg.api.planning import plan, spec_of
 from thalweg.optim import OPTIMIZERS
 from thalweg.training.lr_range import LrRange, lr_range
@@ -15,7 +15,7 @@ def find_lr(path: str | Path, *, steps: int = 100, **options: object) -> LrRange
     """The range test's curve and suggestion. Takes what `plan` takes; writes no run."""
     chosen = plan(path, **options)  # type: ignore[arg-type]
     recipe = chosen.recipe
-    model, _ = _model_and_optimizer(chosen)
+    model, _ = model_and_optimizer(chosen)
 
     def optimizer(trial: nn.Module, lr: float) -> torch.optim.Optimizer:
         return OPTIMIZERS[recipe.optimizer.name](
@@ -26,5 +26,5 @@ def find_lr(path: str | Path, *, steps: int = 100, **options: object) -> LrRange
         )
 
     task = spec_of(chosen).build_task(recipe.task.label_smoothing)
-    batches = _training_batches(chosen).stream()
+    batches = training_batches(chosen).stream()
     return lr_range(model, batches, task.loss_fn, optimizer=optimizer, steps=steps)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from thalweg.observe.instrument import Moment, Reading, survey
-from thalweg.observe.probe import _takes_one
+from thalweg.observe.probe import takes_one
 from thalweg.observe.samples import Samples, undisturbed
 from thalweg.record import History, Quantity
 from thalweg.record.quantities import (
@@ -40,7 +40,7 @@ def evaluation(moment: Moment) -> Mapping[Quantity, Reading]:
     train, loss_fn = moment.train, moment.loss_fn or known_loss(moment.history)
     if train is None or train.targets is None or loss_fn is None:
         return {}
-    if moment.last is not None and not _takes_one(moment.last, train.inputs):
+    if moment.last is not None and not takes_one(moment.last, train.inputs):
         return {}
     seen: dict[Quantity, Reading] = {}
     size = max(2, train.batches[0])

@@ -224,7 +224,7 @@ def probe_arguments(moment: Moment) -> tuple[tuple[Any, ...], Mapping[str, Any],
     """What to call the model with: many training samples if it takes one tensor, else the last."""
     last, train = moment.last, moment.train
     device = next((w.device for w in moment.model.parameters()), torch.device("cpu"))
-    if train is not None and (last is None or _takes_one(last, train.inputs)):
+    if train is not None and (last is None or takes_one(last, train.inputs)):
         chosen = train.inputs[:MOST_SAMPLES].to(device)
         return (chosen,), {}, len(chosen)
     if last is None or last.first_input is None:
@@ -233,7 +233,7 @@ def probe_arguments(moment: Moment) -> tuple[tuple[Any, ...], Mapping[str, Any],
     return last.inputs, last.keywords, samples
 
 
-def _takes_one(last: Any, inputs: Tensor) -> bool:
+def takes_one(last: Any, inputs: Tensor) -> bool:
     given = last.inputs[0] if len(last.inputs) == 1 and not last.keywords else None
     return (
         isinstance(given, Tensor)
