@@ -27,7 +27,8 @@ def baselines(moment: Moment) -> Mapping[Quantity, Reading]:
     classes = None if train is None else train.classes
     if train is None or classes is None or not train.inputs.is_floating_point():
         return {}
-    pick = torch.from_numpy(np.random.default_rng(0).permutation(len(classes))[:MOST])
+    different = train.distinct()  # a copy of a sample would be its own nearest neighbour
+    pick = different[np.random.default_rng(0).permutation(len(different))[:MOST]]
     rows, labels = train.inputs[pick].flatten(1).float(), classes[pick]
     if len(rows) < LEAST or len(labels.unique()) < 2 or not bool(rows.isfinite().all()):
         return {}

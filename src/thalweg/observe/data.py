@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from hashlib import blake2b
 from math import log2, sqrt
 
 import numpy as np
@@ -71,20 +70,15 @@ def copies(moment: Moment) -> Mapping[Quantity, Reading]:
     train, val = moment.train, moment.val
     if train is None:
         return {}
-    ours = _hashes(train)
+    ours = train.digests()
     counts = Counter(ours)
     repeated = [i for i, digest in enumerate(ours) if counts[digest] > 1]
     seen: dict[Quantity, Reading] = {DUPLICATED: {"": len(repeated) / len(ours)}}
     if val is not None and len(val) and val.inputs.shape[1:] == train.inputs.shape[1:]:
         known = set(ours)
-        theirs = _hashes(val)
+        theirs = val.digests()
         seen[LEAKED] = {"": sum(digest in known for digest in theirs) / len(theirs)}
     return seen
-
-
-def _hashes(samples: Samples) -> list[bytes]:
-    table = samples.inputs.contiguous().flatten(1).numpy()
-    return [blake2b(row.tobytes(), digest_size=12).digest() for row in table]
 
 
 @survey(SHIFT, VAL_SAMPLES, when="start")

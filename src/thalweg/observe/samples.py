@@ -4,6 +4,7 @@ import random
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,18 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self.inputs)
+
+    def digests(self) -> list[bytes]:
+        """A hash of each sample's inputs."""
+        table = self.inputs.contiguous().flatten(1).numpy()
+        return [blake2b(row.tobytes(), digest_size=12).digest() for row in table]
+
+    def distinct(self) -> Tensor:
+        """The row at which each different sample occurs first; batches of two epochs repeat them."""
+        first: dict[bytes, int] = {}
+        for row, digest in enumerate(self.digests()):
+            first.setdefault(digest, row)
+        return torch.tensor(list(first.values()), dtype=torch.long)
 
     @property
     def classes(self) -> Tensor | None:

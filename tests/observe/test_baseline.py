@@ -1,0 +1,25 @@
+"""What simple methods make of the samples, against a count by hand."""
+
+import torch
+from torch import nn
+
+from thalweg.observe.baseline import baselines
+from thalweg.observe.instrument import Moment
+from thalweg.observe.samples import Samples
+from thalweg.record.quantities import BASELINE_ACCURACY
+
+
+def read(inputs, targets):
+    samples = Samples(inputs=inputs, targets=targets, batches=(len(inputs),), whole=False)
+    moment = Moment(step=0, model=nn.Identity(), optimizers=(), train=samples)
+    return baselines(moment)[BASELINE_ACCURACY]
+
+
+def test_samples_seen_in_two_epochs_are_counted_once():
+    """Each would otherwise be its own copy's nearest neighbour, and random labels look learnable."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(300, 5, generator=generator)
+    targets = torch.randint(0, 4, (300,), generator=generator)
+    once, thrice = read(inputs, targets), read(inputs.repeat(3, 1), targets.repeat(3))
+    assert float(thrice["samples"]) == float(once["samples"]) == 300
+    assert float(thrice["nearest neighbours"]) < 0.35
