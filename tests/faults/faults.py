@@ -423,6 +423,10 @@ def oscillating(p):
     p.optimizer, p.lr = (lambda w, lr: torch.optim.SGD(w, lr=lr, momentum=0.9)), 0.35
 
 
+def clipped_away(p):
+    p.optimizer, p.lr, p.clip = (lambda w, lr: torch.optim.SGD(w, lr=lr)), 0.05, 1e-3
+
+
 HIGH = ("learning-rate-too-high",)
 LOW = ("learning-rate-too-low",)
 FAULTS = {
@@ -501,6 +505,7 @@ FAULTS = {
     "rate / 1000": Fault(rate(1e-3), LOW),
     "rate / 300": Fault(rate(1 / 300), LOW),
     "rate / 1000, SGD": Fault(rate(1e-3, torch.optim.SGD), LOW),
+    "clipped away": Fault(clipped_away, ("clipping-too-tight",)),
     "stopped too early": Fault(
         too_short, ("stopped-too-early", "learning-rate-too-low"), ("mlp", "transformer", "gru")
     ),

@@ -16,7 +16,7 @@ def read(inputs, targets):
 
 
 def test_samples_seen_in_two_epochs_are_counted_once():
-    """Each would otherwise be its own copy's nearest neighbour, and random labels look learnable."""
+    """Else each is its own copy's nearest neighbour, and random labels look learnable."""
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(300, 5, generator=generator)
     targets = torch.randint(0, 4, (300,), generator=generator)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from thalweg.record import History, Quantity
 from thalweg.record.history import Series
-from thalweg.record.quantities import CHANCE_LOSS, LOSS
+from thalweg.record.quantities import CHANCE_LOSS, GRADIENT_NORM, LOSS, UPDATE_RATIO
 
 Values = NDArray[np.float64]
 
@@ -107,6 +107,27 @@ def share_of_chance(history: History) -> float:
     if not len(losses) or not chance > 0:
         return float("nan")
     return float(np.median(losses.tail(0.2))) / chance
+
+
+def gradient_norms(history: History) -> Values:
+    """L2 norm of the whole gradient at each reading, where finite and not zero."""
+    sums: dict[int, float] = {}
+    for series in history.by_place(GRADIENT_NORM).values():
+        for step, norm in series.items():
+            sums[step] = min(sums.get(step, 0.0) + min(abs(norm), 1e150) ** 2, 1e300)
+    total = np.sqrt(np.array([sums[step] for step in sorted(sums)]))
+    kept: Values = total[np.isfinite(total) & (total > 0)]
+    return kept
+
+
+def reachable(history: History) -> float:
+    """The farthest that any matrix could have come in this run, in units of its norm."""
+    means = [
+        float(values.mean())
+        for series in history.by_place(UPDATE_RATIO).values()
+        if len(values := as_curve(series).values)
+    ]
+    return max(means, default=0.0) * len(curve(history, LOSS))
 
 
 def finite(evidence: dict[str, float]) -> dict[str, float]:

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from thalweg.observe.instrument import Moment, Reading, instrument, survey
-from thalweg.observe.samples import Samples
 from thalweg.record import Quantity
 from thalweg.record.quantities import (
     CLASS_COUNT,

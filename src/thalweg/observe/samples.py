@@ -33,7 +33,7 @@ class Samples:
         return [blake2b(row.tobytes(), digest_size=12).digest() for row in table]
 
     def distinct(self) -> Tensor:
-        """The row at which each different sample occurs first; batches of two epochs repeat them."""
+        """Rows of the first occurrences; the batches of two epochs hold each sample twice."""
         first: dict[bytes, int] = {}
         for row, digest in enumerate(self.digests()):
             first.setdefault(digest, row)

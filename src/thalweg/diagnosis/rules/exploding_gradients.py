@@ -1,6 +1,6 @@
 import numpy as np
 
-from thalweg.diagnosis.evidence import curve, number, value
+from thalweg.diagnosis.evidence import curve, gradient_norms, number, value
 from thalweg.diagnosis.rule import Finding, Prescription, rule
 from thalweg.record import History
 from thalweg.record.quantities import CHANCE_LOSS, GRADIENT_NORM, LOSS
@@ -30,7 +30,7 @@ def exploding_gradients(
     Convicted by: clipping at the 90th percentile on a copy calms the loss.
     Source: Pascanu, Mikolov and Bengio 2013; Google tuning playbook (clip at the 90th percentile).
     """
-    norms = _total(history)
+    norms = gradient_norms(history)
     losses = curve(history, LOSS)
     if len(norms) < 6 or len(losses) < 60:
         return None
@@ -55,19 +55,6 @@ def exploding_gradients(
             ),
         ),
     )
-
-
-def _total(history: History) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    """L2 norm of the whole gradient at each reading, where finite and not zero."""
-    sums: dict[int, float] = {}
-    for series in history.by_place(GRADIENT_NORM).values():
-        for step, norm in series.items():
-            sums[step] = min(sums.get(step, 0.0) + min(abs(norm), 1e150) ** 2, 1e300)
-    total = np.sqrt(np.array([sums[step] for step in sorted(sums)]))
-    kept: np.ndarray[tuple[int, ...], np.dtype[np.float64]] = total[
-        np.isfinite(total) & (total > 0)
-    ]
-    return kept
 
 
 def _leaps(

@@ -1,6 +1,6 @@
 import numpy as np
 
-from thalweg.diagnosis.evidence import Curve, as_curve, curve, number, share_of_chance, slope
+from thalweg.diagnosis.evidence import Curve, curve, number, reachable, share_of_chance, slope
 from thalweg.diagnosis.rule import Finding, Prescription, rule
 from thalweg.record import History
 from thalweg.record.quantities import LEARNING_RATE, LOSS, UPDATE_RATIO
@@ -38,7 +38,7 @@ def learning_rate_too_low(
     losses = curve(history, LOSS)
     if len(losses) < 30:
         return None
-    moved = _reach(history, len(losses))
+    moved = reachable(history)
     start = float(np.mean(losses.head(0.05, 5)))
     end = float(np.mean(losses.tail(0.1, 5)))
     level = share_of_chance(history)
@@ -61,16 +61,6 @@ def learning_rate_too_low(
             ),
         ),
     )
-
-
-def _reach(history: History, steps: int) -> float:
-    """The farthest that any matrix could have come, in units of its norm."""
-    means = [
-        float(values.mean())
-        for series in history.by_place(UPDATE_RATIO).values()
-        if len(values := as_curve(series).values)
-    ]
-    return max(means, default=0.0) * steps
 
 
 def _steady(losses: Curve, share: float) -> bool:

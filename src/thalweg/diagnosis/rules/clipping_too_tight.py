@@ -1,0 +1,69 @@
+import numpy as np
+
+from thalweg.diagnosis.evidence import curve, gradient_norms, number, reachable, share_of_chance
+from thalweg.diagnosis.rule import Finding, Prescription, rule
+from thalweg.record import History
+from thalweg.record.quantities import GRADIENT_NORM, LOSS, UPDATE_RATIO
+
+
+@rule(
+    "clipping-too-tight",
+    stage="optimisation",
+    needs=(LOSS, GRADIENT_NORM, UPDATE_RATIO),
+    explains=(
+        "learning-rate-too-low",
+        "loss-not-falling",
+        "underfitting",
+        "training-plateau",
+        "optimisation-failure",
+        "stopped-too-early",
+        "vanishing-gradients",
+    ),
+    trial="without-clipping",
+)
+def clipping_too_tight(
+    history: History, *, share: float = 0.9, same: float = 5e-3, reach: float = 0.3
+) -> Finding | None:
+    """Every gradient is cut down to one small norm, and the weights hardly move.
+
+    Why it matters: a bound meant for rare bursts that is met at every step is a learning rate in
+    disguise: the step is the rate times the bound, whatever the slope.
+
+    Evidence: the norm of the whole gradient, as the optimizer was given it, at the readings; and
+    the update-to-weight ratio times the number of steps, that is how far a matrix could have come.
+    Threshold: nine in ten readings have the same norm to 0.5 %, no matrix could have moved by 0.3
+    of its norm, and the loss is still above half of where it began (or of chance).
+    False alarms: none known; optimizers that normalise gradients themselves, as Adam does, are not
+    slowed down by clipping, and their weights move.
+    Convicted by: the same steps on a copy without clipping lower the loss.
+    Source: Pascanu, Mikolov and Bengio 2013, who set the bound at half to ten times the average
+    norm; Google tuning playbook: when more than half of the updates are clipped, lower the rate.
+    """
+    norms, losses, moved = gradient_norms(history), curve(history, LOSS), reachable(history)
+    if len(norms) < 6 or len(losses) < 30:
+        return None
+    bound = float(np.median(norms))
+    clipped = float((np.abs(norms - bound) <= same * bound).mean())
+    start = float(np.mean(losses.head(0.05, 5)))
+    late = float(np.mean(losses.tail(0.1, 5)))
+    learned = late < 0.5 * start or share_of_chance(history) < 0.5
+    if clipped < share or learned or not 0 < moved < reach:
+        return None
+    return Finding(
+        severity="warning",
+        summary=f"the gradient norm is {number(bound)} at {clipped:.0%} of the readings: it is "
+        f"clipped, and no weight matrix can have moved by more than {moved:.1%} of its norm",
+        evidence={
+            "clipped readings": clipped,
+            "norm": bound,
+            "largest possible movement": moved,
+            "late loss": late,
+        },
+        prescriptions=(
+            Prescription(
+                change="clip at several times the usual norm (1 is common), or not at all",
+                expect="gradient norms that differ from step to step, and a loss that falls",
+                edit={"optimizer.max_grad_norm": 0.0},
+            ),
+        ),
+    )
