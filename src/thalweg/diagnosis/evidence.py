@@ -130,6 +130,21 @@ def reachable(history: History) -> float:
     return max(means, default=0.0) * len(curve(history, LOSS))
 
 
+def promised(history: History, *, least: int = 30) -> tuple[float, float]:
+    """The late training loss, and by how much a fifth more steps at its late slope would lower it.
+
+    The second is zero where the slope is within three standard errors of none, or there are fewer
+    losses than `least`.
+    """
+    losses = curve(history, LOSS)
+    if len(losses) < max(least, 9):
+        return float("nan"), 0.0
+    third = len(losses) // 3
+    rate, error = slope(Curve(losses.steps[-third:], losses.values[-third:]))
+    end = float(np.mean(losses.tail(0.1, 3)))
+    return end, -rate * len(losses) / 5 if rate < -3 * error else 0.0
+
+
 def finite(evidence: dict[str, float]) -> dict[str, float]:
     """The evidence without what could not be computed."""
     return {name: each for name, each in evidence.items() if isfinite(each)}

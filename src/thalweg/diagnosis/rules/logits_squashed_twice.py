@@ -4,6 +4,7 @@ from thalweg.record import History
 from thalweg.record.quantities import LOSS_INPUT, LOSS_KIND, OUTPUT_ROW_SUM_ERROR
 
 SQUASHED = ("softmax", "sigmoid")
+CUT = ("relu",)
 
 
 @rule(
@@ -23,12 +24,13 @@ SQUASHED = ("softmax", "sigmoid")
     ),
 )
 def logits_squashed_twice(history: History, *, close: float = 1e-4) -> Finding | None:
-    """A softmax or sigmoid is applied before a loss that applies one itself.
+    """A softmax, sigmoid or ReLU is applied before a loss that wants logits as they are.
 
     Why it matters: `cross_entropy` and `binary_cross_entropy_with_logits` want logits. Given
     probabilities, they squash numbers in [0, 1] once more: of ten classes, none can get more than
     e/(e + 9) = 23 % and the loss cannot go below ln(1 + 9/e) = 1.46 nat. Gradients are small and
-    vanish where the model is sure; accuracy may look well all the same.
+    vanish where the model is sure; accuracy may look well all the same. A ReLU in that place cuts
+    all negative logits to zero, and with them the gradient of every class that it has turned off.
 
     Evidence: in the loss's graph, the operation whose result the loss was applied to; or rows of
     output that are not negative and sum to 1.
@@ -45,18 +47,21 @@ def logits_squashed_twice(history: History, *, close: float = 1e-4) -> Finding |
     errors = curve(history, OUTPUT_ROW_SUM_ERROR)
     rows = len(errors) >= 3 and len(errors) == len(history.series(OUTPUT_ROW_SUM_ERROR))
     rows = rows and float(errors.values.max()) < close and loss == "cross_entropy"
-    if applied not in SQUASHED and not rows:
+    if applied not in SQUASHED + CUT and not rows:
         return None
-    name = applied if applied in SQUASHED else "softmax"
+    name = applied if applied in SQUASHED + CUT else "softmax"
+    why = "which cuts off negative logits" if name in CUT else f"and {loss} applies one itself"
     return Finding(
         severity="warning",
-        summary=f"the model's outputs pass a {name} before {loss}, which applies one itself",
+        summary=f"the model's outputs pass a {name} before {loss}, {why}",
         evidence={"largest |row sum − 1|": float(errors.values.max())} if rows else {},
         prescriptions=(
             Prescription(
-                change=f"return logits: take the {name} out of the model, and apply it only to "
-                "show probabilities",
-                expect="the training loss falls below 1.46 nat (ten classes); larger gradients",
+                change=f"return logits: take the {name} out of the model"
+                + ("" if name in CUT else ", and apply it only to show probabilities"),
+                expect="larger gradients, for every class"
+                if name in CUT
+                else "the training loss falls below 1.46 nat (ten classes); larger gradients",
             ),
         ),
     )

@@ -1,6 +1,4 @@
-import numpy as np
-
-from thalweg.diagnosis.evidence import Curve, curve, number, share_of_chance, slope
+from thalweg.diagnosis.evidence import number, promised, share_of_chance
 from thalweg.diagnosis.rule import Finding, Prescription, rule
 from thalweg.record import History
 from thalweg.record.quantities import LEARNING_RATE, LOSS, OPTIMIZERS
@@ -29,15 +27,8 @@ def stopped_too_early(
     Convicted by: a fifth more steps from the last weights lower the validation loss.
     Source: Google tuning playbook, "is the model still improving at the end".
     """
-    losses = curve(history, LOSS)
-    if len(losses) < least:
-        return None
-    third = len(losses) // 3
-    late = Curve(losses.steps[-third:], losses.values[-third:])
-    rate, error = slope(late)
-    end = float(np.mean(losses.tail(0.1, 3)))
-    gain = -rate * len(losses) / 5
-    if not (rate < -3 * error and end > 0 and gain > promise * end):
+    end, gain = promised(history, least=least)
+    if not gain > promise * end > 0:
         return None
     level = share_of_chance(history)
     return Finding(

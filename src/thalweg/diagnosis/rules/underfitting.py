@@ -1,6 +1,6 @@
 from math import sqrt
 
-from thalweg.diagnosis.evidence import latest, value
+from thalweg.diagnosis.evidence import latest, promised, value
 from thalweg.diagnosis.rule import Finding, Prescription, rule
 from thalweg.record import History
 from thalweg.record.quantities import BASELINE_ACCURACY, TRAIN_ACCURACY
@@ -13,7 +13,7 @@ from thalweg.record.quantities import BASELINE_ACCURACY, TRAIN_ACCURACY
     symptom=True,
     trial="wider-model",
 )
-def underfitting(history: History, *, margin: float = 0.05) -> Finding | None:
+def underfitting(history: History, *, margin: float = 0.05, falling: float = 0.1) -> Finding | None:
     """The model does worse on its own training samples than nearest neighbours on held-out ones.
 
     Why it matters: before anything about generalisation is worth asking, the model has to fit. If
@@ -22,7 +22,8 @@ def underfitting(history: History, *, margin: float = 0.05) -> Finding | None:
 
     Evidence: training accuracy in eval mode; held-out accuracy of ten nearest neighbours on the
     same samples.
-    Threshold: 5 points and three standard errors below.
+    Threshold: 5 points and three standard errors below; a note while the loss still falls by a
+    tenth in a fifth of the steps, since the run has then not shown yet what it can fit.
     False alarms: tasks made for nearest neighbours.
     Convicted by: a model twice as wide gets a lower training loss.
     Source: Ng 2018, "Machine Learning Yearning", chapter 20 onward (avoidable bias).
@@ -34,8 +35,9 @@ def underfitting(history: History, *, margin: float = 0.05) -> Finding | None:
     error = sqrt(max(theirs * (1 - theirs), 0.01) / count)
     if not own < theirs - max(margin, 3 * error):
         return None
+    end, gain = promised(history)
     return Finding(
-        severity="warning",
+        severity="note" if gain > falling * end > 0 else "warning",
         summary=f"the model gets {own:.0%} of its training samples right; nearest neighbours get "
         f"{theirs:.0%} of held-out ones",
         evidence={"training accuracy": own, "nearest neighbours": theirs},
