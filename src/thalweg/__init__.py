@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from thalweg.api import Run, diagnose, load, predict, train, watch
+    from thalweg.api import Run, cross_validate, diagnose, final, load, predict, train, watch
     from thalweg.curvature import critical_point, landscape, spectrum
 
 _HOME = {
     "Run": "thalweg.api",
     "critical_point": "thalweg.curvature",
+    "cross_validate": "thalweg.api",
     "diagnose": "thalweg.api",
+    "final": "thalweg.api",
     "landscape": "thalweg.curvature",
     "load": "thalweg.api",
     "predict": "thalweg.api",
@@ -24,7 +26,9 @@ __all__ = [
     "Run",
     "__version__",
     "critical_point",
+    "cross_validate",
     "diagnose",
+    "final",
     "landscape",
     "load",
     "predict",

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from thalweg.data import load_dataset
 from thalweg.data.samples import SPLITS, UNSPLIT
-from thalweg.data.split import TEST, TRAIN, VAL, hold_out, split_rows
-from thalweg.errors import DataError
+from thalweg.data.split import TEST, TRAIN, VAL, Holdout, fold_of, hold_out, split_rows
+from thalweg.errors import DataError, UsageError
 
 
 def digests_of(contents):
@@ -80,9 +80,7 @@ class TestGiven:
     def split(self, given, classes=None):
         given = np.array(given, dtype=np.int8)
         classes = np.zeros(len(given), dtype=np.int64) if classes is None else classes
-        return split_rows(
-            digests_of(range(len(given))), classes, given=given, val_fraction=0.2, seed=0
-        )
+        return split_rows(digests_of(range(len(given))), classes, given=given, held=Holdout())
 
     def test_given_splits_are_kept(self):
         found, notes = self.split([TRAIN, VAL, TEST, TRAIN])
@@ -178,3 +176,82 @@ class TestFingerprint:
         corpus.write(root / "b" / "moved.png", 99)
         others.add(load_dataset(root).fingerprint)
         assert len(others | {first}) == 6
+
+
+class TestFolds:
+    """checklist: A20"""
+
+    @settings(max_examples=60, deadline=None)
+    @given(contents, st.integers(-5, 5), st.integers(2, 6))
+    def test_every_sample_validates_once_and_copies_together(self, samples, seed, folds):
+        numbers, classes = map(np.array, zip(*samples, strict=True))
+        if len(set(numbers)) < folds:
+            return
+        digests = digests_of(numbers)
+        parts = [
+            fold_of(digests, classes, held=Holdout(folds=folds, fold=fold, seed=seed)) == VAL
+            for fold in range(1, folds + 1)
+        ]
+        assert (np.sum(parts, axis=0) == 1).all()
+        for number in set(numbers):
+            assert all(len(set(part[numbers == number])) == 1 for part in parts)
+
+    def test_each_fold_has_its_share_of_each_class(self):
+        classes = np.repeat([0, 1, 2], [50, 25, 7])
+        for fold in range(1, 6):
+            held = Holdout(folds=5, fold=fold)
+            codes = fold_of(digests_of(range(82)), classes, held=held)
+            counts = np.bincount(classes[codes == VAL], minlength=3)
+            assert (np.abs(counts - np.array([10, 5, 1.4])) < 1).all()
+
+    def test_test_samples_are_in_no_fold(self, tmp_path):
+        path = tmp_path / "numbers.csv"
+        words = ["train"] * 40 + ["val"] * 10 + ["test"] * 10
+        rows = [f"{i},{i % 2},{word}" for i, word in enumerate(words)]
+        path.write_text("a,target,split\n" + "\n".join(rows))
+        found = [load_dataset(path, folds=5, fold=fold) for fold in range(1, 6)]
+        assert all(set(data.indices["test"]) == set(range(50, 60)) for data in found)
+        assert sorted(np.concatenate([data.indices["val"] for data in found])) == list(range(50))
+
+    @pytest.mark.parametrize(
+        ("held", "text"),
+        [
+            pytest.param({"folds": 1}, "no such fold", id="one fold"),
+            pytest.param({"folds": 3, "fold": 4}, "fold 4 of 3", id="fold beyond"),
+            pytest.param({"folds": -2}, "no such fold", id="negative"),
+            pytest.param({"test_fraction": 1.0}, "test_fraction", id="all is test"),
+            pytest.param({"val_fraction": float("nan")}, "val_fraction", id="not a number"),
+        ],
+    )
+    def test_what_cannot_be_meant_is_refused(self, held, text):
+        with pytest.raises(UsageError, match=text):
+            Holdout(**held).check()
+
+    def test_more_folds_than_samples_are_refused(self):
+        with pytest.raises(DataError, match="too few samples for 9 folds"):
+            fold_of(digests_of(range(8)), np.zeros(8, np.int64), held=Holdout(folds=9))
+
+
+class TestHeldBack:
+    """checklist: A19"""
+
+    def test_test_split_is_the_same_for_every_seed(self, tmp_path):
+        path = tmp_path / "numbers.csv"
+        path.write_text("a,target\n" + "\n".join(f"{i},{'xy'[i % 2]}" for i in range(100)))
+        found = [load_dataset(path, test_fraction=0.2, seed=seed) for seed in (0, 1)]
+        first, second = (set(data.indices["test"].tolist()) for data in found)
+        assert first == second
+        assert len(first) == 20
+        assert set(found[0].indices["val"]) != set(found[1].indices["val"])
+        assert all(not first & {*data.indices["train"], *data.indices["val"]} for data in found)
+
+    def test_given_test_split_is_kept(self):
+        codes = np.array([TRAIN, TRAIN, VAL, TEST], dtype=np.int8)
+        found, notes = split_rows(
+            digests_of(range(4)),
+            np.zeros(4, np.int64),
+            given=codes,
+            held=Holdout(test_fraction=0.5),
+        )
+        assert found["test"].tolist() == [3]
+        assert "test_fraction is not used: the data bring a test split" in notes

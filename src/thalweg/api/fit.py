@@ -61,7 +61,7 @@ def train(
     stem = Path(ready.recipe.data.path).resolve().name or "run"
     folder = claim_run_folder(Path(out), stem)
     replace_text(folder / "recipe.toml", ready.recipe.to_toml())
-    return _train(ready, folder, progress)
+    return carry_out(ready, folder, progress)
 
 
 def resume(run: str | Path, *, progress: Progress | None = None) -> Run:
@@ -71,6 +71,11 @@ def resume(run: str | Path, *, progress: Progress | None = None) -> Run:
     meta = _known(folder)
     if meta.get("state") == "finished":
         return Run(folder)
+    return carry_out(recorded_plan(folder, meta, progress), folder, progress)
+
+
+def recorded_plan(folder: Path, meta: Mapping[str, Any], progress: Progress) -> Plan:
+    """The plan that the run was made by, its data read again. RunError where they have changed."""
     recipe = Recipe().edited(_recorded(folder / "recipe.toml"))
     dataset = read_dataset(recipe.flat(), progress)
     recorded = meta.get("fingerprint", dataset.fingerprint)
@@ -81,7 +86,7 @@ def resume(run: str | Path, *, progress: Progress | None = None) -> Run:
             f"recorded {recorded[:12]}…",
             fix="put the data back as it was, or start a new run",
         )
-    return _train(Plan(recipe=recipe, defaults=recipe, dataset=dataset), folder, progress)
+    return Plan(recipe=recipe, defaults=recipe, dataset=dataset)
 
 
 def _known(folder: Path) -> Mapping[str, Any]:
@@ -152,7 +157,7 @@ class _Clock:
         self._phase, self._since = phase, now
 
 
-def _train(plan: Plan, folder: Path, progress: Progress) -> Run:
+def carry_out(plan: Plan, folder: Path, progress: Progress) -> Run:
     """Train from the newest checkpoint, or the beginning, to the end, and leave a whole run."""
     checkpoint = latest_checkpoint(folder / "checkpoints")
     with _opened(plan, folder, checkpoint, progress=progress) as parts, Interrupt() as interrupt:
@@ -269,9 +274,9 @@ def _fit(parts: _Parts, best: _Best, *, start: int, stop: Interrupt) -> _Best:
 def _validate(parts: _Parts, done: int, best: _Best) -> _Best:
     parts.progress.phase = "validating"
     parts.clock.start("validating")
-    scores = _scores("val", _evaluate(parts, parts.val))
-    parts.watcher.log(**scores)
-    score = scores[f"val_{parts.task.headline}"]
+    found = scores("val", _evaluate(parts, parts.val))
+    parts.watcher.log(**found)
+    score = found[f"val_{parts.task.headline}"]
     parts.progress.metric = (f"val_{parts.task.headline}", score)
     parts.progress.phase = "training"
     parts.clock.start("training")
@@ -304,15 +309,10 @@ def _finish(parts: _Parts, best: _Best, state: str) -> None:
         kept = latest_checkpoint(parts.folder / "checkpoints", step=best.step)
         if kept is not None:
             kept.restore(parts.model, parts.optimizer)
-    judged = {
-        split: _evaluate(parts, batches_of(parts.plan, split))
-        for split in ("val", "test")
-        if parts.plan.dataset.facts.counts.get(split)
-    }
-    metrics = {k: v for split, found in judged.items() for k, v in _scores(split, found).items()}
+    found = _evaluate(parts, parts.val)  # a test split waits for `final`
+    metrics = scores("val", found)
     parts.writer.set("metrics", metrics)
-    for split, found in judged.items():
-        parts.writer.predictions(prediction_rows(parts.plan, split, found, task=parts.task))
+    parts.writer.predictions(prediction_rows(parts.plan, "val", found, task=parts.task))
     spec = spec_of(parts.plan)
     save_model(parts.folder / "model", parts.model, spec=spec, card=model_card(parts.plan, metrics))
     _close(parts, state)
@@ -360,7 +360,8 @@ def _evaluate(parts: _Parts, batches: Batches) -> Evaluation:
     return evaluate(parts.model, batches, parts.task, dtype=dtype)
 
 
-def _scores(split: str, found: Evaluation) -> dict[str, float]:
+def scores(split: str, found: Evaluation) -> dict[str, float]:
+    """Loss and metrics under the names that a run keeps them by: val_loss, val_accuracy, …"""
     return {f"{split}_loss": found.loss} | {f"{split}_{k}": v for k, v in found.metrics.items()}
 
 

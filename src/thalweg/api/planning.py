@@ -89,6 +89,9 @@ def read_dataset(recipe: Mapping[str, Any], progress: Progress) -> Dataset:
         recipe["data.path"],
         image_size=recipe["data.image_size"],
         val_fraction=recipe["data.val_fraction"],
+        test_fraction=recipe["data.test_fraction"],
+        folds=recipe["data.folds"],
+        fold=recipe["data.fold"],
         seed=recipe["seed"],
         progress=read,
     )

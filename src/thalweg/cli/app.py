@@ -21,6 +21,7 @@ _COMMANDS = {
     "train": "Train a model on a folder of images, a table or arrays; report what was learnt.",
     "predict": "Classify images, or predict values, with a trained run.",
     "diagnose": "Say what is wrong with a run, what to change, and what was not checked.",
+    "final": "Open the test split, hidden until now: score a run on it, once.",
     "report": "Write a run's report as one HTML file.",
     "spectrum": "Show the curvature of the loss at a run's weights, and draw it.",
     "landscape": "Draw the loss around a run's weights, or on the way to another run's.",

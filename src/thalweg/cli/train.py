@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from thalweg.cli.folds import Splits, cross_validated
 from thalweg.cli.output import print_json, print_run
 from thalweg.cli.progress import painted
 from thalweg.cli.recipe_options import RECIPE, given, takes_recipe_keys
@@ -26,6 +27,9 @@ def train(
     *,
     out: Path = Path("runs"),
     resume: Path | None = None,
+    folds: int | None = None,
+    repeats: int | None = None,
+    final: bool = False,
     dry_run: bool = False,
     json: bool = False,
     config: Annotated[Path | None, Parameter(group=RECIPE)] = None,
@@ -42,6 +46,12 @@ def train(
         Folder that the run's folder is made in.
     resume: Path
         Go on with this run, from its newest checkpoint, to the same end.
+    folds: int
+        Train once for each of so many stratified folds, and report mean ± std.
+    repeats: int
+        Do so as often, with other folds; without --folds: so many random splits.
+    final: bool
+        At the end, open the test split, which is hidden until then (see `thalweg final`).
     dry_run: bool
         Read the data and say what would be done; train nothing, write no run.
     json: bool
@@ -53,26 +63,46 @@ def train(
     """
     options = given(recipe) | ({"data.path": path} if path else {})
     settings = gather(options, os.environ, config)
-    if resume is not None:
-        return _resume(resume, settings, json=json)
     if print_config or dry_run:
         return _show_plan(settings, only_config=print_config, json=json)
-    return _train(settings, out, json=json)
+    splits = Splits(folds, repeats, resume)
+    if splits.asked_for:
+        if final:
+            raise UsageError("--final is for one run, not for folds", fix="thalweg final RUN")
+        return cross_validated(splits, settings, out, json=json)
+    if resume is not None:
+        return _resume(resume, settings, final=final, json=json)
+    return _train(settings, out, final=final, json=json)
 
 
-def _train(settings: Settings, out: Path, *, json: bool) -> int:
+def _train(settings: Settings, out: Path, *, final: bool, json: bool) -> int:
     from thalweg import api
 
-    return _watched(
-        lambda progress: api.train(edits=settings.edits, out=out, progress=progress), json=json
-    )
+    def action(progress: "Progress") -> "Run":
+        run = api.train(edits=settings.edits, out=out, progress=progress)
+        return _tested(run, progress) if final else run
+
+    return _watched(action, json=json)
 
 
-def _resume(run: Path, settings: Settings, *, json: bool) -> int:
+def _resume(folder: Path, settings: Settings, *, final: bool, json: bool) -> int:
     from thalweg import api
 
-    _refuse_changes(run, settings)
-    return _watched(lambda progress: api.resume(run, progress=progress), json=json)
+    _refuse_changes(folder, settings)
+
+    def action(progress: "Progress") -> "Run":
+        run = api.resume(folder, progress=progress)
+        return _tested(run, progress) if final else run
+
+    return _watched(action, json=json)
+
+
+def _tested(run: "Run", progress: "Progress") -> "Run":
+    """The run with the test split opened."""
+    from thalweg import api
+
+    api.final(run.path, progress=progress)
+    return api.Run(run.path)  # read anew
 
 
 def _refuse_changes(run: Path, settings: Settings) -> None:

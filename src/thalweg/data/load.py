@@ -16,7 +16,7 @@ from thalweg.data.preprocessing import Preprocessing
 from thalweg.data.probe import training_size
 from thalweg.data.samples import SPLITS, Files, Quarantined, Samples, some
 from thalweg.data.sources import samples_at
-from thalweg.data.split import class_notes, duplicate_notes, split_rows
+from thalweg.data.split import Holdout, class_notes, duplicate_notes, split_rows
 from thalweg.data.statistics import image_statistics, vector_statistics
 from thalweg.data.targets import Targets, targets_of
 from thalweg.errors import DataError, UsageError
@@ -42,22 +42,30 @@ def load_dataset(
     *,
     image_size: int = 0,
     val_fraction: float = 0.2,
+    test_fraction: float = 0.0,
+    folds: int = 0,
+    fold: int = 1,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Dataset:
     """The samples at `path`, decoded, split and measured; what was noticed is in `notes`.
 
-    `image_size` is the side of the square in pixels; 0 chooses it from the images. `progress` is
-    told (done, all) while images are decoded.
+    `image_size` is the side of the square in pixels; 0 chooses it from the images. With `folds`,
+    what is given for training and validation is divided anew, and `fold` (from 1) validates.
+    `progress` is told (done, all) while images are decoded.
     Raises DataError when the data cannot be used, UsageError for an option that cannot be meant.
     """
-    _check_options(image_size, val_fraction)
+    _check_size(image_size)
+    held = Holdout(
+        val_fraction=val_fraction, test_fraction=test_fraction, folds=folds, fold=fold, seed=seed
+    )
+    held.check()
     samples = samples_at(Path(path))
     targets = targets_of(samples)
     inputs = _inputs(samples, image_size, progress)
     quarantined = samples.quarantined + inputs.quarantined
     _check_quarantined(quarantined, targets, inputs.good)
-    indices, split_notes = _split(inputs, targets, samples, val_fraction=val_fraction, seed=seed)
+    indices, split_notes = _split(inputs, targets, samples, held=held)
     array, preprocessing, vector_notes = _measured(inputs.array, indices["train"])
     split_notes += duplicate_notes(
         inputs.digests, targets.values, indices=indices, names=samples.names
@@ -77,13 +85,11 @@ def load_dataset(
     )
 
 
-def _check_options(image_size: int, val_fraction: float) -> None:
+def _check_size(image_size: int) -> None:
     if image_size and not LEAST_SIZE <= image_size <= MOST_SIZE:
         raise UsageError(
             f"no image can be {image_size} px here", fix=f"{LEAST_SIZE} to {MOST_SIZE}, or 0"
         )
-    if not 0 < val_fraction < 1:
-        raise UsageError(f"val_fraction cannot be {val_fraction}", fix="between 0 and 1, as 0.2")
 
 
 def _inputs(
@@ -176,7 +182,7 @@ def _check_quarantined(
 
 
 def _split(
-    inputs: _Inputs, targets: Targets, samples: Samples, *, val_fraction: float, seed: int
+    inputs: _Inputs, targets: Targets, samples: Samples, *, held: Holdout
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     rows = np.flatnonzero(inputs.good)
     classes = targets.values if targets.class_names else np.zeros(len(inputs.good), dtype=np.int64)
@@ -184,8 +190,7 @@ def _split(
         inputs.digests[rows],
         classes[rows],
         given=samples.splits[rows],
-        val_fraction=val_fraction,
-        seed=seed,
+        held=held,
     )
     return {name: rows[chosen] for name, chosen in found.items()}, notes
 

@@ -1,47 +1,125 @@
 """Who trains, who validates: given splits are kept; else held out by content, class by class."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
 
 import numpy as np
 
 from thalweg.data.samples import SPLITS, UNSPLIT, some
-from thalweg.errors import DataError
+from thalweg.errors import DataError, UsageError
 
 TRAIN, VAL, TEST = range(3)
 IMBALANCED = 10  # times as many samples of one class as of another are worth a word
 
 
+TEST_SEED = 0x7E57  # not the user's: another seed must not bring test samples into training
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holdout:
+    """What is held out where the data do not say it themselves."""
+
+    val_fraction: float = 0.2
+    test_fraction: float = 0.0
+    folds: int = 0  # parts that validate in turn, whatever split is given; 0: one split
+    fold: int = 1  # which of them validates, from 1
+    seed: int = 0  # of everything but the test split
+
+    def check(self) -> None:
+        """Raises: UsageError for what cannot be meant."""
+        if not 0 < self.val_fraction < 1:
+            raise UsageError(
+                f"val_fraction cannot be {self.val_fraction}", fix="between 0 and 1, as 0.2"
+            )
+        if not 0 <= self.test_fraction < 1:
+            raise UsageError(
+                f"test_fraction cannot be {self.test_fraction}", fix="from 0 to below 1, as 0.2"
+            )
+        if self.folds and not (self.folds > 1 and 1 <= self.fold <= self.folds):
+            raise UsageError(
+                "no such fold",
+                seen=f"fold {self.fold} of {self.folds}",
+                fix="at least 2 folds; a fold from 1 to their number",
+            )
+
+
 def split_rows(
-    digests: np.ndarray,
-    classes: np.ndarray,
-    *,
-    given: np.ndarray,
-    val_fraction: float,
-    seed: int,
+    digests: np.ndarray, classes: np.ndarray, *, given: np.ndarray, held: Holdout
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """Rows of each split, in order, and what was done.
 
     `digests` are the rows' contents, uint8 [n, 16]; `classes` int64 [n] (all 0 for regression);
     `given` int8 [n]. Raises DataError when a split that is needed would be empty.
     """
-    codes, notes = given.copy(), []
-    if (given == UNSPLIT).all():
-        codes = hold_out(digests, classes, fraction=val_fraction, seed=seed)
-        notes.append(f"split: {_counts(codes)}, held out by content with seed {seed}")
+    codes, notes = _with_test(digests, classes, given=given, fraction=held.test_fraction)
+    rows = np.flatnonzero(codes != TEST)
+    if held.folds:
+        codes[rows] = fold_of(digests[rows], classes[rows], held=held)
+        notes.append(f"split: {_counts(codes)}, fold {held.fold} of {held.folds}")
+    elif (given == UNSPLIT).all():
+        codes[rows] = hold_out(
+            digests[rows], classes[rows], fraction=held.val_fraction, seed=held.seed
+        )
+        notes.append(f"split: {_counts(codes)}, held out by content with seed {held.seed}")
     else:
-        if (loose := int((given == UNSPLIT).sum())) > 0:
-            codes[given == UNSPLIT] = TRAIN
-            notes.append(f"{loose:,} samples name no split: taken to train")
-        _need(codes, TRAIN, "give samples to train on")
-        if not (codes == VAL).any():
-            rows = np.flatnonzero(codes == TRAIN)
-            codes[rows] = hold_out(digests[rows], classes[rows], fraction=val_fraction, seed=seed)
-            notes.append(f"no validation split is given: {val_fraction:.0%} of train held out")
+        notes += _complete(codes, digests, classes, held=held)
         notes.append(f"split: {_counts(codes)}, as given")
     _need(codes, TRAIN, "give more samples")
     _need(codes, VAL, "give at least two samples of a class, or a folder val/")
     return {name: np.flatnonzero(codes == code) for code, name in enumerate(SPLITS)}, notes
+
+
+def _with_test(
+    digests: np.ndarray, classes: np.ndarray, *, given: np.ndarray, fraction: float
+) -> tuple[np.ndarray, list[str]]:
+    """The given codes, with a test split held out where one is wanted and none is given."""
+    codes = given.copy()
+    if not fraction:
+        return codes, []
+    if (given == TEST).any():
+        return codes, ["test_fraction is not used: the data bring a test split"]
+    rows = np.flatnonzero(given != VAL)
+    held = hold_out(digests[rows], classes[rows], fraction=fraction, seed=TEST_SEED) == VAL
+    codes[rows[held]] = TEST
+    return codes, [f"test: {held.sum():,} samples held out, hidden until `thalweg final RUN`"]
+
+
+def _complete(
+    codes: np.ndarray, digests: np.ndarray, classes: np.ndarray, *, held: Holdout
+) -> list[str]:
+    """Give every sample a split where some bring one: to train, and of train some to val."""
+    notes = []
+    if (loose := int((codes == UNSPLIT).sum())) > 0:
+        codes[codes == UNSPLIT] = TRAIN
+        notes.append(f"{loose:,} samples name no split: taken to train")
+    _need(codes, TRAIN, "give samples to train on")
+    if not (codes == VAL).any():
+        rows = np.flatnonzero(codes == TRAIN)
+        codes[rows] = hold_out(
+            digests[rows], classes[rows], fraction=held.val_fraction, seed=held.seed
+        )
+        notes.append(f"no validation split is given: {held.val_fraction:.0%} of train held out")
+    return notes
+
+
+def fold_of(digests: np.ndarray, classes: np.ndarray, *, held: Holdout) -> np.ndarray:
+    """VAL for the rows of that fold, TRAIN for the others, int8.
+
+    Contents are dealt out like cards, class by class, so that each fold has its share of each
+    class and every sample validates in exactly one fold. Equal contents stay together.
+    Raises: DataError for fewer different contents than folds.
+    """
+    members, order, _ = _ordered(digests, classes, held.seed)
+    if len(order) < held.folds:
+        raise DataError(
+            f"too few samples for {held.folds} folds",
+            seen=f"{len(order):,} different ones",
+            fix="fewer folds, or more samples",
+        )
+    hands = np.empty(len(order), dtype=np.int64)
+    hands[order] = np.arange(len(order)) % held.folds
+    return np.where(hands[members] == held.fold - 1, VAL, TRAIN).astype(np.int8)
 
 
 def hold_out(digests: np.ndarray, classes: np.ndarray, *, fraction: float, seed: int) -> np.ndarray:
@@ -50,15 +128,22 @@ def hold_out(digests: np.ndarray, classes: np.ndarray, *, fraction: float, seed:
     The order depends on content and seed alone, so a sample that is added moves at most one other.
     Equal contents go together; a class of one content trains.
     """
-    groups, members = np.unique(digests, axis=0, return_inverse=True)
-    members = members.reshape(-1)
-    sizes = np.bincount(members, minlength=len(groups))
-    keys = np.array([_key(group, seed) for group in groups], dtype=np.uint64)
-    homes = _least_class(classes, members, len(groups))
-    order = np.lexsort((keys, homes))
-    held = np.zeros(len(groups), dtype=bool)
+    members, order, homes = _ordered(digests, classes, seed)
+    sizes = np.bincount(members, minlength=len(order))
+    held = np.zeros(len(order), dtype=bool)
     held[order] = _first_of_each(homes[order], sizes[order], fraction)
     return np.where(held[members], VAL, TRAIN).astype(np.int8)
+
+
+def _ordered(
+    digests: np.ndarray, classes: np.ndarray, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Each row's group of equal contents; the groups class by class, shuffled; their classes."""
+    groups, members = np.unique(digests, axis=0, return_inverse=True)
+    members = members.reshape(-1)
+    keys = np.array([_key(group, seed) for group in groups], dtype=np.uint64)
+    homes = _least_class(classes, members, len(groups))
+    return members, np.lexsort((keys, homes)), homes
 
 
 def _first_of_each(homes: np.ndarray, sizes: np.ndarray, fraction: float) -> np.ndarray:

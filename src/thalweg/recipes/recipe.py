@@ -31,6 +31,9 @@ class DataRecipe:
     path: str = ""  # what was given: a folder, a file, or the name of a built-in set
     image_size: int = 0  # pixels, the side of the square that images are brought to; 0: no images
     val_fraction: float = 0.2  # share held out where no validation split is given
+    test_fraction: float = 0.0  # share kept for the end where no test split is given; 0: none
+    folds: int = 0  # parts that validate in turn, for cross-validation; 0: one split
+    fold: int = 1  # which of the folds validates, from 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from thalweg.record.rows import RunSummary
 from thalweg.record.run_reader import RunReader
 from thalweg.record.schema import DATABASE
 
+CROSS_VALIDATION = "cross_validation.json"  # in the folder that holds the runs of its splits
 LONGEST = 48  # characters of a stem; with the number, a name stays below the 64 of an id
 
 

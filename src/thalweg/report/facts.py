@@ -71,6 +71,12 @@ class Facts:
         tested = [name.replace("val_", "test_") for name in guesses]
         return next((name for name in tested + guesses if name in self.metrics), "")
 
+    @property
+    def test_uses(self) -> int:
+        """How many models the test split had scored when this one was tested; 0: it was not."""
+        asked = [event.detail.get("uses") for event in self.events if event.kind == "final"]
+        return int(asked[-1] or 0) if asked else 0
+
     @cached_property
     def steps_done(self) -> int:
         """Updates made. The one whose loss ended the run was not."""

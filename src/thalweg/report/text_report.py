@@ -16,7 +16,7 @@ from thalweg.record.quantities import ACCURACY, LOSS, VAL_ACCURACY, VAL_LOSS, VA
 from thalweg.report.confusion import confusion
 from thalweg.report.facts import SPLITS, Facts, is_share, metric_name, read_facts
 from thalweg.report.verdict import sentence, title_of, unfinished, verdict
-from thalweg.report.written import NARROW, count, duration, figure, percent, shown
+from thalweg.report.written import NARROW, count, duration, figure, percent, shown, times
 
 NARROWEST, WIDEST = 40, 100  # columns
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -84,6 +84,8 @@ def _figures(facts: Facts) -> list[str]:
             facts.metrics.items(), key=lambda pair: pair[0] != facts.headline_metric
         )
     ]
+    if facts.test_uses:
+        rows.append(("test split", f"used {times(facts.test_uses)}"))
     if facts.seconds:
         rows.append(("time", duration(sum(facts.seconds.values()))))
     return _terms(rows, WIDEST)

@@ -16,6 +16,7 @@ from thalweg.report.written import (
     moment,
     percent,
     pixels,
+    times,
     wilson,
 )
 
@@ -151,6 +152,8 @@ def _others(facts: Facts, headline: str) -> str:
         for name, value in facts.metrics.items()
         if name != headline
     }
+    if facts.test_uses:
+        rest["test split"] = f"used {times(facts.test_uses)}"
     return terms(rest) if rest else ""
 
 

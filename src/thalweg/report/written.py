@@ -54,6 +54,11 @@ def count(number: float, noun: str = "", plural: str = "") -> str:
     return f"{text} {noun if int(number) == 1 else plural or noun + 's'}"
 
 
+def times(number: int) -> str:
+    """1 → "once", 2 → "twice", 3 → "3 times"."""
+    return {1: "once", 2: "twice"}.get(number, f"{number} times")
+
+
 def pixels(shape: Sequence[int]) -> str:
     """(3, 64, 64) → "64 px"; (3, 48, 64) → "48 × 64 px", height first."""
     height, width = shape[-2:]
