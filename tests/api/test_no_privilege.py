@@ -36,7 +36,7 @@ def own_loop(ready, *, watched):
     ]
     peak = recipe.optimizer.lr
     optimizer = torch.optim.SGD(groups, lr=peak, momentum=0.9, nesterov=True, fused=True)
-    augment = Augment(**{key: getattr(recipe.augment, key) for key in recipe.augment.__slots__})
+    augment = Augment(**{key: getattr(recipe.augment, key) for key in Augment.__slots__})
     batches = Batches(dataset, "train", batch_size=32, seed=0, shuffle=True, augment=augment)
     watcher = thalweg.watch(model, optimizer, num_classes=10) if watched else None
     for step, (inputs, targets) in enumerate(islice(batches.stream(), ready.steps)):

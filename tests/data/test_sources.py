@@ -17,7 +17,7 @@ from thalweg.data import load_dataset
 from thalweg.data.digits import write_digits
 from thalweg.data.samples import SPLITS, UNSPLIT, Files
 from thalweg.data.sources import samples_at
-from thalweg.errors import DataError, UsageError
+from thalweg.errors import DataError, UnknownNameError, UsageError
 
 
 def said(notes, *parts):
@@ -702,3 +702,41 @@ class TestSizes:
         assert (before.inputs.shape[-1], found.inputs.shape[-1]) == (1, 3)
         row = found.names.index("a/0000.png")
         assert (found.inputs[row] == before.inputs[before.names.index("a/0000.png")]).all()
+
+
+class TestTarget:
+    """Which column of a table is predicted."""
+
+    TABLE = "size,price,place\n" + "".join(f"{i},{3.5 * i},{'ab'[i % 2]}\n" for i in range(40))
+
+    def test_a_named_column_wins_over_the_last(self, tmp_path):
+        (tmp_path / "t.csv").write_text(self.TABLE)
+        by_default, named = (samples_at(tmp_path / "t.csv", target=t) for t in ("", "price"))
+        assert by_default.label_place == "column 'place'"
+        assert said(by_default.notes, "the last column", "--target NAME")
+        assert named.label_place == "column 'price'"
+        assert named.inputs.shape == (40, 1)  # 'place' is words, and is left out
+
+    def test_a_named_column_of_a_manifest(self, tmp_path):
+        corpus.class_folders(tmp_path, {"cat": 2, "dog": 2})
+        (tmp_path / "m.csv").write_text(
+            "path,label,mood\ncat/0000.png,a,good\ndog/0000.png,b,bad\n"
+        )
+        assert samples_at(tmp_path / "m.csv", target="mood").labels.texts == ("good", "bad")
+
+    def test_an_unknown_column_is_refused_with_the_nearest(self, tmp_path):
+        (tmp_path / "t.csv").write_text(self.TABLE)
+        with pytest.raises(UnknownNameError, match="did you mean price"):
+            samples_at(tmp_path / "t.csv", target="prize")
+
+    def test_free_text_is_no_target_that_anyone_meant(self, tmp_path):
+        rows = "".join(f"{i},{i % 3},remark number {i}\n" for i in range(40))
+        (tmp_path / "t.csv").write_text("size,grade,remark\n" + rows)
+        with pytest.raises(DataError, match=r"free text.*\n.*--target NAME, such as 'size'"):
+            samples_at(tmp_path / "t.csv")
+        assert samples_at(tmp_path / "t.csv", target="grade").label_place == "column 'grade'"
+
+    def test_what_is_no_table_has_no_columns(self, tmp_path):
+        photos = corpus.class_folders(tmp_path, {"cat": 2, "dog": 2})
+        with pytest.raises(DataError, match="no table"):
+            samples_at(photos, target="label")

@@ -116,7 +116,7 @@ def test_the_digits_recipe_reaches_98_percent_in_a_third_of_its_passes(tmp_path,
         weight_decay=recipe.optimizer.weight_decay,
         momentum=recipe.optimizer.momentum,
     )
-    changes = {key: getattr(recipe.augment, key) for key in recipe.augment.__slots__}
+    changes = {key: getattr(recipe.augment, key) for key in Augment.__slots__}
     batches = Batches(
         dataset, "train", batch_size=recipe.batch.size, shuffle=True, augment=Augment(**changes)
     )

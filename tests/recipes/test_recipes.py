@@ -6,11 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thalweg.data import DataFacts
-from thalweg.errors import UnknownNameError, UsageError
+from thalweg.errors import RunError, UnknownNameError, UsageError
 from thalweg.models import MODELS
 from thalweg.optim import OPTIMIZERS, SCHEDULES
 from thalweg.recipes.choice import recipe_for
-from thalweg.recipes.recipe import SHORT_KEYS, Recipe, edits_from_toml, keys
+from thalweg.recipes.recipe import (
+    SHORT_KEYS,
+    Recipe,
+    edits_from_toml,
+    keys,
+    recorded_recipe,
+    tables,
+)
 
 
 def facts_of(kind, task, shape, samples, classes):
@@ -102,3 +109,20 @@ def test_a_bad_file_is_named(tmp_path, text):
     path.write_text(text, encoding="utf-8")
     with pytest.raises(UsageError, match=r"recipe\.toml"):
         edits_from_toml(path)
+
+
+def test_a_runs_recipe_is_read_from_its_folder(tmp_path):
+    with pytest.raises(RunError, match=r"recipe\.toml does not exist"):
+        recorded_recipe(tmp_path)
+    (tmp_path / "recipe.toml").write_text(
+        'seed = 3\n[model]\nname = "mlp"\nchanges = { width = 8 }\n[optimizer]\nlr = 0.1\n'
+    )
+    recipe = recorded_recipe(tmp_path)
+    assert (recipe.seed, recipe.model.changes, recipe.optimizer.lr) == (3, {"width": 8}, 0.1)
+    (tmp_path / "recipe.toml").write_text("[optimizer]\nlrr = 1")
+    with pytest.raises(RunError, match=r"did you mean optimizer\.lr"):
+        recorded_recipe(tmp_path)
+
+
+def test_tables_of_settings_are_known_by_their_kind():
+    assert tables() == {"model.changes", "optimizer.changes", "schedule.changes"}

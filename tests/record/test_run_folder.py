@@ -105,21 +105,6 @@ def test_a_newer_layout_is_refused(tmp_path):
         RunWriter(tmp_path)
 
 
-def test_recipe_edits(tmp_path):
-    RunWriter(tmp_path).close()
-    with pytest.raises(RunError, match=r"recipe\.toml"):
-        RunReader(tmp_path).recipe_edits()
-    (tmp_path / "recipe.toml").write_text(
-        'seed = 3\n[model]\nname = "mlp"\nchanges = { width = 8 }\n[optimizer]\nlr = 0.1\n'
-    )
-    assert RunReader(tmp_path).recipe_edits() == {
-        "seed": 3,
-        "model.name": "mlp",
-        "model.changes": {"width": 8},
-        "optimizer.lr": 0.1,
-    }
-
-
 def test_a_strange_path(tmp_path):
     folder = tmp_path / "a b?c#d%20 ü\n" / "run"
     with RunWriter(folder) as writer:

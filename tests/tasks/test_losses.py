@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from thalweg.tasks.losses import LOSSES, absolute_error, focal, multiclass_svm, soft, squared_error
+from thalweg.tasks.losses import CHANCE, LOSSES, focal, mse, multiclass_svm, soft
 from thalweg.tasks.penalties import elastic_net, l1, l2
+from thalweg.tasks.value_losses import VALUE_LOSSES
 
 torch.manual_seed(0)
 LOGITS = torch.randn(6, 4, dtype=torch.float64)
@@ -55,12 +56,11 @@ def test_two_class_softmax_is_the_sigmoid_of_the_difference():
     torch.testing.assert_close(pair.softmax(1)[:, 0], (pair[:, 0] - pair[:, 1]).sigmoid())
 
 
-@pytest.mark.parametrize(
-    ("name", "chance"),
-    [("cross_entropy", log(10)), ("multiclass_svm", 9), ("binary_cross_entropy", log(2))],
-)
-def test_what_knowing_nothing_scores(name, chance):
-    assert LOSSES[name](torch.zeros(5, 10), torch.arange(5)).item() == pytest.approx(chance)
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("classes", [2, 10])
+def test_what_knowing_nothing_scores(name, classes):
+    found = LOSSES[name](torch.zeros(5, classes), torch.arange(5) % classes)
+    assert found.item() == pytest.approx(CHANCE[name](classes))
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -69,7 +69,7 @@ def test_gradients_are_the_numeric_ones(name):
     assert torch.autograd.gradcheck(lambda s: LOSSES[name](s, TARGETS).double(), (logits,))
 
 
-def test_squared_error_is_flat_where_cross_entropy_is_steep():
+def test_mse_is_flat_where_cross_entropy_is_steep():
     """Scores (−10, 10, −1000), first class right. checklist: C2 C9 C10 X5"""
 
     def at_the_corner(loss_fn):
@@ -78,21 +78,28 @@ def test_squared_error_is_flat_where_cross_entropy_is_steep():
         loss.backward()
         return loss.item(), scores.grad.norm().item()
 
-    assert at_the_corner(squared_error) == pytest.approx((2.0, 1.2e-8), rel=0.1)
+    assert at_the_corner(mse) == pytest.approx((2.0, 1.2e-8), rel=0.1)
     assert at_the_corner(LOSSES["cross_entropy"]) == pytest.approx((20.0, 1.414), rel=1e-3)
 
 
-def test_absolute_error_is_torchs():
-    outputs, targets = torch.randn(5, 1), torch.randn(5)
-    expected = (outputs[:, 0] - targets).abs().mean()
-    torch.testing.assert_close(absolute_error(outputs, targets), expected)
+def test_losses_of_values_are_their_formulae():
+    outputs, targets = torch.randn(50) * 3, torch.randn(50)
+    errors = (outputs - targets).tolist()
+    formulae = {
+        "mse": [e * e for e in errors],
+        "mae": [abs(e) for e in errors],
+        "huber": [e * e / 2 if abs(e) <= 1 else abs(e) - 0.5 for e in errors],
+    }
+    assert formulae.keys() == VALUE_LOSSES.keys()
+    for name, terms in formulae.items():
+        assert VALUE_LOSSES[name](outputs, targets).item() == pytest.approx(sum(terms) / 50)
 
 
 def test_several_classes_may_be_true_at_once():
     targets = torch.tensor([[1.0, 1.0, 0.0]])
     logits = torch.tensor([[2.0, -1.0, 0.5]])
     expected = -(sum(log(1 / (1 + exp(-s))) for s in (2.0, -1.0, -0.5))) / 3
-    assert LOSSES["binary_cross_entropy"](logits, targets).item() == pytest.approx(expected)
+    assert LOSSES["bce"](logits, targets).item() == pytest.approx(expected)
 
 
 def test_penalties_are_sums_over_matrices():

@@ -1,11 +1,19 @@
 """A plan → the parts that are trained: a network, an optimizer, batches."""
 
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import fields
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from thalweg.api.planning import Plan, spec_of
-from thalweg.data import Augment, Batches
+from thalweg.data import Augment, Batch, Batches
+from thalweg.data.mix import Mix
+from thalweg.models.pieces.initialise import unit_variance
 from thalweg.optim import OPTIMIZERS
+from thalweg.optim.ema import WeightAverage
+from thalweg.recipes.recipe import Recipe
+from thalweg.tasks.penalties import penalty
 
 
 def model_and_optimizer(plan: Plan) -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -15,19 +23,43 @@ def model_and_optimizer(plan: Plan) -> tuple[nn.Module, torch.optim.Optimizer]:
     model = spec_of(plan).build().to(recipe.device)
     if recipe.precision.channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # in no stub
-    optimizer = OPTIMIZERS[recipe.optimizer.name](
-        model.named_parameters(),
-        lr=recipe.optimizer.lr,
-        weight_decay=recipe.optimizer.weight_decay,
-        momentum=recipe.optimizer.momentum,
+    if recipe.model.changes.get("init") == "lsuv":
+        unit_variance(model, next(training_stream(plan)).inputs, spare=1)
+    return model, optimizer_of(recipe, model.named_parameters(), lr=recipe.optimizer.lr)
+
+
+def optimizer_of(
+    recipe: Recipe, named_weights: Iterable[tuple[str, nn.Parameter]], *, lr: float
+) -> torch.optim.Optimizer:
+    """The recipe's optimizer, for these weights."""
+    wanted = recipe.optimizer
+    return OPTIMIZERS[wanted.name](
+        named_weights,
+        lr=lr,
+        weight_decay=wanted.weight_decay,
+        momentum=wanted.momentum,
+        **wanted.changes,
     )
-    return model, optimizer
+
+
+def weight_average(plan: Plan, model: nn.Module) -> WeightAverage | None:
+    """The moving average of the model's weights; None where the recipe wants none."""
+    decay = plan.recipe.optimizer.ema_decay
+    return WeightAverage(model, decay=decay) if decay else None
+
+
+def penalty_of(plan: Plan, model: nn.Module) -> Callable[[], Tensor] | None:
+    """What computes λ · R of the model's weights of now; None where the recipe wants none."""
+    task = plan.recipe.task
+    if task.penalty == "none":
+        return None
+    return penalty(model, task.penalty, weight=task.penalty_weight, beta=task.elastic_beta)
 
 
 def training_batches(plan: Plan) -> Batches:
-    """The training split, shuffled and augmented as the recipe says."""
+    """The training split, shuffled and augmented as the recipe says; not yet mixed."""
     recipe = plan.recipe
-    augment = Augment(**{key: getattr(recipe.augment, key) for key in recipe.augment.__slots__})
+    augment = Augment(**{part.name: getattr(recipe.augment, part.name) for part in fields(Augment)})
     return Batches(
         plan.dataset,
         "train",
@@ -38,6 +70,18 @@ def training_batches(plan: Plan) -> Batches:
         augment=augment if plan.dataset.facts.kind == "image" else None,
         device=recipe.device,
     )
+
+
+def training_stream(
+    plan: Plan, batches: Batches | None = None, *, start: int = 0
+) -> Iterator[Batch]:
+    """What the model is trained on from batch `start` on: without end, mixed if it is to be."""
+    wanted, facts = plan.recipe.augment, plan.dataset.facts
+    stream = (batches or training_batches(plan)).stream(start)
+    if not (wanted.mixup or wanted.cutmix):
+        return stream
+    mix = Mix(mixup=wanted.mixup, cutmix=wanted.cutmix, num_classes=facts.num_classes)
+    return mix.stream(stream, seed=plan.recipe.seed, start=start)
 
 
 def batches_of(plan: Plan, split: str) -> Batches:

@@ -11,7 +11,7 @@ from thalweg.api.progress import Progress
 from thalweg.api.run import InterruptedRunError, Run, replace_text
 from thalweg.classical import Score
 from thalweg.errors import RunError, UsageError
-from thalweg.recipes.recipe import Recipe, edits_from_toml
+from thalweg.recipes.recipe import Recipe, recorded_recipe
 from thalweg.record import claim_run_folder
 from thalweg.record.run_folder import CROSS_VALIDATION
 from thalweg.record.schema import DATABASE, finite
@@ -91,7 +91,7 @@ def resume_cross_validation(
 ) -> CrossValidation:
     """Make the runs that are not finished yet; those that are stay as they are."""
     folder, progress = Path(folder), progress or Progress()
-    recipe = Recipe().edited(edits_from_toml(folder / "recipe.toml"))
+    recipe = recorded_recipe(folder)
     wanted = _read(folder)
     runs: list[Run] = []
     for name, edits in _splits(recipe, folds=wanted["folds"], repeats=wanted["repeats"]):

@@ -11,7 +11,7 @@ import torch
 from thalweg.api.build import batches_of
 from thalweg.api.fit import recorded_plan, scores
 from thalweg.api.outcome import model_card, prediction_rows
-from thalweg.api.planning import Plan
+from thalweg.api.planning import Plan, training_task
 from thalweg.api.progress import Progress
 from thalweg.api.run import Run, replace_text
 from thalweg.data import Dataset
@@ -58,7 +58,7 @@ def final(run: str | Path, *, progress: Progress | None = None) -> FinalTest:
     uses = len({*(seen for _, seen in looks), (folder.name, weights)})
     if (folder.name, weights) in [seen for _, seen in looks]:
         return _known(folder, looks, weights=weights, uses=uses)
-    task = model.spec.build_task(ready.recipe.task.label_smoothing)
+    task = training_task(model.spec, ready.recipe)
     dtype = getattr(torch, ready.recipe.precision.dtype)
     found = evaluate(model.module, batches_of(ready, "test"), task, dtype=dtype)
     made = FinalTest(

@@ -8,7 +8,7 @@ from typing import Literal
 import safetensors.torch
 from torch import Tensor, nn
 
-from thalweg.api.planning import read_dataset
+from thalweg.api.planning import read_dataset, training_task
 from thalweg.api.progress import Progress
 from thalweg.curvature import Landscape, Spectrum, between, landscape, spectrum
 from thalweg.curvature.borrow import BatchNormMode
@@ -17,7 +17,7 @@ from thalweg.curvature.surface import LossFn
 from thalweg.data import Batch, Batches
 from thalweg.errors import RunError
 from thalweg.export.saved_model import load_model
-from thalweg.recipes.recipe import Recipe, edits_from_toml
+from thalweg.recipes.recipe import recorded_recipe
 
 SAMPLES = 1024  # of the training split: of 256 of 512, λmax came out within 1 % of all
 BATCH = 256
@@ -40,13 +40,13 @@ def subject(run: str | Path, *, samples: int = SAMPLES) -> Subject:
     """
     folder = Path(run)
     saved = load_model(folder / "model")
-    recipe = Recipe().edited(edits_from_toml(folder / "recipe.toml"))
+    recipe = recorded_recipe(folder)
     dataset = read_dataset(recipe.flat(), Progress())
     stream = iter(Batches(dataset, "train", batch_size=min(BATCH, samples), shuffle=True))
     batches = [next(stream) for _ in range(_count(dataset.facts.counts["train"], samples))]
     return Subject(
         model=saved.module,
-        loss_fn=saved.spec.build_task(recipe.task.label_smoothing).loss_fn,
+        loss_fn=training_task(saved.spec, recipe).loss_fn,
         batches=batches,
     )
 

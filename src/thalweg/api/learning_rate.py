@@ -5,9 +5,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from thalweg.api.build import model_and_optimizer, training_batches
-from thalweg.api.planning import plan, spec_of
-from thalweg.optim import OPTIMIZERS
+from thalweg.api.build import model_and_optimizer, optimizer_of, training_stream
+from thalweg.api.planning import plan, spec_of, training_task
 from thalweg.training.lr_range import LrRange, lr_range
 
 
@@ -18,13 +17,8 @@ def find_lr(path: str | Path, *, steps: int = 100, **options: object) -> LrRange
     model, _ = model_and_optimizer(chosen)
 
     def optimizer(trial: nn.Module, lr: float) -> torch.optim.Optimizer:
-        return OPTIMIZERS[recipe.optimizer.name](
-            trial.named_parameters(),
-            lr=lr,
-            weight_decay=recipe.optimizer.weight_decay,
-            momentum=recipe.optimizer.momentum,
-        )
+        return optimizer_of(recipe, trial.named_parameters(), lr=lr)
 
-    task = spec_of(chosen).build_task(recipe.task.label_smoothing)
-    batches = training_batches(chosen).stream()
+    task = training_task(spec_of(chosen), recipe)
+    batches = training_stream(chosen)
     return lr_range(model, batches, task.loss_fn, optimizer=optimizer, steps=steps)

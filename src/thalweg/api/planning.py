@@ -8,15 +8,16 @@ from typing import Any
 
 import torch
 
+from thalweg.api.checks import check_model, check_recipe
 from thalweg.api.progress import Progress
 from thalweg.data import Dataset, load_dataset
 from thalweg.errors import UsageError
 from thalweg.export.saved_model import ModelSpec
-from thalweg.models import MODELS
-from thalweg.optim import OPTIMIZERS, SCHEDULES
 from thalweg.recipes.choice import recipe_for
 from thalweg.recipes.recipe import SHORT_KEYS, Recipe
 from thalweg.registry import unknown_name
+from thalweg.tasks import Task
+from thalweg.tasks.losses import takes_soft_targets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,12 +63,21 @@ def plan(
         found["data.image_size"] = dataset.facts.input_shape[-1]
     defaults = recipe_for(dataset.facts).edited(found)
     chosen = {key: value for key, value in changes.items() if key != "data.image_size" or value}
-    recipe = defaults.edited(chosen)
-    _check(recipe)
+    recipe = _suited(defaults, chosen)
+    check_recipe(recipe, dataset.facts)
     ready = Plan(recipe=recipe, defaults=defaults, dataset=dataset)
     with torch.random.fork_rng(devices=[]):  # a network that cannot be is refused here, not later
-        spec_of(ready).build()
+        check_model(recipe, spec_of(ready).build(), dataset.facts)
+    training_task(spec_of(ready), recipe)
     return ready
+
+
+def _suited(defaults: Recipe, chosen: Mapping[str, object]) -> Recipe:
+    """The defaults with what was chosen; a default that the choice has no use for gives way."""
+    recipe = defaults.edited(chosen)
+    if "task.label_smoothing" not in chosen and not takes_soft_targets(recipe.task.loss):
+        recipe = recipe.edited({"task.label_smoothing": 0.0})
+    return recipe
 
 
 def _long_keys(options: Mapping[str, object]) -> dict[str, object]:
@@ -93,6 +103,7 @@ def read_dataset(recipe: Mapping[str, Any], progress: Progress) -> Dataset:
         folds=recipe["data.folds"],
         fold=recipe["data.fold"],
         seed=recipe["seed"],
+        target=recipe["data.target"],
         progress=read,
     )
     progress.messages.extend(dataset.notes)
@@ -108,28 +119,9 @@ def _best_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _check(recipe: Recipe) -> None:
-    """What can be refused before the first step is refused here. Raises UsageError."""
-    MODELS[recipe.model.name], OPTIMIZERS[recipe.optimizer.name], SCHEDULES[recipe.schedule.name]
-    at_least = {
-        "budget.epochs": 1,
-        "batch.size": 1,
-        "batch.accumulate": 1,
-        "optimizer.lr": 0,
-        "optimizer.weight_decay": 0,
-        "optimizer.max_grad_norm": 0,
-    }
-    values = recipe.flat()
-    for key, least in at_least.items():
-        if not values[key] >= least:
-            raise UsageError(f"{key} is too small", seen=str(values[key]), fix=f"at least {least}")
-    try:
-        torch.empty(0, device=recipe.device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(
-            f"no device {recipe.device!r} here", seen=reason, fix="device = cpu"
-        ) from error
+def training_task(spec: ModelSpec, recipe: Recipe) -> Task:
+    """What success means, by the loss that the recipe names."""
+    return spec.build_task(recipe.task.loss, recipe.task.label_smoothing)
 
 
 def spec_of(plan: Plan) -> ModelSpec:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from thalweg.cli.progress import painted
 from thalweg.cli.terminal import styled
 from thalweg.errors import printable
-from thalweg.recipes.recipe import Recipe, edits_from_toml
+from thalweg.recipes.recipe import recorded_recipe
 
 if TYPE_CHECKING:
     from thalweg.api import Run
@@ -34,7 +34,7 @@ def demo(*, out: Path = Path("demo")) -> int:
     _say(1, f"Real scans of handwritten digits, a folder a class: {scans}")
     _say(2, f"thalweg train {scans} --out {runs}")
     healthy = _trained(scans, runs, {})
-    lr = Recipe().edited(edits_from_toml(healthy.path / "recipe.toml")).optimizer.lr
+    lr = recorded_recipe(healthy.path).optimizer.lr
     _say(3, f"The same, sabotaged: --lr {SABOTAGE * lr:g}, {SABOTAGE} times the recipe's")
     sick = _trained(scans, runs, {"optimizer.lr": SABOTAGE * lr})
     _say(4, "Go on:")

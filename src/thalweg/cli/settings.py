@@ -7,7 +7,7 @@ from pathlib import Path
 
 from thalweg.cli.recipe_options import option
 from thalweg.errors import UsageError
-from thalweg.recipes.recipe import Recipe, edits_from_toml, keys
+from thalweg.recipes.recipe import Recipe, edits_from_toml, keys, tables
 from thalweg.registry import unknown_name
 
 _PREFIX = "THALWEG_"
@@ -64,7 +64,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, object]:
 
 
 def _checked(name: str, key: str, text: str) -> object:
-    value: object = _table(name, text) if key == "model.changes" else text
+    value: object = _table(name, text) if key in tables() else text
     try:
         return Recipe().edited({key: value}).flat()[key]
     except UsageError as error:

@@ -14,7 +14,7 @@ from thalweg.cli.progress import painted
 from thalweg.cli.recipe_options import RECIPE, given, takes_recipe_keys
 from thalweg.cli.settings import Settings, gather, with_origins
 from thalweg.errors import UsageError, printable
-from thalweg.recipes.recipe import Recipe
+from thalweg.recipes.recipe import Recipe, recorded_recipe
 
 if TYPE_CHECKING:
     from thalweg.api import Plan, Progress, Run
@@ -107,9 +107,7 @@ def _tested(run: "Run", progress: "Progress") -> "Run":
 
 def _refuse_changes(run: Path, settings: Settings) -> None:
     """A resumed run ends as the run that was never stopped: it keeps its recipe."""
-    from thalweg.record import RunReader
-
-    recorded = Recipe().edited(RunReader(run).recipe_edits()).flat()
+    recorded = recorded_recipe(run).flat()
     wanted = Recipe().edited(settings.edits).flat()
     changed = [key for key in settings.edits if wanted[key] != recorded[key]]
     if changed:

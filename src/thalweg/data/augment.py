@@ -1,7 +1,8 @@
 """Images changed at random, a whole batch at a time, on the device that holds it.
 
 Every sample has parameters of its own, all drawn at once from the generator; there is no loop over
-samples. Applied to pixels before they are normalised, in this order: crop and flip, colour, cutout.
+samples. Applied to pixels before they are normalised, in this order: crop and flip, colour,
+random changes, cutout.
 """
 
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ import torch
 from jaxtyping import Float, Int, Num
 from torch import Tensor
 from torch.nn.functional import grid_sample
+
+from thalweg.data.random_ops import random_op
 
 _LOG_RATIO = log(4 / 3)  # crops are 3:4 to 4:3, as in Szegedy et al. 2014, "Going Deeper"
 _GREY = (0.299, 0.587, 0.114)  # ITU-R 601 luminance of red, green and blue
@@ -45,6 +48,8 @@ class Augment:
     brightness: float = 0.0  # factors are drawn from 1 ± this
     contrast: float = 0.0
     saturation: float = 0.0
+    random_ops: int = 0  # changes drawn at random for each image, one after the other; 0: off
+    random_magnitude: float = 0.3  # their strength, 0 to 1
     cutout: float = 0.0  # side of the square hole, as a share of the image's side
 
     def __call__(
@@ -63,6 +68,8 @@ class Augment:
         images = self.moved(raw, draws)
         if self.brightness or self.contrast or self.saturation:
             images = self.coloured(images.float(), draws)
+        for _ in range(self.random_ops):
+            images = random_op(images.float(), generator, magnitude=self.random_magnitude)
         if self.cutout:
             images = self.cut_out(images.clone() if images is raw else images, draws, fill)
         return images

@@ -46,13 +46,15 @@ def load_dataset(
     folds: int = 0,
     fold: int = 1,
     seed: int = 0,
+    target: str = "",
     progress: Callable[[int, int], None] | None = None,
 ) -> Dataset:
     """The samples at `path`, decoded, split and measured; what was noticed is in `notes`.
 
     `image_size` is the side of the square in pixels; 0 chooses it from the images. With `folds`,
     what is given for training and validation is divided anew, and `fold` (from 1) validates.
-    `progress` is told (done, all) while images are decoded.
+    `target` is a table's column to predict. While images are decoded, `progress` is told (done,
+    all).
     Raises DataError when the data cannot be used, UsageError for an option that cannot be meant.
     """
     _check_size(image_size)
@@ -60,7 +62,7 @@ def load_dataset(
         val_fraction=val_fraction, test_fraction=test_fraction, folds=folds, fold=fold, seed=seed
     )
     held.check()
-    samples = samples_at(Path(path))
+    samples = samples_at(Path(path), target=target)
     targets = targets_of(samples)
     inputs = _inputs(samples, image_size, progress)
     quarantined = samples.quarantined + inputs.quarantined

@@ -4,6 +4,9 @@ Source: mixup, Zhang et al. 2018, https://arxiv.org/abs/1710.09412; cutmix, Yun 
 https://arxiv.org/abs/1905.04899.
 """
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
 from math import sqrt
 
 import torch
@@ -14,10 +17,36 @@ from torch import Generator, Tensor
 from thalweg.data.batch import Batch
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mix:
+    """Mixup or cutmix of whole batches, either by turns where both are asked for."""
+
+    mixup: float = 0.0  # α of Beta(α, α); 0: off
+    cutmix: float = 0.0
+    num_classes: int  # 1: targets are values, and are mixed as such
+
+    def __call__(self, batch: Batch, generator: Generator) -> Batch:
+        if not (self.mixup or self.cutmix):
+            return batch
+        cut = self.cutmix > 0
+        if self.mixup and self.cutmix:
+            cut = bool(torch.rand((), generator=generator) < 0.5)
+        mix, alpha = (cutmix, self.cutmix) if cut else (mixup, self.mixup)
+        return mix(batch, alpha=alpha, num_classes=self.num_classes, generator=generator)
+
+    def stream(self, batches: Iterator[Batch], *, seed: int, start: int = 0) -> Iterator[Batch]:
+        """The batches, mixed; what becomes of batch `number` follows from seed and number alone."""
+        generator = Generator()
+        for number, batch in enumerate(batches, start):
+            digest = blake2b(f"mix/{seed}/{number}".encode(), digest_size=8).digest()
+            generator.manual_seed(int.from_bytes(digest, "little") >> 1)
+            yield self(batch, generator)
+
+
 def mixup(batch: Batch, *, alpha: float, num_classes: int, generator: Generator) -> Batch:
     """λ · a + (1 − λ) · b of every sample a and a partner b; λ from Beta(α, α), one a batch.
 
-    The targets become probabilities: λ of a's class, 1 − λ of b's.
+    The targets become probabilities: λ of a's class, 1 − λ of b's. Values are blended likewise.
     """
     share, partner = _drawn(batch, alpha=alpha, generator=generator)
     inputs = share * batch.inputs + (1 - share) * batch.inputs[partner]
@@ -52,11 +81,13 @@ def _cut(side: int, *, share: float, generator: Generator) -> tuple[int, int]:
 
 
 def _mixed(
-    targets: Int[Tensor, " sample"],
+    targets: Int[Tensor, " sample"] | Float[Tensor, " sample"],
     partner: Int[Tensor, " sample"],
     *,
     share: float,
     num_classes: int,
-) -> Float[Tensor, "sample class"]:
+) -> Float[Tensor, "sample class"] | Float[Tensor, " sample"]:
+    if targets.is_floating_point():
+        return share * targets + (1 - share) * targets[partner]
     hot = F.one_hot(targets.long(), num_classes).float()
     return share * hot + (1 - share) * hot[partner]

@@ -46,7 +46,9 @@ class ModelSpec:
         outputs = self.build_task().outputs
         try:
             model = MODELS[self.model](outputs, input_shape=self.input_shape, **self.changes)
-        except TypeError as error:
+        except UsageError:
+            raise
+        except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
             raise UsageError(
                 f"{self.model} cannot be changed like that",
                 seen=f"{dict(self.changes)}: {error}",
@@ -55,11 +57,13 @@ class ModelSpec:
         assert isinstance(model, nn.Module), f"{self.model} builds no network"
         return model
 
-    def build_task(self, label_smoothing: float = 0.0) -> Task:
-        """What the outputs mean; the smoothing matters to training alone."""
+    def build_task(self, loss: str = "auto", label_smoothing: float = 0.0) -> Task:
+        """What the outputs mean; loss and smoothing matter to training alone."""
         if self.task == "regression":
-            return regression(target_mean=self.target_mean, target_std=self.target_std)
-        return classification(self.num_classes, label_smoothing=label_smoothing)
+            name = "mse" if loss == "auto" else loss
+            return regression(target_mean=self.target_mean, target_std=self.target_std, loss=name)
+        name = "cross_entropy" if loss == "auto" else loss
+        return classification(self.num_classes, loss=name, label_smoothing=label_smoothing)
 
 
 @dataclass(frozen=True, slots=True)

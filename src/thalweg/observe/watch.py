@@ -57,12 +57,14 @@ def watch(
     history: History | None = None,
     diagnose: Callable[[History], Any] | None = None,
     first_step: int = 0,
+    chance_loss: float | None = None,
 ) -> "Watcher":
     """Start measuring; then call `step(loss)` on what this returns, once an update.
 
     Nothing here changes the training: the weights come out bit for bit as without it, and what
     goes wrong inside is recorded and reported as not checked. `train` and `val` are any iterables
     of (inputs, targets) that can be iterated again; a few batches of each are read at once.
+    `chance_loss` is what a model that knows nothing scores, where the loss is no cross-entropy.
     """
     watcher = Watcher(
         model,
@@ -72,7 +74,7 @@ def watch(
         diagnose=diagnose,
         first_step=first_step,
     )
-    watcher.told(task=task, num_classes=num_classes, loss_fn=loss_fn)
+    watcher.told(task=task, num_classes=num_classes, loss_fn=loss_fn, chance=chance_loss)
     watcher.look_at(train, val)
     return watcher
 
@@ -125,12 +127,13 @@ class Watcher:
         task: str | None,
         num_classes: int | None,
         loss_fn: Callable[..., Any] | None = None,
+        chance: float | None = None,
     ) -> None:
         """Record what only the user can tell."""
         self._loss_fn = loss_fn
         self._history.add(OPTIMIZERS, self._step, {"": float(len(self._optimizers))})
         if num_classes is not None and num_classes > 1 and task != "regression":
-            self._note_classes(num_classes)
+            self._note_classes(num_classes, chance)
 
     def look_at(self, train: Iterable[Any] | None, val: Iterable[Any] | None) -> None:
         """Read a sample of each split and measure what the samples show by themselves."""
@@ -295,12 +298,14 @@ class Watcher:
         if not targets.is_floating_point() and logits.ndim == 2 and targets.ndim == 1:
             self._note_classes(logits.shape[1])
 
-    def _note_classes(self, num_classes: int) -> None:
+    def _note_classes(self, num_classes: int, chance: float | None = None) -> None:
         if num_classes < 2:
             return
         self._num_classes = num_classes
         self._history.add(NUM_CLASSES, self._step, {"": float(num_classes)})
-        self._history.add(CHANCE_LOSS, self._step, {"": log(num_classes)})
+        self._history.add(
+            CHANCE_LOSS, self._step, {"": log(num_classes) if chance is None else chance}
+        )
 
     def _note_time(self, attached: Attached) -> None:
         whole = perf_counter() - attached.began

@@ -1,5 +1,9 @@
 """Optimizers, weight groups, schedules."""
 
+from collections.abc import Callable
+
+from torch.optim import Optimizer
+
 from thalweg.optim.adagrad import adagrad
 from thalweg.optim.adam import adam
 from thalweg.optim.adamw import adamw
@@ -14,7 +18,7 @@ from thalweg.registry import Registry
 
 __all__ = ["OPTIMIZERS", "SCHEDULES", "Schedule"]
 
-OPTIMIZERS = Registry(
+OPTIMIZERS: Registry[Callable[..., Optimizer]] = Registry(
     "optimizer",
     (
         sgd,

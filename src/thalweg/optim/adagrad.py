@@ -14,7 +14,8 @@ def adagrad(
     lr: float,
     weight_decay: float,
     momentum: float,
+    eps: float = 1e-10,
 ) -> torch.optim.Adagrad:
     """PyTorch's; steps shrink like 1/√t. It has no momentum. Source: Duchi et al. 2011 (JMLR)."""
     groups = weight_groups(named_weights, weight_decay=weight_decay)
-    return torch.optim.Adagrad(groups, lr=lr, fused=True)
+    return torch.optim.Adagrad(groups, lr=lr, eps=eps, fused=True)

@@ -14,10 +14,12 @@ def adam(
     lr: float,
     weight_decay: float,
     momentum: float,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
 ) -> torch.optim.Adam:
     """PyTorch's fused Adam; `momentum` is β₁. Weights with large gradients hardly decay: see adamw.
 
     Source: Kingma & Ba 2015, https://arxiv.org/abs/1412.6980.
     """
     groups = weight_groups(named_weights, weight_decay=weight_decay)
-    return torch.optim.Adam(groups, lr=lr, betas=(momentum, 0.999), fused=True)
+    return torch.optim.Adam(groups, lr=lr, betas=(momentum, beta2), eps=eps, fused=True)

@@ -15,10 +15,14 @@ def momentum(
     lr: float,
     weight_decay: float,
     momentum: float,
+    dampening: float = 0.0,
 ) -> torch.optim.SGD:
-    """v = ρv + g; θ −= ηv, as PyTorch has it. Source: Polyak 1964; ρ is like friction."""
+    """v = ρv + g; θ −= ηv, as PyTorch has it. Source: Polyak 1964; ρ is like friction.
+
+    `dampening` d makes it v = ρv + (1 − d)g.
+    """
     groups = weight_groups(named_weights, weight_decay=weight_decay)
-    return torch.optim.SGD(groups, lr=lr, momentum=momentum, fused=True)
+    return torch.optim.SGD(groups, lr=lr, momentum=momentum, dampening=dampening, fused=True)
 
 
 def momentum_velocity(

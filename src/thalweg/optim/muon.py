@@ -25,8 +25,16 @@ EPS = 1e-8
 class Muon(torch.optim.Optimizer):
     """Groups with `orthogonal` True hold matrices and filters; the others are left to AdamW."""
 
-    def __init__(self, groups: Iterable[dict[str, Any]], *, lr: float, momentum: float) -> None:
+    def __init__(
+        self,
+        groups: Iterable[dict[str, Any]],
+        *,
+        lr: float,
+        momentum: float,
+        newton_schulz_steps: int = NEWTON_SCHULZ_STEPS,
+    ) -> None:
         super().__init__(groups, {"lr": lr, "momentum": momentum, "orthogonal": False})
+        self.newton_schulz_steps = newton_schulz_steps
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -53,7 +61,9 @@ class Muon(torch.optim.Optimizer):
             matrix = gradient.lerp(buffer, momentum).flatten(1)
             alike[tuple(matrix.shape)].append((weight, matrix))
         for shape, members in alike.items():
-            updates = orthogonalised(torch.stack([matrix for _, matrix in members]))
+            updates = orthogonalised(
+                torch.stack([matrix for _, matrix in members]), steps=self.newton_schulz_steps
+            )
             scale = lr * ADAM_RMS * sqrt(max(shape))
             for (weight, _), update in zip(members, updates, strict=True):
                 weight.sub_(update.reshape(weight.shape), alpha=scale)
@@ -98,6 +108,7 @@ def muon(
     lr: float,
     weight_decay: float,
     momentum: float,
+    newton_schulz_steps: int = NEWTON_SCHULZ_STEPS,
 ) -> Muon:
     """Muon for hidden matrices and convolution filters; AdamW for the head, biases and norms.
 
@@ -112,7 +123,7 @@ def muon(
         {"name": "biases and norms", "params": vectors, "weight_decay": 0.0},
     ]
     filled = [{"weight_decay": weight_decay} | group for group in groups if group["params"]]
-    return Muon(filled, lr=lr, momentum=momentum)
+    return Muon(filled, lr=lr, momentum=momentum, newton_schulz_steps=newton_schulz_steps)
 
 
 def _gradient(weight: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
+from thalweg.errors import UsageError
 from thalweg.optim.groups import weight_groups
 
 
@@ -17,7 +18,13 @@ def nesterov(
 ) -> torch.optim.SGD:
     """PyTorch's; stable up to a smaller learning rate than plain momentum.
 
-    Source: Sutskever et al. 2013 (ICML), §2. Raises torch's ValueError for momentum 0.
+    Source: Sutskever et al. 2013 (ICML), §2. Raises UsageError for momentum 0.
     """
+    if not momentum > 0:
+        raise UsageError(
+            "nesterov looks ahead along its momentum",
+            seen=f"momentum={momentum}",
+            fix="momentum=0.9, or optimizer=sgd",
+        )
     groups = weight_groups(named_weights, weight_decay=weight_decay)
     return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=True, fused=True)

@@ -5,7 +5,7 @@ early steps of badly scaled gradients are what it avoids: Goyal et al. 2017, arX
 """
 
 from collections.abc import Callable
-from math import cos, pi, sqrt
+from math import ceil, cos, pi, sqrt
 
 from thalweg.errors import UsageError
 from thalweg.registry import Registry
@@ -18,26 +18,39 @@ def constant(warmup: float = 0.0) -> Schedule:
     return _after_warmup(warmup, lambda fallen: 1.0)
 
 
-def warmup_linear(warmup: float = 0.05) -> Schedule:
-    """Fall linearly to 0.
+def warmup_linear(warmup: float = 0.05, *, floor: float = 0.0) -> Schedule:
+    """Fall linearly to `floor`, a share of the peak.
 
     Source: the best of the simple shapes when the budget is fixed, Li, Yumer, Ramanan 2020,
     arXiv:1905.04753; and what the CIFAR-10 speed records use (Jordan 2024, arXiv:2404.00498).
     """
-    return _after_warmup(warmup, lambda fallen: 1.0 - fallen)
+    return _after_warmup(warmup, lambda fallen: 1.0 - (1.0 - floor) * fallen)
 
 
-def cosine(warmup: float = 0.05) -> Schedule:
-    """Fall to 0 by half a cosine. Source: Loshchilov, Hutter 2017, arXiv:1608.03983."""
-    return _after_warmup(warmup, lambda fallen: (1 + cos(pi * fallen)) / 2)
+def cosine(warmup: float = 0.05, *, floor: float = 0.0) -> Schedule:
+    """Fall to `floor` by half a cosine. Source: Loshchilov, Hutter 2017, arXiv:1608.03983."""
+    return _after_warmup(warmup, lambda fallen: _eased(1.0, floor, share=fallen))
 
 
-def step(warmup: float = 0.0) -> Schedule:
-    """Ten times lower at one half, and again at three quarters.
+def step(
+    warmup: float = 0.0, *, factor: float = 0.1, first: float = 0.5, every: float = 0.25
+) -> Schedule:
+    """`factor` times lower at `first`, again after each further `every`: shares of the training.
+
+    Ten times lower at one half and at three quarters, if nothing else is asked for.
 
     Source: the CIFAR-10 schedule of He et al. 2016, arXiv:1512.03385 §4.2.
     """
-    return _after_warmup(warmup, lambda _: 1.0, by=_staircase)
+    _require_stairs(factor, first, every)
+
+    stairs = ceil((1 - first) / every)
+
+    def staircase(progress: float) -> float:
+        if progress < first:
+            return 1.0
+        return factor ** min(1 + int((progress - first) / every), stairs)
+
+    return _after_warmup(warmup, lambda _: 1.0, by=staircase)
 
 
 def quarter_cosine(warmup: float = 0.0) -> Schedule:
@@ -49,29 +62,35 @@ def quarter_cosine(warmup: float = 0.0) -> Schedule:
     return _after_warmup(warmup, lambda fallen: cos(pi / 2 * fallen))
 
 
-def one_cycle(warmup: float = 0.3) -> Schedule:
-    """Rise by half a cosine from 1/25 of the peak, fall by half a cosine to 1/250,000 of it.
+def one_cycle(warmup: float = 0.3, *, start: float = 1 / 25, end: float = 1 / 25 / 1e4) -> Schedule:
+    """Rise by half a cosine from `start` of the peak, fall by half a cosine to `end` of it.
 
     Source: Smith & Topin 2018, https://arxiv.org/abs/1708.07120, in fastai's and PyTorch's shape.
     """
 
     def factor(progress: float) -> float:
         if progress < warmup:
-            return _eased(1 / 25, 1.0, share=progress / warmup)
-        return _eased(1.0, 1 / 25 / 1e4, share=(progress - warmup) / (1 - warmup))
+            return _eased(start, 1.0, share=progress / warmup)
+        return _eased(1.0, end, share=(progress - warmup) / (1 - warmup))
 
     _require_share(warmup)
     return factor
 
 
-def warmup_stable_decay(warmup: float = 0.05) -> Schedule:
-    """The peak, then within the last fifth down to 0 as 1 − √share.
+def warmup_stable_decay(warmup: float = 0.05, *, decay: float = 0.2) -> Schedule:
+    """The peak, then within the last `decay` of the training down to 0 as 1 − √share.
 
     A run can be prolonged from its stable part. Source: Hägele et al. 2024,
     https://arxiv.org/abs/2405.18392, §3.
     """
+    if not 0 < decay <= 1:
+        raise UsageError(
+            "decay is a share of the training", seen=f"decay={decay}", fix="such as decay=0.2"
+        )
     return _after_warmup(
-        warmup, lambda _: 1.0, by=lambda progress: 1.0 - sqrt(max(0.0, (progress - 0.8) / 0.2))
+        warmup,
+        lambda _: 1.0,
+        by=lambda progress: 1.0 - sqrt(max(0.0, (progress - (1 - decay)) / decay)),
     )
 
 
@@ -85,10 +104,13 @@ def _eased(start: float, end: float, *, share: float) -> float:
     return end + (start - end) * (1 + cos(pi * share)) / 2
 
 
-def _staircase(progress: float) -> float:
-    if progress < 0.5:
-        return 1.0
-    return 0.1 if progress < 0.75 else 0.01
+def _require_stairs(factor: float, first: float, every: float) -> None:
+    if not (0 < factor <= 1 and 0 <= first <= 1 and every > 0):
+        raise UsageError(
+            "steps of the learning rate go down, at shares of the training",
+            seen=f"factor={factor}, first={first}, every={every}",
+            fix="such as factor=0.1, first=0.5, every=0.25",
+        )
 
 
 def _after_warmup(

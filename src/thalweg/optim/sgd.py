@@ -12,12 +12,13 @@ def sgd(
     lr: float,
     weight_decay: float,
     momentum: float,
+    nesterov: bool = True,
 ) -> torch.optim.SGD:
-    """PyTorch's fused SGD; with momentum, Nesterov's: Sutskever et al. 2013 (ICML), §2."""
+    """PyTorch's fused SGD; its momentum is Nesterov's: Sutskever et al. 2013 (ICML), §2."""
     return torch.optim.SGD(
         weight_groups(named_weights, weight_decay=weight_decay),
         lr=lr,
         momentum=momentum,
-        nesterov=momentum > 0,
+        nesterov=nesterov and momentum > 0,
         fused=True,
     )

@@ -33,7 +33,7 @@ class SignDescent(torch.optim.Optimizer):
                 direction = buffer.lerp(weight.grad, 1 - group["momentum"]).sign_()
                 weight.mul_(1 - group["lr"] * group["weight_decay"])
                 weight.sub_(direction, alpha=group["lr"])
-                buffer.lerp_(weight.grad, 1 - MEMORY)
+                buffer.lerp_(weight.grad, 1 - group["beta2"])
         return loss
 
 
@@ -43,7 +43,11 @@ def sign_descent(
     lr: float,
     weight_decay: float,
     momentum: float,
+    beta2: float = MEMORY,
 ) -> SignDescent:
-    """Lion. `momentum` is the share of the buffer in the direction whose sign is taken."""
+    """Lion. `momentum` is the share of the buffer in the direction whose sign is taken.
+
+    `beta2` is the share of the buffer that a step keeps.
+    """
     groups = weight_groups(named_weights, weight_decay=weight_decay)
-    return SignDescent(groups, {"lr": lr, "momentum": momentum})
+    return SignDescent(groups, {"lr": lr, "momentum": momentum, "beta2": beta2})

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from thalweg.errors import UsageError
+from thalweg.errors import RunError, UsageError
 from thalweg.registry import unknown_name
 
 SHORT_KEYS = {  # what the Python call and the command line also accept
@@ -21,9 +21,11 @@ SHORT_KEYS = {  # what the Python call and the command line also accept
     "lr": "optimizer.lr",
     "batch_size": "batch.size",
     "image_size": "data.image_size",
+    "target": "data.target",
     "seed": "seed",
     "device": "device",
 }
+Changes = Mapping[str, int | float | str | bool]  # settings by name, of what is chosen by name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,18 +36,23 @@ class DataRecipe:
     test_fraction: float = 0.0  # share kept for the end where no test split is given; 0: none
     folds: int = 0  # parts that validate in turn, for cross-validation; 0: one split
     fold: int = 1  # which of the folds validates, from 1
+    target: str = ""  # the column of a table to predict; empty: `target`, else the last
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRecipe:
     name: str = "mlp"  # which architecture; docs/reference/models.md lists them
-    changes: Mapping[str, int | float | str | bool] = field(default_factory=dict)  # its settings
+    changes: Changes = field(default_factory=dict)  # its settings, such as norm, dropout or init
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskRecipe:
     name: Literal["classification", "regression"] = "classification"  # what success means
+    loss: str = "auto"  # docs/reference/losses.md lists them; auto: cross_entropy, or mse
     label_smoothing: float = 0.0  # share of a target's weight that is spread over all classes
+    penalty: str = "none"  # on the weights, beside the loss: l1, l2 or elastic_net
+    penalty_weight: float = 0.0  # λ in loss + λ · penalty
+    elastic_beta: float = 1.0  # β in elastic_net = Σ β w² + |w|
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,12 +62,15 @@ class OptimizerRecipe:
     weight_decay: float = 0.01  # decoupled for adamw, L2 for sgd; biases and norms are spared
     momentum: float = 0.9  # sgd's momentum; adamw's first beta
     max_grad_norm: float = 0.0  # L2 over all weights; 0: no clipping
+    ema_decay: float = 0.0  # of the moving average of weights that is judged and saved; 0: off
+    changes: Changes = field(default_factory=dict)  # its other settings, such as beta2 or eps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduleRecipe:
     name: str = "warmup_linear"  # of the learning rate; docs/reference/schedules.md lists them
     warmup: float = 0.05  # share of the training
+    changes: Changes = field(default_factory=dict)  # its settings, such as floor or first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +88,10 @@ class AugmentRecipe:
     contrast: float = 0.0  # as brightness
     saturation: float = 0.0  # as brightness
     cutout: float = 0.0  # side of the square hole, as a share of the image's side
+    random_ops: int = 0  # changes drawn at random for each image, one after the other; 0: off
+    random_magnitude: float = 0.3  # their strength, 0 to 1
+    mixup: float = 0.0  # α of the Beta(α, α) that pairs of samples are blended by; 0: off
+    cutmix: float = 0.0  # α, for a rectangle of a partner's; with mixup, either by turns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +103,7 @@ class PrecisionRecipe:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BudgetRecipe:
     epochs: int = 10  # passes over the training split
+    patience: int = 0  # epochs without a better validation score before it stops; 0: never
     checkpoint_seconds: float = 60.0  # longest time that a crash can cost; also every epoch
 
 
@@ -140,9 +155,29 @@ def edits_from_toml(path: Path) -> dict[str, object]:
     return edits
 
 
+def recorded_recipe(run: Path) -> Recipe:
+    """The recipe that a run was started with. Raises RunError where it is absent or unreadable."""
+    path = run / "recipe.toml"
+    if not path.exists():
+        raise RunError(
+            f"{run} is no run that can be resumed",
+            seen=f"{path} does not exist",
+            fix="the folder of a run, as `thalweg runs` lists them",
+        )
+    try:
+        return Recipe().edited(edits_from_toml(path))
+    except UsageError as error:
+        raise RunError(error.problem, seen=error.seen, fix=error.fix) from error
+
+
 def keys() -> tuple[str, ...]:
     """Every dotted key that a recipe has."""
     return tuple(Recipe().flat())
+
+
+def tables() -> frozenset[str]:
+    """The keys whose value is a table of settings by name."""
+    return frozenset(key for key, value in Recipe().flat().items() if isinstance(value, Mapping))
 
 
 def _flatten(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
@@ -157,7 +192,7 @@ def _flatten(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
 def _flatten_table(table: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, object]]:
     for name, value in table.items():
         key = prefix + name
-        if isinstance(value, dict) and key != "model.changes":
+        if isinstance(value, dict) and key not in tables():
             yield from _flatten_table(value, key + ".")
         else:
             yield key, value

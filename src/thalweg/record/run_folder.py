@@ -47,7 +47,11 @@ def list_runs(parent: Path) -> list[RunSummary]:
     try:
         found = [path for path in parent.iterdir() if (path / DATABASE).is_file()]
     except OSError as error:
-        raise RunError(f"{parent} cannot be listed", seen=str(error)) from error
+        raise RunError(
+            f"{parent} cannot be listed",
+            seen=str(error),
+            fix="a folder that runs are in, such as runs",
+        ) from error
     return sorted(map(_summary, found), key=lambda run: (run.started, run.path.name))
 
 

@@ -2,7 +2,6 @@
 
 import json
 import sqlite3
-import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -103,14 +102,6 @@ class RunReader:
         except (OSError, UnicodeDecodeError):
             return ""
 
-    def recipe_edits(self) -> dict[str, object]:
-        """Dotted recipe key → value, as `Recipe().edited` takes them. Raises RunError."""
-        try:
-            table = tomllib.loads((self.path / "recipe.toml").read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise _unreadable(self.path / "recipe.toml", error) from error
-        return dict(_dotted(table, ""))
-
     def summary(self) -> RunSummary:
         """The run in one line."""
         meta = self.meta
@@ -181,15 +172,6 @@ def _prediction(*row: Any) -> PredictionRow:
 def _quantity(name: str, unit: str) -> Quantity:
     quantity = quantity_called(name)
     return quantity if quantity.unit == unit else replace(quantity, unit=unit)
-
-
-def _dotted(table: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, object]]:
-    for name, value in table.items():
-        key = prefix + name
-        if isinstance(value, dict) and key != "model.changes":  # the one key that holds a table
-            yield from _dotted(value, f"{key}.")
-        else:
-            yield key, value
 
 
 def _unreadable(path: Path, error: Exception) -> RunError:

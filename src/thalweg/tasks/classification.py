@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from math import log
+from math import nan
 
 import torch
 import torch.nn.functional as F
@@ -10,14 +10,19 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from thalweg.errors import UsageError
-from thalweg.tasks.task import Task
+from thalweg.tasks.losses import CHANCE, LOSSES, takes_soft_targets
+from thalweg.tasks.task import LossFn, Task
 
 
-def classification(num_classes: int, *, label_smoothing: float = 0.0) -> Task:
-    """Cross-entropy in nat. An undecided model scores ln K, with smoothing or without.
+def classification(
+    num_classes: int, *, loss: str = "cross_entropy", label_smoothing: float = 0.0
+) -> Task:
+    """Cross-entropy in nat, or another loss of `tasks.losses` by name.
+
+    An undecided model scores ln K in cross-entropy, with smoothing or without.
 
     Source of smoothing: Szegedy et al. 2016, arXiv:1512.00567 §7.
-    Raises: UsageError for fewer than two classes, or smoothing outside [0, 1).
+    Raises: UsageError for fewer than two classes, an unknown loss, or smoothing that cannot be.
     """
     if num_classes < 2:
         raise UsageError(
@@ -25,24 +30,43 @@ def classification(num_classes: int, *, label_smoothing: float = 0.0) -> Task:
             seen=f"num_classes={num_classes}",
             fix="add samples of another class, or train a regression",
         )
+    _require_smoothable(loss, label_smoothing)
+    metrics: dict[str, Callable[[Tensor, Tensor], float]] = {"accuracy": accuracy}
+    if num_classes > 5:
+        metrics["top5_accuracy"] = top5_accuracy
+    return Task(
+        name="classification",
+        loss_fn=_loss_fn(loss, label_smoothing),
+        outputs=num_classes,
+        chance_loss=CHANCE[loss](num_classes) if loss in CHANCE else nan,
+        metrics=metrics,
+        headline="accuracy",
+        decode=probabilities,
+    )
+
+
+def _loss_fn(name: str, label_smoothing: float) -> LossFn:
+    if name == "cross_entropy":
+        return partial(F.cross_entropy, label_smoothing=label_smoothing)
+    smoothing = {"label_smoothing": label_smoothing} if label_smoothing else {}
+    return partial(LOSSES[name], **smoothing)
+
+
+def _require_smoothable(loss: str, label_smoothing: float) -> None:
+    """Raises UsageError for an unknown loss, a share outside [0, 1), or one that has no use."""
+    LOSSES[loss]
     if not 0 <= label_smoothing < 1:
         raise UsageError(
             "label smoothing is the share of the target spread over all classes",
             seen=f"label_smoothing={label_smoothing}",
             fix="a number from 0 up to, but not including, 1",
         )
-    metrics: dict[str, Callable[[Tensor, Tensor], float]] = {"accuracy": accuracy}
-    if num_classes > 5:
-        metrics["top5_accuracy"] = top5_accuracy
-    return Task(
-        name="classification",
-        loss_fn=partial(F.cross_entropy, label_smoothing=label_smoothing),
-        outputs=num_classes,
-        chance_loss=log(num_classes),
-        metrics=metrics,
-        headline="accuracy",
-        decode=probabilities,
-    )
+    if label_smoothing and not takes_soft_targets(loss):
+        raise UsageError(
+            f"labels cannot be smoothed for {loss}: it takes one class a sample",
+            seen=f"label_smoothing={label_smoothing}",
+            fix="label_smoothing=0, or loss=cross_entropy",
+        )
 
 
 def accuracy(logits: Float[Tensor, "sample class"], targets: Int[Tensor, " sample"]) -> float:

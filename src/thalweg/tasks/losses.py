@@ -1,10 +1,13 @@
-"""Losses beside cross-entropy and squared error, by name. Each is a mean over the samples.
+"""Losses of classes, by name. Each is a mean over the samples.
 
-A classification loss takes class indices, or one probability per class (soft targets: mixed or
-doubtful labels). What a model that knows nothing scores stands beside each.
+A loss takes class indices or one probability per class (soft targets: mixed, smoothed or doubtful
+labels), but for those that `takes_soft_targets` names. What a model that knows nothing scores, all
+its scores being equal, is in `CHANCE`.
 """
 
-import torch
+from collections.abc import Callable, Mapping
+from math import log
+
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -26,50 +29,64 @@ def multiclass_svm(
 ) -> Float[Tensor, ""]:
     """Σ over j ≠ y of max(0, s_j − s_y + margin); chance: (K − 1) · margin.
 
-    PyTorch's MultiMarginLoss is this divided by K. Source: Weston & Watkins 1999 (ESANN).
+    PyTorch's MultiMarginLoss is this divided by K. It takes no soft targets. Source: Weston &
+    Watkins 1999 (ESANN).
     """
     return F.multi_margin_loss(logits, targets, margin=margin) * logits.shape[1]
 
 
 def focal(
-    logits: Float[Tensor, "sample class"], targets: Int[Tensor, " sample"], *, gamma: float = 2.0
+    logits: Float[Tensor, "sample class"],
+    targets: Classes,
+    *,
+    gamma: float = 2.0,
+    label_smoothing: float = 0.0,
 ) -> Float[Tensor, ""]:
-    """−(1 − p)^γ log p of the right class: what is already right counts less; γ = 0: cross-entropy.
+    """−Σ p (1 − q)^γ log q: what is already right counts less; γ = 0: cross-entropy.
 
     Source: Lin et al. 2017, https://arxiv.org/abs/1708.02002, equation 4.
     """
-    surprise = F.cross_entropy(logits, targets, reduction="none")
-    return ((1 - torch.exp(-surprise)) ** gamma * surprise).mean()
+    wanted = smoothed(targets, num_classes=logits.shape[1], share=label_smoothing)
+    log_q = logits.log_softmax(dim=1)
+    return -(wanted * (1 - log_q.exp()) ** gamma * log_q).sum(dim=1).mean()
 
 
-def squared_error(logits: Float[Tensor, "sample class"], targets: Classes) -> Float[Tensor, ""]:
-    """Σ (softmax − target)² per sample. Flat where it is most wrong: prefer cross-entropy."""
-    return (
-        (logits.softmax(dim=1) - soft(targets, num_classes=logits.shape[1])).square().sum(1).mean()
-    )
-
-
-def binary_cross_entropy(
-    logits: Float[Tensor, "sample class"], targets: Classes
+def mse(
+    logits: Float[Tensor, "sample class"], targets: Classes, *, label_smoothing: float = 0.0
 ) -> Float[Tensor, ""]:
-    """Each class a yes or no of its own, averaged over classes: several may be true at once.
+    """Σ (softmax − target)² per sample. Flat where it is most wrong: prefer cross-entropy."""
+    wanted = smoothed(targets, num_classes=logits.shape[1], share=label_smoothing)
+    return (logits.softmax(dim=1) - wanted).square().sum(dim=1).mean()
 
-    Chance: ln 2.
+
+def bce(
+    logits: Float[Tensor, "sample class"], targets: Classes, *, label_smoothing: float = 0.0
+) -> Float[Tensor, ""]:
+    """Binary cross-entropy: each class a yes or no of its own, averaged over classes.
+
+    Several may be true at once. Chance: ln 2.
     """
-    wanted = soft(targets, num_classes=logits.shape[1]).to(logits.dtype)
-    return F.binary_cross_entropy_with_logits(logits, wanted)
+    wanted = smoothed(targets, num_classes=logits.shape[1], share=label_smoothing)
+    return F.binary_cross_entropy_with_logits(logits, wanted.to(logits.dtype))
 
 
-LOSSES = Registry(
-    "loss", (cross_entropy, multiclass_svm, focal, squared_error, binary_cross_entropy)
+LOSSES: Registry[Callable[..., Tensor]] = Registry(
+    "loss", (cross_entropy, multiclass_svm, focal, mse, bce)
 )
 
+CHANCE: Mapping[str, Callable[[int], float]] = {  # number of classes → loss of equal scores
+    "cross_entropy": log,
+    "multiclass_svm": lambda classes: classes - 1.0,
+    "focal": lambda classes: (1 - 1 / classes) ** 2 * log(classes),
+    "mse": lambda classes: 1 - 1 / classes,
+    "bce": lambda classes: log(2),
+}
+_HARD_ONLY = frozenset({"multiclass_svm"})
 
-def absolute_error(
-    outputs: Float[Tensor, "sample 1"], targets: Float[Tensor, " sample"]
-) -> Float[Tensor, ""]:
-    """Mean |output − target|: its best constant is the median, so outliers weigh little."""
-    return F.l1_loss(outputs.squeeze(1), targets)
+
+def takes_soft_targets(name: str) -> bool:
+    """Whether the targets of that loss may be probabilities: mixed samples, smoothed labels."""
+    return name not in _HARD_ONLY
 
 
 def soft(targets: Classes, *, num_classes: int) -> Float[Tensor, "sample class"]:
@@ -77,3 +94,9 @@ def soft(targets: Classes, *, num_classes: int) -> Float[Tensor, "sample class"]
     if targets.is_floating_point():
         return targets
     return F.one_hot(targets.long(), num_classes).float()
+
+
+def smoothed(targets: Classes, *, num_classes: int, share: float) -> Float[Tensor, "sample class"]:
+    """Probabilities of which `share` is spread over all classes, as label smoothing does."""
+    wanted = soft(targets, num_classes=num_classes)
+    return wanted if share == 0 else (1 - share) * wanted + share / num_classes

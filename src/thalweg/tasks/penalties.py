@@ -3,7 +3,12 @@
 `weight_decay` of an optimizer is L2 alone, and in AdamW not even that (checklist F14).
 """
 
+from collections.abc import Callable
+from functools import partial
+
 from torch import Tensor, nn
+
+from thalweg.registry import Registry
 
 
 def l2(model: nn.Module) -> Tensor:
@@ -16,9 +21,18 @@ def l1(model: nn.Module) -> Tensor:
     return sum((weight.abs().sum() for weight in _matrices(model)), start=_zero(model))
 
 
-def elastic_net(model: nn.Module, *, beta: float) -> Tensor:
+def elastic_net(model: nn.Module, *, beta: float = 1.0) -> Tensor:
     """Σ β w² + |w|. Source: Zou & Hastie 2005 (JRSS B)."""
     return beta * l2(model) + l1(model)
+
+
+PENALTIES = Registry("penalty", (l1, l2, elastic_net))
+
+
+def penalty(model: nn.Module, name: str, *, weight: float, beta: float) -> Callable[[], Tensor]:
+    """What computes weight · R(model) of now; `beta` is the elastic net's."""
+    term = partial(elastic_net, beta=beta) if name == "elastic_net" else PENALTIES[name]
+    return lambda: weight * term(model)
 
 
 def _matrices(model: nn.Module) -> list[nn.Parameter]:

@@ -1,20 +1,23 @@
 """One number a sample, standardised for the loss and reported in its own unit."""
 
 from dataclasses import dataclass
+from math import nan
 
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from thalweg.errors import UsageError
-from thalweg.tasks.task import Task
+from thalweg.tasks.task import LossFn, Task
+from thalweg.tasks.value_losses import VALUE_LOSSES, mse
 
 
-def regression(*, target_mean: float, target_std: float) -> Task:
-    """Mean squared error of the standardised target; 1 is what predicting the mean scores.
+def regression(*, target_mean: float, target_std: float, loss: str = "mse") -> Task:
+    """Mean squared error of the standardised target, or another loss of `tasks.value_losses`.
+
+    1 is what predicting the mean scores in squared error.
 
     Standardising puts every target's gradients on one scale, so that one learning rate suits all.
-    Raises: UsageError for a standard deviation that is not positive.
+    Raises: UsageError for a standard deviation that is not positive, or an unknown loss.
     """
     if not target_std > 0:
         raise UsageError(
@@ -22,12 +25,12 @@ def regression(*, target_mean: float, target_std: float) -> Task:
             seen=f"target_std={target_std}",
             fix="check the target column",
         )
-    scale = Scale(mean=target_mean, std=target_std)
+    scale = Scale(mean=target_mean, std=target_std, loss_fn=VALUE_LOSSES[loss])
     return Task(
         name="regression",
         loss_fn=scale.loss,
         outputs=1,
-        chance_loss=1.0,
+        chance_loss=1.0 if loss == "mse" else nan,  # of others it depends on the distribution
         metrics={"r2": scale.r2, "mae": scale.mae},
         headline="r2",
         decode=scale.decode,
@@ -40,6 +43,7 @@ class Scale:
 
     mean: float
     std: float
+    loss_fn: LossFn = mse
 
     def decode(self, logits: Float[Tensor, "sample 1"]) -> Float[Tensor, " sample"]:
         """Predictions in the target's unit."""
@@ -48,8 +52,8 @@ class Scale:
     def loss(
         self, logits: Float[Tensor, "sample 1"], targets: Float[Tensor, " sample"]
     ) -> Float[Tensor, ""]:
-        """Mean squared error in units of the target's variance."""
-        return F.mse_loss(logits.squeeze(1).float(), (targets - self.mean) / self.std)
+        """The loss of standardised values: `mse` is in units of the target's variance."""
+        return self.loss_fn(logits.squeeze(1).float(), (targets - self.mean) / self.std)
 
     def mae(self, logits: Float[Tensor, "sample 1"], targets: Float[Tensor, " sample"]) -> float:
         """Mean absolute error in the target's unit."""

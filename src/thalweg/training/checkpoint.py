@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from thalweg.errors import TrainingError
+from thalweg.optim.ema import WeightAverage
 from thalweg.training import state
 from thalweg.training.nonfinite import NonFiniteWeightsError, nonfinite_weight
 
@@ -40,13 +41,20 @@ class Checkpoint:
     skipped: Mapping[str, str]  # newer ones that are damaged: folder name → what is wrong
     manifest: Mapping[str, JSON]
 
-    def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Put weights, optimizer state and random state back, byte for byte.
+    def restore(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        average: WeightAverage | None = None,
+    ) -> None:
+        """Put weights, their average, optimizer and random state back, byte for byte.
 
         Raises: TrainingError when the model or the optimizer is another one than was saved.
         """
         tensors = safetensors.torch.load_file(self.path / _STATE)
-        state.restore(tensors, self.manifest["state"], model=model, optimizer=optimizer)
+        state.restore(
+            tensors, self.manifest["state"], model=model, optimizer=optimizer, average=average
+        )
 
 
 def save_checkpoint(
@@ -56,6 +64,7 @@ def save_checkpoint(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     extra: Mapping[str, JSON],
+    average: WeightAverage | None = None,
 ) -> Path:
     """Write `folder/step-…` and return its path; `step` is the next update to make.
 
@@ -64,7 +73,7 @@ def save_checkpoint(
     """
     if bad := nonfinite_weight(model):
         raise NonFiniteWeightsError(bad, step=step)
-    tensors, plain = state.collect(model, optimizer)
+    tensors, plain = state.collect(model, optimizer, average)
     data = safetensors.torch.save(tensors)
     manifest = {
         "format": FORMAT,

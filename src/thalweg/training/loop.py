@@ -39,11 +39,14 @@ def train(
     accumulate: int = 1,
     max_grad_norm: float = 0.0,
     dtype: torch.dtype = torch.float32,
+    penalty: Callable[[], Tensor] | None = None,
 ) -> Iterator[Step]:
     """Make updates `start` to `steps`, each from `accumulate` batches, yielding after each.
 
     `batches` must continue where update `start` begins. `dtype` is what matrix products compute
-    in: float32 or bfloat16 (float16 would need loss scaling).
+    in: float32 or bfloat16 (float16 would need loss scaling). The gradient of `penalty()` is added
+    to the loss's, once an update; a step's loss is that of the data alone, to be compared with
+    another split's.
 
     Raises: NonFiniteLossError before the update that a NaN or infinite loss would have made.
     """
@@ -75,10 +78,19 @@ def train(
                 )
             total = loss if total is None else total + loss
 
-        if max_grad_norm > 0:
-            nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm)
+        if penalty is not None or max_grad_norm > 0:
+            _adjust_gradients(model, penalty, max_grad_norm)
         optimizer.step()
         for weight in weights:  # what zero_grad() does, without its profiler range
             weight.grad = None
         assert total is not None
         yield Step(index, total, logits.detach(), targets, lr_factor)
+
+
+def _adjust_gradients(
+    model: nn.Module, penalty: Callable[[], Tensor] | None, max_grad_norm: float
+) -> None:
+    if penalty is not None:
+        penalty().backward()
+    if max_grad_norm > 0:
+        nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm)

@@ -7,11 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from thalweg.errors import TrainingError
+from thalweg.optim.ema import WeightAverage
 
 Plain = dict[str, Any]
 
 
-def collect(model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], Plain]:
+def collect(
+    model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage | None = None
+) -> tuple[dict[str, Tensor], Plain]:
     """Tensors on the CPU, dense, each with its own memory; and what else is needed to restore them.
 
     "strides" says how each tensor lay in memory: a convolution's weights in channels-last order
@@ -26,6 +29,8 @@ def collect(model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dict[st
                 tensors[f"optimizer.{index}.{key}"] = value
             else:
                 plain["scalars"][f"{index}.{key}"] = value
+    if average is not None:
+        tensors |= {f"average.{name}": value for name, value in average.average.items()}
     tensors["random.cpu"] = torch.get_rng_state()
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         for index, generator in enumerate(torch.cuda.get_rng_state_all()):
@@ -40,6 +45,7 @@ def restore(
     *,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
+    average: WeightAverage | None = None,
 ) -> None:
     """Put back what `collect` returned. Raises TrainingError where the names or shapes differ."""
     fresh = {name: _laid_out(t, plain["strides"][name]) for name, t in tensors.items()}
@@ -47,7 +53,9 @@ def restore(
     try:
         model.load_state_dict(weights)
         optimizer.load_state_dict(_optimizer_state(fresh, plain, optimizer))
-    except (RuntimeError, ValueError) as error:
+        if average is not None:
+            average.load({name: fresh[f"average.{name}"] for name in average.average})
+    except (RuntimeError, ValueError, KeyError) as error:
         raise TrainingError(
             "the checkpoint is of another model or optimizer",
             seen=" ".join(str(error).split()),

@@ -14,8 +14,8 @@ from thalweg.models.pieces.init_check import activation_statistics, verdict
 from thalweg.models.pieces.initialise import (
     INITIALISATIONS,
     initialise,
-    lsuv,
     outputs_of,
+    unit_variance,
     weight_layers,
     zero_residual_ends,
 )
@@ -183,11 +183,12 @@ def test_lsuv_gives_every_layer_unit_variance():
     torch.manual_seed(0)
     model = MODELS["convnet"](5, input_shape=(3, 16, 16), width=8, norm="none", activation="tanh")
     inputs = torch.randn(32, 3, 16, 16)
-    lsuv(model, inputs)
+    initialise(model, "lsuv")
+    unit_variance(model, inputs)
     for layer in activation_statistics(model, inputs):
         assert layer.std == pytest.approx(1, abs=0.06)
     with pytest.raises(UsageError, match="same number everywhere"):
-        lsuv(model, torch.zeros(32, 3, 16, 16))
+        unit_variance(model, torch.zeros(32, 3, 16, 16))
 
 
 def test_a_residual_net_with_zero_ends_passes_its_input_through():

@@ -1,7 +1,8 @@
 """Files to samples: one file a layout. Each is a function `(path) -> Samples | None`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 
 from thalweg.data.samples import Samples
@@ -22,10 +23,13 @@ LAYOUTS = (
 )
 
 
-def samples_at(path: Path) -> Samples:
-    """What is at the path, by the first source that knows its layout. DataError if none does."""
+def samples_at(path: Path, *, target: str = "") -> Samples:
+    """What is at the path, by the first source that knows its layout. DataError if none does.
+
+    `target` is the column of a table that is to be predicted; "": by its name, else the last.
+    """
     try:
-        for source in SOURCES:
+        for source in _asked(target):
             found = source(path)
             if found is not None:
                 return found
@@ -33,9 +37,22 @@ def samples_at(path: Path) -> Samples:
     except OSError as error:
         reason = error.strerror or str(error)
         raise DataError(f"{path} cannot be read", seen=reason, fix=f"give {LAYOUTS}") from error
+    if is_there and target:
+        raise DataError(
+            f"{path} is no table, so no column of it can be the target",
+            seen=f"data.target={target}",
+            fix="leave the target out, or give a CSV",
+        )
     if is_there:
         raise DataError(f"{path} holds no data that is known", fix=f"give {LAYOUTS}")
     raise DataError(f"there is no {path}", seen=_nearby(path), fix=f"give {LAYOUTS}")
+
+
+def _asked(target: str) -> Iterable[Source]:
+    """All sources; where a column was named, those that have columns."""
+    if not target:
+        return SOURCES
+    return partial(csv_manifest, target=target), partial(csv_table, target=target)
 
 
 def _nearby(path: Path) -> str:

@@ -3,7 +3,7 @@
 import csv
 import gzip
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from thalweg.data.samples import UNSPLIT, split_called
 from thalweg.errors import DataError, printable
+from thalweg.registry import unknown_name
 
 LABEL_WORDS = ("target", "label", "labels", "class", "class_name", "category", "species", "y")
 SPLIT_WORDS = ("split", "set", "subset", "partition")
@@ -74,6 +75,18 @@ def column_called(header: Iterable[str], words: tuple[str, ...]) -> int:
     """The column with the first of these names that occurs; −1 for none. Case does not matter."""
     names = [name.lower().replace(" ", "_") for name in header]
     return next((names.index(word) for word in words if word in names), -1)
+
+
+def target_column(header: Sequence[str], target: str) -> int:
+    """The column named, or the first with a name that targets go by; −1 for none.
+
+    Raises UnknownNameError where a column was named and there is none of that name.
+    """
+    if not target:
+        return column_called(header, LABEL_WORDS)
+    if target not in header:
+        raise unknown_name("column", target, header)
+    return list(header).index(target)
 
 
 def split_of(row: Row, column: int, path: Path) -> int:

@@ -16,7 +16,6 @@ from thalweg.data.samples import (
     Samples,
 )
 from thalweg.data.sources.csv_file import (
-    LABEL_WORDS,
     SPLIT_WORDS,
     CsvFile,
     Row,
@@ -24,6 +23,7 @@ from thalweg.data.sources.csv_file import (
     csv_file,
     is_missing,
     split_of,
+    target_column,
 )
 from thalweg.errors import DataError, printable
 
@@ -55,13 +55,15 @@ class _Listing:
     repeated: int = 0
 
 
-def csv_manifest(path: Path) -> Samples | None:
+def csv_manifest(path: Path, *, target: str = "") -> Samples | None:
     """The images that a CSV lists, relative to its folder. None for a table without images.
+
+    The labels are in the column `target`, else in the one called target, label, class, ….
 
     Rows without a label, with a path that leaves the folder, or of another width are quarantined.
     """
     table = csv_file(path)
-    columns = _columns(table) if table is not None else None
+    columns = _columns(table, target) if table is not None else None
     if table is None or columns is None:
         return None
     listing = _Listing()
@@ -86,7 +88,7 @@ def csv_manifest(path: Path) -> Samples | None:
     )
 
 
-def _columns(table: CsvFile) -> _Columns | None:
+def _columns(table: CsvFile, target: str) -> _Columns | None:
     """Which column is what; None if none holds names of images. DataError without labels."""
     header, has_header = table.first, True
     if any(_is_image_name(cell) for cell in header):
@@ -99,14 +101,14 @@ def _columns(table: CsvFile) -> _Columns | None:
         return None
     split = column_called(header, SPLIT_WORDS)
     others = [column for column in range(len(header)) if column not in {path, split}]
-    label = column_called(header, LABEL_WORDS)
+    label = target_column(header, target)
     if label < 0 and len(others) == 1:
         label = others[0]
     if label < 0 or label == path:
         raise DataError(
             f"{table.path} has no column of labels",
             seen=f"columns: {', '.join(map(repr, header))}",
-            fix="call one column 'label' (or 'class', or 'target')",
+            fix="--target NAME, or call one column 'label' (or 'class', or 'target')",
         )
     return _Columns(path, label, split, header, has_header)
 

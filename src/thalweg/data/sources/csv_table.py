@@ -16,7 +16,6 @@ from thalweg.data.samples import (
     some,
 )
 from thalweg.data.sources.csv_file import (
-    LABEL_WORDS,
     SPLIT_WORDS,
     CsvFile,
     Row,
@@ -24,10 +23,12 @@ from thalweg.data.sources.csv_file import (
     csv_file,
     is_missing,
     split_of,
+    target_column,
 )
 from thalweg.errors import DataError
 
 ROWS_AT_ONCE = 8192
+FREE_TEXT_ROWS = 20  # fewer may all differ by chance
 
 
 class _Columns(NamedTuple):
@@ -51,16 +52,17 @@ class _Gathered:
     words: dict[int, int] = field(default_factory=dict)  # column → cells that are no numbers
 
 
-def csv_table(path: Path) -> Samples | None:
+def csv_table(path: Path, *, target: str = "") -> Samples | None:
     """The numeric columns of a CSV as float32 vectors, missing cells as NaN. None for no CSV.
 
-    The target is the column called target, label, class, category, species or y, else the last.
+    The target is the column `target`, else the one called target, label, class, category, species
+    or y, else the last.
     Rows without a target, or of another width than the header, are quarantined.
     """
     table = csv_file(path)
     if table is None:
         return None
-    columns, notes = _columns(table)
+    columns, notes = _columns(table, target)
     gathered = _Gathered()
     for rows in _chunks(table, skip=int(columns.has_header)):
         _take(rows, columns, gathered=gathered, path=path)
@@ -82,7 +84,7 @@ def csv_table(path: Path) -> Samples | None:
     )
 
 
-def _columns(table: CsvFile) -> tuple[_Columns, list[str]]:
+def _columns(table: CsvFile, named: str) -> tuple[_Columns, list[str]]:
     """Which column is what, and what was left out. DataError where no features are left."""
     notes: list[str] = []
     names, has_header = table.first, True
@@ -90,11 +92,12 @@ def _columns(table: CsvFile) -> tuple[_Columns, list[str]]:
         names, has_header = tuple(f"{i + 1}" for i in range(len(names))), False
         notes.append(f"{table.path.name} has no header: its columns are numbered")
     split = column_called(names, SPLIT_WORDS)
-    target = column_called(names, LABEL_WORDS)
+    sample = [row.cells for row in islice(table.rows(), int(has_header), ROWS_AT_ONCE)]
+    target = target_column(names, named)
     if target < 0:
         target = max(column for column in range(len(names)) if column != split or len(names) == 1)
-        notes.append(f"target: the last column, {names[target]!r}; call another one 'target'")
-    sample = [row.cells for row in islice(table.rows(), int(has_header), ROWS_AT_ONCE)]
+        _require_target(table, names, target, sample=sample)
+        notes.append(f"target: the last column, {names[target]!r}; --target NAME takes another")
     others = [column for column in range(len(names)) if column not in {split, target}]
     features = tuple(column for column in others if _is_numeric(sample, column))
     if left_out := [repr(names[column]) for column in others if column not in features]:
@@ -106,6 +109,27 @@ def _columns(table: CsvFile) -> tuple[_Columns, list[str]]:
             fix="for images, call the column of their files 'path'",
         )
     return _Columns(features, target, split, names, has_header), notes
+
+
+def _require_target(
+    table: CsvFile, names: Sequence[str], column: int, *, sample: Sequence[list[str]]
+) -> None:
+    """Raises DataError where the last column is free text, which nobody can have meant."""
+    cells = [row[column].strip() for row in sample if len(row) > column]
+    distinct = set(cells)
+    if len(cells) < FREE_TEXT_ROWS or 2 * len(distinct) <= len(cells):
+        return
+    if sum(map(_is_number, cells)) * 2 > len(cells):
+        return
+    offered = [name for other, name in enumerate(names) if _is_numeric(sample, other)]
+    raise DataError(
+        f"{table.path} does not say what is to be predicted",
+        seen=f"the last column, {names[column]!r}, is free text: {len(distinct):,} different "
+        f"entries in {len(cells):,} rows",
+        fix=f"--target NAME, such as {some([repr(name) for name in offered])}"
+        if offered
+        else "--target NAME",
+    )
 
 
 def _is_numeric(rows: Sequence[list[str]], column: int) -> bool:

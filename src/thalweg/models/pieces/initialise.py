@@ -54,7 +54,15 @@ def dirac(weight: Tensor, *, generator: Generator | None = None) -> None:
         nn.init.dirac_(weight)
 
 
-INITIALISATIONS = Registry("initialisation", (he, xavier, lecun, orthogonal, dirac))
+def lsuv(weight: Tensor, *, generator: Generator | None = None) -> None:
+    """Orthogonal; a training then scales each layer to variance 1 on its first batch.
+
+    Source: Mishkin & Matas 2016, https://arxiv.org/abs/1511.06422; see `unit_variance`.
+    """
+    nn.init.orthogonal_(weight, generator=generator)
+
+
+INITIALISATIONS = Registry("initialisation", (he, xavier, lecun, orthogonal, dirac, lsuv))
 
 
 def initialise(model: nn.Module, name: str, *, generator: Generator | None = None) -> None:
@@ -79,15 +87,15 @@ def zero_residual_ends(model: nn.Module) -> int:
     return len(ends)
 
 
-def lsuv(model: nn.Module, inputs: Tensor, *, generator: Generator | None = None) -> None:
-    """Orthogonal weights, then layer by layer scaled until each output has variance 1.
+def unit_variance(model: nn.Module, inputs: Tensor, *, spare: int = 0) -> None:
+    """Scale the weights, layer by layer, until each output has variance 1: what LSUV does.
 
+    The last `spare` layers stay as they are, such as a head that starts undecided.
     Cost: a few forward passes per layer. The model is left in the mode it was in.
-    Source: Mishkin & Matas 2016, https://arxiv.org/abs/1511.06422. Raises UsageError for a layer
-    whose outputs do not vary at all.
+    Raises UsageError for a layer whose outputs do not vary at all.
     """
-    initialise(model, "orthogonal", generator=generator)
-    for name in weight_layers(model):
+    layers = list(weight_layers(model))
+    for name in layers[: len(layers) - spare]:
         _to_unit_variance(model, name, inputs)
 
 

@@ -1,0 +1,198 @@
+"""What a plan becomes once it is built, and how that is kept on disk while it is trained."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import isnan
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from thalweg import diagnosis, observe
+from thalweg.api.build import (
+    batches_of,
+    model_and_optimizer,
+    penalty_of,
+    training_batches,
+    weight_average,
+)
+from thalweg.api.outcome import about
+from thalweg.api.planning import Plan, spec_of, training_task
+from thalweg.api.progress import Progress
+from thalweg.data import Batches
+from thalweg.errors import RunError
+from thalweg.observe import Watcher
+from thalweg.optim.ema import WeightAverage
+from thalweg.record import History, RunReader, RunWriter
+from thalweg.tasks import Task
+from thalweg.training.checkpoint import Checkpoint, latest_checkpoint, prune, save_checkpoint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a plan becomes once it is built."""
+
+    plan: Plan
+    folder: Path
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    task: Task
+    train: Batches
+    val: Batches
+    writer: RunWriter
+    watcher: Watcher
+    progress: Progress
+    clock: "Clock"
+    average: WeightAverage | None
+    penalty: Callable[[], Tensor] | None
+
+    @contextmanager
+    def judged(self) -> Iterator[nn.Module]:
+        """The model with the weights that are judged and saved: its own, or their average."""
+        if self.average is None:
+            yield self.model
+            return
+        with self.average.applied() as model:
+            yield model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """What an earlier process left of the run: nothing much, or all up to its last checkpoint."""
+
+    history: History
+    start: int  # the next update to make
+    clock: "Clock"
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The step after which the weights scored best on the validation split."""
+
+    step: int = 0
+    score: float = -float("inf")
+
+
+class Clock:
+    """Seconds spent, by phase, over all the processes that worked on the run."""
+
+    def __init__(self, seconds: Mapping[str, float]) -> None:
+        self.seconds = dict(seconds)
+        self._phase, self._since = "", monotonic()
+
+    def start(self, phase: str) -> None:
+        now = monotonic()
+        if self._phase:
+            self.seconds[self._phase] = self.seconds.get(self._phase, 0.0) + now - self._since
+        self._phase, self._since = phase, now
+
+
+@contextmanager
+def opened(
+    plan: Plan, folder: Path, checkpoint: Checkpoint | None, *, progress: Progress
+) -> Iterator[Parts]:
+    """Everything built and every file open; closed again whatever happens inside."""
+    start = checkpoint.step if checkpoint else 0
+    history = RunReader(folder).history_before(start) if start else History()
+    clock = Clock(known(folder).get("time_spent", {}))
+    with RunWriter(folder, resume_from=start) as writer:
+        history.sink = writer.add
+        begun = Begun(history=history, start=start, clock=clock)
+        parts = _build(plan, folder, writer, begun=begun, progress=progress)
+        _describe(parts)
+        with parts.watcher:
+            yield parts
+
+
+def _build(
+    plan: Plan, folder: Path, writer: RunWriter, *, begun: "Begun", progress: Progress
+) -> Parts:
+    recipe, task = plan.recipe, training_task(spec_of(plan), plan.recipe)
+    model, optimizer = model_and_optimizer(plan)
+    train, val = training_batches(plan), batches_of(plan, "val")
+    watcher = observe.watch(
+        model,
+        optimizer,
+        loss_fn=task.loss_fn,
+        task=task.name,
+        train=train,
+        val=val,
+        num_classes=plan.dataset.facts.num_classes if task.name == "classification" else None,
+        history=begun.history,
+        diagnose=diagnosis.diagnose,
+        first_step=begun.start,
+        chance_loss=None if isnan(task.chance_loss) else task.chance_loss,
+    )
+    progress.run, progress.step, progress.steps = folder, begun.start, plan.steps
+    progress.steps_per_epoch = plan.steps_per_epoch
+    progress.batch_size = recipe.batch.size * recipe.batch.accumulate
+    return Parts(
+        plan=plan,
+        folder=folder,
+        model=model,
+        optimizer=optimizer,
+        task=task,
+        train=train,
+        val=val,
+        writer=writer,
+        watcher=watcher,
+        progress=progress,
+        clock=begun.clock,
+        average=weight_average(plan, model),
+        penalty=penalty_of(plan, model),
+    )
+
+
+def restore(parts: Parts, checkpoint: Checkpoint | None) -> Best:
+    """Put the checkpoint's state back, or write the first one; what was best so far."""
+    if checkpoint is None:
+        save(parts, 0, Best())  # proves that the folder can be written, before the first epoch
+        return Best()
+    checkpoint.restore(parts.model, parts.optimizer, parts.average)
+    for damaged in checkpoint.skipped:
+        parts.writer.event("checkpoint-damaged", f"{damaged} is damaged and was passed over")
+    parts.writer.event("resumed", f"went on after {checkpoint.step} steps", step=checkpoint.step)
+    best: dict[str, Any] = checkpoint.extra["best"]
+    return Best(best["step"], best["score"] if best["score"] is not None else -float("inf"))
+
+
+def save(parts: Parts, done: int, best: Best) -> None:
+    """Keep everything that a resumed run needs after `done` updates."""
+    parts.clock.start("saving")
+    parts.writer.set("time_spent", parts.clock.seconds)
+    parts.watcher.flush()  # what a resumed run will not measure again must be safe first
+    parts.writer.flush()
+    score = best.score if best.step else None
+    folder = parts.folder / "checkpoints"
+    save_checkpoint(
+        folder,
+        step=done,
+        model=parts.model,
+        optimizer=parts.optimizer,
+        average=parts.average,
+        extra={"best": {"step": best.step, "score": score}},
+    )
+    prune(folder, keep=2, best=best.step or None)
+    parts.clock.start("training")
+
+
+def known(folder: Path) -> Mapping[str, Any]:
+    """What the run says of itself; nothing where it was killed before it could say anything."""
+    try:
+        return RunReader(folder).meta
+    except RunError:
+        if latest_checkpoint(folder / "checkpoints") is not None:
+            raise  # a run with results whose record is lost is not silently begun again
+        return {}
+
+
+def _describe(parts: Parts) -> None:
+    facts = about(parts.plan, headline=parts.task.headline)
+    facts["parameters"] = sum(weight.numel() for weight in parts.model.parameters())
+    for key, value in facts.items():
+        parts.writer.set(key, value)
+    bad = parts.plan.dataset.quarantined
+    parts.writer.quarantine([(item.name, item.reason) for item in bad])

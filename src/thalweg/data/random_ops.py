@@ -1,0 +1,152 @@
+"""One of a dozen changes for each image of a batch, drawn at random; a whole batch at a time.
+
+Source: Cubuk et al. 2020 (RandAugment), https://arxiv.org/abs/1909.13719; the ranges at full
+strength are theirs. What turns a class into another (turning upside down, negatives) is not among
+them. Images of one change are gathered and changed together: there is no loop over images.
+"""
+
+from collections.abc import Callable
+from math import pi
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+Images = Float[Tensor, "n h w c"]  # pixels in 0..255
+Strength = Float[Tensor, " n"]  # −1 to 1, times the magnitude
+Op = Callable[[Tensor, Tensor], Tensor]
+
+TURN = pi / 6  # 30°
+SHEAR = 0.3
+SHIFT = 0.3  # of the side
+FACTOR = 0.9  # brightness, contrast, colour and sharpness: 1 ± this
+_GREY = (0.299, 0.587, 0.114)  # ITU-R 601
+_BLUR = ((1, 1, 1), (1, 5, 1), (1, 1, 1))  # Pillow's SMOOTH, over 13
+
+
+def random_op(images: Images, generator: Generator, *, magnitude: float) -> Images:
+    """Each image changed by one of `OPS` of its own, with a strength of up to ± magnitude."""
+    device = images.device
+    draws = torch.rand(2, len(images), generator=generator, device=generator.device).to(device)
+    chosen = (draws[0] * len(OPS)).long().clamp(max=len(OPS) - 1)
+    strength = (2 * draws[1] - 1) * magnitude
+    out = images.clone()
+    for index, change in enumerate(OPS):
+        rows = (chosen == index).nonzero()[:, 0]
+        if len(rows):
+            out[rows] = change(images[rows], strength[rows]).clamp(0, 255)
+    return out
+
+
+def identity(images: Images, strength: Strength) -> Images:
+    """The images as they are."""
+    return images
+
+
+def rotate(images: Images, strength: Strength) -> Images:
+    """Turned about the middle, by up to 30° either way."""
+    angle = strength * TURN
+    cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
+    return _moved(images, torch.stack((cos, -sin, zero, sin, cos, zero), dim=1))
+
+
+def shear_x(images: Images, strength: Strength) -> Images:
+    """Rows shifted in proportion to their height."""
+    one, zero = torch.ones_like(strength), torch.zeros_like(strength)
+    return _moved(images, torch.stack((one, strength * SHEAR, zero, zero, one, zero), dim=1))
+
+
+def shear_y(images: Images, strength: Strength) -> Images:
+    """Columns shifted in proportion to their place."""
+    one, zero = torch.ones_like(strength), torch.zeros_like(strength)
+    return _moved(images, torch.stack((one, zero, zero, strength * SHEAR, one, zero), dim=1))
+
+
+def shift_x(images: Images, strength: Strength) -> Images:
+    """To the left or right, by up to 30 % of the side."""
+    one, zero = torch.ones_like(strength), torch.zeros_like(strength)
+    return _moved(images, torch.stack((one, zero, 2 * SHIFT * strength, zero, one, zero), dim=1))
+
+
+def shift_y(images: Images, strength: Strength) -> Images:
+    """Up or down, by up to 30 % of the side."""
+    one, zero = torch.ones_like(strength), torch.zeros_like(strength)
+    return _moved(images, torch.stack((one, zero, zero, zero, one, 2 * SHIFT * strength), dim=1))
+
+
+def brightness(images: Images, strength: Strength) -> Images:
+    """Blended with black, or the other way."""
+    return images * _factor(strength)
+
+
+def contrast(images: Images, strength: Strength) -> Images:
+    """Blended with the image's mean grey, or the other way."""
+    mean = _grey(images).mean(dim=(1, 2, 3), keepdim=True)
+    return mean + (images - mean) * _factor(strength)
+
+
+def colour(images: Images, strength: Strength) -> Images:
+    """Blended with the grey image, or the other way; a grey image stays as it is."""
+    grey = _grey(images)
+    return grey + (images - grey) * _factor(strength)
+
+
+def sharpness(images: Images, strength: Strength) -> Images:
+    """Blended with a smoothed image, or the other way."""
+    channels = images.shape[-1]
+    kernel = images.new_tensor(_BLUR).expand(channels, 1, 3, 3) / 13
+    planes = F.pad(images.permute(0, 3, 1, 2), (1, 1, 1, 1), mode="replicate")
+    smooth = F.conv2d(planes, kernel, groups=channels).permute(0, 2, 3, 1)
+    return smooth + (images - smooth) * _factor(strength)
+
+
+def posterize(images: Images, strength: Strength) -> Images:
+    """Only the 8 to 4 highest bits of each pixel are kept."""
+    step = torch.exp2((strength.abs() * 4).round())[:, None, None, None]
+    return (images / step).floor() * step
+
+
+def autocontrast(images: Images, strength: Strength) -> Images:
+    """Each channel stretched to 0..255; a channel of one value stays as it is."""
+    low = images.amin(dim=(1, 2), keepdim=True)
+    spread = images.amax(dim=(1, 2), keepdim=True) - low
+    return torch.where(spread > 0, (images - low) * 255 / spread.clamp_min(1e-6), images)
+
+
+OPS: tuple[Op, ...] = (
+    identity,
+    rotate,
+    shear_x,
+    shear_y,
+    shift_x,
+    shift_y,
+    brightness,
+    contrast,
+    colour,
+    sharpness,
+    posterize,
+    autocontrast,
+)
+
+
+def _moved(images: Images, affine: Float[Tensor, "n 6"]) -> Images:
+    """Bilinear; what comes from outside is the border's pixel."""
+    n, height, width, channels = images.shape
+    square = affine.view(n, 2, 3).clone()
+    square[:, 0, 1] *= height / width  # turns and shears in pixels, not in units of the sides
+    square[:, 1, 0] *= width / height
+    grid = F.affine_grid(square, [n, channels, height, width], align_corners=False)
+    planes = images.permute(0, 3, 1, 2)
+    moved = F.grid_sample(planes, grid, padding_mode="border", align_corners=False)
+    return moved.permute(0, 2, 3, 1)
+
+
+def _grey(images: Images) -> Float[Tensor, "n h w 1"]:
+    if images.shape[-1] != 3:
+        return images.mean(dim=-1, keepdim=True)
+    return (images @ images.new_tensor(_GREY))[..., None]
+
+
+def _factor(strength: Strength) -> Float[Tensor, "n 1 1 1"]:
+    return (1 + FACTOR * strength)[:, None, None, None]
