@@ -25,6 +25,27 @@ def test_spectrum(run):
     assert done.returncode == 0, done.stderr
     assert "batch norm in train mode" in done.stdout
     assert (run / "spectrum.svg").read_text().lstrip().startswith("<?xml")
+    kept = json.loads((run / "spectrum.json").read_text())
+    assert kept["samples"] == 128
+    assert f"{kept['top'][0]:.4g}" in done.stdout
+
+
+def test_the_report_shows_what_was_kept(run):
+    for words in (("spectrum",), ("landscape", "--points", 3, "--directions", "principal")):
+        assert thalweg(words[0], run, *words[1:], "--samples", 64).returncode == 0
+    assert thalweg("report", run).returncode == 0
+    page = (run / "report.html").read_text()
+    assert page.count('src="data:image/svg+xml;base64,') == 2
+    told = json.loads(thalweg("report", run, "--json").stdout)
+    assert told["spectrum"]["samples"] == 64
+    assert len(told["landscape"]["path"]) == len(told["landscape"]["path_losses"])
+    assert min(map(min, told["landscape"]["losses"])) <= 1.01 * told["landscape"]["centre"]
+
+
+def test_json_keeps_nothing_in_the_run(run):
+    before = (run / "spectrum.json").read_bytes()
+    assert thalweg("spectrum", run, "--samples", 32, "--json").returncode == 0
+    assert (run / "spectrum.json").read_bytes() == before
 
 
 def test_landscape_as_json_and_picture(run, tmp_path):

@@ -7,8 +7,7 @@ from torch.nn import functional as F
 from thalweg.curvature import (
     Surface,
     between,
-    draw_landscape,
-    draw_spectrum,
+    draw,
     filter_normalised,
     landscape,
     spectrum,
@@ -108,9 +107,9 @@ def test_pictures_are_written(tmp_path, suffix):
     flat = landscape(model, F.cross_entropy, batches, path=path, directions="principal", points=5)
     line = landscape(model, F.cross_entropy, batches, dimensions=1, points=5)
     files = [
-        draw_spectrum(seen, tmp_path / f"spectrum{suffix}"),
-        draw_landscape(flat, tmp_path / f"plane{suffix}"),
-        draw_landscape(line, tmp_path / f"line{suffix}"),
+        draw(seen, tmp_path / f"spectrum{suffix}"),
+        draw(flat, tmp_path / f"plane{suffix}"),
+        draw(line, tmp_path / f"line{suffix}"),
     ]
     assert all(file.stat().st_size > 5000 for file in files)
 
@@ -118,7 +117,7 @@ def test_pictures_are_written(tmp_path, suffix):
 def test_another_suffix_is_refused(tmp_path):
     model, batches, _ = trained(steps=1)
     with pytest.raises(UsageError, match=r"\.svg or \.png"):
-        draw_spectrum(spectrum(model, F.cross_entropy, batches), tmp_path / "a.bmp")
+        draw(spectrum(model, F.cross_entropy, batches), tmp_path / "a.bmp")
 
 
 def test_a_path_is_needed_for_principal_directions():

@@ -1,5 +1,6 @@
 """A run on disk → the surface that it was trained on: its spectrum and its landscape."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,8 @@ from torch import Tensor, nn
 
 from thalweg.api.planning import read_dataset, training_task
 from thalweg.api.progress import Progress
-from thalweg.curvature import Landscape, Spectrum, between, landscape, spectrum
+from thalweg.api.run import replace_text
+from thalweg.curvature import Landscape, Spectrum, between, draw, landscape, spectrum
 from thalweg.curvature.borrow import BatchNormMode
 from thalweg.curvature.landscape import Directions
 from thalweg.curvature.surface import LossFn
@@ -18,6 +20,7 @@ from thalweg.data import Batch, Batches
 from thalweg.errors import RunError
 from thalweg.export.saved_model import load_model
 from thalweg.recipes.recipe import recorded_recipe
+from thalweg.record.schema import finite
 
 SAMPLES = 1024  # of the training split: of 256 of 512, λmax came out within 1 % of all
 BATCH = 256
@@ -92,6 +95,18 @@ def run_landscape(
         batch_norm=batch_norm,
         path=_kept_weights(Path(run), found.model) if directions == "principal" else (),
     )
+
+
+def keep(found: Spectrum | Landscape, run: str | Path) -> Path:
+    """Store a picture in the run with its numbers beside it, where the report finds both.
+
+    The picture's path: RUN/spectrum.svg or RUN/landscape.svg; the numbers' suffix is .json.
+    """
+    picture = Path(run) / f"{type(found).__name__.lower()}.svg"
+    draw(found, picture)
+    numbers = json.dumps(finite(found.to_dict()), allow_nan=False)
+    replace_text(picture.with_suffix(".json"), numbers + "\n")
+    return picture
 
 
 def _kept_weights(run: Path, model: nn.Module) -> list[Mapping[str, Tensor]]:

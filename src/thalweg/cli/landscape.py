@@ -5,51 +5,43 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from thalweg.cli.output import print_json
+from thalweg.cli.curvature_options import AsJson, BatchNorm, Out, RunFolder, SampleCount, deliver
 from thalweg.errors import printable
 
 
 def landscape(
-    run: Path,
+    run: RunFolder,
     /,
     *,
     directions: Literal["random", "eigen", "principal"] = "random",
     dimensions: Literal[1, 2] = 2,
     to: Annotated[Path | None, Parameter(name="--to")] = None,
-    samples: int = 256,
+    samples: SampleCount = 256,
     points: int = 25,
     radius: float = 1.0,
-    batch_norm: Literal["train", "eval"] = "train",
-    out: Path | None = None,
-    json: bool = False,
+    batch_norm: BatchNorm = "train",
+    out: Out = None,
+    json: AsJson = False,
 ) -> None:
     """Draw the loss around a run's best weights, or on the way to another run's.
 
+    The picture and its numbers stay in the run, as landscape.svg and landscape.json, and its
+    report shows them.
+
     Parameters
     ----------
-    run: Path
-        The folder of a finished run.
     directions: Literal["random", "eigen", "principal"]
         Random filter-normalised, of largest curvature, or along the path of the checkpoints.
     dimensions: Literal[1, 2]
         A curve or a map.
     to: Path
         Another run of the same model: draw the straight line to it.
-    samples: int
-        Training samples to measure on.
     points: int
         Places along each direction.
     radius: float
         How far to look; 1 changes each filter by its own length.
-    batch_norm: Literal["train", "eval"]
-        Normalise by the batch, as in training, or by the running statistics.
-    out: Path
-        The picture, .svg or .png; RUN/landscape.svg by default.
-    json: bool
-        Print the losses as JSON; draw only if --out is given.
     """
     from thalweg.api.geometry import run_landscape
-    from thalweg.curvature import draw_landscape
 
     found = run_landscape(
         run,
@@ -61,17 +53,6 @@ def landscape(
         batch_norm=batch_norm,
         other=to,
     )
-    path = out or (None if json else run / "landscape.svg")
-    if path:
-        draw_landscape(found, path)
-    if json:
-        print_json(
-            axes=[axis.tolist() for axis in found.axes],
-            directions=list(found.names),
-            losses=found.losses.tolist(),
-            path=None if found.path is None else found.path.tolist(),
-            samples=found.samples,
-            batch_norm=found.batch_norm,
-        )
-        return
-    print(printable(str(path)))
+    path = deliver(found, run, out=out, json=json)
+    if not json:
+        print(printable(str(path)))

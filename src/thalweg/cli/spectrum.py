@@ -1,9 +1,8 @@
 """`thalweg spectrum RUN`: the Hessian's eigenvalues at a run's weights, and a picture of them."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from thalweg.cli.output import print_json
+from thalweg.cli.curvature_options import AsJson, BatchNorm, Out, RunFolder, SampleCount, deliver
 from thalweg.cli.terminal import table
 from thalweg.errors import printable
 
@@ -12,49 +11,36 @@ if TYPE_CHECKING:
 
 
 def spectrum(
-    run: Path,
+    run: RunFolder,
     /,
     *,
     top: int = 5,
-    samples: int = 1024,
-    batch_norm: Literal["train", "eval"] = "train",
-    out: Path | None = None,
-    json: bool = False,
+    samples: SampleCount = 1024,
+    batch_norm: BatchNorm = "train",
+    out: Out = None,
+    json: AsJson = False,
 ) -> None:
     """Show the curvature of the loss at a run's best weights, and draw it.
 
+    The picture and its numbers stay in the run, as spectrum.svg and spectrum.json, and its report
+    shows them.
+
     Parameters
     ----------
-    run: Path
-        The folder of a finished run.
     top: int
         How many of the largest eigenvalues to find.
-    samples: int
-        Training samples to measure on.
-    batch_norm: Literal["train", "eval"]
-        Normalise by the batch, as in training, or by the running statistics.
-    out: Path
-        The picture, .svg or .png; RUN/spectrum.svg by default.
-    json: bool
-        Print JSON; draw only if --out is given.
     """
     from thalweg.api.geometry import run_spectrum
-    from thalweg.curvature import draw_spectrum
 
     found = run_spectrum(run, samples=samples, top=top, batch_norm=batch_norm)
-    path = out or (None if json else run / "spectrum.svg")
-    if path:
-        draw_spectrum(found, path)
-    if json:
-        print_json(**found.to_dict())
-        return
-    print(_as_text(found))
-    print(printable(str(path)))
+    path = deliver(found, run, out=out, json=json)
+    if not json:
+        print(_as_text(found))
+        print(printable(str(path)))
 
 
 def _as_text(found: "Spectrum") -> str:
-    band = 1e-4 * max(abs(found.top[0]), abs(found.bottom[0]))
-    negative, zero, positive = found.density.shares(band)
+    band, (negative, zero, positive) = found.band, found.shares
     trace = found.trace
     rows = [
         *(

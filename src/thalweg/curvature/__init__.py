@@ -16,8 +16,7 @@ from thalweg.curvature.faults import (
 )
 from thalweg.curvature.figures import (
     as_svg,
-    draw_landscape,
-    draw_spectrum,
+    draw,
     landscape_figure,
     spectrum_figure,
 )
@@ -70,8 +69,7 @@ __all__ = [
     "critical_point",
     "dense",
     "density",
-    "draw_landscape",
-    "draw_spectrum",
+    "draw",
     "edge_of_stability",
     "escape",
     "filter_normalised",

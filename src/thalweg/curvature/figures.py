@@ -1,7 +1,8 @@
-"""Pictures of landscapes and spectra, as SVG or PNG files."""
+"""Pictures of landscapes and spectra, as PNG or SVG; an SVG follows the reader's dark mode."""
 
 from io import StringIO
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,26 +16,31 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SIZE = (6.4, 4.8)  # inches
+SIZE = (4.8, 3.8)  # inches: small, so that the letters stay legible on a telephone
+TITLE_WIDTH = 58  # characters
 LEVELS = 18
-INK, PATH_INK, FAINT = "#1b2a41", "#d1495b", "#8d99ae"
+PAPER, INK, LARGE, SMALL, FAINT = "#fdfdfb", "#1b1e23", "#bd5208", "#1f6cb0", "#8d95a1"
+IN_THE_DARK = {PAPER: "#15171b", INK: "#e8e9eb", LARGE: "#f3a263", SMALL: "#72b4f0"}
 
 
-def draw_landscape(landscape: Landscape, path: Path | str) -> Path:
-    """Write the landscape as a picture; the suffix, .svg or .png, says of which kind."""
-    return _saved(landscape_figure(landscape), Path(path))
-
-
-def draw_spectrum(spectrum: Spectrum, path: Path | str) -> Path:
-    """Write the spectrum as a picture; the suffix, .svg or .png, says of which kind."""
-    return _saved(spectrum_figure(spectrum), Path(path))
+def draw(found: Spectrum | Landscape, path: Path | str) -> Path:
+    """Write the picture; the suffix, .svg or .png, says of which kind."""
+    figure = spectrum_figure(found) if isinstance(found, Spectrum) else landscape_figure(found)
+    return _saved(figure, Path(path))
 
 
 def as_svg(figure: "Figure") -> str:
-    """The picture as SVG text, to stand inside a page."""
+    """The picture as SVG text: light letters on dark paper where the reader prefers that."""
     text = StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None})
-    return text.getvalue()
+    names = {color: f"--c{number}" for number, color in enumerate(IN_THE_DARK)}
+    drawn = text.getvalue()
+    for color, name in names.items():
+        drawn = drawn.replace(color, f"var({name})")
+    light = "".join(f"{name}:{color};" for color, name in names.items())
+    dark = "".join(f"{names[color]}:{other};" for color, other in IN_THE_DARK.items())
+    style = f":root{{{light}}}@media (prefers-color-scheme:dark){{:root{{{dark}}}}}"
+    return drawn.replace("<defs>", f"<style>{style}</style>\n <defs>", 1)
 
 
 def landscape_figure(landscape: Landscape) -> "Figure":
@@ -46,7 +52,7 @@ def landscape_figure(landscape: Landscape) -> "Figure":
         figure.colorbar(_contours(axes, landscape), ax=axes, label="loss", format="%.3g")
     if landscape.path is not None and len(landscape.axes) == 2:
         _path(axes, landscape)
-    axes.set_title(_landscape_title(landscape), fontsize=9, color=INK)
+    _name(figure, axes, _landscape_title(landscape))
     return figure
 
 
@@ -56,33 +62,48 @@ def spectrum_figure(spectrum: Spectrum) -> "Figure":
     density = spectrum.density
     low, high = float(density.nodes[0]), float(density.nodes[-1])
     reach = max(high - low, 1e-12)
-    grid = np.linspace(low - 0.05 * reach, high + 0.05 * reach, 2000)
+    grid = np.linspace(low - 0.05 * reach, high + 0.05 * reach, 800)
     curve = density.smoothed(grid, 0.006 * reach) * density.size
     axes.fill_between(grid, curve, 1e-12, color=FAINT, alpha=0.6, linewidth=0)
     axes.plot(grid, curve, color=INK, linewidth=1)
     for values, label in ((spectrum.top, "largest"), (spectrum.bottom, "smallest")):
-        color = PATH_INK if label == "largest" else "#2e86ab"
+        color = LARGE if label == "largest" else SMALL
         heights = np.interp(values, grid, curve)
-        text = f"{label}: {', '.join(f'{v:.3g}' for v in values[:5])}"
-        axes.plot(values, heights, "v", color=color, markersize=6, label=text)
+        text = f"{label}: {', '.join(f'{v:.3g}' for v in values[:5])}".replace("-", "−")
+        axes.plot(values, heights, "v", color=color, markersize=5, label=text)
     axes.axvline(0, color=INK, linewidth=0.6, linestyle=":")
     axes.set_yscale("log")
     axes.set_ylim(max(curve.max() * 1e-7, 1e-6), curve.max() * 4)
     axes.set_xlabel(f"eigenvalue of the {spectrum.matrix.replace('-', '–').title()} matrix")
     axes.set_ylabel("eigenvalues per unit")
-    axes.legend(frameon=False, fontsize=8)
-    axes.set_title(_spectrum_title(spectrum), fontsize=9, color=INK)
+    axes.legend(frameon=False, fontsize=8, labelcolor=INK)
+    _name(figure, axes, _spectrum_title(spectrum))
     return figure
 
 
 def _blank() -> tuple["Figure", "Axes"]:
     from matplotlib.figure import Figure  # half a second, wanted by few
 
-    figure = Figure(figsize=SIZE, layout="constrained")
-    axes = figure.add_subplot()
-    axes.tick_params(labelsize=8)
+    figure = Figure(figsize=SIZE, layout="constrained", facecolor=PAPER)
+    axes = figure.add_subplot(facecolor=PAPER)
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
+
+
+def _name(figure: "Figure", axes: "Axes", title: str) -> None:
+    """The title, and the ink of all that frames the picture."""
+    axes.set_title(_wrapped(title), fontsize=8, color=INK)
+    for each in figure.axes:  # a scale of colours is one too
+        each.tick_params(which="both", labelsize=8, color=INK, labelcolor=INK)
+        each.spines[:].set_edgecolor(INK)
+        for label in (each.xaxis.label, each.yaxis.label):
+            label.set(color=INK, fontsize=9)
+
+
+def _wrapped(title: str) -> str:
+    """In lines that break between its parts, with true minus signs."""
+    joined = " · ".join(part.replace(" ", "\u00a0") for part in title.split(" · "))
+    return fill(joined, TITLE_WIDTH).replace("-", "−")
 
 
 def _contours(axes: "Axes", landscape: Landscape) -> Any:
@@ -98,9 +119,9 @@ def _contours(axes: "Axes", landscape: Landscape) -> Any:
         first, second, losses.T, levels=levels, norm=norm, cmap="viridis", extend="max"
     )
     axes.contour(first, second, losses.T, levels=levels, colors="white", linewidths=0.3)
-    axes.plot(0, 0, marker="*", color=PATH_INK, markersize=11, markeredgecolor="white")
-    axes.set_xlabel(landscape.names[0], fontsize=9)
-    axes.set_ylabel(landscape.names[1], fontsize=9)
+    axes.plot(0, 0, marker="*", color=LARGE, markersize=11, markeredgecolor="white")
+    axes.set_xlabel(landscape.names[0])
+    axes.set_ylabel(landscape.names[1])
     return filled
 
 
@@ -108,16 +129,16 @@ def _path(axes: "Axes", landscape: Landscape) -> None:
     assert landscape.path is not None
     x, y = landscape.path.T
     axes.plot(x, y, "-", color="white", linewidth=2.4)
-    axes.plot(x, y, "o-", color=PATH_INK, linewidth=1.2, markersize=2.5)
+    axes.plot(x, y, "o-", color=LARGE, linewidth=1.2, markersize=2.5)
     axes.annotate(
-        "start", (x[0], y[0]), color=PATH_INK, fontsize=8, xytext=(4, 4), textcoords="offset points"
+        "start", (x[0], y[0]), color=LARGE, fontsize=8, xytext=(4, 4), textcoords="offset points"
     )
 
 
 def _curve(axes: "Axes", landscape: Landscape) -> None:
     axes.plot(landscape.axes[0], landscape.losses, color=INK)
     axes.axvline(0, color=FAINT, linewidth=0.8, linestyle=":")
-    axes.set_xlabel(landscape.names[0], fontsize=9)
+    axes.set_xlabel(landscape.names[0])
     axes.set_ylabel("loss")
 
 

@@ -27,11 +27,26 @@ class Landscape:
     axes: tuple[Array, ...]  # coordinates along each direction; 0 is where the weights stand
     names: tuple[str, ...]
     losses: Array  # one dimension an axis
+    centre: float  # the loss where the weights stand
     path: Array | None  # [places, axes]: the optimizer's path, projected
     path_losses: Array | None  # at the path's places themselves, not at their projections
     explained: float | None  # share of the path's variance that the drawn plane holds
     batch_norm: Normalised
     samples: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it, as numbers that JSON can hold."""
+        return {
+            "directions": list(self.names),
+            "axes": [axis.tolist() for axis in self.axes],
+            "losses": self.losses.tolist(),
+            "centre": self.centre,
+            "path": None if self.path is None else self.path.tolist(),
+            "path_losses": None if self.path_losses is None else self.path_losses.tolist(),
+            "explained": self.explained,
+            "batch_norm": self.batch_norm,
+            "samples": self.samples,
+        }
 
 
 def landscape(
@@ -69,6 +84,7 @@ def landscape(
             axes=axes,
             names=names,
             losses=_evaluated(surface, chosen, axes),
+            centre=surface.loss(),
             path=drawn,
             path_losses=np.array([surface.loss_at(place) for place in places])
             if len(places)
@@ -101,6 +117,7 @@ def between(
             axes=(axis,),
             names=("from this run (0) to the other (1)",),
             losses=_evaluated(surface, direction, (axis,)),
+            centre=surface.loss(),
             path=None,
             path_losses=None,
             explained=None,

@@ -18,6 +18,7 @@ from thalweg.curvature.trace import Trace, trace
 
 Matrix = Literal["hessian", "gauss-newton"]
 DENSITY_STEPS = 60  # with the outliers counted, as near the truth as plain quadrature with 100
+ZERO_BAND = 1e-4  # of |λ|max: float32 products cannot tell smaller ones from zero
 TRACE_PRECISION = 0.02  # relative half width at which the sampling of the trace stops
 
 
@@ -45,6 +46,16 @@ class Spectrum:
         """The smallest eigenvalue; it may be positive."""
         return self.bottom[0]
 
+    @property
+    def band(self) -> float:
+        """|λ| up to which an eigenvalue counts as zero."""
+        return ZERO_BAND * max(abs(self.top[0]), abs(self.bottom[0]))
+
+    @property
+    def shares(self) -> tuple[float, float, float]:
+        """Shares of negative, zero and positive eigenvalues, as the density tells them."""
+        return self.density.shares(self.band)
+
     def to_dict(self) -> dict[str, Any]:
         """All but the vectors, as numbers that JSON can hold."""
         names = ("matrix", "batch_norm", "size", "samples", "products", "converged")
@@ -53,6 +64,8 @@ class Spectrum:
         record |= {name: list(getattr(self, name)) for name in lists}
         nodes, weights = self.density.nodes.tolist(), self.density.weights.tolist()
         record["density"] = {"nodes": nodes, "weights": weights}
+        record["band"] = self.band
+        record["shares"] = dict(zip(("negative", "zero", "positive"), self.shares, strict=True))
         if self.trace:
             ends = [self.trace.low, self.trace.high]
             record["trace"] = {"value": self.trace.value, "interval": ends}

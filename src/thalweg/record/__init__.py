@@ -2,7 +2,7 @@
 
 from thalweg.record.history import History, Series
 from thalweg.record.quantities import QUANTITIES, Quantity, quantity_called
-from thalweg.record.rows import Event, PredictionRow, RunSummary
+from thalweg.record.rows import Event, Picture, PredictionRow, RunSummary
 from thalweg.record.run_folder import claim_run_folder, list_runs
 from thalweg.record.run_reader import RunReader
 from thalweg.record.run_writer import RunWriter
@@ -11,6 +11,7 @@ __all__ = [
     "QUANTITIES",
     "Event",
     "History",
+    "Picture",
     "PredictionRow",
     "Quantity",
     "RunReader",

@@ -29,6 +29,13 @@ class Event(NamedTuple):
     detail: Mapping[str, JSON]
 
 
+class Picture(NamedTuple):
+    """A picture that was made of a run after its end, and the numbers that it was drawn from."""
+
+    numbers: Mapping[str, JSON]
+    svg: bytes
+
+
 class RunSummary(NamedTuple):
     """One line of a list of runs."""
 

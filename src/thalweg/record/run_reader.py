@@ -12,7 +12,7 @@ from typing import Any
 from thalweg.errors import RunError
 from thalweg.record.history import History
 from thalweg.record.quantities import Quantity, quantity_called
-from thalweg.record.rows import Event, PredictionRow, RunSummary
+from thalweg.record.rows import Event, Picture, PredictionRow, RunSummary
 from thalweg.record.run_lock import live_holder
 from thalweg.record.schema import DATABASE, JSON, VERSION, read_text
 
@@ -101,6 +101,15 @@ class RunReader:
             return (self.path / "recipe.toml").read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):
             return ""
+
+    def picture(self, name: str) -> Picture | None:
+        """What `thalweg NAME` kept in the run: NAME.json and NAME.svg; None if not both are."""
+        try:
+            numbers = json.loads((self.path / f"{name}.json").read_bytes())
+            drawn = (self.path / f"{name}.svg").read_bytes()
+        except (OSError, ValueError):
+            return None
+        return Picture(numbers, drawn) if isinstance(numbers, dict) else None
 
     def summary(self) -> RunSummary:
         """The run in one line."""

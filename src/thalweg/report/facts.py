@@ -6,7 +6,7 @@ from functools import cached_property
 from math import isfinite, nan
 
 from thalweg.diagnosis import Diagnosis
-from thalweg.record import Event, History, PredictionRow, RunReader
+from thalweg.record import Event, History, Picture, PredictionRow, RunReader
 from thalweg.record.quantities import LOSS, quantity_called
 from thalweg.record.schema import JSON
 
@@ -34,6 +34,8 @@ class Facts:
     every_prediction: list[PredictionRow]
     quarantined: list[tuple[str, str]]
     recipe: str
+    spectrum: Picture | None = None
+    landscape: Picture | None = None
 
     @property
     def classifies(self) -> bool:
@@ -110,6 +112,8 @@ def read_facts(run: RunReader, diagnosis: Diagnosis) -> Facts:
         every_prediction=run.predictions,
         quarantined=run.quarantined,
         recipe=run.recipe_toml,
+        spectrum=run.picture("spectrum"),
+        landscape=run.picture("landscape"),
     )
 
 

@@ -12,6 +12,7 @@ from thalweg.report.about_section import (
     recipe_section,
     time_section,
 )
+from thalweg.report.curvature_section import curvature_section
 from thalweg.report.curves import curves_section
 from thalweg.report.errors_section import errors_section
 from thalweg.report.facts import Facts, read_facts
@@ -48,6 +49,7 @@ def _body(facts: Facts) -> str:
         curves_section,
         errors,
         checks_section,
+        curvature_section,
         data_section,
         recipe_section,
         time_section,

@@ -28,6 +28,8 @@ def render_json(run: RunReader, diagnosis: Diagnosis) -> str:
         "meta": facts.meta,
         "curves": _curves(facts),
         "classes": _classes(facts),
+        "spectrum": facts.spectrum.numbers if facts.spectrum else None,
+        "landscape": facts.landscape.numbers if facts.landscape else None,
         "quarantined": [{"name": name, "reason": reason} for name, reason in facts.quarantined],
         "events": [event._asdict() for event in facts.events],
     }

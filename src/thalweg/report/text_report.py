@@ -14,6 +14,7 @@ from thalweg.record import RunReader
 from thalweg.record.history import Series
 from thalweg.record.quantities import ACCURACY, LOSS, VAL_ACCURACY, VAL_LOSS, VAL_MAE, VAL_R2
 from thalweg.report.confusion import confusion
+from thalweg.report.curvature_section import spectrum_terms
 from thalweg.report.facts import SPLITS, Facts, is_share, metric_name, read_facts
 from thalweg.report.verdict import sentence, title_of, unfinished, verdict
 from thalweg.report.written import NARROW, count, duration, figure, percent, shown, times
@@ -42,6 +43,7 @@ def render_text(
         _figures(facts),
         _curves(facts),
         _errors(facts, columns),
+        _curvature(facts, columns),
         _data(facts, columns),
         _checks(facts, columns),
     ]
@@ -136,6 +138,11 @@ def _errors(facts: Facts, columns: int) -> list[str]:
     scored = sorted((s for s in found.scores() if s.samples), key=lambda s: s.recall)[:MOST]
     told = [(shown(s.name), f"recall {percent(s.recall)}, n = {s.samples}") for s in scored]
     return [*lines, "", "weakest classes", *_terms(told, columns, indent=2)]
+
+
+def _curvature(facts: Facts, columns: int) -> list[str]:
+    said = spectrum_terms(facts.spectrum.numbers) if facts.spectrum else {}
+    return _terms([(name.lower(), text) for name, text in said.items()], columns)
 
 
 def _data(facts: Facts, columns: int) -> list[str]:

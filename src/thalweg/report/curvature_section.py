@@ -1,0 +1,129 @@
+"""The shape of the loss around the weights, where `thalweg spectrum` or `landscape` measured it."""
+
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from math import isfinite
+
+from thalweg.record import Picture
+from thalweg.record.schema import JSON
+from thalweg.report.facts import Facts
+from thalweg.report.tag import section, terms
+from thalweg.report.written import count, figure, markup, percent
+
+MOST = 5  # eigenvalues that are written out
+
+
+def curvature_section(facts: Facts) -> str:
+    """The stored pictures, each with its numbers; "" where nothing was measured."""
+    body = ""
+    if facts.spectrum:
+        said = spectrum_terms(facts.spectrum.numbers)
+        body += _shown(facts.spectrum, "Curvature: the spectrum of the Hessian", said)
+    if facts.landscape:
+        said = landscape_terms(facts.landscape.numbers)
+        body += _shown(facts.landscape, "The loss around the best weights", said)
+    if not body:
+        return ""
+    return section("curvature", "The shape of the loss", f'<div class="charts">{body}</div>')
+
+
+def spectrum_terms(numbers: Mapping[str, JSON]) -> dict[str, str]:
+    """What the spectrum says, in words, for as much of it as is there."""
+    top, bottom = _list(numbers, "top"), _list(numbers, "bottom")
+    said = {
+        "Largest eigenvalues": _several(top, _list(numbers, "top_errors")),
+        "Smallest eigenvalue": _several(bottom[:1], _list(numbers, "bottom_errors")),
+        "Sum of all (trace)": _trace(_inside(numbers, "trace")),
+        "Signs": _signs(numbers),
+        "Largest step that can settle": _step(top),
+        "Measured on": _measured_on(numbers),
+    }
+    return {name: text for name, text in said.items() if text}
+
+
+def landscape_terms(numbers: Mapping[str, JSON]) -> dict[str, str]:
+    """What the landscape says, in words, for as much of it as is there."""
+    seen = [value for value in _flat(numbers.get("losses")) if _is_number(value)]
+    path, explained = _list(numbers, "path_losses"), numbers.get("explained") or 0.0
+    said = {
+        "Loss at the weights": _value(numbers.get("centre")),
+        "Loss in the picture": f"{figure(min(seen))} to {figure(max(seen))}" if seen else "",
+        "Directions": "; ".join(map(str, _list(numbers, "directions"))),
+        "Path of the optimizer": f"{count(len(path), 'place')}, loss {_value(path[0])} to "
+        f"{_value(path[-1])}"
+        if path
+        else "",
+        "Of its variance in the plane": percent(explained, 0)
+        if path and _is_number(explained)
+        else "",
+        "Measured on": _measured_on(numbers),
+    }
+    return {name: text for name, text in said.items() if text}
+
+
+def _shown(picture: Picture, title: str, said: dict[str, str]) -> str:
+    """As an image, not as markup: what is inside of it can run nothing and reach nothing."""
+    told = "; ".join(f"{name}: {text}" for name, text in said.items())
+    data = b64encode(picture.svg).decode()
+    return (
+        f'<figure class="picture"><figcaption><b>{markup(title)}</b></figcaption>'
+        f'<img alt="{markup(told)}" src="data:image/svg+xml;base64,{data}">{terms(said)}</figure>'
+    )
+
+
+def _several(values: Sequence[JSON], errors: Sequence[JSON]) -> str:
+    written = ", ".join(figure(v) for v in values[:MOST] if _is_number(v))
+    worst = max((e for e in errors[:MOST] if _is_number(e)), default=None)
+    return f"{written} (± {figure(worst, 1)})" if written and worst is not None else written
+
+
+def _trace(found: Mapping[str, JSON]) -> str:
+    ends = [_value(end) for end in _list(found, "interval")]
+    interval = f", 95 % interval {' to '.join(ends)}" if all(ends) and len(ends) == 2 else ""
+    return _value(found.get("value")) + interval
+
+
+def _signs(numbers: Mapping[str, JSON]) -> str:
+    shares = {sign: s for sign, s in _inside(numbers, "shares").items() if _is_number(s)}
+    said = ", ".join(f"{percent(share, 0)} {sign}" for sign, share in shares.items())
+    band = _value(numbers.get("band"))
+    return f"{said}; zero is up to {band}" if said and band else said
+
+
+def _step(top: Sequence[JSON]) -> str:
+    if not top or not _is_number(top[0]) or top[0] <= 0:
+        return ""
+    return f"{figure(2 / top[0])} for plain gradient descent: 2\u00a0/\u00a0λmax"
+
+
+def _measured_on(numbers: Mapping[str, JSON]) -> str:
+    parts = [
+        count(numbers[key], noun)
+        for key, noun in (("samples", "training sample"), ("size", "weight"))
+        if _is_number(numbers.get(key))
+    ]
+    if numbers.get("batch_norm") not in (None, "none"):
+        parts.append(f"batch norm in {numbers['batch_norm']} mode")
+    return ", ".join(parts)
+
+
+def _inside(numbers: Mapping[str, JSON], key: str) -> Mapping[str, JSON]:
+    found = numbers.get(key)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _list(numbers: Mapping[str, JSON], key: str) -> list[JSON]:
+    found = numbers.get(key)
+    return found if isinstance(found, list) else []
+
+
+def _flat(nested: JSON) -> list[JSON]:
+    return [v for part in nested for v in _flat(part)] if isinstance(nested, list) else [nested]
+
+
+def _value(value: JSON) -> str:
+    return figure(value) if _is_number(value) else ""
+
+
+def _is_number(value: JSON) -> bool:
+    return isinstance(value, int | float) and isfinite(value)
