@@ -40,4 +40,12 @@ def watch(
     `about` is what only you can tell, each thing optional: loss_fn, task, num_classes, train, val,
     scheduler. With less, more is reported as not checked.
     """
-    return observe.watch(model, optimizer, diagnose=diagnosis.diagnose, **about)
+    several = [optimizer] if isinstance(optimizer, torch.optim.Optimizer) else optimizer
+    bare = [_bare(one) for one in several]
+    return observe.watch(model, bare, diagnose=diagnosis.diagnose, **about)
+
+
+def _bare(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """The optimizer inside a wrapper such as accelerate's, which has no hooks of its own."""
+    inside = getattr(optimizer, "optimizer", None)
+    return inside if isinstance(inside, torch.optim.Optimizer) else optimizer

@@ -41,7 +41,8 @@ def capture(model: nn.Module, inputs: tuple[Any, ...], keywords: Any, *, output:
     )
     if main is not None and main.requires_grad and torch.is_grad_enabled():
         kept = seen.gradient
-        main.register_hook(lambda gradient: kept.append(gradient.detach()))
+        # None where the loss was computed from something else, as from half-precision outputs.
+        main.register_hook(lambda g: None if g is None else kept.append(g.detach()))
     return seen
 
 

@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+from torch import Tensor
+
 MOST_NODES = 60  # a loss has a dozen; beyond this, the model itself is being walked
 SHALLOW = 8  # where it is not known at which node the model ends
 RESHAPING = (
@@ -41,6 +44,7 @@ REDUCIBLE = (
     "BinaryCrossEntropyWithLogits",
 )
 SUM = 2  # ATen's code of reduction="sum"
+RESCALED = "thalweg: not part of the loss"  # in a node's metadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,8 @@ class LossGraph:
 def read_graph(loss: Any, ended_in: Any) -> LossGraph | None:
     """What the graph between a loss and the model's output shows; None without a graph."""
     root = getattr(loss, "grad_fn", None)
+    while root is not None and RESCALED in root.metadata:
+        root = _next(root)
     if root is None:
         return None
     nodes = list(_walk(root, ended_in))
@@ -73,6 +79,29 @@ def read_graph(loss: Any, ended_in: Any) -> LossGraph | None:
             if node is not ended_in
         ),
     )
+
+
+def mark_rescaled(loss: Tensor, operations: int = 1) -> None:
+    """Let the last operations not count as the loss: a division by the batches of an update."""
+    node: Any = loss.grad_fn
+    for _ in range(operations):
+        if node is not None:
+            node.metadata[RESCALED] = True
+            node = _next(node)
+
+
+def with_value(loss: Tensor, value: Tensor) -> Tensor:
+    """A tensor of that value, in front of the same graph; not to be differentiated."""
+    with torch.enable_grad():
+        told: Tensor = _Told.apply(loss, value)  # type: ignore[no-untyped-call]
+    mark_rescaled(told)
+    return told
+
+
+class _Told(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, loss: Tensor, value: Tensor) -> Tensor:
+        return value.clone()
 
 
 def made_by(node: Any) -> str:

@@ -69,6 +69,8 @@ def _broadcast(found: LossGraph, moment: Moment) -> bool:
     if found.broadcast:
         return True
     output, targets = moment.logits, moment.targets
+    if output is not None and targets is not None and output.shape == targets.shape:
+        return False
     if output is not None and moment.train is not None and moment.train.targets is not None:
         targets = moment.train.targets[: len(output)]
     if found.kind not in ("mse", "l1", "smooth_l1") or output is None or targets is None:
@@ -181,11 +183,17 @@ def _wanted(moment: Moment) -> Tensor | None:
     """
     wanted = moment.targets if moment.targets is not None and moment.targets.ndim > 0 else None
     if moment.train is not None and moment.train.targets is not None:
-        wanted = moment.train.targets
+        given = moment.train.targets
+        if wanted is None or _width(wanted) == _width(given):  # else one-hot, or a part of them
+            wanted = given
     if wanted is None or not wanted.is_floating_point():
         return wanted
     slope, offset = _rescaling(moment)
     return wanted if (slope, offset) == (1.0, 0.0) else slope * wanted.double() + offset
+
+
+def _width(targets: Tensor) -> int:
+    return targets.numel() // max(1, len(targets))
 
 
 def _rescaling(moment: Moment) -> tuple[float, float]:

@@ -340,6 +340,8 @@ class Watcher:
         for name, one in list(self._instruments.items()):
             if one.when != when or (one.rare and not self._thorough):
                 continue
+            if one.keeps_weights and moment.kept is None:  # the watch began within this update
+                continue
             try:
                 with torch.no_grad():
                     for quantity, reading in one(moment).items():
