@@ -271,3 +271,14 @@ def read_until(descriptor, wanted, seconds=60):
     while wanted not in sent and time.monotonic() < end:
         sent += os.read(descriptor, 4096)
     return sent
+
+
+def test_plan_shows_what_was_timed(here):
+    code, out, _ = here("plan", "photos", "--model", "mlp", "--precision.threads", "1", "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert [row["verdict"] for row in found["rows"]].count("chosen") == 1
+    assert "float32" in found["rows"][0]["setting"]
+    code, out, _ = here("plan", "photos", "--model", "mlp", "--precision.threads", "1")
+    assert "ms a step" in out
+    assert found["note"] in out

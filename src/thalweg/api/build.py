@@ -14,15 +14,20 @@ from thalweg.optim import OPTIMIZERS
 from thalweg.optim.ema import WeightAverage
 from thalweg.recipes.recipe import Recipe
 from thalweg.tasks.penalties import penalty
+from thalweg.training.setting import Setting
+
+
+def setting_of(plan: Plan) -> Setting:
+    """How its steps are computed."""
+    precision = plan.recipe.precision
+    return Setting(**{part.name: getattr(precision, part.name) for part in fields(Setting)})
 
 
 def model_and_optimizer(plan: Plan) -> tuple[nn.Module, torch.optim.Optimizer]:
     """Fresh weights that follow from the seed, and what will change them."""
     recipe = plan.recipe
     torch.manual_seed(recipe.seed)
-    model = spec_of(plan).build().to(recipe.device)
-    if recipe.precision.channels_last:
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # in no stub
+    model = setting_of(plan).laid_out(spec_of(plan).build().to(recipe.device))
     if recipe.model.changes.get("init") == "lsuv":
         unit_variance(model, next(training_stream(plan)).inputs, spare=1)
     return model, optimizer_of(recipe, model.named_parameters(), lr=recipe.optimizer.lr)
@@ -68,6 +73,7 @@ def training_batches(plan: Plan) -> Batches:
         shuffle=True,
         drop_last=plan.drop_last,
         augment=augment if plan.dataset.facts.kind == "image" else None,
+        channels_last=recipe.precision.channels_last,
         device=recipe.device,
     )
 
@@ -87,4 +93,11 @@ def training_stream(
 def batches_of(plan: Plan, split: str) -> Batches:
     """A split in order, as it is: for judging."""
     size = 2 * plan.recipe.batch.size  # no gradients to hold
-    return Batches(plan.dataset, split, batch_size=size, device=plan.recipe.device)
+    recipe = plan.recipe
+    return Batches(
+        plan.dataset,
+        split,
+        batch_size=size,
+        channels_last=recipe.precision.channels_last,
+        device=recipe.device,
+    )

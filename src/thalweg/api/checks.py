@@ -27,6 +27,7 @@ AT_LEAST = {
     "optimizer.lr": 0,
     "optimizer.weight_decay": 0,
     "optimizer.max_grad_norm": 0,
+    "precision.threads": 0,
     "task.penalty_weight": 0,
     "task.elastic_beta": 0,
     "augment.crop_padding": 0,

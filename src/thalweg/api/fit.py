@@ -11,6 +11,7 @@ from thalweg.api.build import training_stream
 from thalweg.api.outcome import model_card, prediction_rows
 from thalweg.api.parts import Best, Parts, known, opened, restore, save
 from thalweg.api.planning import Plan, plan, read_dataset, spec_of
+from thalweg.api.precision import with_precision
 from thalweg.api.progress import Progress
 from thalweg.api.run import FailedRunError, InterruptedRunError, Run, replace_text
 from thalweg.data import Batches
@@ -52,7 +53,7 @@ def train(
     True
     """
     progress = progress or Progress()
-    ready = plan(path, edits=edits, progress=progress, **options)
+    ready = with_precision(plan(path, edits=edits, progress=progress, **options), progress)
     stem = Path(ready.recipe.data.path).resolve().name or "run"
     folder = claim_run_folder(Path(out), stem)
     replace_text(folder / "recipe.toml", ready.recipe.to_toml())

@@ -35,7 +35,7 @@ def about(plan: Plan, *, headline: str) -> dict[str, Any]:
         "steps_per_epoch": plan.steps_per_epoch,
         "epochs": recipe.budget.epochs,
         "batch_size": recipe.batch.size * recipe.batch.accumulate,
-        "notes": list(plan.dataset.notes),
+        "notes": [*plan.dataset.notes, *plan.notes],
         "fingerprint": plan.dataset.fingerprint,
         "environment": environment() | {"threads": str(torch.get_num_threads())},
     }

@@ -16,6 +16,7 @@ from thalweg.api.build import (
     batches_of,
     model_and_optimizer,
     penalty_of,
+    setting_of,
     training_batches,
     weight_average,
 )
@@ -98,7 +99,7 @@ def opened(
     start = checkpoint.step if checkpoint else 0
     history = RunReader(folder).history_before(start) if start else History()
     clock = Clock(known(folder).get("time_spent", {}))
-    with RunWriter(folder, resume_from=start) as writer:
+    with setting_of(plan).in_effect(), RunWriter(folder, resume_from=start) as writer:
         history.sink = writer.add
         begun = Begun(history=history, start=start, clock=clock)
         parts = _build(plan, folder, writer, begun=begun, progress=progress)

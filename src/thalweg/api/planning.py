@@ -27,6 +27,8 @@ class Plan:
     recipe: Recipe
     defaults: Recipe  # what the data alone would have chosen
     dataset: Dataset
+    given: frozenset[str] = frozenset()  # keys that the user chose: nothing else may change them
+    notes: tuple[str, ...] = ()  # what was chosen since, and why
 
     @property
     def drop_last(self) -> bool:
@@ -65,7 +67,7 @@ def plan(
     chosen = {key: value for key, value in changes.items() if key != "data.image_size" or value}
     recipe = _suited(defaults, chosen)
     check_recipe(recipe, dataset.facts)
-    ready = Plan(recipe=recipe, defaults=defaults, dataset=dataset)
+    ready = Plan(recipe=recipe, defaults=defaults, dataset=dataset, given=frozenset(chosen))
     with torch.random.fork_rng(devices=[]):  # a network that cannot be is refused here, not later
         check_model(recipe, spec_of(ready).build(), dataset.facts)
     training_task(spec_of(ready), recipe)

@@ -11,7 +11,9 @@ from torch import Tensor
 class Progress:
     """Plain counters: training sets them, whoever paints them reads them from another thread."""
 
-    phase: str = "starting"  # then "reading", "training", "validating", "saving", "done"
+    phase: str = (
+        "starting"  # then "reading", "measuring", "training", "validating", "saving", "done"
+    )
     samples: tuple[int, int] = (0, 0)  # read so far, in all
     step: int = 0
     steps: int = 0

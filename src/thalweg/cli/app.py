@@ -29,6 +29,7 @@ _COMMANDS = {
     "cache": "Show the cache of decoded images, or clear it.",
     "demo": "Train on real scans, sabotage the run, diagnose both. A minute on two cores.",
     "model": "Show a network's layers: shapes, weights, FLOPs, memory, receptive field.",
+    "plan": "Time a training's steps in each precision; show what is fastest and exact enough.",
     "lr": "Try rising learning rates on a copy, and suggest one.",
     "rules": "List the rules that a diagnosis consists of.",
     "explain": "Explain one rule: why it matters, when it is wrong, where it comes from.",

@@ -38,11 +38,13 @@ class Batches:
         shuffle: bool = False,
         drop_last: bool = False,
         augment: Augment | None = None,
+        channels_last: bool = True,
         device: torch.device | str = "cpu",
     ) -> None:
         self._split, self._rows = split, dataset.indices[split].astype(np.int64)
         self._size = min(batch_size, max(1, len(self._rows)))
         self._seed, self._shuffle, self._drop_last = seed, shuffle, drop_last
+        self._channels_last = channels_last
         self._device, self._augment = torch.device(device), augment
         self._preprocessing = dataset.preprocessing
         self._array, self._touched = np.asarray(dataset.inputs), 0
@@ -87,12 +89,18 @@ class Batches:
         targets = self._targets.index_select(0, picked)
         if self._ready is not None:
             inputs = self._ready.index_select(0, picked)
-            return Batch(inputs if inputs.ndim == 2 else inputs.permute(0, 3, 1, 2), targets)
+            return Batch(inputs if inputs.ndim == 2 else self._ordered(inputs), targets)
         raw = self._gathered(picked) if self._raw is None else self._raw.index_select(0, picked)
         if self._augment is not None:
             self._generator.manual_seed(_mixed(self._seed, epoch, place))
             raw = self._augment(raw, self._generator, fill=self._fill)
-        return Batch(self._preprocessing.to_inputs(raw), self._moved(targets))
+        inputs = self._preprocessing.to_inputs(raw)
+        return Batch(inputs if self._channels_last else inputs.contiguous(), self._moved(targets))
+
+    def _ordered(self, images: Tensor) -> Tensor:
+        """[n, h, w, c] as [n, c, h, w], in the memory order that is wanted."""
+        planes = images.permute(0, 3, 1, 2)
+        return planes if self._channels_last else planes.contiguous()
 
     def _order(self, epoch: int) -> tuple[Tensor, ...]:
         """Positions in the split, a tensor a batch; shuffled anew for each epoch."""

@@ -25,6 +25,7 @@ LIMIT_BYTES = 32 << 30  # of all entries; the least recently used go first
 MANIFEST = "manifest.json"
 PIXELS = "pixels.u8"
 INDEX = "index.npz"
+PLANS = "plans"  # what was measured of models, not of data: see `thalweg.training.plan_cache`
 _UNBORN = "unborn-"  # not locked yet
 _BUILDING = "building-"
 _LOCK = "lock"
@@ -101,6 +102,7 @@ def clear_cache() -> int:
     freed = sum(entry.num_bytes for entry in cache_entries())
     for path in _finished(folder):
         remove(path)
+    shutil.rmtree(folder / PLANS, ignore_errors=True)
     sweep(folder)
     return freed
 

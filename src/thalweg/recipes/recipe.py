@@ -98,6 +98,9 @@ class AugmentRecipe:
 class PrecisionRecipe:
     dtype: Literal["float32", "bfloat16"] = "float32"  # what matrix products compute in
     channels_last: bool = False  # the memory order that convolutions of most machines prefer
+    matmul: Literal["highest", "high", "medium"] = "highest"  # of float32 products, as torch's
+    threads: int = 0  # of the processor; 0: as many as torch has
+    compile: bool = False  # by torch.compile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,43 @@
+"""A plan → the same plan with its precision measured on this machine."""
+
+from dataclasses import fields, replace
+
+from thalweg.api.build import model_and_optimizer, setting_of, training_stream
+from thalweg.api.planning import Plan, spec_of, training_task
+from thalweg.api.progress import Progress
+from thalweg.training.contest import Subject
+from thalweg.training.plan import Measured
+from thalweg.training.plan_cache import remembered
+from thalweg.training.setting import Setting
+
+_GROUP = "precision."
+
+
+def with_precision(plan: Plan, progress: Progress) -> Plan:
+    """The plan with what computes its steps fastest, of what is exact enough."""
+    progress.phase = "measuring"
+    if all(_GROUP + part.name in plan.given for part in fields(Setting)):
+        return plan
+    found = measured_precision(plan)
+    progress.messages.append(found.note)
+    edits = {_GROUP + part.name: getattr(found.chosen, part.name) for part in fields(Setting)}
+    return replace(plan, recipe=plan.recipe.edited(edits), notes=(*plan.notes, found.note))
+
+
+def measured_precision(plan: Plan, *, always: bool = False, fresh: bool = False) -> Measured:
+    """What was measured for the plan's model and batch, now or, unless `fresh`, before.
+
+    With `always` even where the run is too short for it to pay.
+    """
+    model, _ = model_and_optimizer(plan)
+    batch = next(training_stream(plan))
+    task = training_task(spec_of(plan), plan.recipe)
+    fixed = frozenset(key.removeprefix(_GROUP) for key in plan.given if key.startswith(_GROUP))
+    return remembered(
+        Subject(model, batch, task.loss_fn),
+        setting_of(plan),
+        steps=plan.steps * plan.recipe.batch.accumulate,
+        fixed=fixed,
+        always=always,
+        fresh=fresh,
+    )

@@ -1,0 +1,62 @@
+"""How a step is computed: what changes its speed and its rounding, and nothing else of it."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """The fields mean what the recipe's `precision` keys of the same names mean."""
+
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    channels_last: bool = False
+    matmul: Literal["highest", "high", "medium"] = "highest"
+    threads: int = 0  # 0: as many as torch has
+    compile: bool = False
+
+    def __str__(self) -> str:
+        parts = [self.dtype, "channels_last" if self.channels_last else "channels first"]
+        parts += [f"matmul {self.matmul}"] if self.matmul != "highest" else []
+        parts += [f"{self.threads} threads"] if self.threads > 1 else []
+        parts += ["1 thread"] if self.threads == 1 else []
+        return ", ".join(parts + ["compiled"] * self.compile)
+
+    def autocast(self, device: str) -> AbstractContextManager[object]:
+        """The context of a forward pass; weights stay float32."""
+        if self.dtype == "float32":
+            return nullcontext()
+        return torch.autocast(device, getattr(torch, self.dtype))
+
+    def laid_out(self, model: nn.Module) -> nn.Module:
+        """The model itself, its weights in the setting's order, compiled where that is asked."""
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        model.to(memory_format=layout)  # type: ignore[call-overload]  # in no stub
+        if self.compile:
+            model.compile()
+        return model
+
+    @contextmanager
+    def in_effect(self) -> Iterator[None]:
+        """What is of the whole process, precision of products and threads; as before afterwards."""
+        precision, threads = torch.get_float32_matmul_precision(), torch.get_num_threads()
+        torch.set_float32_matmul_precision(self.matmul)
+        if self.threads:
+            torch.set_num_threads(self.threads)
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(precision)
+            torch.set_num_threads(threads)
+
+
+def inputs_for(setting: Setting, inputs: Tensor) -> Tensor:
+    """Images in the setting's order: one operand in the other would turn the whole network."""
+    if inputs.ndim != 4:
+        return inputs
+    layout = torch.channels_last if setting.channels_last else torch.contiguous_format
+    return inputs.contiguous(memory_format=layout)
