@@ -5,10 +5,11 @@ With --check nothing is written, and the exit code is 1 where a page is not what
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from inspect import cleandoc
+from inspect import cleandoc, signature
 from pathlib import Path
 from typing import Any
 
+from thalweg.api.checks import settings_of
 from thalweg.cli.recipe_options import meanings, option
 from thalweg.cli.settings import variable
 from thalweg.diagnosis.rules import RULES
@@ -57,10 +58,29 @@ def schedules_page() -> str:
     return _registry_page("Schedules", "--schedule.name NAME", SCHEDULES)
 
 
+def losses_page() -> str:
+    from thalweg.tasks.losses import LOSSES
+    from thalweg.tasks.penalties import PENALTIES
+    from thalweg.tasks.value_losses import VALUE_LOSSES
+
+    classes = _registry_page("Losses", "--task.loss NAME", LOSSES)
+    values = _registry_page("Losses of values", "--task.loss NAME", VALUE_LOSSES)
+    use = "--task.penalty NAME --task.penalty_weight λ"
+    return "\n".join((classes, values, _registry_page("Penalties", use, PENALTIES)))
+
+
 def _registry_page(title: str, use: str, entries: Mapping[str, Any]) -> str:
     parts = [f"# {title}\n\n`thalweg train PATH {use}`.\n"]
-    parts += [f"## {name}\n\n{_prose(entry.__doc__ or '')}\n" for name, entry in entries.items()]
+    parts += [f"## {name}\n\n{_entry(entry)}\n" for name, entry in entries.items()]
     return "\n".join(parts)
+
+
+def _entry(entry: Callable[..., Any]) -> str:
+    """The docstring, and what a recipe's `changes` may set with what it is otherwise."""
+    parameters = signature(entry).parameters.values()
+    settings = [f"`{p.name}={p.default}`" for p in parameters if p.name in settings_of(entry)]
+    about = _prose(entry.__doc__ or "")
+    return about + (f"\n\nSettings: {', '.join(settings)}." if settings else "")
 
 
 def recipe_page() -> str:
@@ -83,6 +103,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "models": models_page,
     "optimizers": optimizers_page,
     "schedules": schedules_page,
+    "losses": losses_page,
     "recipe": recipe_page,
 }
 

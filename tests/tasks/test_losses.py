@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from thalweg.tasks.losses import CHANCE, LOSSES, focal, mse, multiclass_svm, soft
+from thalweg.tasks import classification
+from thalweg.tasks.losses import LOSSES, focal, mse, multiclass_svm, soft, takes_soft_targets
 from thalweg.tasks.penalties import elastic_net, l1, l2
 from thalweg.tasks.value_losses import VALUE_LOSSES
 
@@ -56,11 +57,32 @@ def test_two_class_softmax_is_the_sigmoid_of_the_difference():
     torch.testing.assert_close(pair.softmax(1)[:, 0], (pair[:, 0] - pair[:, 1]).sigmoid())
 
 
-@pytest.mark.parametrize("name", LOSSES)
-@pytest.mark.parametrize("classes", [2, 10])
-def test_what_knowing_nothing_scores(name, classes):
-    found = LOSSES[name](torch.zeros(5, classes), torch.arange(5) % classes)
-    assert found.item() == pytest.approx(CHANCE[name](classes))
+@pytest.mark.parametrize(
+    ("name", "settings", "chance"),
+    [
+        ("cross_entropy", {}, log(10)),
+        ("multiclass_svm", {}, 9.0),
+        ("multiclass_svm", {"margin": 0.5}, 4.5),
+        ("focal", {}, 0.9**2 * log(10)),
+        ("mse", {}, 0.9**2 + 9 * 0.1**2),
+        ("bce", {}, log(2)),
+    ],
+)
+def test_what_knowing_nothing_scores(name, settings, chance):
+    task = classification(10, loss=name, **settings)
+    assert task.chance_loss == pytest.approx(chance)
+    assert task.loss_fn(torch.zeros(5, 10), torch.arange(5)).item() == pytest.approx(chance)
+
+
+@pytest.mark.parametrize("name", [name for name in LOSSES if takes_soft_targets(name)])
+def test_hard_targets_are_soft_ones_of_one_and_nought(name):
+    hot = soft(TARGETS, num_classes=4).double()
+    torch.testing.assert_close(LOSSES[name](LOGITS, TARGETS), LOSSES[name](LOGITS, hot))
+    mixed = 0.7 * hot + 0.3 / 4
+    smoothed = LOSSES[name](LOGITS, TARGETS, label_smoothing=0.3)
+    torch.testing.assert_close(smoothed, LOSSES[name](LOGITS, mixed))
+    gradients = lambda s: LOSSES[name](s, mixed)  # noqa: E731
+    assert torch.autograd.gradcheck(gradients, (LOGITS.clone().requires_grad_(),))
 
 
 @pytest.mark.parametrize("name", LOSSES)

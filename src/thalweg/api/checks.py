@@ -87,6 +87,9 @@ def _check_task(recipe: Recipe, facts: DataFacts) -> None:
                 fix=f"one of {', '.join(table)}",
             )
         table[task.loss]
+    standard = "cross_entropy" if task.name == "classification" else "mse"
+    name = standard if task.loss == "auto" else task.loss
+    _check_settings("loss", name, task.changes, build=table[name])
     if task.name == "regression" and task.label_smoothing:
         raise UsageError(
             "only the labels of classes can be smoothed",
@@ -145,9 +148,13 @@ def _check_settings(
     kind: str, name: str, changes: Mapping[str, object], *, build: Callable[..., object]
 ) -> None:
     known = settings_of(build)
-    for key in changes:
+    for key, value in changes.items():
         if key not in known:
             raise unknown_name(f"setting of the {kind} {name}", key, known)
+        if isinstance(value, str):
+            raise UsageError(
+                f"{kind}.changes.{key} is a number", seen=repr(value), fix=f"{key} = 0.1"
+            )
 
 
 def settings_of(build: Callable[..., object]) -> Collection[str]:

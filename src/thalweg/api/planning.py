@@ -77,6 +77,8 @@ def plan(
 def _suited(defaults: Recipe, chosen: Mapping[str, object]) -> Recipe:
     """The defaults with what was chosen; a default that the choice has no use for gives way."""
     recipe = defaults.edited(chosen)
+    if "model.changes" not in chosen and recipe.model.name != defaults.model.name:
+        recipe = recipe.edited({"model.changes": {}})  # they were for the other network
     if "task.label_smoothing" not in chosen and not takes_soft_targets(recipe.task.loss):
         recipe = recipe.edited({"task.label_smoothing": 0.0})
     return recipe
@@ -123,7 +125,9 @@ def _best_device() -> str:
 
 def training_task(spec: ModelSpec, recipe: Recipe) -> Task:
     """What success means, by the loss that the recipe names."""
-    return spec.build_task(recipe.task.loss, recipe.task.label_smoothing)
+    task = recipe.task
+    settings = {key: float(value) for key, value in task.changes.items()}
+    return spec.build_task(task.loss, task.label_smoothing, **settings)
 
 
 def spec_of(plan: Plan) -> ModelSpec:

@@ -57,13 +57,19 @@ class ModelSpec:
         assert isinstance(model, nn.Module), f"{self.model} builds no network"
         return model
 
-    def build_task(self, loss: str = "auto", label_smoothing: float = 0.0) -> Task:
+    def build_task(
+        self, loss: str = "auto", label_smoothing: float = 0.0, **settings: float
+    ) -> Task:
         """What the outputs mean; loss and smoothing matter to training alone."""
         if self.task == "regression":
             name = "mse" if loss == "auto" else loss
-            return regression(target_mean=self.target_mean, target_std=self.target_std, loss=name)
+            return regression(
+                target_mean=self.target_mean, target_std=self.target_std, loss=name, **settings
+            )
         name = "cross_entropy" if loss == "auto" else loss
-        return classification(self.num_classes, loss=name, label_smoothing=label_smoothing)
+        return classification(
+            self.num_classes, loss=name, label_smoothing=label_smoothing, **settings
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,7 @@ class ModelRecipe:
 class TaskRecipe:
     name: Literal["classification", "regression"] = "classification"  # what success means
     loss: str = "auto"  # docs/reference/losses.md lists them; auto: cross_entropy, or mse
+    changes: Changes = field(default_factory=dict)  # the loss's settings, such as margin or gamma
     label_smoothing: float = 0.0  # share of a target's weight that is spread over all classes
     penalty: str = "none"  # on the weights, beside the loss: l1, l2 or elastic_net
     penalty_weight: float = 0.0  # λ in loss + λ · penalty

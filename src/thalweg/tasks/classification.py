@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from math import nan
+from math import log
 
 import torch
 import torch.nn.functional as F
@@ -10,16 +10,21 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from thalweg.errors import UsageError
-from thalweg.tasks.losses import CHANCE, LOSSES, takes_soft_targets
+from thalweg.tasks.losses import LOSSES, takes_soft_targets
 from thalweg.tasks.task import LossFn, Task
 
 
 def classification(
-    num_classes: int, *, loss: str = "cross_entropy", label_smoothing: float = 0.0
+    num_classes: int,
+    *,
+    loss: str = "cross_entropy",
+    label_smoothing: float = 0.0,
+    **settings: float,
 ) -> Task:
     """Cross-entropy in nat, or another loss of `tasks.losses` by name.
 
-    An undecided model scores ln K in cross-entropy, with smoothing or without.
+    An undecided model scores ln K in cross-entropy, with smoothing or without. `settings` are the
+    loss's own, such as a margin.
 
     Source of smoothing: Szegedy et al. 2016, arXiv:1512.00567 §7.
     Raises: UsageError for fewer than two classes, an unknown loss, or smoothing that cannot be.
@@ -34,22 +39,24 @@ def classification(
     metrics: dict[str, Callable[[Tensor, Tensor], float]] = {"accuracy": accuracy}
     if num_classes > 5:
         metrics["top5_accuracy"] = top5_accuracy
+    loss_fn = _loss_fn(loss, label_smoothing, settings)
+    undecided = torch.zeros(1, num_classes), torch.zeros(1, dtype=torch.long)
     return Task(
         name="classification",
-        loss_fn=_loss_fn(loss, label_smoothing),
+        loss_fn=loss_fn,
         outputs=num_classes,
-        chance_loss=CHANCE[loss](num_classes) if loss in CHANCE else nan,
+        chance_loss=log(num_classes) if loss == "cross_entropy" else loss_fn(*undecided).item(),
         metrics=metrics,
         headline="accuracy",
         decode=probabilities,
     )
 
 
-def _loss_fn(name: str, label_smoothing: float) -> LossFn:
+def _loss_fn(name: str, label_smoothing: float, settings: dict[str, float]) -> LossFn:
     if name == "cross_entropy":
         return partial(F.cross_entropy, label_smoothing=label_smoothing)
     smoothing = {"label_smoothing": label_smoothing} if label_smoothing else {}
-    return partial(LOSSES[name], **smoothing)
+    return partial(LOSSES[name], **smoothing | settings)
 
 
 def _require_smoothable(loss: str, label_smoothing: float) -> None:

@@ -1,12 +1,10 @@
 """Losses of classes, by name. Each is a mean over the samples.
 
 A loss takes class indices or one probability per class (soft targets: mixed, smoothed or doubtful
-labels), but for those that `takes_soft_targets` names. What a model that knows nothing scores, all
-its scores being equal, is in `CHANCE`.
+labels), but for those that `takes_soft_targets` names.
 """
 
-from collections.abc import Callable, Mapping
-from math import log
+from collections.abc import Callable
 
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -74,13 +72,6 @@ LOSSES: Registry[Callable[..., Tensor]] = Registry(
     "loss", (cross_entropy, multiclass_svm, focal, mse, bce)
 )
 
-CHANCE: Mapping[str, Callable[[int], float]] = {  # number of classes → loss of equal scores
-    "cross_entropy": log,
-    "multiclass_svm": lambda classes: classes - 1.0,
-    "focal": lambda classes: (1 - 1 / classes) ** 2 * log(classes),
-    "mse": lambda classes: 1 - 1 / classes,
-    "bce": lambda classes: log(2),
-}
 _HARD_ONLY = frozenset({"multiclass_svm"})
 
 

@@ -1,6 +1,7 @@
 """One number a sample, standardised for the loss and reported in its own unit."""
 
 from dataclasses import dataclass
+from functools import partial
 from math import nan
 
 from jaxtyping import Float
@@ -11,10 +12,12 @@ from thalweg.tasks.task import LossFn, Task
 from thalweg.tasks.value_losses import VALUE_LOSSES, mse
 
 
-def regression(*, target_mean: float, target_std: float, loss: str = "mse") -> Task:
+def regression(
+    *, target_mean: float, target_std: float, loss: str = "mse", **settings: float
+) -> Task:
     """Mean squared error of the standardised target, or another loss of `tasks.value_losses`.
 
-    1 is what predicting the mean scores in squared error.
+    1 is what predicting the mean scores in squared error. `settings` are the loss's own.
 
     Standardising puts every target's gradients on one scale, so that one learning rate suits all.
     Raises: UsageError for a standard deviation that is not positive, or an unknown loss.
@@ -25,7 +28,7 @@ def regression(*, target_mean: float, target_std: float, loss: str = "mse") -> T
             seen=f"target_std={target_std}",
             fix="check the target column",
         )
-    scale = Scale(mean=target_mean, std=target_std, loss_fn=VALUE_LOSSES[loss])
+    scale = Scale(mean=target_mean, std=target_std, loss_fn=partial(VALUE_LOSSES[loss], **settings))
     return Task(
         name="regression",
         loss_fn=scale.loss,
