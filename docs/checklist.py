@@ -13,6 +13,7 @@ LAST = {  # how many rows each section has; what the toolbox is to cover
     "B": 19,
     "C": 10,
     "D": 11,
+    "E": 13,
     "F": 21,
     "G": 9,
     "H": 24,

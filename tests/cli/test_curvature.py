@@ -63,3 +63,20 @@ def test_no_run_is_an_error_that_names_it(tmp_path):
     done = thalweg("spectrum", tmp_path / "nothing")
     assert done.returncode == 1
     assert "nothing" in done.stderr
+
+
+RULES = {"edge-of-stability", "stuck-at-saddle"}
+
+
+# shows checklist: E11
+def test_curvature_is_watched_only_where_asked_for(run, tmp_path):
+    off = json.loads(thalweg("diagnose", run, "--json").stdout)["diagnosis"]
+    assert set(off["not_checked"]) >= RULES
+    assert all("--watch.sharpness" in off["not_checked"][name] for name in RULES)
+    words = ("--model", "mlp", "--epochs", 2, "--watch.sharpness", "--out", tmp_path)
+    done = thalweg("train", "digits", *words)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(thalweg("diagnose", next(tmp_path.iterdir()), "--json").stdout)
+    assert not RULES & set(told["diagnosis"]["not_checked"])
+    assert told["curves"]["sharpness"]["values"][-1] > 0
+    assert told["curves"]["sharpness_ratio"]["values"][-1] > 0

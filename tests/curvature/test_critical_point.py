@@ -23,6 +23,7 @@ class Product(nn.Module):
 ONES = [(torch.ones(8, dtype=torch.float64), torch.ones(8, dtype=torch.float64))]
 
 
+# shows checklist: E5, E6
 def test_the_product_of_two_weights_is_a_saddle_at_the_origin():
     """(1 − w₁w₂)²: H = [[0, −2], [−2, 0]] at (0, 0), gradient zero: eigenvalues ±2."""
     found = critical_point(Product((0.0, 0.0)), F.mse_loss, ONES)
@@ -35,6 +36,7 @@ def test_the_product_of_two_weights_is_a_saddle_at_the_origin():
     assert found.escape.measured > 0.8  # of the loss of 1: the step ends near w₁w₂ = 1
 
 
+# shows checklist: E4
 def test_a_solution_of_the_product_is_flat_not_a_strict_minimum():
     found = critical_point(Product((2.0, 0.5)), F.mse_loss, ONES)
     assert found.verdict == "flat"
@@ -71,6 +73,49 @@ def test_shares_of_a_larger_net_are_estimated_and_say_so():
     assert found.negative == pytest.approx(float((truth < -found.band).double().mean()), abs=0.05)
 
 
+class Quadratic(nn.Module):
+    """½wᵀHw of a random symmetric H (the Gaussian orthogonal ensemble), at its critical point."""
+
+    def __init__(self, size, generator):
+        super().__init__()
+        self.w = nn.Parameter(torch.zeros(size, dtype=torch.float64))
+        square = torch.randn(size, size, generator=generator, dtype=torch.float64)
+        self.matrix = square + square.T
+
+    def forward(self, inputs):
+        return inputs * (self.w @ self.matrix @ self.w / 2)
+
+
+# shows checklist: E10
+def test_minima_become_rare_with_the_dimension():
+    """P(no negative eigenvalue) of such a matrix: 1/2, (π − 2√2)/4π = 0.025, then next to none."""
+    generator, minima = torch.Generator().manual_seed(0), {}
+    for size in (1, 3, 6):
+        points = [
+            critical_point(Quadratic(size, generator), lambda out, _: out.mean(), ONES)
+            for _ in range(40)
+        ]
+        minima[size] = sum(point.verdict == "minimum" for point in points)
+        assert all(point.verdict == "saddle" for point in points if point.negative)
+    assert 11 <= minima[1] <= 29
+    assert minima[3] <= 4
+    assert minima[6] == 0
+
+
+# shows checklist: E9
+def test_the_ratio_of_positive_eigenvalues_is_far_from_one_where_training_ends():
+    """Against the note's claim: with a band most of the rest is zero; none is a strict minimum."""
+    for seed in range(4):
+        model, _, inputs, targets = settled_net(seed, penalty=0.0)
+        found = critical_point(model, F.mse_loss, [(inputs, targets)])
+        bare = critical_point(model, F.mse_loss, [(inputs, targets)], band=0.0)
+        assert found.loss < 0.3
+        assert found.positive < 0.9
+        assert found.zero > 0.1
+        assert found.verdict != "minimum"
+        assert bare.positive > found.positive + 0.05  # the bare ratio counts rounding errors
+
+
 def test_the_noise_scale_is_the_one_of_all_single_samples():
     """Against tr Σ / ‖G‖² from every sample's own gradient."""
     torch.manual_seed(1)
@@ -99,7 +144,7 @@ def test_the_noise_scale_of_pure_noise_is_undetermined():
         assert gradient_noise(surface).undetermined
 
 
-def settled_net(seed, *, samples=256):
+def settled_net(seed, *, samples=256, penalty=1e-3):
     """A tanh net at a strict minimum of a regularised loss over `samples`: by LBFGS in float64."""
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Linear(2, 6), nn.Tanh(), nn.Linear(6, 1)).double()
@@ -107,8 +152,8 @@ def settled_net(seed, *, samples=256):
     targets = (inputs[:, :1] * inputs[:, 1:]).sin() + 0.5 * torch.randn(samples, 1).double()
 
     def loss_fn(outputs, wanted):
-        penalty = sum(weight.square().sum() for weight in model.parameters())
-        return F.mse_loss(outputs, wanted) + 1e-3 * penalty
+        squares = sum(weight.square().sum() for weight in model.parameters())
+        return F.mse_loss(outputs, wanted) + penalty * squares
 
     optimizer = torch.optim.LBFGS(
         model.parameters(),

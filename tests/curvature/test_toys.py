@@ -4,14 +4,17 @@ import torch
 
 from thalweg.curvature.steps import (
     gradient_step,
+    momentum_step,
     newton_step,
+    noisy,
     saddle_free_newton_step,
     trust_region_step,
     walk,
 )
-from thalweg.curvature.toys import TOYS
+from thalweg.curvature.toys import TOYS, ravine
 
 
+# shows checklist: E1, E4
 @pytest.mark.parametrize("name", list(TOYS))
 def test_the_facts_are_true(name):
     toy = TOYS[name]()
@@ -22,6 +25,7 @@ def test_the_facts_are_true(name):
         np.testing.assert_allclose(found, fact.eigenvalues, atol=1e-12)
 
 
+# shows checklist: E2
 @pytest.mark.parametrize("name", list(TOYS))
 def test_taylor_to_second_order_errs_by_the_third(name):
     """L(w + d) − L − dᵀg − ½dᵀHd shrinks at least as ‖d‖³: by 8 or more when d is halved."""
@@ -42,6 +46,7 @@ def ends(name, start, step, count):
     return toy, walk(toy, torch.tensor(start, dtype=torch.float64), step=step, count=count)[-1]
 
 
+# shows checklist: E8
 def test_newton_is_drawn_to_the_saddle_and_the_others_are_not():
     start = (0.3, 0.1)
     _, newton = ends("double_well", start, newton_step, 30)
@@ -62,6 +67,7 @@ def test_at_the_saddle_itself_only_the_trust_region_moves():
         )
 
 
+# shows checklist: E12
 def test_newton_crosses_the_ravine_in_one_step_and_gradient_descent_zigzags():
     _, newton = ends("ravine", (1.0, 1.0), newton_step, 1)
     np.testing.assert_allclose(newton, (0, 0), atol=1e-12)
@@ -77,6 +83,46 @@ def test_newton_crosses_the_ravine_in_one_step_and_gradient_descent_zigzags():
 def test_the_monkey_saddle_shows_the_hessian_nothing():
     _, found = ends("monkey_saddle", (0.0, 0.0), trust_region_step(0.5), 3)
     assert not found.any()
+
+
+def first_below(toy, path, height):
+    heights = torch.stack([toy.height(place) for place in path])
+    return int((heights > height).sum())
+
+
+# shows checklist: E12
+def test_momentum_runs_along_the_ravine():
+    """At their best settings for κ = 100 the distance shrinks by 0.980 and by 0.818 a step."""
+    toy, start = ravine(100.0), torch.ones(2, dtype=torch.float64)
+    plain = walk(toy, start, step=gradient_step(2 / 101), count=450)
+    heavy = walk(toy, start, step=momentum_step(4 / 11**2, (9 / 11) ** 2), count=150)
+    assert 300 < first_below(toy, plain, 1e-6) < 500
+    assert first_below(toy, heavy, 1e-6) < 100
+
+
+# shows checklist: E12
+def test_momentum_and_noise_leave_the_saddle():
+    toy = TOYS["double_well"]()
+    near, ridge = (torch.tensor(at, dtype=torch.float64) for at in ((1.0, 1e-4), (1.0, 0.0)))
+    plain = first_below(toy, walk(toy, near, step=gradient_step(0.05), count=400), -0.24)
+    heavy = first_below(toy, walk(toy, near, step=momentum_step(0.05), count=200), -0.24)
+    assert heavy < plain / 2 < 200
+    stuck = walk(toy, ridge, step=gradient_step(0.05), count=400)[-1]
+    np.testing.assert_allclose(stuck, (0, 0), atol=1e-6)  # it converges, and to the saddle
+    freed = walk(toy, ridge, step=noisy(gradient_step(0.05), scale=0.01), count=400)[-1]
+    np.testing.assert_allclose(freed.abs(), (0, 1), atol=0.05)
+
+
+# shows checklist: E12
+def test_gradient_noise_keeps_a_constant_step_from_settling():
+    """About the minimum the variance is η²σ² / (1 − (1 − ηλ)²), so that a smaller step sinks."""
+    toy, start = ravine(4.0), torch.zeros(2, dtype=torch.float64)
+    for lr in (0.1, 0.2):
+        step = noisy(gradient_step(lr), scale=0.5)
+        spread = walk(toy, start, step=step, count=1500)[100:].var(0)
+        for variance, curvature in zip(spread.tolist(), (1.0, 4.0), strict=True):
+            expected = lr**2 * 0.25 / (1 - (1 - lr * curvature) ** 2)
+            assert variance == pytest.approx(expected, rel=0.35)
 
 
 def test_the_trust_region_step_is_the_best_in_the_ball():

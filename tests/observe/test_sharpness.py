@@ -6,7 +6,6 @@ from torch.nn import functional as F
 from thalweg.diagnosis import diagnose
 from thalweg.diagnosis.rules import RULES
 from thalweg.observe import watch
-from thalweg.observe.sharpness import sharpness, standing
 from thalweg.record.quantities import ESCAPE_GAIN, SADDLE_CURVATURE, SHARPNESS, SHARPNESS_RATIO
 
 CURVATURE_RULES = [r for r in RULES if r.name in ("edge-of-stability", "stuck-at-saddle")]
@@ -28,7 +27,8 @@ def trained(*, lr, steps, zero=False, optimizer=torch.optim.SGD):
         made,
         loss_fn=F.mse_loss,
         train=[(inputs, targets)],
-        instruments=(sharpness, standing),
+        instruments=(),
+        sharpness=True,
         diagnose=lambda history: diagnose(history, CURVATURE_RULES),
     )
     for _ in range(steps):
@@ -75,6 +75,7 @@ def test_training_comes_out_the_same_with_the_instruments():
 def test_not_measured_is_not_checked():
     found = diagnose(watch_nothing(), CURVATURE_RULES)
     assert set(found.not_checked) == {"edge-of-stability", "stuck-at-saddle"}
+    assert all("sharpness=True" in why for why in found.not_checked.values())
 
 
 def watch_nothing():

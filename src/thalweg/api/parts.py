@@ -126,6 +126,7 @@ def _build(
         diagnose=diagnosis.diagnose,
         first_step=begun.start,
         chance_loss=None if isnan(task.chance_loss) else task.chance_loss,
+        sharpness=recipe.watch.sharpness,
     )
     progress.run, progress.step, progress.steps = folder, begun.start, plan.steps
     progress.steps_per_epoch = plan.steps_per_epoch

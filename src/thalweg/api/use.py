@@ -38,7 +38,7 @@ def watch(
     """Measure anybody's training loop; call `step(loss)` on what this returns, once an update.
 
     `about` is what only you can tell, each thing optional: loss_fn, task, num_classes, train, val,
-    scheduler. With less, more is reported as not checked.
+    scheduler, and sharpness=True for the curvature. With less, more is reported as not checked.
     """
     several = [optimizer] if isinstance(optimizer, torch.optim.Optimizer) else optimizer
     bare = [_bare(one) for one in several]

@@ -42,6 +42,7 @@ from thalweg.curvature.sharpness import (
     worst_case,
 )
 from thalweg.curvature.spectrum import Spectrum, spectrum
+from thalweg.curvature.stall import Stall, stall
 from thalweg.curvature.surface import Surface
 from thalweg.curvature.trace import Trace, trace
 
@@ -60,6 +61,7 @@ __all__ = [
     "Operator",
     "Sharpness",
     "Spectrum",
+    "Stall",
     "Surface",
     "Trace",
     "WorstCase",
@@ -85,6 +87,7 @@ __all__ = [
     "sharpness",
     "spectrum",
     "spectrum_figure",
+    "stall",
     "trace",
     "worst_case",
 ]

@@ -118,29 +118,44 @@ def felt_sharpness(
     surface: Surface, optimizer: Optimizer, *, tolerance: float = 1e-2
 ) -> EdgeOfStability:
     """The same on a surface at hand."""
-    operator, group = hessian(surface), optimizer.param_groups[0]
+    felt = as_felt(surface, optimizer)
+    found = _largest(
+        felt.operator, start=None, tolerance=tolerance, max_steps=100, batch_norm=surface.normalised
+    )
+    return EdgeOfStability(
+        sharpness=found.value + felt.decay, threshold=felt.threshold, form=felt.form
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Felt:
+    """The Hessian in the coordinates in which the optimizer's step goes along the gradient."""
+
+    operator: Operator
+    root: Float[Tensor, " weights"]  # a gradient times this is the gradient in those coordinates
+    decay: float  # curvature that coupled weight decay adds
+    threshold: float  # curvature above which the step size diverges
+    form: Literal["sgd", "adam"]
+
+
+def as_felt(surface: Surface, optimizer: Optimizer) -> Felt:
+    """A surface as the optimizer sees it. Raises UsageError where no threshold is known."""
+    plain, group = hessian(surface), optimizer.param_groups[0]
     lr, adam = float(group["lr"]), form_of(optimizer) == "adam"
     scaling = _adam_scaling(surface, optimizer) if adam else _sgd_scaling(surface, optimizer)
     root = scaling.rsqrt() if adam else scaling
-    scaled = Operator(
-        lambda v: root * operator(root * v).to(v.dtype),
-        operator.size,
-        torch.float64,
-        operator.device,
-    )
-    found = _largest(
-        scaled, start=None, tolerance=tolerance, max_steps=100, batch_norm=surface.normalised
-    )
-    if adam:
-        return EdgeOfStability(
-            sharpness=found.value, threshold=adam_threshold(lr, group["betas"][0]), form="adam"
-        )
-    return EdgeOfStability(
-        sharpness=found.value + float(group.get("weight_decay", 0.0)),  # torch's is coupled: L2
-        threshold=sgd_threshold(
+    return Felt(
+        operator=Operator(
+            lambda v: root * plain(root * v).to(v.dtype), plain.size, torch.float64, plain.device
+        ),
+        root=root,
+        decay=0.0 if adam else float(group.get("weight_decay", 0.0)),  # torch's SGD couples it: L2
+        threshold=adam_threshold(lr, group["betas"][0])
+        if adam
+        else sgd_threshold(
             lr, momentum=group.get("momentum", 0.0), nesterov=bool(group.get("nesterov"))
         ),
-        form="sgd",
+        form="adam" if adam else "sgd",
     )
 
 

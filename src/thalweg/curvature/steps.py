@@ -18,6 +18,29 @@ def gradient_step(lr: float) -> Step:
     return lambda gradient, _: -lr * gradient
 
 
+def momentum_step(lr: float, momentum: float = 0.9) -> Step:
+    """Heavy ball: v ← βv − lr·g, and the step is v. It remembers v: make one for each walk."""
+    velocity: list[Tensor] = []
+
+    def step(gradient: Tensor, _: Tensor) -> Tensor:
+        before = velocity.pop() if velocity else torch.zeros_like(gradient)
+        velocity.append(momentum * before - lr * gradient)
+        return velocity[0]
+
+    return step
+
+
+def noisy(step: Step, *, scale: float, seed: int = 0) -> Step:
+    """The same with Gaussian noise of that standard deviation on the gradient, as batches make."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def taken(gradient: Tensor, hessian: Tensor) -> Tensor:
+        noise = torch.randn(gradient.shape, generator=generator, dtype=gradient.dtype)
+        return step(gradient + scale * noise, hessian)
+
+    return taken
+
+
 def newton_step(
     gradient: Float[Tensor, " weights"], hessian: Float[Tensor, "weights weights"]
 ) -> Float[Tensor, " weights"]:

@@ -9,6 +9,10 @@ TRAIN = "pass train=, an iterable of (inputs, targets) batches with class target
 VAL = "pass val=, an iterable of (inputs, targets) batches, to watch"
 CLASSES = "pass num_classes= to watch"
 PROBE = "pass train= to watch, or call the watched model itself, so that a copy can be probed"
+SHARPNESS = (
+    "not measured unless asked for: pass sharpness=True, train= and loss_fn= to watch, or "
+    "--watch.sharpness to thalweg train"
+)
 
 HOW = {
     "loss": STEP,
@@ -62,6 +66,10 @@ HOW = {
     "val_samples": VAL,
     "measured_val_accuracy": VAL,
     "relabelled_val_accuracy": VAL,
+    "sharpness": SHARPNESS,
+    "sharpness_ratio": SHARPNESS,
+    "saddle_curvature": SHARPNESS,
+    "escape_gain": SHARPNESS,
     "val_loss": "call watcher.log(val_loss=…) when you validate",
     "val_accuracy": "call watcher.log(val_accuracy=…) when you validate",
 }

@@ -1,7 +1,7 @@
 """Curvature while training: the largest eigenvalue now and then, and at the end a look for saddles.
 
 Not in the table of instruments: their cost, some dozens of gradients a reading, is asked for by
-name: `watch(..., instruments=(*INSTRUMENTS, sharpness, standing))`.
+name: `watch(..., sharpness=True)`, or `thalweg train --watch.sharpness`.
 """
 
 from collections.abc import Mapping
@@ -58,6 +58,9 @@ def standing(moment: Moment) -> Mapping[Quantity, Reading]:
         return {SADDLE_CURVATURE: {"": 0.0}, ESCAPE_GAIN: {"": 0.0}}
     share = found.escape.measured / max(abs(found.loss), 1e-12)
     return {SADDLE_CURVATURE: {"": found.held_out.upper}, ESCAPE_GAIN: {"": share}}
+
+
+CURVATURE = (sharpness, standing)
 
 
 def _sample(moment: Moment) -> Sample | None:

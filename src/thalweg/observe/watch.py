@@ -58,6 +58,7 @@ def watch(
     diagnose: Callable[[History], Any] | None = None,
     first_step: int = 0,
     chance_loss: float | None = None,
+    sharpness: bool = False,
 ) -> "Watcher":
     """Start measuring; then call `step(loss)` on what this returns, once an update.
 
@@ -65,11 +66,14 @@ def watch(
     goes wrong inside is recorded and reported as not checked. `train` and `val` are any iterables
     of (inputs, targets) that can be iterated again; a few batches of each are read at once.
     `chance_loss` is what a model that knows nothing scores, where the loss is no cross-entropy.
+    `sharpness` also measures the largest curvature at some dozen readings, and looks for a saddle
+    at the end: it needs train and loss_fn, and costs some dozens of gradients a reading.
     """
+    chosen = INSTRUMENTS if instruments is None else tuple(instruments)
     watcher = Watcher(
         model,
         (optimizer,) if isinstance(optimizer, Optimizer) else tuple(optimizer),
-        instruments=INSTRUMENTS if instruments is None else tuple(instruments),
+        instruments=(*chosen, *_curvature()) if sharpness else chosen,
         history=History() if history is None else history,
         diagnose=diagnose,
         first_step=first_step,
@@ -77,6 +81,12 @@ def watch(
     watcher.told(task=task, num_classes=num_classes, loss_fn=loss_fn, chance=chance_loss)
     watcher.look_at(train, val)
     return watcher
+
+
+def _curvature() -> tuple[Instrument, ...]:
+    from thalweg.observe.sharpness import CURVATURE  # not loaded unless asked for
+
+    return CURVATURE
 
 
 class Watcher:

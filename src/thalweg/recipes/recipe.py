@@ -112,8 +112,13 @@ class BudgetRecipe:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WatchRecipe:
+    sharpness: bool = False  # measure the largest curvature now and then; at the end, seek saddles
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """Data, model, task, optimizer, schedule, batch, augmentation, precision, budget, seed."""
+    """Data, model, task, optimizer, schedule, batch, augmentation, precision, budget, watching."""
 
     data: DataRecipe = field(default_factory=DataRecipe)
     model: ModelRecipe = field(default_factory=ModelRecipe)
@@ -124,6 +129,7 @@ class Recipe:
     augment: AugmentRecipe = field(default_factory=AugmentRecipe)
     precision: PrecisionRecipe = field(default_factory=PrecisionRecipe)
     budget: BudgetRecipe = field(default_factory=BudgetRecipe)
+    watch: WatchRecipe = field(default_factory=WatchRecipe)
     seed: int = 0  # of the split, the weights, the order and the augmentation
     device: str = "cpu"  # such as cpu, cuda or cuda:1
 
