@@ -11,7 +11,7 @@ from thalweg.record.quantities import ESCAPE_GAIN, SADDLE_CURVATURE, SHARPNESS, 
 CURVATURE_RULES = [r for r in RULES if r.name in ("edge-of-stability", "stuck-at-saddle")]
 
 
-def trained(*, lr, steps, zero=False, optimizer=torch.optim.SGD):
+def trained(*, lr, steps, zero=False, optimizer=torch.optim.SGD, sharpness=True):
     torch.manual_seed(0)
     inputs = torch.randn(256, 20)
     targets = torch.tanh(inputs @ torch.randn(20, 3) / 3) + 0.3 * torch.randn(256, 3)
@@ -28,7 +28,7 @@ def trained(*, lr, steps, zero=False, optimizer=torch.optim.SGD):
         loss_fn=F.mse_loss,
         train=[(inputs, targets)],
         instruments=(),
-        sharpness=True,
+        sharpness=sharpness,
         diagnose=lambda history: diagnose(history, CURVATURE_RULES),
     )
     for _ in range(steps):
@@ -66,9 +66,10 @@ def test_adam_is_judged_by_its_own_threshold():
 
 def test_training_comes_out_the_same_with_the_instruments():
     torch.manual_seed(0)
-    plain = trained(lr=0.05, steps=60)
-    again = trained(lr=0.05, steps=60)
-    weights = (list(w._model.parameters()) for w in (plain, again))
+    plain = trained(lr=0.05, steps=60, sharpness=False)
+    measured = trained(lr=0.05, steps=60)
+    assert SHARPNESS in measured.history
+    weights = (list(watcher.model.parameters()) for watcher in (plain, measured))
     assert all(torch.equal(a, b) for a, b in zip(*weights, strict=True))
 
 

@@ -38,6 +38,7 @@ class Attached:
         self._model, self._keeps, self._updated = model, keeps_weights, updated
         self._failed = failed
         self._kept: dict[int, list[Tensor]] = {}
+        self._held_by: dict[int, list[tuple[str, nn.Parameter]]] = {}
         self._handles = [
             model.register_forward_pre_hook(Hook(self._before_forward, failed)),
             model.register_forward_hook(
@@ -97,11 +98,14 @@ class Attached:
             self.leftovers[name] = torch.minimum(known, left)
 
     def _before_update(self, optimizer: Optimizer, *_: object) -> None:
+        held = self._held_by[id(optimizer)] = self._held(optimizer)
         if self._keeps:
-            self._kept[id(optimizer)] = [w.detach().clone() for _, w in self._held(optimizer)]
+            self._kept[id(optimizer)] = [weight.detach().clone() for _, weight in held]
 
     def _after_update(self, optimizer: Optimizer, *_: object) -> None:
-        self._updated(optimizer, self._held(optimizer), self._kept.pop(id(optimizer), None))
+        held = self._held_by.pop(id(optimizer), None)  # None: the watch began within this update
+        kept = self._kept.pop(id(optimizer), None)
+        self._updated(optimizer, self._held(optimizer) if held is None else held, kept)
 
     def _held(self, optimizer: Optimizer) -> list[tuple[str, nn.Parameter]]:
         ids = {id(weight) for group in optimizer.param_groups for weight in group["params"]}

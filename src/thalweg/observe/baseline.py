@@ -16,7 +16,7 @@ MOST = 1024  # samples; the cost is that of one distance matrix
 LEAST = 100
 
 
-@survey(BASELINE_ACCURACY, SUSPECT_LABELS, when="start")
+@survey(BASELINE_ACCURACY, SUSPECT_LABELS, when="samples")
 def baselines(moment: Moment) -> Mapping[Quantity, Reading]:
     """Nearest neighbours and a linear least-squares classifier, each out of fold, and chance.
 

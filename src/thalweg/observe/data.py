@@ -23,7 +23,7 @@ from thalweg.record.quantities import (
 SHUFFLES = 20  # null draws of the batch-composition test
 
 
-@survey(CLASS_COUNT, CLASS_RUN_Z, when="start")
+@survey(CLASS_COUNT, CLASS_RUN_Z, when="samples")
 def composition(moment: Moment) -> Mapping[Quantity, Reading]:
     """Class counts, and whether batches hold fewer classes than a shuffled order would give."""
     train = moment.train
@@ -55,7 +55,7 @@ def _run_z(classes: np.ndarray, batches: tuple[int, ...]) -> float | None:
     return (float(np.mean(null)) - distinct(classes)) / spread
 
 
-@instrument(INPUT_NOT_FINITE, when="start")
+@instrument(INPUT_NOT_FINITE, when="samples")
 def gaps(moment: Moment) -> Reading:
     """The share of input numbers that are NaN or infinite."""
     if moment.train is None or not moment.train.inputs.is_floating_point():
@@ -63,7 +63,7 @@ def gaps(moment: Moment) -> Reading:
     return {"": (~moment.train.inputs.isfinite()).double().mean()}
 
 
-@survey(LEAKED, DUPLICATED, when="start")
+@survey(LEAKED, DUPLICATED, when="samples")
 def copies(moment: Moment) -> Mapping[Quantity, Reading]:
     """Samples that occur twice: within the training split, and across the splits. By hash."""
     train, val = moment.train, moment.val
@@ -80,7 +80,7 @@ def copies(moment: Moment) -> Mapping[Quantity, Reading]:
     return seen
 
 
-@survey(SHIFT, VAL_SAMPLES, when="start")
+@survey(SHIFT, VAL_SAMPLES, when="samples")
 def shift(moment: Moment) -> Mapping[Quantity, Reading]:
     """How validation inputs differ from training inputs: level, scale, and separability.
 

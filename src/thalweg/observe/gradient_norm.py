@@ -1,5 +1,3 @@
-import torch
-
 from thalweg.observe.instrument import Moment, Reading, instrument
 from thalweg.record.quantities import GRADIENT_NORM
 
@@ -10,12 +8,4 @@ def gradient_norm(moment: Moment) -> Reading:
 
     Cost: one read of every gradient.
     """
-    held = [
-        (name, gradient)
-        for name, gradient in zip(moment.names, moment.gradients, strict=True)
-        if gradient is not None and gradient.layout == torch.strided
-    ]
-    if not held:
-        return {}
-    names, gradients = zip(*held, strict=True)
-    return dict(zip(names, torch._foreach_norm(list(gradients)), strict=True))
+    return moment.gradient_norms

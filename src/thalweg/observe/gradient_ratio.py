@@ -9,19 +9,12 @@ from thalweg.record.quantities import GRADIENT_RATIO
 def gradient_ratio(moment: Moment) -> Reading:
     """Each weight matrix's gradient norm relative to its own norm: comparable across the depth.
 
-    Cost: one read of every weight and gradient.
+    Cost: nothing beyond `gradient_norm` and `update_ratio`, which read the same norms.
     """
-    held = [
-        (name, weight, gradient)
-        for name, weight, gradient in zip(
-            moment.names, moment.weights, moment.gradients, strict=True
-        )
-        if weight.ndim >= 2 and gradient is not None and gradient.layout == torch.strided
-    ]
-    if not held:
+    norms, sizes = moment.gradient_norms, moment.matrix_norms
+    names = [name for name in sizes if name in norms]
+    if not names:
         return {}
-    names, weights, gradients = zip(*held, strict=True)
-    norms = torch._foreach_norm(list(weights))
-    torch._foreach_clamp_min_(norms, SMALLEST_NORM)
-    ratios = torch._foreach_div(torch._foreach_norm(list(gradients)), norms)
+    weights = torch._foreach_clamp_min([sizes[name] for name in names], SMALLEST_NORM)
+    ratios = torch._foreach_div([norms[name] for name in names], weights)
     return dict(zip(names, ratios, strict=True))

@@ -1,11 +1,35 @@
-"""A hook that never breaks the user's run and survives neither pickling nor copying."""
+"""What keeps the watcher's own troubles away from the user's run, its copies and its pickles."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
+from thalweg.record import History
+from thalweg.record.quantities import INSTRUMENT_FAILED
+
 Failed = Callable[[str, Exception], None]
+
+
+class Guard:
+    """Records what is raised inside; the user's run goes on, whatever happens here."""
+
+    def __init__(self, history: History, step: int) -> None:
+        self.history, self.step = history, step
+
+    @contextmanager
+    def __call__(self, what: str) -> Iterator[None]:
+        """Nothing that is raised in this block leaves it."""
+        try:
+            yield
+        except Exception as error:
+            self.failed(what, error)
+
+    def failed(self, what: str, error: Exception) -> None:
+        """Record it: what needed the broken part is reported as not checked."""
+        reason = f"{what}: {type(error).__name__}: {error}"
+        self.history.add(INSTRUMENT_FAILED, self.step, {reason: 1.0})
 
 
 def inert(*_: object) -> None:

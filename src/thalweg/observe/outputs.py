@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from thalweg.observe.instrument import Moment, Reading, instrument, survey
-from thalweg.observe.loss_graph import LossGraph, made_by, read_graph
+from thalweg.observe.loss_graph import LossGraph, made_by
 from thalweg.observe.recovered import recovered_targets
 from thalweg.record import Quantity
 from thalweg.record.quantities import (
@@ -44,12 +44,20 @@ REACH = {  # what the last operation can give
 
 
 @survey(
-    LOSS_KIND, LOSS_INPUT, OUTPUT_ACTIVATION, SUMMED_LOSS, BROADCAST_LOSS, BATCH_SIZE, when="loss"
+    LOSS_KIND,
+    LOSS_INPUT,
+    OUTPUT_ACTIVATION,
+    SUMMED_LOSS,
+    BROADCAST_LOSS,
+    BATCH_SIZE,
+    when="loss",
+    rare=True,
+    again=True,
 )
 def loss_function(moment: Moment) -> Mapping[Quantity, Reading]:
     """Which loss, on what, reduced how: read off the graph."""
     ended_in = None if moment.last is None else moment.last.ended_in
-    found = read_graph(moment.loss, ended_in)
+    found = moment.graph
     seen: dict[Quantity, Reading] = {}
     if ended_in is not None:
         seen[OUTPUT_ACTIVATION] = {made_by(ended_in) or "none": 1.0}
@@ -132,6 +140,7 @@ def _rows(output: Tensor) -> Tensor:
     OUT_OF_REACH,
     when="loss",
     rare=True,
+    again=True,
 )
 def targets(moment: Moment) -> Mapping[Quantity, Reading]:
     """The range and kind of the targets, and whether the outputs can reach them."""
@@ -160,11 +169,11 @@ def targets(moment: Moment) -> Mapping[Quantity, Reading]:
     return seen
 
 
-@instrument(CHANCE_LOSS, when="loss", rare=True)
+@instrument(CHANCE_LOSS, when="loss", rare=True, again=True)
 def chance_loss(moment: Moment) -> Reading:
     """What knowing only the mean target scores: its variance, or its entropy. Of classes: told."""
     wanted = _wanted(moment)
-    graph = read_graph(moment.loss, None if moment.last is None else moment.last.ended_in)
+    graph = moment.graph
     if moment.num_classes or wanted is None or graph is None or not wanted.is_floating_point():
         return {}
     values = wanted.detach().double().reshape(len(wanted), -1)
@@ -201,10 +210,10 @@ def _rescaling(moment: Moment) -> tuple[float, float]:
 
     The last batch's targets as they were passed in, against those read off the gradient.
     """
-    given, ended_in = moment.targets, None if moment.last is None else moment.last.ended_in
+    given = moment.targets
     if given is None or given.numel() < 2 or not given.is_floating_point():
         return 1.0, 0.0
-    seen = recovered_targets(moment.last, read_graph(moment.loss, ended_in), moment.loss)
+    seen = recovered_targets(moment.last, moment.graph, moment.loss)
     if seen is None or seen.numel() != given.numel():
         return 1.0, 0.0
     before, after = given.detach().double().flatten(), seen.double().flatten()

@@ -31,6 +31,7 @@ from thalweg.record.quantities import (
 
 MOST_SAMPLES = 512  # enough to tell a dead unit from a rare one
 LEAST_SAMPLES = 128  # a unit silent on fewer says little
+LEAST_VALUES = 16  # of one feature, below which its spread cannot be told
 MANY_FEATURES = 16
 FLAT = 0.02  # |slope| under which a sigmoid or tanh hardly passes gradient
 PRODUCTS = {"addmm", "mm", "convolution", "linear", "mkldnn_linear", "_addmm_activation"}
@@ -210,6 +211,8 @@ def _scale(inputs: Tensor) -> dict[Quantity, Reading]:
     """Spread and offset by feature (vectors) or by channel (images, sequences)."""
     unit = 1 if inputs.ndim in (2, 4, 5) else inputs.ndim - 1
     features = inputs.movedim(unit, 0).flatten(1)
+    if features.shape[1] < LEAST_VALUES:
+        return {}
     stds, means = features.std(1), features.mean(1)
     moving = stds > 1e-8 * means.abs().clamp_min(1e-8)
     if not bool(moving.any()):

@@ -1,5 +1,6 @@
 """When to measure: often at first, then ever more rarely, so that the cost per step vanishes."""
 
+PROBE_FROM = 400  # the second look inside a model in which nothing saturates
 DENSE_UNTIL = 4  # readings at the first interval; then as many in each doubling of the steps
 
 
@@ -28,3 +29,15 @@ def first_reading(start: int, every: int) -> int:
     while step < start:
         step = next_reading(step, every)
     return step
+
+
+def next_probe(step: int, every: int, *, often: bool) -> int:
+    """The step from which the reading after the probe at `step` looks inside the model again.
+
+    A probe costs as much as a few steps of a small network: after the one before training there
+    are a dozen in a million steps, and at first only where `often` asks for it.
+
+    >>> next_probe(0, 20, often=True), next_probe(0, 20, often=False)
+    (20, 400)
+    """
+    return 3 * step + every if often else max(3 * step + every, PROBE_FROM)

@@ -23,7 +23,7 @@ _LAST: "WeakKeyDictionary[nn.Module, Tensor]" = WeakKeyDictionary()  # to start 
 Sample = tuple[Tensor, Tensor]
 
 
-@survey(SHARPNESS, SHARPNESS_RATIO, when="probe")
+@survey(SHARPNESS, SHARPNESS_RATIO, when="probe", wants_samples=True)
 def sharpness(moment: Moment) -> Mapping[Quantity, Reading]:
     """λmax of the loss on a sample, and as the optimizer feels it over what it can stand.
 

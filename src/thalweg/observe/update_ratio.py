@@ -18,8 +18,7 @@ def update_ratio(moment: Moment) -> Reading:
     if not chosen:
         return {}
     before = [moment.before[i] for i in chosen]
-    moved = torch._foreach_norm(torch._foreach_sub([moment.weights[i] for i in chosen], before))
-    norms = torch._foreach_norm(before)
-    torch._foreach_clamp_min_(norms, SMALLEST_NORM)
     names = [moment.names[i] for i in chosen]
+    moved = torch._foreach_norm(torch._foreach_sub([moment.weights[i] for i in chosen], before))
+    norms = torch._foreach_clamp_min([moment.matrix_norms[name] for name in names], SMALLEST_NORM)
     return dict(zip(names, torch._foreach_div(moved, norms), strict=True))

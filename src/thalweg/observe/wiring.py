@@ -46,7 +46,7 @@ def who_learns(moment: Moment) -> Mapping[Quantity, Reading]:
     }
 
 
-@survey(FROZEN_AT_RANDOM, STALE_WEIGHTS, WEIGHTS, when="loss", rare=True)
+@survey(FROZEN_AT_RANDOM, STALE_WEIGHTS, WEIGHTS, when="probe")
 def frozen_weights(moment: Moment) -> Mapping[Quantity, Reading]:
     """Whether the weights that no update reaches look trained, or as an initialiser left them."""
     held = {id(w) for o in moment.optimizers for g in o.param_groups for w in g["params"]}

@@ -1,0 +1,74 @@
+"""The loss of each step and the learning rates: what is noted without any hook."""
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from thalweg.record import History
+from thalweg.record.quantities import LEARNING_RATE, LOSS, WEIGHT_DECAY
+
+LR_RESOLUTION = 1.05  # a learning rate is recorded again when it has changed by this factor
+
+
+class Losses:
+    """The losses since the last transfer, still on their device."""
+
+    def __init__(self, first_step: int) -> None:
+        self._kept: list[Tensor | float] = []
+        self._next = first_step
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def note(self, loss: Tensor | float) -> None:
+        """Keep the loss of the next step; NaN for what is no number."""
+        kept: Tensor | float = float("nan")
+        try:
+            kept = loss.detach() if isinstance(loss, Tensor) else float(loss)
+        finally:
+            self._kept.append(kept)
+
+    def fetch(self, history: History) -> None:
+        """Write them down, with one wait for the device."""
+        losses, self._kept = self._kept, []
+        first, self._next = self._next, self._next + len(losses)
+        for step, value in enumerate(_fetched(losses), first):
+            history.add(LOSS, step, {"": value})
+
+
+class LearningRates:
+    """The learning rate of each group of weights, recorded when it has changed."""
+
+    def __init__(self, optimizers: tuple[Optimizer, ...]) -> None:
+        self._optimizers = optimizers
+        self._rates: list[float] = []
+
+    def note(self, history: History, step: int) -> None:
+        """Record the rates, and the decays that go with them, if they differ from the last."""
+        groups = [group for optimizer in self._optimizers for group in optimizer.param_groups]
+        rates = [float(group["lr"]) for group in groups]
+        if not _changed(self._rates, rates):
+            return
+        self._rates = rates
+        decays = [float(g.get("weight_decay", 0.0)) * float(g["lr"]) for g in groups]
+        history.add(LEARNING_RATE, step, {str(i): rate for i, rate in enumerate(rates)})
+        history.add(WEIGHT_DECAY, step, {str(i): decay for i, decay in enumerate(decays)})
+
+
+def _changed(old: list[float], new: list[float]) -> bool:
+    if len(old) != len(new):
+        return True
+    return any(
+        not a <= b * LR_RESOLUTION or not b <= a * LR_RESOLUTION
+        for a, b in zip(old, new, strict=True)
+    )
+
+
+def _fetched(losses: list[Tensor | float]) -> list[float]:
+    """The losses as numbers, with one wait for the device where they allow it."""
+    if not losses:
+        return []
+    scalars = [loss for loss in losses if isinstance(loss, Tensor) and loss.ndim == 0]
+    if len(scalars) == len(losses) and len({(s.device, s.dtype) for s in scalars}) == 1:
+        return [float(value) for value in torch.stack(scalars).tolist()]
+    return [float(loss.mean()) if isinstance(loss, Tensor) else loss for loss in losses]
