@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from thalweg.observe.baseline import baselines
+from thalweg.observe.baseline import baselines, ridge
 from thalweg.observe.instrument import Moment
 from thalweg.observe.samples import Samples
 from thalweg.record.quantities import BASELINE_ACCURACY
@@ -23,3 +23,14 @@ def test_samples_seen_in_two_epochs_are_counted_once():
     once, thrice = read(inputs, targets), read(inputs.repeat(3, 1), targets.repeat(3))
     assert float(thrice["samples"]) == float(once["samples"]) == 300
     assert float(thrice["nearest neighbours"]) < 0.35
+
+
+def test_both_forms_of_ridge_regression_give_the_same_weights():
+    generator = torch.Generator().manual_seed(0)
+    wide = torch.randn(20, 50, generator=generator).double()
+    wanted = torch.randn(20, 3, generator=generator).double()
+    direct = torch.linalg.solve(wide.T @ wide + 2.0 * torch.eye(50).double(), wide.T @ wanted)
+    torch.testing.assert_close(ridge(wide, wanted, 2.0), direct)
+    tall, wanted = wide.T.contiguous(), torch.randn(50, 3, generator=generator).double()
+    direct = tall.T @ torch.linalg.solve(tall @ tall.T + 2.0 * torch.eye(50).double(), wanted)
+    torch.testing.assert_close(ridge(tall, wanted, 2.0), direct)

@@ -14,6 +14,7 @@ NEIGHBOURS = 10
 CONFIDENT = 8  # of ten neighbours that agree
 MOST = 1024  # samples; the cost is that of one distance matrix
 LEAST = 100
+LEAST_SURE = 50  # samples whose neighbours agree; noise makes them few
 
 
 @survey(BASELINE_ACCURACY, SUSPECT_LABELS, when="samples")
@@ -47,7 +48,7 @@ def baselines(moment: Moment) -> Mapping[Quantity, Reading]:
             "samples": float(len(rows)),
         }
     }
-    if int(sure.sum()) >= LEAST:
+    if int(sure.sum()) >= LEAST_SURE:
         seen[SUSPECT_LABELS] = {"": (guess[sure] != labels[sure]).double().mean()}
     return seen
 
@@ -73,7 +74,15 @@ def linear(rows: Tensor, labels: Tensor) -> float:
     for part in (fold, ~fold):
         if rows.shape[1] > 4 * MOST:
             return float("nan")  # too wide for the normal equations
-        gram = rows[part].T @ rows[part] + 0.1 * len(rows) * torch.eye(rows.shape[1]).double()
-        weights = torch.linalg.solve(gram, rows[part].T @ wanted[part])
+        weights = ridge(rows[part], wanted[part], 0.1 * len(rows))
         right += float(((rows[~part] @ weights).argmax(1) == labels[~part]).sum())
     return right / len(rows)
+
+
+def ridge(rows: Tensor, wanted: Tensor, penalty: float) -> Tensor:
+    """(XᵀX + λI)⁻¹XᵀY, by the smaller of the two systems that give it: XᵀX or XXᵀ."""
+    if rows.shape[1] <= len(rows):
+        gram = rows.T @ rows + penalty * torch.eye(rows.shape[1], dtype=rows.dtype)
+        return torch.as_tensor(torch.linalg.solve(gram, rows.T @ wanted))
+    gram = rows @ rows.T + penalty * torch.eye(len(rows), dtype=rows.dtype)
+    return rows.T @ torch.linalg.solve(gram, wanted)

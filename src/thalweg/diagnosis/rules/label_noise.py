@@ -20,7 +20,7 @@ def label_noise(history: History, *, share: float = 0.07, contrast: float = 3.0)
 
     Evidence: samples whose ten nearest others agree on one class (eight or more), and how many of
     these carry another label.
-    Threshold: 7 % of at least 100 such samples, where neighbours predict well beyond chance. The
+    Threshold: 7 % of at least 50 such samples, where neighbours predict well beyond chance. The
     clean digits give 0.5 %; classes that neighbours cannot tell apart give no confident ones.
     False alarms: classes that overlap in the inputs' space, where neighbours err in chorus.
     Convicted by: retraining without the suspects raises the score on held-out samples.
