@@ -8,8 +8,10 @@ outliers: classes − 1 eigenvalues stand apart early in training (Papyan 2018; 
 minimum_ratio: the share of positive eigenvalues where training stalls (NTU MLDS 2018, HW1-2) is
 nowhere near 1; most of the others are numerically zero, so the bare ratio is half a coin toss.
 saddle: (1 − w₁w₂)² has eigenvalues ±2 at the origin; steps to leave it from nearby.
+batch_size: minima found with small batches are flatter than those of large ones at the same
+training loss, and generalise better (Keskar et al. 2017): two claims, each with its own answer.
 
-About two minutes of one core.
+About three minutes of one core.
 """
 
 import copy
@@ -21,7 +23,14 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from thalweg.curvature import Surface, critical_point, edge_of_stability, spectrum
+from thalweg.curvature import (
+    Surface,
+    critical_point,
+    edge_of_stability,
+    sharpness,
+    spectrum,
+    worst_case,
+)
 from thalweg.curvature.steps import gradient_step, saddle_free_newton_step, trust_region_step, walk
 from thalweg.curvature.toys import product
 
@@ -36,6 +45,7 @@ def main() -> dict[str, Any]:
         "outliers": outliers(),
         "minimum_ratio": minimum_ratio(),
         "saddle": saddle(),
+        "batch_size": batch_size(),
     }
     return facts | {"holds": {name: fact["holds"] for name, fact in facts.items()}}
 
@@ -205,6 +215,61 @@ def saddle() -> dict[str, Any]:
         and abs(found.smallest + 2) + abs(found.largest - 2) < 1e-12
         and abs(first.measured / first.predicted - 1) < 0.05
         and steps["trust region"] < steps["gradient"],
+    }
+
+
+def batch_size(seeds: int = 5) -> dict[str, Any]:
+    """λmax, the largest rise of the loss in a ball, and test accuracy, at a training loss of 0.02.
+
+    Ball: 0.5 in weight space, and 0.05 of each weight ("adaptive"). Plain SGD on 1,000 digits, 16
+    or 512 a batch, both at the same rate; at two rates, for the rate moves λmax too.
+    """
+    images, targets = digits(1797)
+    images = images.flatten(1)
+    batch, test = (images[:1000], targets[:1000]), (images[1000:], targets[1000:])
+    found: dict[str, Any] = {}
+    for lr in (0.1, 0.3):
+        small, large = (
+            [_minimum(seed, batch, test, lr=lr, batch_size=size) for seed in range(seeds)]
+            for size in (16, 512)
+        )
+        found[f"lr {lr}"] = {
+            key: {
+                "16": float(np.median([row[key] for row in small])),
+                "512": float(np.median([row[key] for row in large])),
+                "seeds in which 512 is higher": sum(
+                    b[key] > a[key] for a, b in zip(small, large, strict=True)
+                ),
+            }
+            for key in small[0]
+        }
+    higher = {
+        key: [row[key]["seeds in which 512 is higher"] for row in found.values()]
+        for key in ("top", "rise", "adaptive_rise", "test_accuracy")
+    }
+    sharper = all(count == seeds for count in higher["top"] + higher["rise"])
+    worse = all(count == 0 for count in higher["test_accuracy"])
+    return found | {"seeds": seeds, "sharper": sharper, "worse": worse, "holds": sharper}
+
+
+def _minimum(
+    seed: int, batch: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], *, lr: float, **size: int
+) -> dict[str, float]:
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+    _train_until(model, optimizer, batch, loss=0.02, **size)
+    with Surface(model, F.cross_entropy, [batch]) as surface:
+        ball = worst_case(surface, radius=0.5)
+        relative = worst_case(surface, radius=0.05, adaptive=True)
+    with torch.no_grad():
+        right = (model(test[0]).argmax(1) == test[1]).float().mean()
+    return {
+        "loss": ball.loss,
+        "top": sharpness(model, F.cross_entropy, [batch]).value,
+        "rise": ball.rise,
+        "adaptive_rise": relative.rise,
+        "test_accuracy": float(right),
     }
 
 

@@ -19,6 +19,7 @@ from thalweg.curvature import (
     dense,
     gauss_newton,
     hessian,
+    products,
     spectrum,
 )
 from thalweg.errors import UsageError
@@ -271,8 +272,8 @@ assert random.getstate() == state
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-def test_a_loss_in_which_samples_meet_is_not_cut():
-    """Recomputation works in small parts, but only where the loss is a mean over samples."""
+def test_a_loss_in_which_samples_meet_is_not_cut(monkeypatch):
+    """Work goes on in small parts, but only where the loss is a mean over samples."""
     torch.manual_seed(0)
     model, inputs = nn.Linear(3, 2).double(), torch.randn(300, 3).double()
     batch = (inputs, torch.zeros(300))
@@ -287,3 +288,19 @@ def test_a_loss_in_which_samples_meet_is_not_cut():
         with Surface(model, loss_fn, [batch]) as surface:
             kept = dense(hessian(surface, graph="keep"))
             torch.testing.assert_close(dense(hessian(surface, graph="rebuild")), kept)
+            monkeypatch.setattr(products, "SMALL_GRAPH", 1000)  # bytes: held in parts, if allowed
+            torch.testing.assert_close(dense(hessian(surface, graph="keep")), kept)
+            monkeypatch.undo()
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_a_large_graph_is_held_in_parts_unless_batch_norm_forbids(monkeypatch, mode):
+    monkeypatch.setattr(products, "SMALL_GRAPH", 10_000)
+    model, inputs, targets = subjects.built(subjects.convolutional)
+    model.train(mode == "train")
+    truth = subjects.written_out(model, [(inputs, targets)])
+    with Surface(model, F.cross_entropy, [(inputs, targets)], batch_norm=mode) as surface:
+        before = surface.passes
+        operator = hessian(surface, graph="keep")
+        assert (surface.passes - before > 2) == (mode == "eval")
+        torch.testing.assert_close(dense(operator), truth, rtol=0, atol=1e-8 * float(truth.norm()))

@@ -1,6 +1,14 @@
 import numpy as np
 
-from thalweg.diagnosis.evidence import Curve, curve, number, share_of_chance, slope
+from thalweg.diagnosis.evidence import (
+    Curve,
+    curve,
+    finite,
+    gradient_norms,
+    number,
+    share_of_chance,
+    slope,
+)
 from thalweg.diagnosis.rule import Finding, Prescription, rule
 from thalweg.record import History
 from thalweg.record.quantities import LOSS, NUM_CLASSES
@@ -19,7 +27,8 @@ def training_plateau(history: History, *, high: float = 0.6, least: int = 100) -
     Why it matters: what holds it decides the cure: a saddle (wait or perturb), the noise of the
     batches (decay the rate), a model too small (enlarge it), or labels that cannot be learned.
 
-    Evidence: the slope of the loss over the last half with its standard error.
+    Evidence: the slope of the loss over the last half with its standard error; and how much of the
+    early gradient norm is left, for at a critical point it would be next to nothing.
     Threshold: a slope whose two standard errors cover zero and that promises less than 2 % in as
     many steps again, at a level above 0.6 of chance, after a fall.
     False alarms: data whose noise sets that floor (language, regression).
@@ -43,7 +52,14 @@ def training_plateau(history: History, *, high: float = 0.6, least: int = 100) -
         summary=f"the loss stands at {number(end)}, {level:.0%} of chance, since step "
         f"{late.steps[0]:.0f}",
         where=f"step {late.steps[0]:.0f}",
-        evidence={"level": end, "share of chance": level, "slope a step": rate},
+        evidence=finite(
+            {
+                "level": end,
+                "share of chance": level,
+                "slope a step": rate,
+                "gradient norm, late / early": _left(history),
+            }
+        ),
         prescriptions=(
             Prescription(
                 change="divide the learning rate by ten for a hundred steps; if that changes "
@@ -52,3 +68,11 @@ def training_plateau(history: History, *, high: float = 0.6, least: int = 100) -
             ),
         ),
     )
+
+
+def _left(history: History) -> float:
+    """Late over early gradient norm; NaN where fewer than four were read."""
+    norms = gradient_norms(history)
+    if len(norms) < 4:
+        return float("nan")
+    return float(np.median(norms[-len(norms) // 2 :]) / np.median(norms[: len(norms) // 4]))
