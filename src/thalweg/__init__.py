@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from thalweg.api import Run, cross_validate, diagnose, final, load, predict, train, watch
+    from thalweg.api import (
+        Run,
+        cross_validate,
+        diagnose,
+        final,
+        ladder,
+        load,
+        predict,
+        train,
+        watch,
+    )
     from thalweg.curvature import critical_point, landscape, spectrum
 
 _HOME = {
@@ -15,6 +25,7 @@ _HOME = {
     "cross_validate": "thalweg.api",
     "diagnose": "thalweg.api",
     "final": "thalweg.api",
+    "ladder": "thalweg.api",
     "landscape": "thalweg.curvature",
     "load": "thalweg.api",
     "predict": "thalweg.api",
@@ -29,6 +40,7 @@ __all__ = [
     "cross_validate",
     "diagnose",
     "final",
+    "ladder",
     "landscape",
     "load",
     "predict",

@@ -1,5 +1,6 @@
 """The one folder that knows everyone: data + model + task + recipe → run → diagnosis."""
 
+from thalweg.api.climb import InterruptedClimbError, climb, ladder
 from thalweg.api.cross_validation import (
     CrossValidation,
     cross_validate,
@@ -16,13 +17,16 @@ __all__ = [
     "CrossValidation",
     "FailedRunError",
     "FinalTest",
+    "InterruptedClimbError",
     "InterruptedRunError",
     "Plan",
     "Progress",
     "Run",
+    "climb",
     "cross_validate",
     "diagnose",
     "final",
+    "ladder",
     "load",
     "plan",
     "predict",

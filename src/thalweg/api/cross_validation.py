@@ -7,6 +7,7 @@ from pathlib import Path
 
 from thalweg.api.fit import carry_out, resume
 from thalweg.api.planning import Plan, plan, read_dataset
+from thalweg.api.precision import with_precision
 from thalweg.api.progress import Progress
 from thalweg.api.run import InterruptedRunError, Run, replace_text
 from thalweg.classical import Score
@@ -78,7 +79,7 @@ def cross_validate(
         )
     progress = progress or Progress()
     changes = {**(edits or {}), "data.folds": folds, "data.fold": 1}
-    ready = plan(path, edits=changes, progress=progress, **options)
+    ready = with_precision(plan(path, edits=changes, progress=progress, **options), progress)
     stem = Path(ready.recipe.data.path).resolve().name or "run"
     folder = claim_run_folder(Path(out), f"{stem}-folds")
     replace_text(folder / "recipe.toml", ready.recipe.to_toml())

@@ -55,7 +55,7 @@ def plan(
     **options: object,
 ) -> Plan:
     """Read the data and choose the recipe, without training. Takes what `train` takes."""
-    changes = {**(edits or {}), **_long_keys(options)}
+    changes = {**(edits or {}), **long_keys(options)}
     if path:
         changes["data.path"] = str(path)
     changes["data.path"] = _absolute(str(changes.get("data.path", "")))
@@ -84,7 +84,8 @@ def _suited(defaults: Recipe, chosen: Mapping[str, object]) -> Recipe:
     return recipe
 
 
-def _long_keys(options: Mapping[str, object]) -> dict[str, object]:
+def long_keys(options: Mapping[str, object]) -> dict[str, object]:
+    """Dotted key → value of the short options that were given. UnknownNameError for another."""
     unknown = [name for name in options if name not in SHORT_KEYS]
     if unknown:
         raise unknown_name("option", unknown[0], SHORT_KEYS)

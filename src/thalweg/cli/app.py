@@ -28,6 +28,7 @@ _COMMANDS = {
     "runs": "List the runs of a folder.",
     "cache": "Show the cache of decoded images, or clear it.",
     "demo": "Train on real scans, sabotage the run, diagnose both. A minute on two cores.",
+    "ladder": "Climb from the simplest model to the strongest; say what that tells of the data.",
     "model": "Show a network's layers: shapes, weights, FLOPs, memory, receptive field.",
     "plan": "Time a training's steps in each precision; show what is fastest and exact enough.",
     "lr": "Try rising learning rates on a copy, and suggest one.",

@@ -1,0 +1,227 @@
+"""The ladder: from the simplest model to the strongest on one data set, as far as the time goes."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from math import nan
+from pathlib import Path
+from time import monotonic
+
+import torch
+from torch import Tensor
+
+from thalweg.api.checks import check_recipe
+from thalweg.api.planning import long_keys, read_dataset
+from thalweg.api.progress import Progress
+from thalweg.api.run import replace_text
+from thalweg.api.rungs import RUNGS
+from thalweg.api.rungs.ground import Climbed, Ground, Wishes
+from thalweg.api.rungs.interval import interval
+from thalweg.api.rungs.rung import MissingError, RungMaker, TooLongError
+from thalweg.classical.checks import check_count, check_penalty
+from thalweg.data import Dataset
+from thalweg.diagnosis.climb_advice import advice, best_of, worth_stopping_at
+from thalweg.errors import DataError, UsageError
+from thalweg.recipes.choice import recipe_for
+from thalweg.recipes.recipe import Recipe
+from thalweg.record import claim_run_folder
+from thalweg.record.climb import Climb, Rung, save_climb
+from thalweg.record.environment import environment
+from thalweg.registry import unknown_name
+from thalweg.report.ladder_page import render_ladder
+from thalweg.report.ladder_picture import ladder_svg
+
+MINUTES = 1.0
+
+
+class InterruptedClimbError(KeyboardInterrupt):
+    """Ctrl-C on the ladder: the rungs that were done are in `path`."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"stopped; the rungs that were climbed are in {path}")
+        self.path, self.exit_code = path, 130
+
+
+def ladder(path: str | Path, **wishes: object) -> Climb:
+    """Climb from the simplest model to the strongest on the data at `path`, about a minute long.
+
+    Takes what `climb` takes. The folder of the returned climb holds the picture, the table as JSON
+    and a page, and a run for each network.
+
+    >>> import thalweg
+    >>> thalweg.ladder("digits").stop_at  # doctest: +SKIP
+    'knn'
+    """
+    *_, found = climb(path, **wishes)  # type: ignore[arg-type]
+    return found
+
+
+def climb(
+    path: str | Path,
+    *,
+    minutes: float = MINUTES,
+    rungs: Sequence[str] = (),
+    k: int | None = None,
+    penalty: float | None = None,
+    seed: int = 0,
+    out: str | Path = "runs",
+    progress: Progress | None = None,
+    **options: object,
+) -> Iterator[Climb]:
+    """The climb after each rung, the last time with its advice: for whoever shows it live.
+
+    `minutes` is a budget, not a promise: a rung that cannot be done in what is left is left out and
+    says what it needs. `rungs` names those to climb, all that fit by default. `k` (neighbours) and
+    `penalty` (λ on the mean loss of ridge and the linear classifiers) are otherwise chosen inside
+    the training split. `options` are the short keys of `train`, for the networks.
+    Raises: UsageError (unknown rung, k < 1 or > samples, λ < 0), DataError; InterruptedClimbError
+    after Ctrl-C, with what is done on disk.
+    """
+    edits = long_keys(options)
+    _check(minutes, k=k, penalty=penalty)
+    progress = progress or Progress()
+    begun = monotonic()
+    recipe = Recipe().edited({**edits, "data.path": str(path), "seed": seed})
+    dataset = read_dataset(recipe.flat(), progress)
+    check_recipe(recipe_for(dataset.facts).edited(edits), dataset.facts)
+    makers, left_out = chosen_rungs(dataset, rungs)
+    if k is not None:
+        check_count(
+            k, name="k", most=dataset.facts.counts["train"], of="the number of training samples"
+        )
+    folder = claim_run_folder(Path(out), f"{Path(str(path)).resolve().name or 'data'}-ladder")
+    ground = Ground(
+        dataset=dataset,
+        path=str(Path(path).absolute()) if Path(path).exists() else str(path),
+        folder=folder,
+        wishes=Wishes(k=k, penalty=penalty, seed=seed, options=edits),
+        progress=progress,
+        deadline=begun + 60 * minutes,
+        device=str(edits.get("device") or ("cuda" if torch.cuda.is_available() else "cpu")),
+    )
+    start = Climb(
+        path=folder,
+        source=ground.path,
+        task=dataset.facts.task,
+        metric="accuracy" if ground.classifies else "r2",
+        counts={split: n for split, n in dataset.facts.counts.items() if split != "test"},
+        left_out=left_out,
+        environment=environment() | {"threads": str(torch.get_num_threads())},
+    )
+    yield from _climbed(start, ground, makers, begun=begun)
+
+
+def chosen_rungs(dataset: Dataset, names: Sequence[str]) -> tuple[list[RungMaker], dict[str, str]]:
+    """The rungs to climb, in the order of the ladder, and why the others are not.
+
+    Raises: UnknownNameError; UsageError for a rung that was named and does not fit the data.
+    """
+    for name in names:
+        if name not in RUNGS:
+            raise unknown_name("rung", name, RUNGS)
+        if why := RUNGS[name].unfit(dataset.facts):
+            about = f"{dataset.facts.kind}s, {dataset.facts.task}"
+            raise UsageError(f"the rung {name} {why}", seen=about, fix="leave it out of --rungs")
+    wanted = [maker for name, maker in RUNGS.items() if not names or name in names]
+    unfit = {maker.name: why for maker in wanted if (why := maker.unfit(dataset.facts))}
+    return [maker for maker in wanted if maker.name not in unfit], unfit
+
+
+def _check(minutes: float, *, k: int | None, penalty: float | None) -> None:
+    if not 0 < minutes < float("inf"):
+        raise UsageError("minutes is a time to climb for", seen=f"{minutes}", fix="minutes 1")
+    if k is not None:
+        check_count(k, name="k", most=10**9, of="the number of neighbours")
+    if penalty is not None:
+        check_penalty(penalty)
+
+
+def _climbed(
+    start: Climb, ground: Ground, makers: Sequence[RungMaker], *, begun: float
+) -> Iterator[Climb]:
+    found = start
+    _keep(found)
+    try:
+        for number, maker in enumerate(makers):
+            _show(ground.progress, maker, place=(number, len(makers)))
+            ground.allow(maker.share if number + 1 < len(makers) else 1.0)
+            found = _with(found, maker, ground, begun=begun)
+            _keep(found)
+            yield found
+    except KeyboardInterrupt as stop:
+        _keep(replace(found, state="interrupted"))
+        raise InterruptedClimbError(ground.folder) from stop
+    found = replace(found, state="finished")
+    _keep(found)
+    ground.progress.phase = "done"
+    yield found
+
+
+def _with(found: Climb, maker: RungMaker, ground: Ground, *, begun: float) -> Climb:
+    """The climb with one rung more, or with the reason why not."""
+    since = monotonic()
+    try:
+        climbed = maker.climb(ground)
+    except TooLongError as late:
+        return _without(found, maker, late.problem)
+    except (MissingError, DataError) as unfit:
+        return _without(found, maker, " ".join(filter(None, (unfit.problem, unfit.seen))))
+    rung = _judged(maker, climbed, ground, seconds=monotonic() - since)
+    found = replace(found, rungs=(*found.rungs, rung), seconds=monotonic() - begun)
+    best, stop = best_of(found.rungs), worth_stopping_at(found)
+    return replace(
+        found,
+        best=best.name if best else "",
+        stop_at=stop.name if stop else "",
+        advice=advice(found),
+    )
+
+
+def _without(found: Climb, maker: RungMaker, why: str) -> Climb:
+    return replace(found, left_out={**found.left_out, maker.name: why})
+
+
+def _judged(maker: RungMaker, climbed: Climbed, ground: Ground, *, seconds: float) -> Rung:
+    """The rung's score on the validation split, its interval, and the error of every sample."""
+    targets = ground.targets("val").cpu()
+    judged = torch.ones(len(targets), dtype=torch.bool)
+    if climbed.judged is not None:
+        judged = climbed.judged
+    predicted = climbed.predicted.cpu()
+    errors = _errors(predicted, targets, classifies=ground.classifies)
+    low, high = interval(errors[judged], targets[judged], classifies=ground.classifies)
+    return Rung(
+        name=maker.name,
+        title=maker.title,
+        kind=maker.kind,
+        score=ground.score(predicted[judged], targets[judged]),
+        low=low,
+        high=high,
+        samples=int(judged.sum()),
+        seconds=seconds,
+        train_score=climbed.train_score,
+        train_loss=climbed.train_loss,
+        parameters=climbed.parameters,
+        chosen=climbed.chosen,
+        run=climbed.run,
+        errors=tuple(torch.where(judged, errors, nan).tolist()),
+    )
+
+
+def _errors(predicted: Tensor, targets: Tensor, *, classifies: bool) -> Tensor:
+    """float64 a sample: 1 for a wrong class, or the squared error."""
+    if classifies:
+        return (predicted != targets).double()
+    return (predicted.double() - targets).square()
+
+
+def _show(progress: Progress, maker: RungMaker, *, place: tuple[int, int]) -> None:
+    progress.phase = maker.title
+    progress.step, progress.samples, progress.metric = 0, place, ("", nan)
+
+
+def _keep(found: Climb) -> None:
+    """Table, picture and page, as far as the climb has come."""
+    save_climb(found)
+    if found.rungs:
+        replace_text(found.path / "ladder.svg", ladder_svg(found))
+        replace_text(found.path / "ladder.html", render_ladder(found))

@@ -1,0 +1,115 @@
+"""The climb's picture and page: all in one file, every text harmless, nothing outside its frame."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from thalweg.errors import RunError
+from thalweg.record.climb import Climb, Rung, read_climb, save_climb
+from thalweg.report.ladder_page import render_ladder
+from thalweg.report.ladder_picture import ladder_svg
+
+EVIL = "<script>alert(1)</script>\x1b[2J"
+
+
+def rung(name, score, seconds, **changes):
+    made = Rung(
+        name=name,
+        title=name,
+        kind="linear",
+        score=score,
+        low=score - 0.02,
+        high=score + 0.02,
+        samples=100,
+        seconds=seconds,
+    )
+    return replace(made, **changes)
+
+
+@pytest.fixture
+def climb(tmp_path):
+    return Climb(
+        path=tmp_path,
+        source=EVIL,
+        task="classification",
+        metric="accuracy",
+        counts={"train": 1000, "val": 100},
+        state="finished",
+        rungs=(
+            rung("chance", 0.1, 0.0),
+            rung("ridge", 0.5, 3.0, chosen=EVIL),
+            rung("mlp", 0.97, 4000.0, parameters=10**6, train_score=1.0),
+        ),
+        left_out={"resnet": "needs about 40 s"},
+        best="mlp",
+        stop_at="mlp",
+        advice=EVIL,
+    )
+
+
+def test_picture_is_well_formed_and_stays_in_its_frame(climb):
+    tree = ElementTree.fromstring(ladder_svg(climb))
+    _, _, width, height = map(float, tree.attrib["viewBox"].split())
+    for node in tree.iter():
+        for name in ("x", "x1", "x2", "cx"):
+            assert 0 <= float(node.attrib.get(name, 0)) <= width
+        for name in ("y", "y1", "y2", "cy"):
+            assert 0 <= float(node.attrib.get(name, 0)) <= height
+    assert {"10.0 %", "50.0 %", "97.0 %"} <= {
+        (node.text or "").replace("\u202f", " ") for node in tree.iter()
+    }
+
+
+def test_better_stands_to_the_right(climb):
+    tree = ElementTree.fromstring(ladder_svg(climb))
+    dots = [
+        float(node.attrib["cx"])
+        for node in tree.iter()
+        if node.tag.endswith("circle") and "class" not in node.attrib
+    ]
+    assert dots == sorted(dots)
+    took = [float(n.attrib["cx"]) for n in tree.iter() if n.attrib.get("class") == "took"]
+    assert took == sorted(took)
+
+
+def test_scores_of_a_regression_are_plain_numbers(climb):
+    wild = rung("mlp", -40.0, 1.0, low=-90.0, high=-20.0)
+    text = ladder_svg(replace(climb, metric="r2", rungs=(climb.rungs[1], wild)))
+    assert "0.500" in text
+    assert "−40.000" in text
+    assert "%" not in re.sub(r"95 %|<style>.*</style>", "", text, flags=re.S)
+
+
+def test_page_stands_alone_and_escapes_all_text(climb):
+    page = render_ladder(climb)
+    assert "<script" not in page
+    assert "\x1b" not in page
+    assert not re.search(r'(src|href)="?http', page)
+    assert "style=" not in page  # the page's own policy forbids it
+    assert "needs about 40 s" in page
+    assert "Stop at mlp" in page
+
+
+def test_what_is_kept_is_read_back(climb):
+    save_climb(climb)
+    kept = read_climb(climb.path)
+    assert kept.to_dict() == climb.to_dict()
+    assert kept["ridge"].train_score != kept["ridge"].train_score  # NaN went as null
+    with pytest.raises(KeyError):
+        kept["resnet"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": 7}', '{"format": 1}'])
+def test_what_is_no_climb_is_named(tmp_path, text):
+    (tmp_path / "ladder.json").write_text(text)
+    with pytest.raises(RunError, match="no climb"):
+        read_climb(tmp_path)
+    with pytest.raises(RunError, match="no climb"):
+        read_climb(Path("nowhere"))
+
+
+def test_empty_climb_has_a_page(climb):
+    assert "Nothing climbed yet" in render_ladder(replace(climb, rungs=(), stop_at="", best=""))
