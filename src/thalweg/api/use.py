@@ -1,6 +1,6 @@
 """What can be done with a run, a model or a loop that is there already."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ from thalweg.diagnosis import Diagnosis
 from thalweg.export.saved_model import Prediction, SavedModel, load_model
 from thalweg.observe import Watcher
 from thalweg.record import History, RunReader
+from thalweg.record.curves import read_curves
+from thalweg.record.run_folder import is_run
 
 
 def load(run: str | Path, *, device: str = "cpu") -> SavedModel:
@@ -24,12 +26,26 @@ def predict(run: str | Path, sources: Iterable[str | Path]) -> list[Prediction]:
     return load(run).predict(sources)
 
 
-def diagnose(source: str | Path | History | Watcher) -> Diagnosis:
-    """What is wrong with a run: a run folder, a history, or a loop being watched."""
+def diagnose(
+    source: str | Path | History | Watcher,
+    *,
+    columns: Mapping[str, str] | None = None,
+    num_classes: int | None = None,
+) -> Diagnosis:
+    """What is wrong with a run: a run folder, a history, a loop being watched, or logged curves.
+
+    Curves are a CSV file, a trainer_state.json or a TensorBoard log; `columns` says what those
+    measure whose names do not tell, as {"val_loss": "validation/ce"}.
+    """
     if isinstance(source, Watcher):
         return source.diagnose()
-    history = source if isinstance(source, History) else RunReader(Path(source)).history
-    return diagnosis.diagnose(history)
+    if isinstance(source, History):
+        return diagnosis.diagnose(source)
+    path = Path(source)
+    if is_run(path):
+        return diagnosis.diagnose(RunReader(path).history)
+    recording = read_curves(path, columns=columns, num_classes=num_classes)
+    return diagnosis.diagnose_curves(recording.history, by_epoch=recording.by_epoch)
 
 
 def watch(

@@ -2,13 +2,16 @@
 
 import json
 import sys
+from json import loads
 from typing import TYPE_CHECKING
 
 from thalweg.cli.terminal import uses_color
+from thalweg.errors import printable
 
 if TYPE_CHECKING:
     from thalweg.diagnosis import Diagnosis
     from thalweg.record import RunReader
+    from thalweg.record.curves import Recording
 
 SCHEMA = 1  # raised when a key changes its meaning or goes away
 
@@ -28,3 +31,22 @@ def print_run(reader: "RunReader", diagnosis: "Diagnosis", *, json: bool) -> Non
         print(render_json(reader, diagnosis))
     else:
         print(render_text(reader, diagnosis, color=uses_color(sys.stdout)))
+
+
+def print_curves(recording: "Recording", diagnosis: "Diagnosis", *, json: bool) -> None:
+    """What was read of somebody's curves, and what is wrong with them."""
+    from thalweg.diagnosis.evidence import some
+
+    read = [f"{name} ← {column}" for column, name in recording.columns.items()]
+    if json:
+        print_json(
+            path=str(recording.path),
+            columns=dict(recording.columns),
+            unread=list(recording.unread),
+            **loads(diagnosis.to_json()),
+        )
+        return
+    lines = [f"{recording.path}: {', '.join(read) or 'nothing that its names tell'}"]
+    if recording.unread:
+        lines.append(f"not read: {some(list(recording.unread), most=12)}; --column names one")
+    print(printable("\n".join([*lines, "", str(diagnosis)]), keep="\n"))

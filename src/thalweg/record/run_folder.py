@@ -42,6 +42,11 @@ def run_id(stem: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:LONGEST].strip("-") or "run"
 
 
+def is_run(path: Path) -> bool:
+    """Whether a run is kept in that folder."""
+    return (path / DATABASE).is_file()
+
+
 def list_runs(parent: Path) -> list[RunSummary]:
     """The runs in a folder, oldest first. What cannot be read is listed as unreadable."""
     try:

@@ -14,7 +14,7 @@ from thalweg.record.quantities import CHANCE_LOSS, GRADIENT_NORM, LOSS
     trial="clipped-gradients",
 )
 def exploding_gradients(
-    history: History, *, burst: float = 10.0, spike: float = 3.0, most: int = 3
+    history: History, *, burst: float = 10.0, spike: float = 3.0, most: int = 3, least: int = 60
 ) -> Finding | None:
     """Gradients burst to many times their usual size, and the loss leaps with them.
 
@@ -32,7 +32,7 @@ def exploding_gradients(
     """
     norms = gradient_norms(history)
     losses = curve(history, LOSS)
-    if len(norms) < 6 or len(losses) < 60:
+    if len(norms) < 6 or len(losses) < least:
         return None
     bursts = int((norms[2:] > burst * np.median(norms)).sum())
     chance = value(history, CHANCE_LOSS)

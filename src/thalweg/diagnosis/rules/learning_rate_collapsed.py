@@ -13,7 +13,7 @@ from thalweg.record.quantities import LEARNING_RATE, LOSS
     explains=("learning-rate-too-low", "stopped-too-early", "underfitting", "training-plateau"),
 )
 def learning_rate_collapsed(
-    history: History, *, collapsed: float = 1e-3, share: float = 0.3
+    history: History, *, collapsed: float = 1e-3, share: float = 0.3, least: int = 40
 ) -> Finding | None:
     """The schedule brings the learning rate to nearly nothing long before the end.
 
@@ -31,7 +31,7 @@ def learning_rate_collapsed(
     losses = curve(history, LOSS)
     rates = [curve(history, LEARNING_RATE, place) for place in history.by_place(LEARNING_RATE)]
     rates = [rate for rate in rates if len(rate) and rate.values.max() > 0]
-    if not rates or len(losses) < 40:
+    if not rates or len(losses) < least:
         return None
     end = losses.steps[-1] - losses.steps[0] + 1
     main = max(rates, key=lambda rate: float(rate.values.max()))

@@ -19,7 +19,7 @@ from thalweg.record.quantities import LEARNING_RATE, LOSS
     ),
 )
 def learning_rate_restarted(
-    history: History, *, factor: float = 10.0, harm: float = 1.5
+    history: History, *, factor: float = 10.0, harm: float = 1.5, least: int = 40
 ) -> Finding | None:
     """The learning rate went down and up again, and the run ended before the loss was back.
 
@@ -37,7 +37,7 @@ def learning_rate_restarted(
     for place in history.by_place(LEARNING_RATE):
         rate = curve(history, LEARNING_RATE, place)
         lowest = _low_between(rate.values, factor)
-        if lowest is None or len(losses) < 40:
+        if lowest is None or len(losses) < least:
             continue
         at = float(rate.steps[lowest])
         before = losses.between(at - 20, at).values

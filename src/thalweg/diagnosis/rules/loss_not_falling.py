@@ -24,7 +24,7 @@ def loss_not_falling(
     Evidence: the mean loss of the first and of the last fifth of the steps, with standard errors.
     Threshold: a fall of less than 2 % or less than two standard errors over 40 steps or more,
     while the loss is still above 0.8 of chance where chance is known, and not
-    below 0.7 of the first three losses.
+    below 0.7 of the first three losses; nor is every late loss below every early one by 2 %.
     False alarms: losses that are not meant to fall, as in adversarial or reinforcement learning
     (with several optimizers this is a note); a model that had converged before the watch began.
     Convicted by: a single batch can be learned by heart with other settings, from the same start.
@@ -38,6 +38,8 @@ def loss_not_falling(
     fallen, error = fall(early, late)
     if fallen > 2 * error and fallen > least_fall * abs(float(np.mean(early))):
         return None
+    if float(early.min() - late.max()) > least_fall * abs(float(early.min())):
+        return None  # the fall itself is what spreads the early losses
     first, last = float(np.mean(early)), float(np.mean(late))
     begun, noise = fall(losses.values[:3], late)
     if begun > max(2 * noise, 0.3 * abs(float(losses.values[:3].mean()))):

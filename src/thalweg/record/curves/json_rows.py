@@ -1,0 +1,48 @@
+"""Curves in a JSON file: Hugging Face's trainer_state.json, a Keras history, JSON lines."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from thalweg.errors import DataError
+
+SUMMARY = "train_runtime"  # in the row in which the Trainer sums a whole training up
+
+
+def json_rows(path: Path) -> Iterator[dict[str, float]]:
+    """The numbers of each logged row. Raises DataError for what is no log."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        whole = _lines(text) if path.suffix == ".jsonl" else json.loads(text)
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise DataError(
+            f"{path} is not JSON", seen=str(error), fix="is the file complete?"
+        ) from error
+    for row in _rows(whole, path):
+        if SUMMARY not in row:
+            yield {str(name): float(value) for name, value in row.items() if _is_number(value)}
+
+
+def _lines(text: str) -> list[Any]:
+    return [json.loads(line) for line in text.splitlines() if line.strip()]
+
+
+def _rows(whole: Any, path: Path) -> Sequence[Mapping[str, Any]]:
+    """The rows, however they are wrapped."""
+    if isinstance(whole, dict):
+        whole = whole.get("log_history", whole.get("history", whole))
+    if isinstance(whole, list) and all(isinstance(row, dict) for row in whole):
+        return whole
+    if isinstance(whole, dict) and whole and all(isinstance(v, list) for v in whole.values()):
+        longest = max(map(len, whole.values()))
+        return [{n: v[i] for n, v in whole.items() if i < len(v)} for i in range(longest)]
+    raise DataError(
+        f"{path} holds no curves",
+        seen="neither log_history, nor rows, nor lists by name",
+        fix="give a trainer_state.json, a list of rows, or a mapping of names to lists",
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,128 @@
+"""Curves that somebody logged, as far as their names tell what they measure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from math import isfinite, log
+from pathlib import Path
+
+from thalweg.errors import DataError, UnknownNameError, UsageError
+from thalweg.record.curves.find import read_scalars
+from thalweg.record.curves.scalars import Points
+from thalweg.record.history import History
+from thalweg.record.metric_names import READABLE, Meaning, Split, meaning_of, split_of, words_of
+from thalweg.record.quantities import (
+    ACCURACY,
+    CHANCE_LOSS,
+    LOSS,
+    NUM_CLASSES,
+    VAL_ACCURACY,
+    Quantity,
+)
+
+PERCENT = 1.5  # an accuracy above this was logged in percent
+NAMES = {quantity.name: quantity for quantity in READABLE}
+NAMES |= {"train_loss": LOSS, "train_accuracy": ACCURACY}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recording:
+    """Curves from a file, as a history."""
+
+    path: Path
+    history: History
+    columns: Mapping[str, str]  # the column or tag → the quantity that it was read as
+    unread: tuple[str, ...]  # columns of numbers whose names tell nothing
+    by_epoch: bool  # whether a point is the mean of a whole epoch
+
+
+def read_curves(
+    path: str | Path, *, columns: Mapping[str, str] | None = None, num_classes: int | None = None
+) -> Recording:
+    """What the file, or the one log in the folder, has measured.
+
+    `columns` says which column is what where the names do not: {"val_loss": "validation/ce"}.
+    Raises RunError, DataError or UsageError with what is wrong.
+    """
+    path = Path(path)
+    scalars = read_scalars(path)
+    curves = scalars.curves
+    if not any(curves.values()):
+        raise DataError(f"{path} has no column of numbers", fix="log at least a loss")
+    meanings = _meanings(curves, columns or {}, path)
+    chosen = _one_each(curves, meanings, told=set((columns or {}).values()))
+    history = History()
+    for name in chosen:
+        _add(history, meanings[name], curves[name])
+    if num_classes is not None and num_classes > 1:
+        history.add(NUM_CLASSES, 0, {"": float(num_classes)})
+        history.add(CHANCE_LOSS, 0, {"": log(num_classes)})
+    return Recording(
+        path=path,
+        history=history,
+        columns={name: meanings[name].quantity.name for name in chosen},
+        unread=tuple(name for name in curves if name not in chosen),
+        by_epoch=scalars.by_epoch,
+    )
+
+
+def _meanings(
+    curves: Mapping[str, Points], told: Mapping[str, str], path: Path
+) -> dict[str, Meaning]:
+    """What each column measures: as told, else by its name."""
+    split = _split_of_the_rest(list(curves))
+    found = {}
+    for name in curves:
+        is_loss = words_of(name)[-1:] == ["loss"]
+        meaning = meaning_of(name, split="train" if is_loss else split)
+        if meaning is not None:
+            found[name] = meaning
+    for wanted, name in told.items():
+        if name not in curves:
+            near = get_close_matches(name, curves, 1) or sorted(curves)[:8]
+            raise UsageError(
+                f"{path} has no column {name!r}", fix=f"did you mean {', '.join(near)}?"
+            )
+        found[name] = Meaning(_readable(wanted))
+    return found
+
+
+def _split_of_the_rest(names: list[str]) -> Split:
+    """The split of an accuracy whose name tells none: that of the loss whose name tells none.
+
+    Keras writes loss, accuracy, val_loss, val_accuracy; fastai train_loss, valid_loss, accuracy.
+    """
+    losses = [name for name in names if meaning_of(name) and "loss" in words_of(name)]
+    plain = [name for name in losses if not split_of(name)]
+    return "train" if plain or not losses else "val"
+
+
+def _readable(name: str) -> Quantity:
+    if name not in NAMES:
+        near = get_close_matches(name, NAMES, 1) or list(NAMES)
+        raise UnknownNameError(
+            f"curves are not read as {name!r}", fix=f"did you mean {', '.join(near)}?"
+        )
+    return NAMES[name]
+
+
+def _one_each(
+    curves: Mapping[str, Points], meanings: Mapping[str, Meaning], *, told: set[str]
+) -> list[str]:
+    """For each quantity and place one column: the one told, else the one with most points."""
+    best: dict[tuple[str, str], str] = {}
+    for name, meaning in meanings.items():
+        key = (meaning.quantity.name, meaning.place)
+        rival = best.get(key)
+        if rival is None or (name in told, len(curves[name])) > (rival in told, len(curves[rival])):
+            best[key] = name
+    return [name for name in curves if name in best.values()]
+
+
+def _add(history: History, meaning: Meaning, points: Points) -> None:
+    highest = max((abs(value) for value in points.values() if isfinite(value)), default=0.0)
+    share = meaning.quantity in (ACCURACY, VAL_ACCURACY)
+    scale = 100 if share and highest > PERCENT else 1
+    for step in sorted(points):
+        value = points[step] / scale
+        history.add(meaning.quantity, step, {meaning.place: meaning.measured(value)})
