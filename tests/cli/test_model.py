@@ -3,9 +3,10 @@
 import json
 
 import pytest
+import torch
 
 from thalweg.cli.model import model
-from thalweg.errors import UnknownNameError
+from thalweg.errors import UnknownNameError, UsageError
 from thalweg.models import MODELS
 
 
@@ -32,3 +33,35 @@ def test_without_a_name_all_are_listed(capsys):
 def test_an_unknown_network_gets_the_nearest_name():
     with pytest.raises(UnknownNameError, match="resnet18"):
         model("resnet-18")
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict"),
+    [
+        ({"depth": 12}, "steady"),
+        ({"depth": 12, "activation": "sigmoid", "init": "xavier"}, "steady"),
+        ({"depth": 12, "init": "lecun"}, "vanishing"),
+        ({"depth": 12, "init": "lsuv"}, "steady"),
+    ],
+)
+def test_an_initialisation_is_judged_before_training(capsys, changes, verdict):
+    """Rectifiers halve the variance a layer where weights have std √(1/n). checklist: K7"""
+    torch.manual_seed(0)
+    model("mlp", features=100, changes=changes, init=True, json=True)
+    found = json.loads(capsys.readouterr().out)
+    assert found["verdict"] == verdict
+    assert len(found["layers"]) == 13
+    if changes.get("init") == "lsuv":
+        assert all(abs(layer["std"] - 1) < 0.06 for layer in found["layers"][:-1])
+
+
+def test_an_initialisation_is_shown_as_a_table(capsys):
+    model("convnet", image_size=16, init=True)
+    out = capsys.readouterr().out
+    assert "stages.2.1.0" in out
+    assert "signals are steady" in out
+
+
+def test_a_change_that_cannot_be_is_refused():
+    with pytest.raises(UsageError, match="cannot be changed"):
+        model("mlp", features=4, changes={"depht": 3})

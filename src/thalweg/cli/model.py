@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 from thalweg.cli.output import print_json
 from thalweg.cli.terminal import table
 
+INPUTS = 64  # samples that an initialisation is judged on
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -18,7 +20,9 @@ def model(
     image_size: int = 224,
     channels: int = 3,
     features: int = 0,
+    changes: dict[str, int | float | bool | str] | None = None,
     effective: bool = False,
+    init: bool = False,
     json: bool = False,
 ) -> None:
     """Show a network's layers: shapes, weights, FLOPs, memory, receptive field. No name: all names.
@@ -35,22 +39,27 @@ def model(
         Channels of the images.
     features: int
         Length of the vectors, for a network that reads vectors.
+    changes: dict
+        Settings of the network, as --changes.depth 20 --changes.activation tanh.
     effective: bool
         Also measure, by gradient, how far the last map's middle unit sees in effect.
+    init: bool
+        Show mean and deviation of each layer's outputs before any training, on random inputs.
     json: bool
         Print JSON instead of a table.
     """
-    from torch import nn
-
     from thalweg.models import MODELS
     from thalweg.models.anatomy.summary import summary
+    from thalweg.models.build import build_model
 
     if not name:
         print_json(models=list(MODELS)) if json else print("\n".join(MODELS))
         return
     shape = (features,) if features else (channels, image_size, image_size)
-    network = MODELS[name](num_classes, input_shape=shape)
-    assert isinstance(network, nn.Module)
+    network = build_model(name, num_classes, input_shape=shape, changes=changes or {})
+    if init:
+        _show_initialisation(network, shape, lsuv=(changes or {}).get("init") == "lsuv", json=json)
+        return
     found = summary(network, shape)
     extra = {"effective_field": _effective(network, shape)} if effective else {}
     if json:
@@ -77,6 +86,27 @@ def model(
     )
     if effective:
         print(f"effective receptive field of the last map: {extra['effective_field']:.0f} px")
+
+
+def _show_initialisation(
+    network: "nn.Module", shape: tuple[int, ...], *, lsuv: bool, json: bool
+) -> None:
+    """Whether signals keep their scale from layer to layer; inputs are normal deviates."""
+    import torch
+
+    from thalweg.models.pieces.init_check import activation_statistics, verdict
+    from thalweg.models.pieces.initialise import unit_variance
+
+    inputs = torch.randn(INPUTS, *shape, generator=torch.Generator().manual_seed(0))
+    if lsuv:
+        unit_variance(network, inputs, spare=1)
+    layers = activation_statistics(network, inputs)
+    found = verdict(layers)
+    if json:
+        print_json(layers=[layer._asdict() for layer in layers], verdict=found)
+        return
+    print(table(("layer", "mean", "std"), [(n, f"{m:.3g}", f"{s:.3g}") for n, m, s in layers]))
+    print(f"\nbefore training, on {INPUTS} random inputs: signals are {found} over the depth")
 
 
 def _effective(network: "nn.Module", shape: tuple[int, ...]) -> float:

@@ -19,8 +19,8 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from thalweg.data import Preprocessing
-from thalweg.errors import RunError, UsageError
-from thalweg.models import MODELS
+from thalweg.errors import RunError
+from thalweg.models.build import build_model
 from thalweg.tasks import Task, classification, regression
 
 FORMAT = 1
@@ -44,18 +44,7 @@ class ModelSpec:
     def build(self) -> nn.Module:
         """The network with fresh weights. UsageError for a change that it does not know."""
         outputs = self.build_task().outputs
-        try:
-            model = MODELS[self.model](outputs, input_shape=self.input_shape, **self.changes)
-        except UsageError:
-            raise
-        except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
-            raise UsageError(
-                f"{self.model} cannot be changed like that",
-                seen=f"{dict(self.changes)}: {error}",
-                fix=f"see `thalweg model {self.model}` and docs/reference/models.md",
-            ) from error
-        assert isinstance(model, nn.Module), f"{self.model} builds no network"
-        return model
+        return build_model(self.model, outputs, input_shape=self.input_shape, changes=self.changes)
 
     def build_task(
         self, loss: str = "auto", label_smoothing: float = 0.0, **settings: float

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from thalweg.models.pieces.adapt import adapted
 from thalweg.models.pieces.drop_path import DropPath, depth_rates
 from thalweg.models.pieces.image_shape import image_channels
 from thalweg.registry import unknown_name
@@ -51,10 +52,11 @@ class BasicBlock(nn.Module):
             projection = nn.Conv2d(in_channels, channels, 1, stride, bias=False)
             self.shortcut = nn.Sequential(projection, nn.BatchNorm2d(channels))
         self.drop_path = DropPath(drop_path)
+        self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Float[Tensor, "batch c y x"]) -> Float[Tensor, "batch d y2 x2"]:
-        branch = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
-        return F.relu(self.shortcut(x) + self.drop_path(branch) if self.skips else branch)
+        branch = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
+        return self.relu(self.shortcut(x) + self.drop_path(branch) if self.skips else branch)
 
     def branch_end(self) -> nn.Module:
         return self.bn2
@@ -70,6 +72,9 @@ class CifarResNet(nn.Module):
         shortcut: str = "A",
         width: int = 16,
         drop_path: float = 0.0,
+        activation: str = "relu",
+        norm: str = "batch",
+        init: str = "he",
     ) -> None:
         super().__init__()
         if shortcut not in SHORTCUTS:
@@ -77,6 +82,7 @@ class CifarResNet(nn.Module):
         in_channels = image_channels(input_shape, model=f"resnet{depth}", least=8)
         self.conv1 = nn.Conv2d(in_channels, width, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
+        self.relu = nn.ReLU(inplace=True)
         blocks = (depth - 2) // 6
         rates = iter(depth_rates(drop_path, 3 * blocks))
 
@@ -94,10 +100,11 @@ class CifarResNet(nn.Module):
         self.layer3 = stage(2 * width, 4 * width)
         self.linear = nn.Linear(4 * width, num_classes)
         self.apply(_initialise)
+        adapted(self, activation=activation, norm=norm, init=init)
         nn.init.normal_(self.linear.weight, std=0.01)  # nearly undecided: the first loss is chance
 
     def forward(self, images: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch class"]:
-        x = F.relu(self.bn1(self.conv1(images)))
+        x = self.relu(self.bn1(self.conv1(images)))
         x = self.layer3(self.layer2(self.layer1(x)))
         return self.linear(x.mean((2, 3)))
 

@@ -13,6 +13,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from thalweg.models.pieces.adapt import adapted
 from thalweg.models.pieces.drop_path import DropPath, depth_rates
 from thalweg.models.pieces.image_shape import image_channels
 from thalweg.registry import unknown_name
@@ -158,6 +159,9 @@ def _resnet(
     stem: str = "auto",
     width: int = 64,
     drop_path: float = 0.0,
+    activation: str = "relu",
+    norm: str = "batch",
+    init: str = "he",
 ) -> ResNet:
     """`stem`: "imagenet" reduces the image 4-fold before the first block, "small" not at all.
 
@@ -167,7 +171,7 @@ def _resnet(
     if stem not in STEMS:
         raise unknown_name("stem", stem, STEMS)
     small = stem == "small" or (stem == "auto" and max(shape[1:], default=0) <= 64)
-    return ResNet(
+    model = ResNet(
         block,
         depths,
         num_classes=num_classes,
@@ -178,6 +182,8 @@ def _resnet(
         small_stem=small,
         drop_path=drop_path,
     )
+    adapted(model, activation=activation, norm=norm, init=init)
+    return model
 
 
 def _shortcut(in_channels: int, out_channels: int, *, stride: int) -> nn.Sequential | None:

@@ -10,10 +10,10 @@ Source: Xie et al. 2017, https://arxiv.org/abs/1611.05431. Published errors on C
 from math import sqrt
 from typing import Any
 
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from thalweg.models.pieces.adapt import adapted
 from thalweg.models.pieces.drop_path import DropPath, depth_rates
 from thalweg.models.pieces.image_shape import image_channels
 
@@ -38,12 +38,13 @@ class GroupedBottleneck(nn.Module):
             projection = nn.Conv2d(in_channels, channels, 1, stride, bias=False)
             self.downsample = nn.Sequential(projection, nn.BatchNorm2d(channels))
         self.drop_path = DropPath(0.0)
+        self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Float[Tensor, "batch c y x"]) -> Float[Tensor, "batch d y2 x2"]:
-        branch = F.relu(self.bn1(self.conv1(x)))
-        branch = F.relu(self.bn2(self.conv2(branch)))
+        branch = self.relu(self.bn1(self.conv1(x)))
+        branch = self.relu(self.bn2(self.conv2(branch)))
         branch = self.drop_path(self.bn3(self.conv3(branch)))
-        return F.relu(self.downsample(x) + branch)
+        return self.relu(self.downsample(x) + branch)
 
     def branch_end(self) -> nn.Module:
         return self.bn3
@@ -60,11 +61,15 @@ class CifarResNeXt(nn.Module):
         groups: int,
         group_width: int = 64,
         drop_path: float = 0.0,
+        activation: str = "relu",
+        norm: str = "batch",
+        init: str = "he",
     ) -> None:
         super().__init__()
         in_channels = image_channels(input_shape, model="resnext29", least=8)
         self.conv1 = nn.Conv2d(in_channels, 64, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
+        self.relu = nn.ReLU(inplace=True)
         width = groups * group_width
         self.layer1 = _stage(64, 256, width=width, groups=groups, stride=1)
         self.layer2 = _stage(256, 512, width=2 * width, groups=groups, stride=2)
@@ -74,11 +79,12 @@ class CifarResNeXt(nn.Module):
         for block, rate in zip(blocks, depth_rates(drop_path, len(blocks)), strict=True):
             block.drop_path.rate = rate
         self.apply(_initialise)
+        adapted(self, activation=activation, norm=norm, init=init)
         nn.init.normal_(self.fc.weight, std=0.01)  # nearly undecided: the first loss is chance
         nn.init.zeros_(self.fc.bias)
 
     def forward(self, images: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch class"]:
-        x = F.relu(self.bn1(self.conv1(images)))
+        x = self.relu(self.bn1(self.conv1(images)))
         x = self.layer3(self.layer2(self.layer1(x)))
         return self.fc(x.mean((2, 3)))
 

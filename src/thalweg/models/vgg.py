@@ -12,6 +12,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from thalweg.models.pieces.adapt import adapted
 from thalweg.models.pieces.image_shape import image_channels
 from thalweg.registry import unknown_name
 
@@ -35,6 +36,8 @@ class VGG(nn.Module):
         norm: bool,
         head: str = "imagenet",
         dropout: float = 0.5,
+        activation: str = "relu",
+        init: str = "he",
     ) -> None:
         super().__init__()
         channels = image_channels(input_shape, model=f"vgg{depth}", least=32)
@@ -53,6 +56,7 @@ class VGG(nn.Module):
             nn.Linear(hidden, num_classes),
         )
         self.apply(_initialise)
+        adapted(self, activation=activation, init=init)
 
     def forward(self, images: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch class"]:
         return self.classifier(self.avgpool(self.features(images)).flatten(1))

@@ -242,3 +242,48 @@ def test_residual_blocks_tell_where_their_branch_ends(name):
         model = MODELS[name](10, input_shape=(3, 32, 32))
     blocks = [module for module in model.modules() if isinstance(module, ResidualBlock)]
     assert len(blocks) == {"resnet18": 8, "resnet50": 16, "resnet20": 9, "resnext29_8x64d": 9}[name]
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet20", "resnext29_8x64d", "cifar_vgg11_bn"])
+@pytest.mark.parametrize("activation", ["gelu", "prelu", "tanh"])
+def test_image_networks_take_other_activations(name, activation):
+    """Not a rectifier is left; weights are as many, but for PReLU's own."""
+    shape = (3, 32, 32)
+    build = MODELS[name]
+    with torch.device("meta"):
+        model, usual = (
+            build(5, input_shape=shape, activation=activation),
+            build(5, input_shape=shape),
+        )
+    wanted = type(ACTIVATIONS[activation]())
+    kinds = [type(module) for module in model.modules()]
+    assert nn.ReLU not in kinds
+    assert kinds.count(wanted) == sum(isinstance(m, nn.ReLU) for m in usual.modules())
+    extra = kinds.count(wanted) if activation == "prelu" else 0
+    count = lambda m: sum(weight.numel() for weight in m.parameters())  # noqa: E731
+    assert count(model) == count(usual) + extra
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet20"])
+@pytest.mark.parametrize("norm", ["group", "layer", "instance"])
+def test_residual_networks_take_other_norms_and_still_start_as_the_identity(name, norm):
+    model = MODELS[name](5, input_shape=(3, 32, 32), norm=norm, width=8)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+    usual = MODELS[name](5, input_shape=(3, 32, 32), width=8)
+    for ours, theirs in zip(model.modules(), usual.modules(), strict=False):
+        if isinstance(ours, ResidualBlock):
+            assert torch.equal(ours.branch_end().weight, theirs.branch_end().weight)
+    alone, together = (model(torch.ones(n, 3, 32, 32))[0] for n in (1, 4))
+    torch.testing.assert_close(alone, together)  # samples do not see each other
+
+
+def test_orthogonal_filters_by_name():
+    model = MODELS["resnet20"](5, input_shape=(3, 32, 32), init="orthogonal")
+    weight = model.layer3[1].conv2.weight.flatten(1)
+    torch.testing.assert_close(weight @ weight.T, torch.eye(64), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("changes", [{"activation": "maxout"}, {"norm": "none"}])
+def test_what_a_residual_network_cannot_take_is_said(changes):
+    with pytest.raises(UsageError, match="laid out"):
+        MODELS["resnet20"](5, input_shape=(3, 32, 32), **changes)

@@ -1,0 +1,34 @@
+"""A network by its name and its settings."""
+
+from collections.abc import Mapping
+
+from torch import nn
+
+from thalweg.errors import UsageError
+from thalweg.models import MODELS
+
+
+def build_model(
+    name: str,
+    outputs: int,
+    *,
+    input_shape: tuple[int, ...],
+    changes: Mapping[str, int | float | str | bool],
+) -> nn.Module:
+    """The network with fresh weights. UsageError for a change that it does not know or cannot be.
+
+    Raises UnknownNameError for a name that is none.
+    """
+    build = MODELS[name]
+    try:
+        model = build(outputs, input_shape=input_shape, **changes)
+    except UsageError:
+        raise
+    except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
+        raise UsageError(
+            f"{name} cannot be changed like that",
+            seen=f"{dict(changes)}: {error}",
+            fix=f"see `thalweg model {name}` and docs/reference/models.md",
+        ) from error
+    assert isinstance(model, nn.Module), f"{name} builds no network"
+    return model
