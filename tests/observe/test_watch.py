@@ -23,6 +23,7 @@ from thalweg.record.quantities import (
     NUM_CLASSES,
     UPDATE_RATIO,
     VAL_LOSS,
+    VAL_SAMPLES,
 )
 
 
@@ -206,3 +207,35 @@ def test_a_step_costs_microseconds():
     assert (
         min(times) < 200e-6
     )  # measured: 3 µs and the readings; type checks and others' load apart
+
+
+class Counted(list):
+    """Batches that count how often they are read from the beginning."""
+
+    read = 0
+
+    def __iter__(self):
+        self.read += 1
+        return super().__iter__()
+
+
+def test_loaders_are_read_once_and_when_training_is_over():
+    train, val = Counted(batches(8)), Counted(batches(4))
+    model, _, watcher = run(30, train=train, val=val)
+    assert (train.read, val.read) == (0, 0)
+    assert VAL_SAMPLES not in watcher.history
+    watcher.close()
+    assert watcher.history.first(VAL_SAMPLES) == 4 * 16
+    watcher.close()
+    assert (train.read, val.read) == (1, 1)
+    assert not model._forward_hooks
+
+
+def test_an_interrupted_loop_does_not_wait_for_its_loaders():
+    train = Counted(batches(8))
+    model = small_model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(KeyboardInterrupt), watch(model, optimizer, train=train):
+        raise KeyboardInterrupt
+    assert not train.read
+    assert not model._forward_hooks

@@ -73,12 +73,14 @@ class Panel:
 
     def _take(self, quantity: Quantity, reading: Reading, step: int) -> None:
         """Record the plain numbers at once; keep what is still on the device."""
-        plain = {place: value for place, value in reading.items() if isinstance(value, float)}
-        if plain:
-            self._guard.history.add(quantity, step, plain)
+        plain: dict[str, float] = {}
         for place, value in reading.items():
             if isinstance(value, Tensor):
-                self._waiting.append((step, quantity, place, value.detach().reshape(())))
+                self._waiting.append((step, quantity, place, value.reshape(())))
+            else:
+                plain[place] = value
+        if plain:
+            self._guard.history.add(quantity, step, plain)
 
 
 def _numbers(scalars: list[Tensor]) -> list[float]:
