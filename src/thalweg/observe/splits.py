@@ -24,6 +24,11 @@ class Splits:
         self._batches: list[tuple[Tensor, Tensor | None]] = []
         self._bytes = 0
 
+    def know(self, train: Iterable[Any] | None, val: Iterable[Any] | None) -> None:
+        """Loaders that became known after the beginning; None leaves what is there."""
+        known = {"train": train, "val": val}
+        self._loaders |= {name: loader for name, loader in known.items() if loader is not None}
+
     def read(self, guard: Guard) -> None:
         """Read a sample of each split; of the training split, the kept batches without a loader."""
         for name, loader in self._loaders.items():

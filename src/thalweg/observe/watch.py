@@ -108,6 +108,10 @@ class Watcher:
         self.flush()
         return self._guard.history
 
+    def look_at(self, train: Iterable[Any] | None, val: Iterable[Any] | None) -> None:
+        """Loaders that become known after the beginning; read when diagnosing, as the others."""
+        self._readings.look_at(train, val)
+
     def step(
         self, loss: Tensor | float, batch: Batch | None = None, logits: Tensor | None = None
     ) -> None:
