@@ -74,12 +74,6 @@ class Session:
         data = {"train": train, "val": val}
         self._watcher = watch(model, list(optimizers), **(data | self._about))
 
-    @guarded
-    def look_at(self, train: Iterable[Any] | None, val: Iterable[Any] | None) -> None:
-        """Look at the splits, where they become known after the beginning; told ones stay."""
-        if self._watcher is not None and not {"train", "val"} & self._about.keys():
-            self._watcher.look_at(train, val)
-
     def loss(
         self,
         loss: Tensor,

@@ -47,6 +47,16 @@ class Traceless:
                 yield self._pair(batch)
 
 
+class Later:
+    """Batches that become known while the training runs, or never; they are read at its end."""
+
+    def __init__(self) -> None:
+        self.batches: Iterable[Any] = ()
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.batches)
+
+
 def traceless(loader: Any, pair: Pair = class_pair) -> Traceless | None:
     """The loader's batches to look at; None where that cannot be done without a trace."""
     loader = getattr(loader, "base_dataloader", loader)  # accelerate's wrapper

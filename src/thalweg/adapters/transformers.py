@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from thalweg.adapters.session import Session, Sink, guarded, library_missing
-from thalweg.adapters.traceless import Traceless, traceless
+from thalweg.adapters.traceless import Later, traceless
 from thalweg.diagnosis import Diagnosis
 from thalweg.observe.hook import Hook
 
@@ -46,8 +46,7 @@ class DiagnoseCallback(TrainerCallback):
         self.session_ = Session(sink=sink, about=about)
         self._read_data, self._trainer = read_data, trainer
         self._handle: RemovableHandle | None = None
-        self._train: Traceless | None = None
-        self._knows_val = False
+        self._val = Later()
         self._overheard = False  # whether any loss was seen
         self._shares = False  # whether an update's losses are to be summed
 
@@ -61,9 +60,9 @@ class DiagnoseCallback(TrainerCallback):
         """Begin to watch."""
         self._let_go()
         model, self._overheard = given["model"], False
-        self._train = traceless(given.get("train_dataloader")) if self._read_data else None
-        self.session_.begin(model, [given["optimizer"]], train=self._train)
-        self._knows_val = not self._read_data
+        train, self._val = traceless(given.get("train_dataloader")), Later()
+        data = {"train": train, "val": self._val} if self._read_data else {}
+        self.session_.begin(model, [given["optimizer"]], **data)
         if self._trainer is None:
             hook = Hook(self._after_forward, lambda _, error: self.session_.broke(str(error)))
             self._handle = model.register_forward_hook(hook, with_kwargs=True)
@@ -78,10 +77,7 @@ class DiagnoseCallback(TrainerCallback):
     @guarded
     def on_evaluate(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         """What was measured on the validation split, by name; its loader is known only now."""
-        val = given.get("eval_dataloader")
-        if not self._knows_val and val is not None:
-            self._knows_val = True
-            self.session_.look_at(self._train, traceless(val))
+        self._val.batches = traceless(given.get("eval_dataloader")) or ()
         self.session_.log(given.get("metrics") or {})
 
     @guarded
