@@ -1,4 +1,4 @@
-"""`thalweg predict RUN IMAGES…`: one line an image; a bad image fails alone."""
+"""`thalweg predict RUN FILES…`: one line an image or a row of a table; a bad one fails alone."""
 
 import csv as csv_format
 import sys
@@ -23,9 +23,9 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would run it (OWASP
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One image's prediction, or why there is none."""
+    """What is said of one image, or of one row, or why nothing is."""
 
-    image: Path
+    source: str
     prediction: "Prediction | None"
     error: str = ""
 
@@ -33,46 +33,57 @@ class Answer:
 def predict(
     run: Path,
     /,
-    *images: Path,
+    *files: Path,
     csv: bool = False,
     json: bool = False,
     device: str = "cpu",
 ) -> int:
-    """Classify images, or predict values, with a trained run.
+    """Classify images or rows of a table, or predict values, with a trained run.
 
     Parameters
     ----------
     run: Path
         The folder of a finished run.
-    images: Path
-        Image files; of a folder, the images in it and below.
+    files: Path
+        Image files; of a folder, the images in it and below. For a model of tables: CSV files.
     csv: bool
-        Print CSV: one row an image, one column a class.
+        Print CSV: one row an answer, one column a class.
     json: bool
         Print JSON.
     device: str
         Such as cpu or cuda.
     """
-    if not images:
-        raise UsageError("no image was named", fix=f"thalweg predict {run} IMAGE…")
+    if not files:
+        raise UsageError("no file was named", fix=f"thalweg predict {run} FILE…")
     from thalweg import api
 
     model = api.load(run, device=device)
-    if model.spec.preprocessing.kind != "image":
-        raise UsageError(
-            f"{run} takes rows of numbers, not images",
-            seen=", ".join(map(str, images)),
-            fix="in Python: thalweg.load(RUN).predict_raw(rows)",
-        )
-    answers = list(_answers(model, list(_files(images))))
-    if csv:
-        _print_csv(answers, model.spec.class_names)
-    elif json:
-        print_json(predictions=list(map(_as_json, answers)))
+    kind = "image" if model.spec.preprocessing.kind == "image" else "row"
+    if kind == "image":
+        answers = list(_answers(model, list(_files(files))))
     else:
-        print(_as_table(answers))
+        answers = [answer for file in files for answer in _row_answers(model, file)]
+    if csv:
+        _print_csv(answers, model.spec.class_names, kind=kind)
+    elif json:
+        print_json(predictions=[{kind: answer.source, **_as_json(answer)} for answer in answers])
+    else:
+        print(_as_table(answers, kind=kind))
     failed = sum(answer.prediction is None for answer in answers)
     return DataError.exit_code if failed == len(answers) else 0
+
+
+def _row_answers(model: "SavedModel", file: Path) -> Iterator[Answer]:
+    """One for each row of a table. Raises DataError for what is no table with the features."""
+    import torch
+
+    from thalweg.data.table_rows import table_rows
+
+    found = table_rows(file, model.spec.preprocessing)
+    predictions = model.predict_raw([torch.from_numpy(vector) for vector in found.vectors])
+    for index, (name, prediction) in enumerate(zip(found.names, predictions, strict=True)):
+        reason = found.reasons.get(index, "")
+        yield Answer(f"{file}, {name}", None if reason else prediction, reason)
 
 
 def _answers(model: "SavedModel", images: Sequence[Path]) -> Iterator[Answer]:
@@ -84,9 +95,9 @@ def _answers(model: "SavedModel", images: Sequence[Path]) -> Iterator[Answer]:
         for image, array in zip(some, decoded, strict=True):
             if isinstance(array, DataError):
                 print(error_text(array), file=sys.stderr)
-                yield Answer(image, None, f"{array.problem}: {array.seen}")
+                yield Answer(str(image), None, f"{array.problem}: {array.seen}")
             else:
-                yield Answer(image, next(predictions))
+                yield Answer(str(image), next(predictions))
 
 
 def _decoded(model: "SavedModel", image: Path) -> "Tensor | DataError":
@@ -116,9 +127,9 @@ def _is_image(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and path.name[0] != "." and path.is_file()
 
 
-def _as_table(answers: Sequence[Answer]) -> str:
-    rows = [(str(answer.image), *_cells(answer)) for answer in answers]
-    return table(("image", "prediction", "probability", "then"), rows)
+def _as_table(answers: Sequence[Answer], *, kind: str) -> str:
+    rows = [(answer.source, *_cells(answer)) for answer in answers]
+    return table((kind, "prediction", "probability", "then"), rows)
 
 
 def _cells(answer: Answer) -> tuple[str, str, str]:
@@ -132,14 +143,14 @@ def _cells(answer: Answer) -> tuple[str, str, str]:
     return found.label, f"{found.probability:.3f}", ", ".join(others)
 
 
-def _print_csv(answers: Sequence[Answer], classes: Sequence[str]) -> None:
+def _print_csv(answers: Sequence[Answer], classes: Sequence[str], *, kind: str) -> None:
     writer = csv_format.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(map(_harmless, ("image", "prediction", "probability", "error", *classes)))
+    writer.writerow(map(_harmless, (kind, "prediction", "probability", "error", *classes)))
     writer.writerows(_csv_row(answer, classes) for answer in answers)
 
 
 def _csv_row(answer: Answer, classes: Sequence[str]) -> Sequence[object]:
-    found, image, error = answer.prediction, _harmless(str(answer.image)), _harmless(answer.error)
+    found, image, error = answer.prediction, _harmless(answer.source), _harmless(answer.error)
     if found is None:
         return (image, "", "", error, *("" for _ in classes))
     if not found.probabilities:
@@ -156,11 +167,10 @@ def _harmless(text: str) -> str:
 def _as_json(answer: Answer) -> Mapping[str, object]:
     found = answer.prediction
     if found is None:
-        return {"image": str(answer.image), "error": answer.error}
+        return {"error": answer.error}
     if not found.probabilities:
-        return {"image": str(answer.image), "value": found.value}
+        return {"value": found.value}
     return {
-        "image": str(answer.image),
         "label": found.label,
         "probability": found.probability,
         "probabilities": dict(found.probabilities),

@@ -132,7 +132,7 @@ def _watched(action: "Callable[[Progress], Run]", *, json: bool) -> int:
         return stop.exit_code
     print_run(run.reader, run.diagnosis, json=json)
     if not json:
-        print(f"\nreport   {run.path / 'report.html'}\npredict  thalweg predict {run.path} IMAGE…")
+        print(f"\nreport   {run.path / 'report.html'}\npredict  thalweg predict {run.path} FILE…")
     return 0
 
 

@@ -68,7 +68,7 @@ def load_dataset(
     quarantined = samples.quarantined + inputs.quarantined
     _check_quarantined(quarantined, targets, inputs.good)
     indices, split_notes = _split(inputs, targets, samples, held=held)
-    array, preprocessing, vector_notes = _measured(inputs.array, indices["train"])
+    array, preprocessing, vector_notes = _measured(inputs.array, indices["train"], samples.features)
     split_notes += duplicate_notes(
         inputs.digests, targets.values, indices=indices, names=samples.names
     )
@@ -198,7 +198,7 @@ def _split(
 
 
 def _measured(
-    array: np.ndarray, train: np.ndarray
+    array: np.ndarray, train: np.ndarray, features: tuple[str, ...]
 ) -> tuple[np.ndarray, Preprocessing, tuple[str, ...]]:
     """The array, its holes filled; how it is to be normalised; and what was noticed."""
     if array.ndim == 4:
@@ -207,7 +207,9 @@ def _measured(
         made = Preprocessing(kind="image", image_size=size, channels=channels, mean=mean, std=std)
         return array, made, ()
     filled, mean, std, notes = vector_statistics(array, train)
-    made = Preprocessing(kind="vector", image_size=0, channels=0, mean=mean, std=std)
+    made = Preprocessing(
+        kind="vector", image_size=0, channels=0, mean=mean, std=std, features=features
+    )
     return filled, made, notes
 
 

@@ -26,6 +26,7 @@ class Preprocessing:
     mean: tuple[float, ...]  # per channel, of pixels in 0..1; or per feature, in its unit
     std: tuple[float, ...]
     policy_version: int = POLICY_VERSION
+    features: tuple[str, ...] = ()  # names of a vector's numbers, in order; () where it has none
 
     def decode(self, source: Path | bytes) -> UInt8[np.ndarray, "height width channels"]:
         """One image file, or its bytes, as training saw it. DataError when it cannot be decoded."""
@@ -61,7 +62,8 @@ class Preprocessing:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Preprocessing":
         """The inverse of `to_dict`. Raises DataError if the decode policy was another."""
-        made = cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
+        listed = {key: tuple(values[key]) for key in ("mean", "std", "features") if key in values}
+        made = cls(**{**values, **listed})
         if made.policy_version != POLICY_VERSION:
             raise DataError(
                 "this model was trained under another decode policy",

@@ -55,6 +55,7 @@ class Samples:
     label_place: str  # where the labels stand, in the user's words: "column 'price'"
     quarantined: tuple[Quarantined, ...] = ()
     notes: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()  # what the numbers of a vector are called, where it is known
 
 
 def split_called(word: str) -> int:

@@ -19,7 +19,8 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from thalweg.data import Preprocessing
-from thalweg.errors import RunError
+from thalweg.data.table_rows import table_rows
+from thalweg.errors import RunError, UsageError
 from thalweg.models.build import build_model
 from thalweg.tasks import Task, classification, regression
 
@@ -79,7 +80,13 @@ class SavedModel:
     spec: ModelSpec
 
     def predict(self, sources: Iterable[str | Path | bytes]) -> list[Prediction]:
-        """One prediction for each image file (or its bytes), in order. DataError for a bad one."""
+        """One prediction for each image file (or its bytes), in order; of a CSV, one for each row.
+
+        Raises DataError for a source that cannot be read.
+        """
+        if self.spec.preprocessing.kind == "vector":
+            tables = [table_rows(_table(s), self.spec.preprocessing).vectors for s in sources]
+            return self.predict_raw([torch.from_numpy(row) for rows in tables for row in rows])
         decode = self.spec.preprocessing.decode
         raw = [decode(Path(s) if isinstance(s, str) else s) for s in sources]
         return self.predict_raw([torch.tensor(array) for array in raw])
@@ -103,6 +110,14 @@ class SavedModel:
         probabilities = dict(zip(self.spec.class_names, decoded.tolist(), strict=True))
         label = max(probabilities, key=lambda name: probabilities[name])
         return Prediction(label, probabilities[label], probabilities, float("nan"))
+
+
+def _table(source: str | Path | bytes) -> Path:
+    if isinstance(source, bytes):
+        raise UsageError(
+            "the model takes tables, not bytes", seen=f"{len(source)} bytes", fix="name a CSV"
+        )
+    return Path(source)
 
 
 def save_model(folder: Path, module: nn.Module, *, spec: ModelSpec, card: str) -> None:

@@ -81,6 +81,7 @@ def csv_table(path: Path, *, target: str = "") -> Samples | None:
         label_place=f"column {columns.names[columns.target]!r}",
         quarantined=tuple(gathered.quarantined),
         notes=tuple(notes),
+        features=tuple(columns.names[column] for column in columns.features),
     )
 
 
