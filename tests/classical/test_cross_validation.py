@@ -1,4 +1,4 @@
-"""Checklist: A2, A20: splits that leave nothing out and leak nothing."""
+"""Splits that leave nothing out and leak nothing. checklist: A2 A20"""
 
 import pytest
 import torch

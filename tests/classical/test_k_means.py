@@ -1,4 +1,4 @@
-"""Checklist: B16 (the words of a visual vocabulary)."""
+"""The words of a visual vocabulary. checklist: B16"""
 
 import numpy as np
 import pytest

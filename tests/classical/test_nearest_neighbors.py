@@ -1,4 +1,4 @@
-"""Exact against loops, scikit-learn, FAISS; ties; errors. Checklist: B1–B5, A20, X18, E44."""
+"""Exact against loops, scikit-learn, FAISS; ties; errors. checklist: B1 B3 B4 B5 A20"""
 
 import threading
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Features of images against scikit-image, matplotlib and loops. Checklist: B13–B17, A25."""
+"""Features of images against scikit-image, matplotlib and loops. checklist: B14 B15 B16 B17"""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Checklist: B18, B19, E18: PCA, PCA and ZCA whitening against scikit-learn and by covariance."""
+"""PCA, PCA and ZCA whitening against scikit-learn and by covariance. checklist: B18 B19"""
 
 import pytest
 import torch
