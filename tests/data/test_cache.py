@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from data import corpus
 
-from thalweg.data import cache, load_dataset, pixels
+from thalweg.data import cache, filling, load_dataset, pixels
 from thalweg.data.samples import Files
 from thalweg.errors import DataError
 
@@ -39,13 +39,13 @@ def photos(tmp_path):
 def decodes(monkeypatch):
     """Names of the files that were decoded, as they are."""
     seen = []
-    real = pixels._decode_file
+    real = filling._decode_file
 
     def spy(path, size, channels):
         seen.append(path.name)
         return real(path, size, channels)
 
-    monkeypatch.setattr(pixels, "_decode_file", spy)
+    monkeypatch.setattr(filling, "_decode_file", spy)
     return seen
 
 
@@ -73,7 +73,7 @@ class TestReuse:
     def test_old_files_are_not_even_read(self, photos, monkeypatch):
         age(photos)
         load_dataset(photos)
-        monkeypatch.setattr(pixels, "_digest", lambda path: pytest.fail(f"{path} was read"))
+        monkeypatch.setattr(pixels, "digest_of", lambda path: pytest.fail(f"{path} was read"))
         load_dataset(photos)
 
     def test_touched_files_are_read_once_and_then_remembered(self, photos, decodes, monkeypatch):
@@ -82,7 +82,7 @@ class TestReuse:
         age(photos, seconds=-30)
         load_dataset(photos)
         assert len(decodes) == 16
-        monkeypatch.setattr(pixels, "_digest", lambda path: pytest.fail(f"{path} was read"))
+        monkeypatch.setattr(pixels, "digest_of", lambda path: pytest.fail(f"{path} was read"))
         load_dataset(photos)
 
     def test_each_size_has_an_entry(self, photos, decodes):

@@ -79,7 +79,8 @@ def cross_validate(
         )
     progress = progress or Progress()
     changes = {**(edits or {}), "data.folds": folds, "data.fold": 1}
-    ready = with_precision(plan(path, edits=changes, progress=progress, **options), progress)
+    read = plan(path, edits=changes, progress=progress, overlap=False, **options)
+    ready = with_precision(read, progress)
     stem = Path(ready.recipe.data.path).resolve().name or "run"
     folder = claim_run_folder(Path(out), f"{stem}-folds")
     replace_text(folder / "recipe.toml", ready.recipe.to_toml())

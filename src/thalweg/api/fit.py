@@ -1,7 +1,9 @@
 """From a plan to a finished run: the one place where all the parts meet."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from shutil import rmtree
 from time import monotonic
 from typing import Any
 
@@ -15,6 +17,8 @@ from thalweg.api.precision import with_precision
 from thalweg.api.progress import Progress
 from thalweg.api.run import FailedRunError, InterruptedRunError, Run, replace_text
 from thalweg.data import Batches
+from thalweg.data.decoding import FoundLateError
+from thalweg.data.load import finished
 from thalweg.errors import RunError
 from thalweg.export.saved_model import save_model
 from thalweg.optim import SCHEDULES
@@ -53,11 +57,38 @@ def train(
     True
     """
     progress = progress or Progress()
-    ready = with_precision(plan(path, edits=edits, progress=progress, **options), progress)
-    stem = Path(ready.recipe.data.path).resolve().name or "run"
-    folder = claim_run_folder(Path(out), stem)
-    replace_text(folder / "recipe.toml", ready.recipe.to_toml())
-    return carry_out(ready, folder, progress)
+    try:
+        return _train(path, out, progress, overlap=True, edits=edits, **options)
+    except FoundLateError as late:
+        progress.messages.append(f"begun again, without a file that is damaged: {late.seen}")
+        late.decoding.join()
+        return _train(path, out, progress, overlap=False, edits=edits, **options)
+
+
+def _train(
+    path: str | Path, out: str | Path, progress: Progress, *, overlap: bool, **options: Any
+) -> Run:
+    """With `overlap`, FoundLateError may be raised, and no run is left."""
+    read = plan(path, progress=progress, overlap=overlap, **options)
+    try:
+        ready = with_precision(read, progress)
+        folder = claim_run_folder(Path(out), Path(ready.recipe.data.path).resolve().name or "run")
+        replace_text(folder / "recipe.toml", ready.recipe.to_toml())
+        with _left_clean(folder):
+            return carry_out(ready, folder, progress)
+    finally:
+        if read.dataset.decoding is not None:
+            read.dataset.decoding.let_go()
+
+
+@contextmanager
+def _left_clean(folder: Path) -> Iterator[None]:
+    """No trace of a run that is to begin again."""
+    try:
+        yield
+    except FoundLateError:
+        rmtree(folder)
+        raise
 
 
 def resume(run: str | Path, *, progress: Progress | None = None) -> Run:
@@ -155,17 +186,21 @@ def _validate(parts: Parts, done: int, best: Best) -> Best:
     parts.progress.phase = "validating"
     parts.clock.start("validating")
     with parts.judged():
-        found = scores("val", _evaluate(parts, parts.val))
+        judged = _evaluate(parts, parts.val)
+    found = scores("val", judged)
     parts.watcher.log(**found)
     score = found[f"val_{parts.task.headline}"]
     parts.progress.metric = (f"val_{parts.task.headline}", score)
     parts.progress.phase = "training"
     parts.clock.start("training")
-    return Best(done, score) if score > best.score else best
+    return Best(done, score, judged) if score > best.score else best
 
 
 def _finish(parts: Parts, best: Best, state: str) -> None:
     """Take the best weights; judge, save and report them."""
+    if late := finished(parts.plan.dataset):
+        parts.progress.messages.extend(late)
+        parts.writer.set("notes", [*parts.plan.dataset.notes, *parts.plan.notes, *late])
     parts.progress.phase = "saving"
     parts.clock.start("saving")
     if best.step and best.step != parts.progress.step:
@@ -174,7 +209,9 @@ def _finish(parts: Parts, best: Best, state: str) -> None:
             kept.restore(parts.model, parts.optimizer, parts.average)
     if parts.average is not None:
         parts.model.load_state_dict(parts.average.average)
-    found = _evaluate(parts, parts.val)  # a test split waits for `final`
+    # What was found when the best weights were new; after a resumption it is found again. A test
+    # split waits for `final`.
+    found = best.found or _evaluate(parts, parts.val)
     metrics = scores("val", found)
     parts.writer.set("metrics", metrics)
     parts.writer.predictions(prediction_rows(parts.plan, "val", found, task=parts.task))

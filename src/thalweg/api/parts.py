@@ -30,6 +30,7 @@ from thalweg.optim.ema import WeightAverage
 from thalweg.record import History, RunReader, RunWriter
 from thalweg.tasks import Task
 from thalweg.training.checkpoint import Checkpoint, latest_checkpoint, prune, save_checkpoint
+from thalweg.training.evaluate import Evaluation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +76,7 @@ class Best:
 
     step: int = 0
     score: float = -float("inf")
+    found: Evaluation | None = None  # how they did; None after a resumption
 
 
 class Clock:

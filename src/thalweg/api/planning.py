@@ -52,14 +52,19 @@ def plan(
     *,
     edits: Mapping[str, object] | None = None,
     progress: Progress | None = None,
+    overlap: bool = False,
     **options: object,
 ) -> Plan:
-    """Read the data and choose the recipe, without training. Takes what `train` takes."""
+    """Read the data and choose the recipe, without training. Takes what `train` takes.
+
+    With `overlap` image files may still be being decoded: see the data set's `decoding`.
+    """
     changes = {**(edits or {}), **long_keys(options)}
     if path:
         changes["data.path"] = str(path)
     changes["data.path"] = _absolute(str(changes.get("data.path", "")))
-    dataset = read_dataset(Recipe().edited(changes).flat(), progress or Progress())
+    wanted = Recipe().edited(changes).flat()
+    dataset = read_dataset(wanted, progress or Progress(), overlap=overlap)
     found: dict[str, object] = {"device": _best_device(), "data.path": changes["data.path"]}
     if dataset.facts.kind == "image":
         found["data.image_size"] = dataset.facts.input_shape[-1]
@@ -92,7 +97,9 @@ def long_keys(options: Mapping[str, object]) -> dict[str, object]:
     return {SHORT_KEYS[name]: value for name, value in options.items() if value is not None}
 
 
-def read_dataset(recipe: Mapping[str, Any], progress: Progress) -> Dataset:
+def read_dataset(
+    recipe: Mapping[str, Any], progress: Progress, *, overlap: bool = False
+) -> Dataset:
     if not recipe["data.path"]:
         raise UsageError("no data was named", fix="thalweg train PATH, or data.path in the recipe")
 
@@ -110,6 +117,7 @@ def read_dataset(recipe: Mapping[str, Any], progress: Progress) -> Dataset:
         seed=recipe["seed"],
         target=recipe["data.target"],
         progress=read,
+        overlap=overlap,
     )
     progress.messages.extend(dataset.notes)
     return dataset

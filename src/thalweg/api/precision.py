@@ -1,5 +1,6 @@
 """A plan → the same plan with its precision measured on this machine."""
 
+from contextlib import nullcontext
 from dataclasses import fields, replace
 
 from thalweg.api.build import model_and_optimizer, setting_of, training_stream
@@ -29,6 +30,12 @@ def measured_precision(plan: Plan, *, always: bool = False, fresh: bool = False)
 
     With `always` even where the run is too short for it to pay.
     """
+    decoding = plan.dataset.decoding
+    with decoding.paused() if decoding is not None else nullcontext():
+        return _measured(plan, always=always, fresh=fresh)
+
+
+def _measured(plan: Plan, *, always: bool, fresh: bool) -> Measured:
     model, _ = model_and_optimizer(plan)
     batch = next(training_stream(plan))
     task = training_task(spec_of(plan), plan.recipe)

@@ -48,12 +48,16 @@ class Batches:
         self._device, self._augment = torch.device(device), augment
         self._preprocessing = dataset.preprocessing
         self._array, self._touched = np.asarray(dataset.inputs), 0
+        self._decoding = dataset.decoding
         self._ready, self._raw = self._held()
         # Where batches are picked: beside the samples, so that no pick waits for the device.
         is_held = self._ready is not None or self._raw is not None
         self._home = self._device if is_held else torch.device("cpu")
         self._targets = torch.from_numpy(dataset.targets[self._rows]).to(self._home)
         self._orders: dict[int, tuple[Tensor, ...]] = {}
+        if self._decoding is not None and shuffle:
+            order = torch.cat(self._order(0)).numpy(force=True)
+            self._decoding.prefer(self._rows[order].tolist())
         self._generator = torch.Generator(self._device)
         # The mean pixel, 0..255: after normalising, what is cut out says nothing.
         self._fill = torch.tensor(dataset.preprocessing.mean, device=self._device) * 255
@@ -119,15 +123,22 @@ class Batches:
         is_image = self._array.ndim == 4
         limit = READY_IMAGE_BYTES if is_image else READY_VECTOR_BYTES
         if self._augment is None and 4 * values <= limit:
-            raw = torch.from_numpy(self._array[self._rows]).to(self._device)
+            raw = torch.from_numpy(self._all()).to(self._device)
             ready = self._preprocessing.to_inputs(raw)
             return (ready.permute(0, 2, 3, 1) if is_image else ready), None
         if self._device.type != "cpu" and values * self._array.itemsize <= DEVICE_BYTES:
-            return None, torch.from_numpy(self._array[self._rows]).to(self._device)
+            return None, torch.from_numpy(self._all()).to(self._device)
         return None, None
+
+    def _all(self) -> np.ndarray:
+        if self._decoding is not None:
+            self._decoding.need(self._rows)
+        return self._array[self._rows]
 
     def _gathered(self, picked: Tensor) -> Tensor:
         rows = self._rows[picked.numpy()]
+        if self._decoding is not None:
+            self._decoding.need(rows)
         gathered = torch.from_numpy(self._array.take(rows, axis=0))
         self._touched += len(rows) * max(self._array[0].nbytes, FAULT_BYTES)
         if self._touched > RELEASE_BYTES:

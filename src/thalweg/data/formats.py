@@ -65,6 +65,8 @@ FOREIGN_SUFFIXES = frozenset(
         *(".cr2", ".cr3", ".nef", ".arw", ".raw", ".exr", ".hdr"),
     }
 )
+_ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND", "GIF": b";"}
+_TRAILER_BYTES = 1024  # cameras and editors append to a JPEG
 _CONVERT = "convert it to JPEG or PNG"
 _NOT_IMAGES = (
     (b"\x00\x00\x00", "ftyp", "a HEIC, AVIF or video file"),
@@ -98,6 +100,17 @@ def format_of(start: bytes) -> Format | None:
                 continue  # RIFF holds sound and video too
             return format_
     return None
+
+
+def is_whole(data: bytes) -> bool:
+    """Whether both ends are an image's, for the formats whose end is known; nothing is decoded."""
+    format_ = format_of(data[:SNIFFED_BYTES])
+    if format_ is None:
+        return False
+    if format_.name == "WebP":
+        return len(data) >= 8 + int.from_bytes(data[4:8], "little")
+    end = _ENDS.get(format_.name, b"")
+    return end in data[-_TRAILER_BYTES:]
 
 
 def opened(data: bytes) -> ImageFile:

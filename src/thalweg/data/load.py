@@ -10,8 +10,10 @@ import numpy as np
 
 from thalweg.data.dataset import DataFacts, Dataset
 from thalweg.data.decode import POLICY_VERSION
+from thalweg.data.decoding import Decoding
+from thalweg.data.entry_index import DIGEST_BYTES
 from thalweg.data.image_arrays import resized
-from thalweg.data.pixels import DIGEST_BYTES, pixels_of
+from thalweg.data.pixels import Pixels, pixels_of, remarks_of
 from thalweg.data.preprocessing import Preprocessing
 from thalweg.data.probe import training_size
 from thalweg.data.samples import SPLITS, Files, Quarantined, Samples, some
@@ -35,6 +37,12 @@ class _Inputs:
     original_size: tuple[int, int] = (0, 0)
     quarantined: tuple[Quarantined, ...] = ()
     notes: tuple[str, ...] = ()
+    decoding: Decoding | None = None
+
+    def need(self, rows: np.ndarray) -> None:
+        """Return when these rows are filled."""
+        if self.decoding is not None:
+            self.decoding.need(rows)
 
 
 def load_dataset(
@@ -48,6 +56,7 @@ def load_dataset(
     seed: int = 0,
     target: str = "",
     progress: Callable[[int, int], None] | None = None,
+    overlap: bool = False,
 ) -> Dataset:
     """The samples at `path`, decoded, split and measured; what was noticed is in `notes`.
 
@@ -64,11 +73,11 @@ def load_dataset(
     held.check()
     samples = samples_at(Path(path), target=target)
     targets = targets_of(samples)
-    inputs = _inputs(samples, image_size, progress)
+    inputs = _inputs(samples, image_size, progress, overlap=overlap)
     quarantined = samples.quarantined + inputs.quarantined
     _check_quarantined(quarantined, targets, inputs.good)
     indices, split_notes = _split(inputs, targets, samples, held=held)
-    array, preprocessing, vector_notes = _measured(inputs.array, indices["train"], samples.features)
+    array, preprocessing, vector_notes = _measured(inputs, indices["train"], samples.features)
     split_notes += duplicate_notes(
         inputs.digests, targets.values, indices=indices, names=samples.names
     )
@@ -83,6 +92,7 @@ def load_dataset(
         facts=_facts(array, targets, indices=indices, original_size=inputs.original_size),
         quarantined=quarantined,
         notes=(*targets.notes, *inputs.notes, *samples.notes, *split_notes, *vector_notes),
+        decoding=inputs.decoding,
         fingerprint=_fingerprint(inputs, targets, indices=indices, preprocessing=preprocessing),
     )
 
@@ -95,10 +105,15 @@ def _check_size(image_size: int) -> None:
 
 
 def _inputs(
-    samples: Samples, image_size: int, progress: Callable[[int, int], None] | None
+    samples: Samples,
+    image_size: int,
+    progress: Callable[[int, int], None] | None,
+    *,
+    overlap: bool,
 ) -> _Inputs:
     if isinstance(samples.inputs, Files):
-        return _from_files(samples, samples.inputs, image_size=image_size, progress=progress)
+        pixels = pixels_of(samples.inputs, size=image_size, progress=progress, overlap=overlap)
+        return _from_files(samples, pixels, image_size)
     if samples.inputs.ndim == 4:
         return _from_images(samples.inputs, image_size)
     digests = _row_digests(samples.inputs)
@@ -106,24 +121,16 @@ def _inputs(
     return _Inputs(array=samples.inputs, digests=digests, good=good)
 
 
-def _from_files(
-    samples: Samples,
-    files: Files,
-    *,
-    image_size: int,
-    progress: Callable[[int, int], None] | None,
-) -> _Inputs:
+def _from_files(samples: Samples, pixels: Pixels, image_size: int) -> _Inputs:
     names = samples.names
-    pixels = pixels_of(files, size=image_size, progress=progress)
-    good = np.ones(len(files), dtype=bool)
+    good = np.ones(len(names), dtype=bool)
     good[list(pixels.reasons)] = False
     notes = [_size_note(pixels.original_size, pixels.array.shape[1], image_size)]
     if pixels.array.shape[3] == 1:
         notes.append("all images are grey: one channel")
     if pixels.note:
         notes.append(pixels.note)
-    for remark, rows in pixels.remarks.items():
-        notes.append(f"{len(rows):,} images are {remark}: {some([names[row] for row in rows])}")
+    notes += _remark_notes(pixels.remarks, names)
     return _Inputs(
         array=pixels.array,
         digests=pixels.digests,
@@ -131,7 +138,25 @@ def _from_files(
         original_size=pixels.original_size,
         quarantined=tuple(Quarantined(names[row], why) for row, why in pixels.reasons.items()),
         notes=tuple(notes),
+        decoding=pixels.decoding,
     )
+
+
+def finished(dataset: Dataset) -> tuple[str, ...]:
+    """Wait until every row is filled; what was noticed since the data set was loaded.
+
+    Raises FoundLateError when a file turned out to be damaged.
+    """
+    if dataset.decoding is None:
+        return ()
+    return tuple(_remark_notes(remarks_of(dataset.decoding.finish()), dataset.names))
+
+
+def _remark_notes(remarks: Mapping[str, Sequence[int]], names: Sequence[str]) -> list[str]:
+    return [
+        f"{len(rows):,} images are {remark}: {some([names[row] for row in rows])}"
+        for remark, rows in remarks.items()
+    ]
 
 
 def _from_images(images: np.ndarray, image_size: int) -> _Inputs:
@@ -198,11 +223,12 @@ def _split(
 
 
 def _measured(
-    array: np.ndarray, train: np.ndarray, features: tuple[str, ...]
+    inputs: _Inputs, train: np.ndarray, features: tuple[str, ...]
 ) -> tuple[np.ndarray, Preprocessing, tuple[str, ...]]:
     """The array, its holes filled; how it is to be normalised; and what was noticed."""
+    array = inputs.array
     if array.ndim == 4:
-        mean, std = image_statistics(array, train)
+        mean, std = image_statistics(array, train, need=inputs.need)
         size, channels = array.shape[1], array.shape[3]
         made = Preprocessing(kind="image", image_size=size, channels=channels, mean=mean, std=std)
         return array, made, ()

@@ -1,24 +1,33 @@
 """Mean and standard deviation of the training split, and of nothing else."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from thalweg.data.pixels import release
 
-MOST_VALUES = 100_000_000  # pixels × channels that are looked at; evenly spaced images beyond
+MOST_VALUES = 10_000_000  # pixels × channels that are looked at; evenly spaced images beyond
 ROWS_AT_ONCE = 64
 _LEAST_STD = 1 / 255  # of a constant set: one grey level
 
 Moments = tuple[tuple[float, ...], tuple[float, ...]]
 
 
-def image_statistics(images: np.ndarray, rows: np.ndarray) -> Moments:
+def image_statistics(
+    images: np.ndarray,
+    rows: np.ndarray,
+    *,
+    need: Callable[[np.ndarray], None] = lambda rows: None,
+) -> Moments:
     """Mean and standard deviation of each channel, of pixels in 0..1.
 
-    Beyond 10⁸ values, of evenly spaced rows: their mean's standard error is then below 0.001.
+    Beyond 10⁷ values, of evenly spaced rows: 203 photographs of 128 px, whose mean's standard error
+    is about 0.01. Few enough to be decoded before training begins: `need` waits for them.
     """
     most = max(1, MOST_VALUES // int(np.prod(images.shape[1:])))
     if len(rows) > most:
         rows = rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]
+    need(rows)
     total = np.zeros(images.shape[-1])
     squares = np.zeros(images.shape[-1])
     for start in range(0, len(rows), ROWS_AT_ONCE):

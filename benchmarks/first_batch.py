@@ -1,0 +1,74 @@
+"""A folder of 10,000 photographs → the first training batch; seconds from exec, nothing cached.
+
+Claim: at most 1/3 of fastai's time. Random crops to 128 px, flips, normalised, batches of 64: what
+both give a network to train on. Each run is a process of its own, its imports included; the files
+are in the system's memory for both. Beside it the time of our first update, the measurement of the
+precision included. Interleaved, medians, two threads.
+"""
+
+import sys
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from benchmarks._peers import peer, process
+from benchmarks._photographs import photographs
+
+TRAIN, VAL, REPEATS, LIMIT = 8000, 2000, 5, 1 / 3
+OURS = """
+import json, os, sys
+from thalweg.api.build import training_batches
+from thalweg.api.planning import plan
+ready = plan(sys.argv[1], image_size=128, batch_size=64, overlap=True)
+batch = next(training_batches(ready).stream())
+print(json.dumps({"shape": list(batch.inputs.shape)}), flush=True)
+os._exit(0)
+"""
+FIRST_UPDATE = """
+import json, os, sys, threading, time
+from thalweg import api
+progress = api.Progress()
+def tell():
+    while progress.step < 1:
+        time.sleep(0.005)
+    print(json.dumps({"step": progress.step}), flush=True)
+    os._exit(0)
+threading.Thread(target=tell, daemon=True).start()
+api.train(sys.argv[1], image_size=128, batch_size=64, out=sys.argv[2], progress=progress)
+"""
+
+
+def main(repeats: int = REPEATS) -> dict[str, Any]:
+    with TemporaryDirectory() as place:
+        folder = Path(place) / "photographs"
+        photographs(folder, train=TRAIN, val=VAL)
+        runs: dict[str, list[dict[str, Any]]] = {}
+        for turn in range(repeats):
+            for name, found in _round(folder, Path(place), turn).items():
+                runs.setdefault(name, []).append(found)
+    figures = {
+        name: {key: round(median(run[key] for run in found), 3) for key in ("wall", "cpu")}
+        for name, found in runs.items()
+    }
+    ratio = figures["thalweg"]["wall"] / figures["fastai"]["wall"]
+    found = {"n": repeats, "seconds": figures, "ours to fastai's": round(ratio, 3)}
+    return {**found, "limit": LIMIT, "held": ratio <= LIMIT}
+
+
+def _round(folder: Path, place: Path, turn: int) -> dict[str, dict[str, Any]]:
+    def ours(script: str, name: str) -> dict[str, Any]:
+        cache = {"THALWEG_CACHE": str(place / f"cache-{name}-{turn}")}
+        return process([sys.executable, "-c", script, str(folder), str(place / "runs")], cache)
+
+    return {
+        "thalweg": ours(OURS, "batch"),
+        "fastai": peer("fastai_first_batch.py", folder),
+        "thalweg, first update": ours(FIRST_UPDATE, "update"),
+    }
+
+
+if __name__ == "__main__":
+    from benchmarks.__main__ import report
+
+    report("first_batch")
