@@ -122,5 +122,5 @@ def test_another_suffix_is_refused(tmp_path):
 
 def test_a_path_is_needed_for_principal_directions():
     model, batches, path = trained(steps=1)
-    with pytest.raises(UsageError, match="need a path"):
+    with pytest.raises(UsageError, match="no 2 principal directions"):
         landscape(model, F.cross_entropy, batches, directions="principal", path=path)

@@ -50,6 +50,8 @@ def landscape_figure(landscape: Landscape) -> "Figure":
         _curve(axes, landscape)
     else:
         figure.colorbar(_contours(axes, landscape), ax=axes, label="loss", format="%.3g")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:.3g}")  # a factor over the corner would push the title out
     if landscape.path is not None and len(landscape.axes) == 2:
         _path(axes, landscape)
     _name(figure, axes, _landscape_title(landscape))

@@ -179,11 +179,12 @@ def _chosen(
     surface: Surface, directions: Directions, places: Tensor, *, dimensions: int, seed: int
 ) -> tuple[Tensor, tuple[str, ...]]:
     if directions == "principal":
-        if len(places) <= dimensions:
+        if (spread := _spread(places)) < dimensions:
             raise UsageError(
-                "principal directions need a path",
-                seen=f"{len(places)} places",
-                fix=f"pass path= with more than {dimensions} state dicts, or directions='random'",
+                f"the path has no {dimensions} principal directions",
+                seen=f"{len(places)} places that spread along {spread}",
+                fix="pass path= with more state dicts that differ (a run keeps few checkpoints), "
+                "draw dimensions=1, or use directions='random'",
             )
         names = tuple(f"principal direction {i + 1} of the path" for i in range(dimensions))
         return principal_directions(places, count=dimensions), names
@@ -198,6 +199,13 @@ def _chosen(
     return torch.stack(rows), tuple(
         f"random direction {i + 1}, filter-normalised" for i in range(dimensions)
     )
+
+
+def _spread(places: Tensor) -> int:
+    """In how many directions the places differ, beyond rounding."""
+    if len(places) < 2:
+        return 0
+    return int(torch.linalg.matrix_rank(places[:-1] - places[-1], rtol=1e-6))
 
 
 def _project(places: Tensor, centre: Tensor, chosen: Tensor) -> Array:
