@@ -7,7 +7,7 @@ BIN := .venv/bin
 # Threads that spin while they wait take the other core from the work that they wait for.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test format lint types contracts shape unit docs reference nightly bench clean
+.PHONY: demo test format lint types contracts shape unit docs reference nightly peers bench clean
 .NOTPARALLEL: # each part uses every core
 
 demo: .venv/ready
@@ -47,11 +47,20 @@ docs: .venv/ready
 reference: .venv/ready
 	$(BIN)/python docs/generate.py
 
-nightly: .venv/ready
+nightly: .venv/ready peers
 	$(BIN)/pytest -q tests
+	.venv-peers/bin/pytest -q tests/adapters
+
+# A second environment, with other people's trainers; those that need torchvision among them.
+peers: .venv-peers/ready
+
+.venv-peers/ready: benchmarks/peers.txt pyproject.toml
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet --disable-pip-version-check -r benchmarks/peers.txt -e .
+	touch $@
 
 bench: .venv/ready
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

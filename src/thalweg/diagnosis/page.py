@@ -26,7 +26,7 @@ def text_page(
     if passed:
         parts.append(f"Checked and well ({len(passed)})\n" + _wrapped(", ".join(passed)))
     if not_checked:
-        rows = [_wrapped(f"{name}: {why}", hanging=6) for name, why in not_checked.items()]
+        rows = [_wrapped(f"{names}: {why}", hanging=6) for names, why in _by_reason(not_checked)]
         parts.append(f"Not checked ({len(not_checked)})\n" + "\n".join(rows))
     return "\n\n".join(parts)
 
@@ -38,6 +38,14 @@ def _verdict(
         return f"Diagnosis: {causes[0].rule}"
     checked = f"{len(passed)} checked, {len(not_checked)} not checked"
     return f"Diagnosis: nothing found wrong ({checked})"
+
+
+def _by_reason(not_checked: Mapping[str, str]) -> list[tuple[str, str]]:
+    """(names, why): those that lack the same thing are told together."""
+    together: dict[str, list[str]] = {}
+    for name, why in not_checked.items():
+        together.setdefault(why, []).append(name)
+    return [(", ".join(names), why) for why, names in together.items()]
 
 
 def _cause(finding: Finding, rank: int) -> str:
@@ -106,8 +114,8 @@ def html_page(
     body += ["<h2>Also seen</h2>", *map(_article, others)] if others else []
     if not_checked:
         rows = "".join(
-            f"<tr><th scope=row>{escape(name)}<td>{escape(why)}"
-            for name, why in not_checked.items()
+            f"<tr><th scope=row>{escape(names)}<td>{escape(why)}"
+            for names, why in _by_reason(not_checked)
         )
         body.append(f"<h2>Not checked, and what it would take</h2><table>{rows}</table>")
     if passed:
