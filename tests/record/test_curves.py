@@ -7,7 +7,7 @@ from contextlib import suppress
 from math import isinf, isnan, log
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thalweg.errors import DataError, RunError, ThalwegWarning, UnknownNameError, UsageError
@@ -276,6 +276,7 @@ def test_a_damaged_event_file_is_read_up_to_the_damage(file):
         assert set(event_scalars(path)) == {"Loss/train", "Loss/val"}
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200), st.integers(0, 60))
 def test_no_bytes_make_the_reader_raise_anything_else(tmp_path_factory, data, at):
     path = tmp_path_factory.mktemp("events") / "events.out.tfevents"
