@@ -180,6 +180,8 @@ def test_the_plan_is_shown_and_nothing_is_written(thalweg, place):
     done = thalweg("train", "photos", "--dry-run", *SMALL, "--out", "never")
     assert done.returncode == 0
     assert "steps" in done.stdout
+    assert "# estimated time: " in done.stdout
+    assert "# estimated memory: " in done.stdout
     assert not (place / "never").exists()
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from thalweg.data import Batch
-from thalweg.data.mix import cutmix, mixup
+from thalweg.data.mix import Mix, cutmix, mixup
 
 
 def batch(count=8):
@@ -53,3 +53,51 @@ def test_cutmix_pastes_one_rectangle():
     changed = mixed.inputs[:, 0] != batch().inputs[:, 0]
     where = changed.any(dim=0)
     assert where.sum() == where.any(1).sum() * where.any(0).sum() > 0
+
+
+def test_a_stream_of_mixed_batches_goes_on_from_anywhere():
+    """Batch `number` is mixed the same whoever asks for it, and both kinds take turns."""
+    mix = Mix(mixup=0.5, cutmix=0.5, num_classes=8)
+
+    def from_(start):
+        return [
+            m
+            for m, _ in zip(
+                mix.stream(iter([batch()] * 30), seed=4, start=start),
+                range(30 - start),
+                strict=False,
+            )
+        ]
+
+    whole, later = from_(0), from_(11)
+    for first, second in zip(whole[11:], later, strict=True):
+        assert torch.equal(first.inputs, second.inputs)
+        assert torch.equal(first.targets, second.targets)
+    cut = [len(mixed.inputs[0].unique()) > 1 for mixed in whole]  # a rectangle of another number
+    assert 3 < sum(cut) < 27
+    other = next(mix.stream(iter([batch()]), seed=5))
+    assert not torch.equal(other.inputs, whole[0].inputs)
+
+
+def test_naive_loops_give_the_same_mixture():
+    """One sample and one pixel at a time, with the same draws. checklist: L5"""
+    given, mixed = batch(), cutmix(batch(), alpha=1.0, num_classes=8, generator=seeded(1))
+    generator = seeded(1)
+    partner = torch.randperm(8, generator=generator)
+    where = (mixed.inputs != given.inputs).any(0)[0]
+    for sample in range(8):
+        for y in range(12):
+            for x in range(10):
+                source = partner[sample] if where[y, x] else sample
+                assert mixed.inputs[sample, 0, y, x] == given.inputs[source, 0, y, x]
+
+
+def test_values_are_blended_as_values():
+    given = Batch(batch().inputs, torch.arange(8.0))
+    mixed = mixup(given, alpha=1.0, num_classes=1, generator=seeded())
+    torch.testing.assert_close(mixed.inputs.mean((1, 2, 3)), mixed.targets)
+
+
+def test_without_a_share_nothing_is_mixed():
+    given = batch()
+    assert Mix(num_classes=8)(given, seeded()) is given

@@ -95,3 +95,35 @@ def test_warmup_and_linear_decay_are_pytorchs():
     )
     linear = SCHEDULES["warmup_linear"](0.0)
     assert [linear(step / 10) for step in range(11)] == pytest.approx(found, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "warmup", "settings", "expected"),
+    [
+        ("warmup_linear", 0.0, {"floor": 0.1}, {0: 1, 0.5: 0.55, 1: 0.1}),
+        ("cosine", 0.0, {"floor": 0.2}, {0: 1, 0.5: 0.6, 1: 0.2}),
+        (
+            "step",
+            0.0,
+            {"factor": 0.5, "first": 0.2, "every": 0.4},
+            {0.1: 1, 0.3: 0.5, 0.7: 0.25, 1: 0.25},
+        ),
+        ("one_cycle", 0.5, {"start": 0.1, "end": 0.01}, {0: 0.1, 0.25: 0.55, 0.5: 1, 1: 0.01}),
+        ("warmup_stable_decay", 0.0, {"decay": 0.5}, {0.4: 1, 0.625: 0.5, 1: 0}),
+    ],
+)
+def test_settings_change_the_corners(name, warmup, settings, expected):
+    """checklist: G1 F21"""
+    factor = SCHEDULES[name](warmup, **settings)
+    assert {at: factor(float(at)) for at in expected} == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_step_every_k_epochs_is_pytorchs():
+    """Ten epochs, ×0.3 after every third. checklist: G1"""
+    factor = SCHEDULES["step"](0.0, factor=0.3, first=0.3, every=0.3)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    theirs = torch.optim.lr_scheduler.StepLR(optimizer, step_size=3, gamma=0.3)
+    for epoch in range(10):
+        assert factor((epoch + 0.5) / 10) == pytest.approx(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        theirs.step()

@@ -6,6 +6,7 @@ from thalweg.api.cross_validation import (
     cross_validate,
     resume_cross_validation,
 )
+from thalweg.api.estimate import Estimate, estimate
 from thalweg.api.final_test import FinalTest, final
 from thalweg.api.fit import resume, train
 from thalweg.api.planning import Plan, plan
@@ -15,6 +16,7 @@ from thalweg.api.use import diagnose, load, predict, watch
 
 __all__ = [
     "CrossValidation",
+    "Estimate",
     "FailedRunError",
     "FinalTest",
     "InterruptedClimbError",
@@ -25,6 +27,7 @@ __all__ = [
     "climb",
     "cross_validate",
     "diagnose",
+    "estimate",
     "final",
     "ladder",
     "load",

@@ -17,7 +17,7 @@ from thalweg.errors import UsageError, printable
 from thalweg.recipes.recipe import Recipe, recorded_recipe
 
 if TYPE_CHECKING:
-    from thalweg.api import Plan, Progress, Run
+    from thalweg.api import Estimate, Plan, Progress, Run
 
 
 @takes_recipe_keys
@@ -142,6 +142,7 @@ def _show_plan(settings: Settings, *, only_config: bool, json: bool) -> int:
     progress = api.Progress()
     with painted(progress, sys.stderr):
         plan = api.plan(edits=settings.edits, progress=progress)
+    expected = None if only_config else api.estimate(plan)
     if json:
         print_json(
             recipe=plan.recipe.flat(),
@@ -149,12 +150,34 @@ def _show_plan(settings: Settings, *, only_config: bool, json: bool) -> int:
             samples=plan.dataset.facts.counts,
             steps=plan.steps,
             steps_per_epoch=plan.steps_per_epoch,
+            **({} if expected is None else {"estimate": _as_numbers(expected)}),
         )
         return 0
-    if not only_config:
-        print("\n".join(f"# {name}: {value}" for name, value in _facts(plan).items()) + "\n")
+    if expected is not None:
+        facts = {**_facts(plan), **_in_words(expected)}
+        print("\n".join(f"# {name}: {value}" for name, value in facts.items()) + "\n")
     print(with_origins(plan.recipe, settings.origins))
     return 0
+
+
+def _as_numbers(expected: "Estimate") -> Mapping[str, float]:
+    names = ("weights", "gradients", "optimizer", "activations", "memory")
+    sizes = {f"{name}_bytes": getattr(expected, name) for name in names}
+    return {"seconds": expected.seconds, "step_seconds": expected.step_seconds, **sizes}
+
+
+def _in_words(expected: "Estimate") -> Mapping[str, object]:
+    """Both are estimates, and are called so."""
+    mib = {
+        name: f"{getattr(expected, name) / 2**20:,.1f}"
+        for name in ("memory", "weights", "gradients", "optimizer", "activations")
+    }
+    parts = ", ".join(f"{name} {size}" for name, size in mib.items() if name != "memory")
+    return {
+        "estimated time": f"{expected.seconds:,.0f} s, at {1000 * expected.step_seconds:,.1f} ms "
+        "a step, as the first few took here",
+        "estimated memory": f"{mib['memory']} MiB beside the data and the libraries: {parts}",
+    }
 
 
 def _facts(plan: "Plan") -> Mapping[str, object]:
