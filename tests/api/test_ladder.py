@@ -168,6 +168,8 @@ def test_ctrl_c_keeps_the_rungs_that_are_done(scans, tmp_path):
         pytest.param({"minutes": 0}, UsageError, "minutes", id="no time"),
         pytest.param({"epochs": 0}, UsageError, "budget.epochs", id="no epochs"),
         pytest.param({"device": "abacus"}, UsageError, "abacus", id="device"),
+        pytest.param({"model": "resnet18"}, UsageError, "name the rungs", id="model"),
+        pytest.param({"target": "prize"}, UsageError, "prize", id="target"),
         pytest.param({"widht": 3}, UnknownNameError, "widht", id="option"),
     ],
 )

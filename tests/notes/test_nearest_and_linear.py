@@ -71,12 +71,12 @@ def test_blank_regions_of_the_plane_are_ties(tmp_path):
     for row, column in [(3, 50), (30, 30), (45, 12)]:
         near = nearest_neighbors(torch.stack((x[column], y[row]))[None], points, k=4).indices
         assert regions.answers[row, column] == vote(targets[near], num_classes=3, tie="abstain")
-    path = draw_regions(regions, points, targets, tmp_path / "regions.png")
+    path = draw_regions(regions, points, targets, path=tmp_path / "regions.png")
     pixels = np.asarray(Image.open(path).convert("RGB")).reshape(-1, 3)
     grey = (np.abs(pixels.astype(int) - 0xD9) <= 2).all(axis=1).mean()
     assert grey > 0.3 * regions.undecided  # axes and margins take the rest of the picture
     with pytest.raises(UsageError, match="no picture"):
-        draw_regions(regions, points, targets, tmp_path / "regions.txt")
+        draw_regions(regions, points, targets, path=tmp_path / "regions.txt")
     with pytest.raises(DataError, match="features"):
         decision_regions(model.predict, normal(5, 3), side=10)
 

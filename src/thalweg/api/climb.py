@@ -77,6 +77,10 @@ def climb(
     after Ctrl-C, with what is done on disk.
     """
     edits = long_keys(options)
+    if "model.name" in edits:
+        raise UsageError(
+            "each rung has its own model", seen=str(edits["model.name"]), fix="name the rungs"
+        )
     _check(minutes, k=k, penalty=penalty)
     progress = progress or Progress()
     begun = monotonic()

@@ -51,6 +51,7 @@ def draw_regions(
     regions: Regions,
     points: Float[Tensor, "sample 2"],
     targets: Int64[Tensor, " sample"],
+    *,
     path: Path,
 ) -> Path:
     """A picture of the regions with the samples on them; tied places are grey. .svg or .png."""

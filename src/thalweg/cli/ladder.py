@@ -26,6 +26,7 @@ def ladder(
     k: int | None = None,
     penalty: float | None = None,
     epochs: int | None = None,
+    target: str | None = None,
     seed: int = 0,
     device: str | None = None,
     out: Path = Path("runs"),
@@ -47,6 +48,8 @@ def ladder(
         λ of ridge and the linear classifiers, on the mean loss; by default chosen likewise.
     epochs: int
         Passes of each network; by default as many as fit into the time.
+    target: str
+        The column of a table to predict.
     seed: int
         Of the split and the networks.
     device: str
@@ -60,7 +63,7 @@ def ladder(
 
     progress = api.Progress()
     names = [name for text in rungs or () for name in text.split(",") if name]
-    options = {"epochs": epochs, "device": device}
+    options = {"epochs": epochs, "device": device, "target": target}
     climbing = api.climb(
         path,
         minutes=minutes,

@@ -1,6 +1,14 @@
 """The rungs of the ladder, from the simplest to the strongest: one file a kind, one line a rung."""
 
-from thalweg.api.rungs import chance, linear, nearest_neighbors, networks, ridge, visual_words
+from thalweg.api.rungs import (
+    chance,
+    linear,
+    nearest_neighbors,
+    networks,
+    ridge,
+    transfer,
+    visual_words,
+)
 from thalweg.api.rungs.rung import RungMaker
 
 __all__ = ["RUNGS"]
@@ -19,5 +27,6 @@ RUNGS: dict[str, RungMaker] = {
         networks.MLP,
         networks.CONVNET,
         networks.RESNET,
+        transfer.RUNG,
     )
 }

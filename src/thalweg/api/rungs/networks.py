@@ -37,16 +37,31 @@ class Wanted(NamedTuple):
 
 def climb(ground: Ground, *, name: str, wanted: Wanted) -> Climbed:
     """Train for as many epochs as fit into the rung's time, and read the run's predictions."""
-    options = dict(ground.wishes.options or {})
-    edits = {"seed": ground.wishes.seed, "device": ground.device, **wanted.edits, **options}
+    edits = settings(ground, wanted)
     ready = plan(wanted.path, edits=edits)
-    ready = _affordable(ready, ground.seconds, fixed="budget.epochs" in options)
-    ready = with_precision(ready, ground.progress)
+    fixed = "budget.epochs" in (ground.wishes.options or {})
+    ready = with_precision(_affordable(ready, ground.seconds, fixed=fixed), ground.progress)
+    return carried_out(ground, ready, name=name)
+
+
+def settings(ground: Ground, wanted: Wanted) -> dict[str, object]:
+    """Recipe keys of a rung's run: what the rung wants, and what the user does."""
+    options = dict(ground.wishes.options or {})
+    if wanted.path != ground.path:  # features: what was said of the data was done to make them
+        options = {key: value for key, value in options.items() if not key.startswith("data.")}
+    return {"seed": ground.wishes.seed, "device": ground.device, **wanted.edits, **options}
+
+
+def carried_out(ground: Ground, ready: Plan, *, name: str, judged: int = JUDGED_TRAIN) -> Climbed:
+    """The plan as a run in the climb's folder, and what it said of each validation sample.
+
+    `judged` training samples are looked at for the train score.
+    """
     folder = ground.folder / name
     folder.mkdir()
     replace_text(folder / "recipe.toml", ready.recipe.to_toml())
     run = carry_out(ready, folder, ground.progress)
-    loss, score = _on_train(ready, run)
+    loss, score = _on_train(ready, run, judged)
     return Climbed(
         _predicted(ground, run),
         score,
@@ -122,12 +137,12 @@ def _seconds_a_step(ready: Plan) -> float:
     return sorted(gaps[3:] or gaps)[len(gaps[3:] or gaps) // 2]
 
 
-def _on_train(ready: Plan, run: Run) -> tuple[float, float]:
+def _on_train(ready: Plan, run: Run, judged: int) -> tuple[float, float]:
     """Loss, unsmoothed, and score of the best weights on some training samples, unaugmented."""
     model = load_model(run.path / "model", device=ready.recipe.device)
     task = model.spec.build_task()
     rows = ready.dataset.indices["train"]
-    rows = rows[:: max(1, len(rows) // JUDGED_TRAIN)]  # from all over: files are sorted by class
+    rows = rows[:: max(1, len(rows) // judged)]  # from all over: files are sorted by class
     some = replace(ready.dataset, indices={**ready.dataset.indices, "train": rows})
     batches = Batches(some, "train", batch_size=256, device=ready.recipe.device)
     dtype = getattr(torch, ready.recipe.precision.dtype)
@@ -170,5 +185,4 @@ RESNET = RungMaker(
     kind="network",
     climb=climb_resnet,
     unfit=images_only,
-    share=0.7,  # the strongest of those from scratch, and the slowest
 )
