@@ -13,13 +13,19 @@ T = TypeVar("T", bound=Callable[..., object])
 class Registry(Mapping[str, T], Generic[T]):
     """Read-only mapping of names to builders; plug-ins join through entry points."""
 
-    def __init__(self, kind: str, builders: Iterable[T]) -> None:
+    def __init__(
+        self, kind: str, builders: Iterable[T], *, families: Mapping[str, Callable[[str], T]] = {}
+    ) -> None:
         self.kind = kind
+        self._families = families  # the beginning of a name → what finds such names elsewhere
         self._builders = {builder.__name__: builder for builder in builders}
 
     def __getitem__(self, name: str) -> T:
         if name in self._builders:
             return self._builders[name]
+        for beginning, find in self._families.items():
+            if name.startswith(beginning):
+                return find(name)
         for plugin in entry_points(group=f"thalweg.{self.kind}s", name=name):
             return cast(T, plugin.load())
         raise unknown_name(self.kind, name, self._builders)

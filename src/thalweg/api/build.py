@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from thalweg.api.planning import Plan, spec_of
+from thalweg.api.transfer import freeze_for
 from thalweg.data import Augment, Batch, Batches
 from thalweg.data.mix import Mix
 from thalweg.models.pieces.initialise import unit_variance
@@ -30,6 +31,7 @@ def model_and_optimizer(plan: Plan) -> tuple[nn.Module, torch.optim.Optimizer]:
     model = setting_of(plan).laid_out(spec_of(plan).build().to(recipe.device))
     if recipe.model.changes.get("init") == "lsuv":
         unit_variance(model, next(training_stream(plan)).inputs, spare=1)
+    freeze_for(recipe, model, outputs=spec_of(plan).build_task().outputs)
     return model, optimizer_of(recipe, model.named_parameters(), lr=recipe.optimizer.lr)
 
 

@@ -22,6 +22,7 @@ from thalweg.tasks.value_losses import VALUE_LOSSES
 AT_LEAST = {
     "budget.epochs": 1,
     "budget.patience": 0,
+    "transfer.views": 1,
     "batch.size": 1,
     "batch.accumulate": 1,
     "optimizer.lr": 0,
@@ -43,7 +44,7 @@ def check_recipe(recipe: Recipe, facts: DataFacts) -> None:
     """Names, ranges, and what does not go together."""
     MODELS[recipe.model.name]
     values = recipe.flat()
-    for key, least in AT_LEAST.items():
+    for key, least in (AT_LEAST | _epochs(recipe)).items():
         if not values[key] >= least:
             raise UsageError(f"{key} is too small", seen=str(values[key]), fix=f"at least {least}")
     for key in (*SHARES, *BELOW_ONE):
@@ -54,6 +55,19 @@ def check_recipe(recipe: Recipe, facts: DataFacts) -> None:
     _check_augmentation(recipe, facts)
     _check_optimizer(recipe)
     _check_device(recipe.device)
+
+
+def _epochs(recipe: Recipe) -> dict[str, int]:
+    """A head that is fitted in closed form knows no epochs."""
+    if recipe.transfer.method != "probe":
+        return {}
+    if recipe.budget.epochs:
+        raise UsageError(
+            "transfer.method = probe fits a head to features: there are no epochs",
+            seen=f"budget.epochs = {recipe.budget.epochs}",
+            fix="--transfer last or --transfer all, or no --epochs",
+        )
+    return {"budget.epochs": 0}
 
 
 def check_model(recipe: Recipe, model: nn.Module, facts: DataFacts) -> None:

@@ -9,8 +9,9 @@ from time import time
 import torch
 
 from thalweg.api.build import batches_of
-from thalweg.api.fit import recorded_plan, scores
+from thalweg.api.fit import recorded_plan
 from thalweg.api.outcome import model_card, prediction_rows
+from thalweg.api.parts import scores
 from thalweg.api.planning import Plan, training_task
 from thalweg.api.progress import Progress
 from thalweg.api.run import Run, replace_text

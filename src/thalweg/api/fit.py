@@ -11,7 +11,7 @@ import torch
 
 from thalweg.api.build import training_stream
 from thalweg.api.outcome import model_card, prediction_rows
-from thalweg.api.parts import Best, Parts, known, opened, restore, save
+from thalweg.api.parts import Best, Parts, StoppedError, known, opened, restore, save, scores
 from thalweg.api.planning import Plan, plan, read_dataset, spec_of
 from thalweg.api.precision import with_precision
 from thalweg.api.progress import Progress
@@ -120,11 +120,14 @@ def carry_out(plan: Plan, folder: Path, progress: Progress) -> Run:
     """Train from the newest checkpoint, or the beginning, to the end, and leave a whole run."""
     checkpoint = latest_checkpoint(folder / "checkpoints")
     with opened(plan, folder, checkpoint, progress=progress) as parts, Interrupt() as interrupt:
-        best = restore(parts, checkpoint)
         try:
+            best = restore(parts, checkpoint, interrupt)
             best = _fit(parts, best, start=checkpoint.step if checkpoint else 0, stop=interrupt)
         except (NonFiniteLossError, NonFiniteWeightsError) as error:
             raise _failed(parts, error) from error
+        except StoppedError as stop:
+            parts.writer.set("state", "interrupted")
+            raise InterruptedRunError(folder, interrupt.exit_code) from stop
         state = "interrupted" if interrupt.signal else "finished"
         _finish(parts, best, state)
     if interrupt.signal:
@@ -203,7 +206,7 @@ def _finish(parts: Parts, best: Best, state: str) -> None:
         parts.writer.set("notes", [*parts.plan.dataset.notes, *parts.plan.notes, *late])
     parts.progress.phase = "saving"
     parts.clock.start("saving")
-    if best.step and best.step != parts.progress.step:
+    if best.is_known and best.step != parts.progress.step:
         kept = latest_checkpoint(parts.folder / "checkpoints", step=best.step)
         if kept is not None:
             kept.restore(parts.model, parts.optimizer, parts.average)
@@ -211,13 +214,21 @@ def _finish(parts: Parts, best: Best, state: str) -> None:
         parts.model.load_state_dict(parts.average.average)
     # What was found when the best weights were new; after a resumption it is found again. A test
     # split waits for `final`.
-    found = best.found or _evaluate(parts, parts.val)
+    found = best.found or _final(parts, best)
     metrics = scores("val", found)
     parts.writer.set("metrics", metrics)
     parts.writer.predictions(prediction_rows(parts.plan, "val", found, task=parts.task))
     spec = spec_of(parts.plan)
     save_model(parts.folder / "model", parts.model, spec=spec, card=model_card(parts.plan, metrics))
     _close(parts, state)
+
+
+def _final(parts: Parts, best: Best) -> Evaluation:
+    """How the weights that are kept do on the validation split."""
+    is_untrained = best.is_known and best.step == 0 and parts.average is None
+    if parts.backbone is not None and is_untrained:
+        return parts.backbone.evaluate("val")
+    return _evaluate(parts, parts.val)
 
 
 def _close(parts: Parts, state: str) -> None:
@@ -260,8 +271,3 @@ def _bad_place(
 def _evaluate(parts: Parts, batches: Batches) -> Evaluation:
     dtype = getattr(torch, parts.plan.recipe.precision.dtype)
     return evaluate(parts.model, batches, parts.task, dtype=dtype)
-
-
-def scores(split: str, found: Evaluation) -> dict[str, float]:
-    """Loss and metrics under the names that a run keeps them by: val_loss, val_accuracy, …"""
-    return {f"{split}_loss": found.loss} | {f"{split}_{k}": v for k, v in found.metrics.items()}

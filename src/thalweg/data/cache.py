@@ -1,8 +1,9 @@
 """The cache of decoded images: one folder an entry, in the user's cache directory.
 
 `<key>-<contents>/` holds `pixels.u8` (n × h × w × c bytes), `index.npz` (what each row was decoded
-from) and `manifest.json`. An entry is built under another name, locked, and renamed when whole:
-what is found under a final name is complete. Entries are never changed, only replaced.
+from), `manifest.json`, and `features-…` where transfer has computed some. An entry is built under
+another name, locked, and renamed when whole: what is found under a final name is complete. Entries
+are never changed, but for those features; they are replaced.
 """
 
 import errno
@@ -26,6 +27,7 @@ MANIFEST = "manifest.json"
 PIXELS = "pixels.u8"
 INDEX = "index.npz"
 PLANS = "plans"  # what was measured of models, not of data: see `thalweg.training.plan_cache`
+FEATURES = "features-"  # files of what a frozen network made of the pixels begin so
 _UNBORN = "unborn-"  # not locked yet
 _BUILDING = "building-"
 _LOCK = "lock"
@@ -223,9 +225,18 @@ def _described(path: Path) -> CacheEntry | None:
     if manifest is None:
         return None
     used = time.time() - _age(path / MANIFEST)
+    num_bytes = manifest["num_bytes"] + sum(_bytes(f) for f in path.glob(f"{FEATURES}*"))
     return CacheEntry(
-        path, manifest["source"], manifest["images"], manifest["size"], manifest["num_bytes"], used
+        path, manifest["source"], manifest["images"], manifest["size"], num_bytes, used
     )
+
+
+def _bytes(path: Path) -> int:
+    """Of the file; 0 of what is gone."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _age(path: Path) -> float:

@@ -50,6 +50,8 @@ class Preprocessing:
         scale, bias = _affine(self, str(raw.device))
         if self.kind == "vector":
             return torch.addcmul(bias, raw.float(), scale)
+        if raw.shape[-1] < self.channels:
+            raw = raw.expand(-1, -1, -1, self.channels)  # grey, for a model that takes colours
         n, height, width, channels = raw.shape
         # One fused pass over rows of pixels: broadcasting along the channels alone is 3× slower.
         rows = raw.reshape(n * height, width * channels).float()

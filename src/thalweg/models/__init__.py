@@ -15,6 +15,7 @@ from thalweg.models.cifar_resnet import (
 from thalweg.models.convnet import convnet
 from thalweg.models.efficientnet_lite import efficientnet_lite0
 from thalweg.models.mlp import mlp
+from thalweg.models.pretrained.timm_model import PREFIX, timm_model
 from thalweg.models.resnet import resnet18, resnet34, resnet50, resnet101, resnext50_32x4d
 from thalweg.models.resnext import resnext29_8x64d, resnext29_16x64d
 from thalweg.models.vgg import (
@@ -74,4 +75,5 @@ MODELS = Registry(
         vgg19,
         vgg19_bn,
     ),
+    families={PREFIX: timm_model},
 )

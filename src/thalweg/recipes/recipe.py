@@ -24,6 +24,7 @@ SHORT_KEYS = {  # what the Python call and the command line also accept
     "target": "data.target",
     "seed": "seed",
     "device": "device",
+    "transfer": "transfer.method",
 }
 Changes = Mapping[str, int | float | str | bool]  # settings by name, of what is chosen by name
 
@@ -43,6 +44,13 @@ class DataRecipe:
 class ModelRecipe:
     name: str = "mlp"  # which architecture; docs/reference/models.md lists them
     changes: Changes = field(default_factory=dict)  # its settings, such as norm, dropout or init
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferRecipe:
+    method: Literal["none", "probe", "last", "all"] = "none"  # of pretrained layers, train what?
+    weights: str = ""  # pretrained: `package` (of the extra `pretrained`), `timm`, or a file
+    views: int = 1  # of each training image: as is, mirrored, enlarged, both
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,10 +126,11 @@ class WatchRecipe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """Data, model, task, optimizer, schedule, batch, augmentation, precision, budget, watching."""
+    """Data, model, transfer, task, optimizer, schedule, batch, augmentation, precision, …"""
 
     data: DataRecipe = field(default_factory=DataRecipe)
     model: ModelRecipe = field(default_factory=ModelRecipe)
+    transfer: TransferRecipe = field(default_factory=TransferRecipe)
     task: TaskRecipe = field(default_factory=TaskRecipe)
     optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
     schedule: ScheduleRecipe = field(default_factory=ScheduleRecipe)

@@ -18,6 +18,7 @@ METRICS = {
     "loss": "loss",
 }
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
+NO_UPDATES = "updates: the head was fitted to frozen features, there were none"
 _SHARES = ("accuracy", "top5_accuracy")
 
 
@@ -87,6 +88,11 @@ class Facts:
             return 0
         last = max(losses)
         return last if self.state == "failed" and not isfinite(losses[last]) else last + 1
+
+    @property
+    def has_no_updates(self) -> bool:
+        """Whether it was fitted in closed form: rules about updates do not apply to it."""
+        return self.meta.get("steps") == 0
 
     @property
     def epoch_steps(self) -> int:

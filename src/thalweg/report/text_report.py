@@ -15,7 +15,7 @@ from thalweg.record.history import Series
 from thalweg.record.quantities import ACCURACY, LOSS, VAL_ACCURACY, VAL_LOSS, VAL_MAE, VAL_R2
 from thalweg.report.confusion import confusion
 from thalweg.report.curvature_section import spectrum_terms
-from thalweg.report.facts import SPLITS, Facts, is_share, metric_name, read_facts
+from thalweg.report.facts import NO_UPDATES, SPLITS, Facts, is_share, metric_name, read_facts
 from thalweg.report.verdict import sentence, title_of, unfinished, verdict
 from thalweg.report.written import NARROW, count, duration, figure, percent, shown, times
 
@@ -165,6 +165,9 @@ def _checks(facts: Facts, columns: int) -> list[str]:
         names = ", ".join(map(title_of, found.passed))
         many = f"{count(len(found.passed), 'check')}; thalweg rules lists them"
         rows.append(("passed", names if len(found.passed) <= NAMED else many))
+    if facts.has_no_updates:
+        rows.append(("not checked", f"{count(len(found.not_checked), 'check')} of {NO_UPDATES}"))
+        return _terms(rows, columns)
     rows += [("not checked", f"{title_of(n)}: {why}") for n, why in found.not_checked.items()]
     return _terms(rows, columns)
 

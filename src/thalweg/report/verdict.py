@@ -33,6 +33,8 @@ def verdict(facts: Facts) -> Verdict:
         )
     passed = count(len(found.passed), "check")
     lead = f"All {passed} passed."
+    if facts.has_no_updates:
+        return Verdict("Nothing wrong found", f"{passed} passed.", "good", None)
     if found.not_checked:
         lead = f"{passed} passed. {_unmade(len(found.not_checked))}"
     return Verdict("Nothing wrong found", lead, "good", None)
