@@ -1,173 +1,171 @@
-"""How often the diagnosis alarms on sound runs and names the cause in faulty ones; peers beside us.
+"""How often the diagnosis is right: sound runs, faulty ones, people's own programs; peers beside us.
 
 Claims: false alarms ≤ 2 % of sound runs; the headline names the cause in ≥ 80 % of injected faults
-and ≥ 75 % of people's own programs; no crash. Runs are those of tests/faults and tests/healthy.
-A peer that cannot be imported is left out; each runs at its defaults, on the same programs and
-seeds. Peers are graded leniently: any word of the fault in any finding counts as named.
+and ≥ 75 % of people's own programs; precision of named causes ≥ 0.8; no crash; the weights come out
+bit for bit as without watching. Runs are those of tests/faults and tests/healthy.
+
+Each peer runs at its defaults on the same programs and seeds (every fourth run, since they are
+slow); one that cannot be imported is left out. They are graded leniently: any word of the fault in
+any finding counts as named, at any rank. Overhead by wall time is measured by `watch_overhead`;
+here stands the processor time of whole runs, diagnosis included, against the same runs unwatched.
+
+What was done is kept in a file under the system's temporary folder, so that a run that was stopped
+goes on where it was; it starts anew when the package or the programs change.
 
 Environment: DIAGNOSIS_HALF=development|held_out|all (tests/faults/split.json; all),
-DIAGNOSIS_SEED (0), DIAGNOSIS_EVERY=n (every n-th run only; 1), DIAGNOSIS_PEERS=0 to leave them out.
+DIAGNOSIS_EVERY=n (every n-th run only; 1), DIAGNOSIS_PEERS=n (every n-th run of a peer; 4; 0 to
+leave them out), DIAGNOSIS_PROCESSES (2), DIAGNOSIS_EARLY=n (every n-th fault is asked about while it
+runs; 2).
 """
 
-import contextlib
-import io
+import hashlib
 import json
 import os
 import sys
-import warnings
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Iterable
 from math import sqrt
+from multiprocessing import get_context
 from pathlib import Path
+from statistics import median
 from time import perf_counter
 from typing import Any
 
-import torch
+from benchmarks._diagnosis_runs import ROOT, Run, names_of, of_suites, outcome
+from benchmarks._diagnosis_peers import PEERS, WORDS, importable
+from faults.real.run import TIERS
 
-TESTS = Path(__file__).parent.parent / "tests"
-sys.path.insert(0, str(TESTS))
-
-from faults.faults import FAULTS, faulty  # noqa: E402
-from faults.programs import Program, run  # noqa: E402
-from faults.real.programs import REAL  # noqa: E402
-from faults.real.programs import run as run_real  # noqa: E402
-from healthy.programs import RUNS, sound  # noqa: E402
-
-WORDS = {  # a peer has named the fault if one of these is in what it says
-    "missing-zero-grad": ("zero_grad", "accumulat"),
-    "weights-not-in-optimizer": ("optimizer", "frozen", "stagnant", "not updat"),
-    "frozen-random-weights": ("frozen", "requires_grad", "stagnant"),
-    "gradient-never-arrives": ("no grad", "without grad", "detach", "none grad", "zero grad"),
-    "wrong-mode-in-training": ("eval mode", "train()"),
-    "wrong-mode-in-validation": ("eval()", "train mode"),
-    "learning-rate-collapsed": ("schedul", "lr collapse", "decayed"),
-    "loss-broadcasts": ("broadcast", "shape"),
-    "logits-squashed-twice": ("softmax", "sigmoid"),
-    "softmax-over-one-unit": ("softmax",),
-    "output-cannot-reach-targets": ("output range", "output activation"),
-    "loss-does-not-fit-task": ("loss function", "wrong loss"),
-    "loss-summed-over-batch": ("reduction", "summed"),
-    "unstable-log": ("log(", "logit"),
-    "unscaled-inputs": ("input", "normaliz", "scale"),
-    "unscaled-targets": ("target",),
-    "inputs-not-finite": ("nan", "inf"),
-    "label-noise": ("label",),
-    "labels-without-signal": ("label",),
-    "class-imbalance": ("imbalance",),
-    "unshuffled-batches": ("shuffl", "one class", "single class", "single-class"),
-    "train-val-leakage": ("leak", "duplicate"),
-    "train-val-shift": ("shift", "distribution"),
-    "label-encoding-differs": ("label",),
-    "augmentation-destroys-labels": ("augment",),
-    "vanishing-gradients": ("vanish",),
-    "dead-relu": ("dead", "dying"),
-    "saturated-activations": ("saturat",),
-    "symmetric-initialisation": ("init", "symmetr"),
-    "initialisation-scale": ("init",),
-    "initial-loss-above-chance": ("init",),
-    "no-nonlinearity": ("linear", "activation function"),
-    "learning-rate-too-high": ("lr too high", "learning rate too high", "lower the l", "reduce l"),
-    "learning-rate-too-low": ("lr too low", "learning rate too low", "increase l", "raise the l"),
-    "stopped-too-early": ("still improving", "more epochs", "train longer"),
-    "underfitting": ("underfit",),
-    "optimisation-failure": ("vanish", "degrad"),
-    "overfitting": ("overfit",),
-    "over-regularised": ("regulari", "dropout", "weight decay"),
-    "batch-norm-on-tiny-batches": ("batch norm", "batchnorm", "batch size"),
-    "learning-rate-restarted": ("restart", "schedul"),
-    "loss-oscillates": ("oscillat", "unstable"),
+SEEDS = {
+    "sound": range(1),
+    "loop": range(3),
+    "fault": range(1),
+    "asked": range(5),
+    "repaired": range(2),
 }
-Peer = Callable[[torch.nn.Module, Any, Program], Any]
+PEER_SEEDS = {"sound": range(1), "loop": range(1), "fault": range(1), "asked": range(1)}
+Results = dict[Run, dict[str, Any]]
 
 
-class Listener:
-    """What a program calls in place of our watcher; `said` is what the peer found."""
-
-    def __init__(self, model: torch.nn.Module, optimizer: Any, p: Program) -> None:
-        self.model, self.optimizer, self.said, self.count = model, optimizer, [], 0
-
-    def step(self, loss: torch.Tensor) -> None:
-        self.count += 1
-
-    def log(self, **named: float) -> None: ...
-
-    def diagnose(self) -> list[str]:
-        return self.said
-
-
-class Torchmortem(Listener):
-    def __init__(self, model: torch.nn.Module, optimizer: Any, p: Program) -> None:
-        super().__init__(model, optimizer, p)
-        from torchmortem import Autopsy
-
-        self.autopsy = Autopsy(model, optimizer=optimizer)
-        self.autopsy.attach()
-
-    def step(self, loss: torch.Tensor) -> None:
-        self.autopsy.step(loss=float(loss.detach()))
-
-    def diagnose(self) -> list[str]:
-        self.autopsy.detach()
-        report = self.autopsy.get_report()
-        found = report.findings if report else []
-        loud = [f for f in found if str(f.severity).lower().rpartition(".")[2] != "info"]
-        return [f"{f.title} {f.summary} {f.category}" for f in loud]
+def main() -> dict[str, Any]:
+    began = perf_counter()
+    results = _carried_out(_wanted())
+    tools = list(dict.fromkeys(run.tool for run in results if run.tool not in ("none", "early")))
+    scores = {tool: score(tool, results) for tool in tools}
+    found = {
+        "half": _half(),
+        "every": _number("DIAGNOSIS_EVERY", 1),
+        "seconds": round(perf_counter() - began),
+        "tools": scores,
+        "thalweg": ours(results),
+        "held": held(scores["thalweg"]),
+        "table": table(scores),
+    }
+    print("\n".join(found["table"]), file=sys.stderr)
+    return found
 
 
-class Gradsnitch(Listener):
-    def __init__(self, model: torch.nn.Module, optimizer: Any, p: Program) -> None:
-        super().__init__(model, optimizer, p)
-        import gradsnitch
-
-        self.monitor = gradsnitch.watch(model, optimizer, check_every=50)
-
-    def step(self, loss: torch.Tensor) -> None:
-        self.monitor.log(self.count, float(loss.detach()))
-        self.count += 1
-
-    def diagnose(self) -> list[str]:
-        return [str(finding) for finding in self.monitor.report()]
-
-
-class Traintools(Listener):
-    def __init__(self, model: torch.nn.Module, optimizer: Any, p: Program) -> None:
-        super().__init__(model, optimizer, p)
-        from traintools import BatchInspector, GradientHealthMonitor
-
-        self.batches = BatchInspector(expected_num_classes=p.num_classes)
-        self.gradients, self.data = GradientHealthMonitor(), iter(())
-        for i in range(0, min(len(p.train[0]), 640), p.batch_size):
-            part = [t[i : i + p.batch_size] for t in p.train]
-            self.said += self.batches.inspect(*part, step=i).warnings
-
-    def step(self, loss: torch.Tensor) -> None:
-        report = self.gradients.inspect(
-            self.model, step=self.count, lr=self.optimizer.param_groups[0]["lr"]
-        )
-        self.count += 1
-        if not report.ok:
-            self.said.append(str(report))
+def score(tool: str, results: Results) -> dict[str, Any]:
+    """What one tool said over the suites, each share with its 95 % interval."""
+    mine = {run: result for run, result in results.items() if run.tool == tool}
+    ran = {run: result["causes"] for run, result in mine.items() if "causes" in result}
+    sound = {run: said for run, said in ran.items() if run.suite in ("sound", "loop")}
+    faults = {run: said for run, said in ran.items() if run.suite == "fault"}
+    asked = {run: said for run, said in ran.items() if run.suite == "asked"}
+    faulty = faults | asked
+    hits = {run: [_right(tool, run, one) for one in said] for run, said in faulty.items()}
+    judged = [hit for each in hits.values() for hit in each[:3]]
+    first = {run: any(each if tool != "thalweg" else each[:1]) for run, each in hits.items()}
+    return {
+        "false alarms": share(bool(said) for said in sound.values()),
+        "flagged": share(bool(said) for said in faulty.values()),
+        "cause first, injected": share(first[run] for run in faults),
+        "cause among three, injected": share(any(hits[run][:3]) for run in faults),
+        "cause first, real": share(first[run] for run in asked),
+        "precision": share(judged),
+        "crashed": share("crashed" in result for result in mine.values()),
+        "processor time": _relative_cost(mine, results),
+    }
 
 
-class TorchAudit(Listener):
-    def __init__(self, model: torch.nn.Module, optimizer: Any, p: Program) -> None:
-        super().__init__(model, optimizer, p)
-        from torch_audit import autopatch
+def ours(results: Results) -> dict[str, Any]:
+    """What only our own runs can tell."""
+    mine = {run: result for run, result in results.items() if run.tool == "thalweg"}
+    said = {run: result["causes"] for run, result in mine.items() if "causes" in result}
+    bare = {run._replace(tool="thalweg"): r for run, r in results.items() if run.tool == "none"}
+    both = [run for run in bare if "weights" in bare[run] and "weights" in mine.get(run, {})]
+    sound = {run: causes for run, causes in said.items() if run.suite in ("sound", "loop")}
+    faulty = {run: causes for run, causes in said.items() if run.suite in ("fault", "asked")}
+    repaired = [causes for run, causes in said.items() if run.suite == "repaired"]
+    return {
+        "false alarms by suite": {
+            suite: share(bool(c) for run, c in sound.items() if run.suite == suite)
+            for suite in ("sound", "loop")
+        },
+        "real, by tier": {
+            tier: share(
+                causes[:1] != [] and causes[0] in names_of(run)
+                for run, causes in faulty.items()
+                if run.suite == "asked" and run.name in programs
+            )
+            for tier, programs in TIERS.items()
+        },
+        "alarms on repaired programs": share(bool(causes) for causes in repaired),
+        "weights unchanged": share(bare[run]["weights"] == mine[run]["weights"] for run in both),
+        "runs with a broken check": share(bool(r.get("broken")) for r in mine.values()),
+        "verdict": verdicts(results),
+        "alarms": {_label(run): causes for run, causes in sound.items() if causes},
+        "missed": {
+            _label(run): causes[:1] or ["nothing"]
+            for run, causes in faulty.items()
+            if not causes or causes[0] not in names_of(run)
+        },
+        "crashes": {_label(run): r["crashed"] for run, r in mine.items() if "crashed" in r},
+        "broken": {_label(run): r["broken"] for run, r in mine.items() if r.get("broken")},
+    }
 
-        self.auditor = autopatch(model, optimizer=optimizer, every_n_steps=50, reporters=[])
 
-    def diagnose(self) -> list[str]:
-        result = self.auditor.finish(report=False)
-        self.auditor.unpatch()
-        loud = [f for f in result.findings if str(f.severity).rpartition(".")[2] not in ("INFO",)]
-        return [f"{f.rule_id} {f.message}" for f in loud]
+def verdicts(results: Results) -> dict[str, Any]:
+    """The earliest step from which on the headline was right whenever it was asked for."""
+    steps, shares = [], []
+    for run, result in results.items():
+        if run.tool != "early" or "steps" not in result:
+            continue
+        names = names_of(run)
+        right = [headline in names for headline in result["headlines"]]
+        if not right[-1]:
+            continue
+        since = next((i + 1 for i in range(len(right) - 1, -1, -1) if not right[i]), 0)
+        steps.append(result["steps"][since])
+        shares.append(result["steps"][since] / result["steps"][-1])
+    if not steps:
+        return {}
+    return {
+        "runs": len(steps),
+        "median step": median(steps),
+        "median share of the run": round(median(shares), 3),
+        "within 64 steps": share(step <= 64 for step in steps),
+        "in the first half of the run": share(part <= 0.5 for part in shares),
+    }
 
 
-PEERS = {
-    "torchmortem": Torchmortem,
-    "gradsnitch": Gradsnitch,
-    "traintools": Traintools,
-    "torch_audit": TorchAudit,
-}
+def held(mine: dict[str, Any]) -> dict[str, bool]:
+    """Whether the goals were met."""
+    return {
+        "false alarms ≤ 2 %": mine["false alarms"]["share"] <= 0.02,
+        "injected ≥ 80 %": mine["cause first, injected"]["share"] >= 0.8,
+        "real ≥ 75 %": mine["cause first, real"]["share"] >= 0.75,
+        "precision ≥ 0.8": mine["precision"]["share"] >= 0.8,
+        "no crash": mine["crashed"]["hits"] == 0,
+    }
+
+
+def share(flags: Iterable[bool]) -> dict[str, Any]:
+    """Hits, n, their share and its 95 % interval."""
+    each = list(flags)
+    hits, n = sum(each), len(each)
+    low, high = wilson(hits, n)
+    part = round(hits / n, 3) if n else None
+    return {"hits": hits, "n": n, "share": part, "low": round(low, 3), "high": round(high, 3)}
 
 
 def wilson(hits: int, n: int, z: float = 1.96) -> tuple[float, float]:
@@ -180,113 +178,99 @@ def wilson(hits: int, n: int, z: float = 1.96) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def main() -> dict[str, Any]:
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
-    seed = int(os.environ.get("DIAGNOSIS_SEED", "0"))
-    tools: dict[str, Any] = {"thalweg": None}
-    if os.environ.get("DIAGNOSIS_PEERS", "1") != "0":
-        tools |= {name: peer for name, peer in PEERS.items() if _importable(name)}
-    results = {name: score(peer, seed) for name, peer in tools.items()}
-    print(table(results), file=sys.stderr)
-    return {"half": _half(), "seed": seed, "every": _every(), "results": results}
+def table(scores: dict[str, dict[str, Any]]) -> list[str]:
+    """A line a measure, a column a tool, in Markdown."""
+    measures = [name for name in next(iter(scores.values())) if name != "processor time"]
+    lines = ["| | " + " | ".join(scores) + " |", "| --- |" + " --- |" * len(scores)]
+    for measure in measures:
+        cells = [_cell(seen[measure]) for seen in scores.values()]
+        lines.append(f"| {measure} | " + " | ".join(cells) + " |")
+    costs = [f"{seen['processor time'] or float('nan'):.2f} ×" for seen in scores.values()]
+    return [*lines, "| processor time, whole small runs | " + " | ".join(costs) + " |"]
 
 
-def score(peer: Any, seed: int) -> dict[str, Any]:
-    """One tool over the sound programs, the faults and, for us, people's own programs."""
-    seen: dict[str, Any] = dict.fromkeys(
-        ("sound", "alarmed", "faulty", "flagged", "first", "third", "causes", "right", "crashed"), 0
-    )
-    seen["missed"], seen["alarms"], began = [], [], perf_counter()
-    for name, base in _chosen("healthy", RUNS):
-        causes = _causes(lambda: sound(name, base, seed), peer, seen)  # noqa: B023 (called at once)
-        if causes is not None:
-            seen["sound"] += 1
-            seen["alarmed"] += bool(causes)
-            seen["alarms"] += [f"{name}/{base}: {causes[0][:60]}"] if causes else []
-    pairs = [(name, base) for name, fault in FAULTS.items() for base in fault.bases]
-    for name, base in _chosen("faults", pairs):
-        causes = _causes(lambda: faulty(name, base, seed), peer, seen)  # noqa: B023
-        if causes is not None:
-            _grade(seen, causes, FAULTS[name].names, f"{name}/{base}", exact=peer is None)
-    seen["seconds"] = round(perf_counter() - began)
-    if peer is None:
-        seen["real"], seen["real_first"], seen["repaired_alarmed"] = _real(seed)
-    return seen
+def _cell(one: dict[str, Any]) -> str:
+    if not one["n"]:
+        return "–"
+    return f"{one['hits']}/{one['n']} = {one['share']:.0%} [{one['low']:.0%}, {one['high']:.0%}]"
 
 
-def _grade(
-    seen: dict[str, Any], causes: list[str], names: tuple[str, ...], what: str, *, exact: bool
-) -> None:
-    words = [word for name in names for word in WORDS.get(name, ())]
-
-    def right(said: str) -> bool:
-        return said in names if exact else any(word in said.lower() for word in words)
-
-    hits = [right(cause) for cause in causes]
-    seen["faulty"] += 1
-    seen["flagged"] += bool(causes)
-    first = bool(hits) and (hits[0] if exact else any(hits))  # peers do not rank: any will do
-    seen["first"] += first
-    seen["third"] += any(hits[:3])
-    seen["causes"] += min(len(causes), 3)
-    seen["right"] += sum(hits[:3])
-    seen["missed"] += [] if first else [f"{what}: {causes[0][:60] if causes else 'nothing'}"]
+def _right(tool: str, run: Run, said: str) -> bool:
+    names = names_of(run)
+    if tool == "thalweg":
+        return said in names
+    return any(word in said.lower() for name in names for word in WORDS.get(name, ()))
 
 
-def _real(seed: int) -> tuple[int, int, int]:
-    named = alarmed = 0
-    for name, program in REAL.items():
-        headline = run_real(name, fixed=False, seed=seed)[0].headline
-        named += headline is not None and headline.rule in program.names
-        alarmed += run_real(name, fixed=True, seed=seed)[0].headline is not None
-    return len(REAL), named, alarmed
+def _relative_cost(mine: Results, results: Results) -> float | None:
+    """Processor time of whole runs over that of the same runs unwatched."""
+    pairs = [
+        (result["seconds"], bare["seconds"])
+        for run, result in mine.items()
+        if "seconds" in (bare := results.get(run._replace(tool="none"), {})) and "seconds" in result
+    ]
+    return round(sum(a for a, _ in pairs) / sum(b for _, b in pairs), 3) if pairs else None
 
 
-def _causes(make: Callable[[], Program], peer: Any, seen: dict[str, Any]) -> list[str] | None:
-    """What a tool says is wrong with a run, without its notes; None if it broke the run."""
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            found, _ = run(make(), listen=peer)
-    except Exception as error:
-        seen["crashed"] += 1
-        seen["missed"].append(f"crashed: {type(error).__name__}: {error}"[:100])
-        return None
-    return found if peer is not None else [cause.rule for cause in found.causes]
+def _wanted() -> list[Run]:
+    every, peers = _number("DIAGNOSIS_EVERY", 1), _number("DIAGNOSIS_PEERS", 4)
+    runs = list(of_suites("thalweg", _in_half, SEEDS, every))
+    early = {"fault": range(1)}
+    runs += of_suites("early", _in_half, early, every * _number("DIAGNOSIS_EARLY", 2))
+    for tool in ("none", *(name for name in PEERS if importable(name))):
+        if peers:
+            runs += of_suites(tool, _in_half, PEER_SEEDS, every * peers)
+    return runs
 
 
-def _chosen(part: str, pairs: list[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    split = json.loads((TESTS / "faults" / "split.json").read_text())
-    bases = set(split[_half()][part]) if _half() != "all" else {base for _, base in pairs}
-    return iter([pair for pair in pairs if pair[1] in bases][:: _every()])
+def _carried_out(runs: list[Run]) -> Results:
+    """The outcome of every run: from the file where it was done before, else now."""
+    kept = _kept_file()
+    done: Results = {}
+    if kept.exists():
+        lines = map(json.loads, kept.read_text(encoding="utf-8").splitlines())
+        done = {Run(*line["run"]): line["result"] for line in lines}
+    left = [run for run in runs if run not in done]
+    with kept.open("a", encoding="utf-8") as file, get_context("spawn").Pool(_processes()) as pool:
+        for count, (run, result) in enumerate(pool.imap_unordered(_one, left), 1):
+            done[run] = result
+            file.write(json.dumps({"run": run, "result": result}) + "\n")
+            file.flush()
+            if count % 50 == 0:
+                print(f"{count} of {len(left)} runs", file=sys.stderr)
+    return {run: done[run] for run in runs}
+
+
+def _one(run: Run) -> tuple[Run, dict[str, Any]]:
+    return run, outcome(run)
+
+
+def _kept_file() -> Path:
+    """One file for this state of the package and of the programs."""
+    content = hashlib.blake2b(digest_size=6)
+    folders = ("src/thalweg/diagnosis", "src/thalweg/observe", "src/thalweg/record")
+    for folder in (*folders, "tests/faults", "tests/healthy"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            content.update(path.read_bytes())
+    return Path(tempfile.gettempdir()) / f"thalweg-diagnosis-{content.hexdigest()}.jsonl"
+
+
+def _in_half(part: str, base: str) -> bool:
+    split = json.loads((ROOT / "tests" / "faults" / "split.json").read_text(encoding="utf-8"))
+    return _half() == "all" or base in split[_half()][part]
 
 
 def _half() -> str:
     return os.environ.get("DIAGNOSIS_HALF", "all")
 
 
-def _every() -> int:
-    return int(os.environ.get("DIAGNOSIS_EVERY", "1"))
+def _processes() -> int:
+    return _number("DIAGNOSIS_PROCESSES", 2)
 
 
-def _importable(name: str) -> bool:
-    try:
-        __import__(name)
-    except ImportError:
-        return False
-    return True
+def _number(name: str, default: int) -> int:
+    return int(os.environ.get(name, default))
 
 
-def table(results: dict[str, dict[str, Any]]) -> str:
-    """A line a tool: shares with their 95 % intervals."""
-    rows = [("tool", "false alarms", "flags faulty", "cause first", "among three", "precision")]
-    for name, seen in results.items():
-        pairs = [("alarmed", "sound"), ("flagged", "faulty"), ("first", "faulty")]
-        pairs += [("third", "faulty"), ("right", "causes")]
-        rows.append((name, *(_share(seen[hits], seen[n]) for hits, n in pairs)))
-    return "\n".join("  ".join(cell.ljust(24) for cell in row) for row in rows)
-
-
-def _share(hits: int, n: int) -> str:
-    low, high = wilson(hits, n)
-    return f"{hits}/{n} [{low:.0%}, {high:.0%}]"
+def _label(run: Run) -> str:
+    return "/".join(part for part in (run.suite, run.name, run.base, str(run.seed)) if part)

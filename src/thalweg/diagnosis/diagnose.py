@@ -112,7 +112,7 @@ def _why_unchecked(rule: Rule, history: History, broken: Mapping[str, str]) -> s
     failed = [broken[quantity.name] for quantity in missing if quantity.name in broken]
     if failed:
         return f"a measurement broke: {failed[0]}"
-    return "; ".join(dict.fromkeys(how_to_measure(quantity) for quantity in missing))
+    return "; ".join(dict.fromkeys(how_to_measure(quantity, history) for quantity in missing))
 
 
 def _json(value: object) -> object:

@@ -80,8 +80,14 @@ def slope(points: Curve) -> tuple[float, float]:
 
 
 def number(x: float) -> str:
-    """A number as people write it: three digits, no exponent where none is needed."""
-    return f"{x:.3g}"
+    """A number as people write it: three digits, no exponent where none is needed.
+
+    >>> number(0.012345), number(2513.4), number(1797.0), number(2.5e7)
+    ('0.0123', '2,510', '1,797', '2.5e+07')
+    """
+    if not 1000 <= abs(x) < 1e6:
+        return f"{x:.3g}"
+    return f"{x:,.0f}" if x == int(x) else f"{float(f'{x:.3g}'):,.0f}"
 
 
 def latest(history: History, quantity: Quantity) -> dict[str, float]:

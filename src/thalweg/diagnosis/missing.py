@@ -1,6 +1,8 @@
 """What has to be passed in for a quantity to be measured: what "not checked" tells the user."""
 
-from thalweg.record import Quantity
+from thalweg.diagnosis.evidence import kind, value
+from thalweg.record import History, Quantity
+from thalweg.record.quantities import LOSS_KIND, TARGET_IS_INDEX
 
 STEP = "call watcher.step(loss) after each update"
 CALL = "call the watched model itself (model(inputs)) in the training loop"
@@ -75,6 +77,29 @@ HOW = {
 }
 
 
-def how_to_measure(quantity: Quantity) -> str:
+CLASSES_ONLY = (
+    "num_classes",
+    "accuracy",
+    "val_accuracy",
+    "class_count",
+    "class_run_z",
+    "class_recall",
+    "baseline_accuracy",
+    "suspect_labels",
+    "train_accuracy",
+    "measured_val_accuracy",
+    "relabelled_val_accuracy",
+)
+
+
+def how_to_measure(quantity: Quantity, history: History) -> str:
     """One sentence: what to pass in, or that no measurement of it was recorded."""
+    if quantity.name in CLASSES_ONLY and _regresses(history):
+        return "only for targets that are class numbers"
     return HOW.get(quantity.name, f"not measured: {quantity.name}")
+
+
+def _regresses(history: History) -> bool:
+    """Whether the targets are known to be real numbers, or several yes-or-no labels."""
+    real = TARGET_IS_INDEX in history and value(history, TARGET_IS_INDEX) == 0
+    return real or kind(history, LOSS_KIND) in ("mse", "l1", "smooth_l1")

@@ -30,7 +30,7 @@ class Pass:
 
 def capture(model: nn.Module, inputs: tuple[Any, ...], keywords: Any, *, output: Any) -> Pass:
     """A `Pass`; where the output is to be differentiated, its gradient will be noted too."""
-    main = _main_output(output)
+    main = main_output(output)
     seen = Pass(
         inputs=inputs,
         keywords=keywords,
@@ -68,7 +68,7 @@ def tensors(tree: Any) -> Iterator[Tensor]:
             yield from tensors(value)
 
 
-def _main_output(output: Any) -> Tensor | None:
+def main_output(output: Any) -> Tensor | None:
     """The tensor that the loss is computed from, as far as one can tell from outside."""
     logits = getattr(output, "logits", None)
     if isinstance(logits, Tensor):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from thalweg.observe.capture import main_output
 from thalweg.observe.instrument import Moment, Reading, survey
 from thalweg.observe.probe import takes_one
 from thalweg.observe.samples import Samples, undisturbed
@@ -81,14 +82,17 @@ def ask(model: nn.Module, samples: Samples, *, size: int, training: bool) -> Ten
         inputs = inputs[:-1]  # a batch norm cannot train on one sample
     with undisturbed(), torch.no_grad():
         parts = [twin(part.to(device)) for part in inputs.split(size)]
-    outputs = [getattr(part, "logits", part) for part in parts]
+    outputs = [output for part in parts if (output := main_output(part)) is not None]
     return torch.cat([output.float().cpu() for output in outputs])
 
 
 def _loss(loss_fn: Callable[[Any, Any], Any], logits: Tensor, samples: Samples) -> float:
     assert samples.targets is not None
+    targets = samples.targets[: len(logits)]
+    if targets.is_floating_point() and logits.numel() == targets.numel():
+        logits = logits.reshape(targets.shape)  # as a loop does that squeezes N×1 itself
     with torch.no_grad():
-        return float(loss_fn(logits, samples.targets[: len(logits)]).mean())
+        return float(loss_fn(logits, targets).mean())
 
 
 def _score(

@@ -43,6 +43,7 @@ REDUCIBLE = (
     "BinaryCrossEntropy",
     "BinaryCrossEntropyWithLogits",
 )
+SCALING = ("Add", "Sub", "Mul", "Div", "Neg", "ToCopy")
 SUM = 2  # ATen's code of reduction="sum"
 RESCALED = "thalweg: not part of the loss"  # in a node's metadata
 
@@ -56,6 +57,7 @@ class LossGraph:
     summed: bool  # whether the last thing done was a sum over more than the classes
     broadcast: bool  # whether the model's output had to be expanded to meet the targets
     reshaped: bool  # whether the loss function gave the model's output another shape first
+    composed: bool = False  # whether the loss is a sum of terms, of which `kind` is one
 
 
 def read_graph(loss: Any, ended_in: Any) -> LossGraph | None:
@@ -78,6 +80,7 @@ def read_graph(loss: Any, ended_in: Any) -> LossGraph | None:
             for node, name in zip(nodes, names, strict=True)
             if node is not ended_in
         ),
+        composed=_composed(root),
     )
 
 
@@ -150,9 +153,11 @@ def _kind(nodes: list[Any], names: list[str]) -> tuple[str, Any]:
             return PLAIN[name], node
     if "LogSoftmax" in found:  # targets given as probabilities, label smoothing
         return "cross_entropy", found["LogSoftmax"]
+    if "Log" in found and _made_by(found["Log"]) in ("softmax", "sigmoid"):
+        return "nll_of_log", found["Log"]
     if "Sub" in found and names[0] in ("Mean", "Sum", "Sqrt", "Div"):
         difference = found["Sub"]
-        if "Pow" in found or "Mul" in found:
+        if "Pow" in found or any(_squares(node) for node in nodes):
             return "mse", difference
         if "Abs" in found:
             return "l1", difference
@@ -182,7 +187,26 @@ def _entropy(node: Any, found: dict[str, Any]) -> tuple[str, Any]:
     return ("nll_of_probability" if name in ("Softmax", "Sigmoid") else "nll"), node
 
 
+def _squares(node: Any) -> bool:
+    """Whether a product is of something with itself."""
+    factors = [following for following, _ in node.next_functions]
+    return _name(node) == "Mul" and len(factors) == 2 and factors[0] is factors[1] is not None
+
+
+def _composed(root: Any) -> bool:
+    """Whether two terms with gradient are added on the way from the loss to its function."""
+    node = root
+    while node is not None and _name(node) in SCALING:
+        terms = [following for following, _ in node.next_functions if following is not None]
+        if len(terms) != 1:
+            return _name(node) in ("Add", "Sub") and len(terms) > 1
+        node = terms[0]
+    return False
+
+
 def _summed(root: Any, name: str) -> bool:
+    if name == "Neg":  # of a likelihood by hand
+        return _summed(_next(root), _name(_next(root)))
     if name in REDUCIBLE:
         return getattr(root, "_saved_reduction", 1) == SUM
     return name == "Sum"

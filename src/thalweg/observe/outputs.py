@@ -174,7 +174,9 @@ def chance_loss(moment: Moment) -> Reading:
     """What knowing only the mean target scores: its variance, or its entropy. Of classes: told."""
     wanted = _wanted(moment)
     graph = moment.graph
-    if moment.num_classes or wanted is None or graph is None or not wanted.is_floating_point():
+    if moment.num_classes or wanted is None or not wanted.is_floating_point():
+        return {}
+    if graph is None or graph.composed:  # what the other terms score is not known
         return {}
     values = wanted.detach().double().reshape(len(wanted), -1)
     if graph.kind == "mse" and len(values) > 1:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from thalweg.observe.capture import Pass
 from thalweg.observe.instrument import Moment, Reading, survey
 from thalweg.observe.samples import undisturbed
 from thalweg.record import Quantity
@@ -123,7 +124,7 @@ class Recorder(TorchDispatchMode):
         if name in RECURRENT:
             self._bends += 1  # gates bend within the operation
         place = self.place(seen.stds)
-        seen.stds[place] = result.float().std()
+        seen.stds[place] = result.float().std(correction=min(1, result.numel() - 1))
         if name == "addmm" or (name == "convolution" and args[2] is not None):
             self._biased[result.data_ptr()] = place
 
@@ -187,7 +188,13 @@ def inside(moment: Moment) -> Mapping[Quantity, Reading]:
     if arguments is None:
         return {}
     inputs, keywords, samples = arguments
-    seen = look_inside(moment.model, inputs, keywords)
+    try:
+        seen = look_inside(moment.model, inputs, keywords)
+    except Exception:  # it may take nothing but the batches that it is given, as a graph's nodes
+        if moment.last is None or moment.last.first_input is None:
+            raise
+        inputs, keywords, samples = _as_given(moment.last)
+        seen = look_inside(moment.model, inputs, keywords)
     batch = (
         samples if moment.last is None or moment.last.output is None else len(moment.last.output)
     )
@@ -230,10 +237,13 @@ def probe_arguments(moment: Moment) -> tuple[tuple[Any, ...], Mapping[str, Any],
     if train is not None and (last is None or takes_one(last, train.inputs)):
         chosen = train.inputs[:MOST_SAMPLES].to(device)
         return (chosen,), {}, len(chosen)
-    if last is None or last.first_input is None:
-        return None
-    samples = len(last.first_input) if last.first_input.ndim else 0
-    return last.inputs, last.keywords, samples
+    return None if last is None or last.first_input is None else _as_given(last)
+
+
+def _as_given(last: Pass) -> tuple[tuple[Any, ...], Mapping[str, Any], int]:
+    """The arguments of the last training pass."""
+    first = last.first_input
+    return last.inputs, last.keywords, len(first) if first is not None and first.ndim else 0
 
 
 def takes_one(last: Any, inputs: Tensor) -> bool:

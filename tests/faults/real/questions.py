@@ -2,7 +2,13 @@
 
 Where a question does not give its numbers, the usual ones of its framework stand in, and data of
 the described shape are drawn. `CAUSES` turns the recorded cause codes into the rules that name
-them, once for all programs; none was tuned on before its first score was taken.
+them, once for all programs. Where a port to PyTorch puts the same mistake in other words, that
+code stands beside the recorded one: a sigmoid or ReLU before `cross_entropy` (L1), and a sigmoid
+that was added for a binary entropy (L3).
+
+First score, with the rules as they were before any of these had been run (seeds 0 and 1, headline
+among the recorded causes): 19 of 32 runs of `B`, 20 of 34 of `C`. The rules were then changed with
+these programs in view, so that later scores of them are scores of a development set.
 """
 
 from copy import deepcopy
@@ -143,7 +149,7 @@ def constant_films(fixed):  # 58237726
 
 def one_softmax(fixed):  # 45378493
     y = (torch.rand(3000, 1) < 0.6).float()
-    x = -1.06 + 0.02 * torch.randn(3000, 10, 4) + 0.02 * (y[:, :, None] - 0.5)
+    x = -1.06 + 0.02 * torch.randn(3000, 10, 4) + 0.03 * (y[:, :, None] - 0.5)
     x = x.movedim(1, 2)
 
     def block(a, b):
@@ -153,7 +159,7 @@ def one_softmax(fixed):  # 45378493
         *block(4, 16), *block(16, 8), nn.Flatten(), nn.Linear(80, 64), nn.BatchNorm1d(64),
         nn.LeakyReLU(), nn.Linear(64, 1), nn.Sigmoid() if fixed else nn.Softmax(dim=1),
     )  # fmt: skip
-    return Setup(model, (x, y), F.binary_cross_entropy, adam(1e-3), 8, 128)
+    return Setup(model, (x, y), F.binary_cross_entropy, adam(1e-3), 12, 128)
 
 
 def no_dropout(fixed):  # 66468006
@@ -278,7 +284,7 @@ def slow_table(fixed):  # 44998910
     x = torch.rand(3000, 4)
     y = (x[:, :1] * x[:, 1:2] - x[:, 2:3] ** 2) * 3
     model = dense(4, 32, 1, act=nn.Tanh)
-    return Setup(model, (x, y), F.mse_loss, sgd(0.3 if fixed else 1e-3), 40 if fixed else 4, 64, error)
+    return Setup(model, (x, y), F.mse_loss, sgd(0.1 if fixed else 1e-3), 40 if fixed else 4, 64, error)
 
 
 def scans(raw=False):
@@ -331,7 +337,7 @@ def logarithm_of_zero(fixed):  # 33712178
     def by_hand(p, targets):
         return -(F.one_hot(targets, 10) * p.log()).sum()
 
-    return Setup(model, (x, y), by_hand, adam(1e-2), 6, 50)
+    return Setup(model, (x, y), by_hand, adam(5e-2), 6, 50)
 
 
 def key_points(fixed):  # FacialKeypoints 6543925
@@ -510,47 +516,41 @@ def scaled_pixels(fixed):  # 48594888
     return Setup(model, (x, y), F.cross_entropy, adam(1e-3 if fixed else 1e-2), 12 if fixed else 3, 32)
 
 
-def polynomial_features(fixed):  # 50481178: nothing is wrong with it
-    x = torch.randn(1000, 4)
-    y = (x[:, :1] + x[:, 1:2] > 0).float()
-    model = dense(4, 10, 20, 30, 40, 50, 1, act=nn.ReLU, last=nn.Sigmoid())
-    return Setup(model, (x, y), F.binary_cross_entropy, adam(1e-3), 20 if fixed else 18, 10)
-
-
+# name: program, recorded cause codes, the metric of a repaired program
 B = {  # data given in the question, or drawn as it says
-    "44066044": (packets, ("L3", "L5", "D1")),
-    "39525358": (three_scales, ("D1",)),
-    "37213388": (few_epochs, ("O5",)),
-    "51971180": (price_changes, ("L3",)),
-    "58237726": (constant_films, ("D7",)),
-    "45378493": (one_softmax, ("L2",)),
-    "66468006": (no_dropout, ("G3",)),
-    "68716219": (three_moods, ("L4", "O2", "G3")),
-    "gol_nn-d9b30a0": (life, ("L4", "O5", "O2")),
-    "66840108": (entropy_of_reals, ("L4",)),
-    "42800203": (always_one, ("L2",)),
-    "48335501": (steep_line, ("O1",)),
-    "73457069": (flat_forecast, ("O2", "O5", "G1")),
-    "datascience-28191": (wide_sine, ("L3", "G1", "D1", "D9")),
-    "accelerate-2665": (wrapped_later, ("W2",)),
-    "44998910": (slow_table, ("O2", "O5")),
+    "44066044": (packets, ("L3", "L5", "D1"), "> 0.9"),
+    "39525358": (three_scales, ("D1",), "> 0.95"),
+    "37213388": (few_epochs, ("O5",), "> 0.85"),
+    "51971180": (price_changes, ("L3",), "< 0.25"),
+    "58237726": (constant_films, ("D7",), "> 0.9"),
+    "45378493": (one_softmax, ("L2",), "> 0.7"),
+    "66468006": (no_dropout, ("G3",), "< 2.0"),
+    "68716219": (three_moods, ("L4", "O2", "G3"), "> 0.8"),
+    "gol_nn-d9b30a0": (life, ("L4", "O5", "O2"), "> 0.7"),
+    "66840108": (entropy_of_reals, ("L4", "L3"), "< 1"),
+    "42800203": (always_one, ("L2",), "> 0.9"),
+    "48335501": (steep_line, ("O1",), "< 0.5"),
+    "73457069": (flat_forecast, ("O2", "O5", "G1"), "< 0.05"),
+    "datascience-28191": (wide_sine, ("L3", "G1", "D1", "D9"), "< 0.05"),
+    "accelerate-2665": (wrapped_later, ("W2",), "> 0.8"),
+    "44998910": (slow_table, ("O2", "O5"), "< 0.3"),
 }
 C = {  # on scans of digits, or on a drawn table of the described columns
-    "50079585": (three_in_one_unit, ("L4",)),
-    "33712178": (logarithm_of_zero, ("L5", "L6")),
-    "keypoints-6543925": (key_points, ("O1", "S8")),
-    "48385830": (square_of_ten, ("S8", "L4", "L5", "O1", "S6")),
-    "72965428": (bent_logits, ("L3", "S8")),
-    "43239467": (bent_logits_alone, ("L3", "S3")),
-    "77704108": (softmax_and_own_start, ("L1", "S6", "D1")),
-    "umlaut-a": (study_a, ("L5", "D1", "G5")),
-    "umlaut-b": (study_b, ("O1", "S8", "D8")),
-    "55328966": (raw_and_slow, ("D1", "L4", "O2", "S8")),
-    "10248037": (constant_answer, ("D1", "S3")),
-    "44164749": (huge_batches, ("O2", "O5", "L4")),
-    "33641799": (summed_by_hand, ("L6", "L5", "O1")),
-    "47724077": (census, ("D1",)),
-    "41600519": (higgs, ("D1", "O5")),
-    "52448552": (two_epochs, ("D1", "O5")),
-    "48594888": (scaled_pixels, ("D1", "O5")),
+    "50079585": (three_in_one_unit, ("L4",), "> 0.9"),
+    "33712178": (logarithm_of_zero, ("L5", "L6"), "> 0.9"),
+    "keypoints-6543925": (key_points, ("O1", "S8"), "< 0.008"),
+    "48385830": (square_of_ten, ("S8", "L4", "L5", "O1", "S6"), "> 0.9"),
+    "72965428": (bent_logits, ("L3", "L1", "S8"), "> 0.9"),
+    "43239467": (bent_logits_alone, ("L3", "L1", "S3"), "> 0.9"),
+    "77704108": (softmax_and_own_start, ("L1", "S6", "D1"), "> 0.9"),
+    "umlaut-a": (study_a, ("L5", "D1", "G5"), "> 0.9"),
+    "umlaut-b": (study_b, ("O1", "S8", "D8"), "> 0.9"),
+    "55328966": (raw_and_slow, ("D1", "L4", "L1", "O2", "S8"), "> 0.9"),
+    "10248037": (constant_answer, ("D1", "S3"), "> 0.975"),
+    "44164749": (huge_batches, ("O2", "O5", "L4"), "> 0.95"),
+    "33641799": (summed_by_hand, ("L6", "L5", "O1"), "> 0.9"),
+    "47724077": (census, ("D1",), "> 0.65"),
+    "41600519": (higgs, ("D1", "O5"), "> 0.9"),
+    "52448552": (two_epochs, ("D1", "O5"), "> 0.9"),
+    "48594888": (scaled_pixels, ("D1", "O5"), "> 0.9"),
 }

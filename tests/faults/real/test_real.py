@@ -1,9 +1,9 @@
 """People's own programs: as asked, a recorded cause is the headline; as repaired, no alarm."""
 
 import pytest
-from faults.real.programs import REAL, run
+from faults.real.run import REAL, TIERS, run
 
-FAST = ("46577203", "48221692", "50306988", "43636736", "stats-418955")
+FAST = ("46577203", "48221692", "43636736", "58237726", "33641799", "66468006", "umlaut-b")
 
 
 def verdict(name, seed=0):
@@ -19,8 +19,9 @@ def test_a_recorded_cause_is_the_headline(name):
 
 
 @pytest.mark.slow
-def test_three_in_four_are_named():
-    said = {(name, seed): verdict(name, seed)[:2] for name in REAL for seed in range(5)}
+@pytest.mark.parametrize("tier", TIERS)
+def test_three_in_four_are_named(tier):
+    said = {(name, seed): verdict(name, seed)[:2] for name in TIERS[tier] for seed in range(5)}
     missed = {key: headline for key, (right, headline) in said.items() if not right}
     assert len(missed) <= 0.25 * len(said), missed
 

@@ -1,7 +1,7 @@
-from thalweg.diagnosis.evidence import latest, share_of_chance, some
+from thalweg.diagnosis.evidence import curve, kind, latest, share_of_chance, some
 from thalweg.diagnosis.rule import Finding, Prescription, rule
 from thalweg.record import History
-from thalweg.record.quantities import DEAD_UNITS
+from thalweg.record.quantities import DEAD_UNITS, OUTPUT_ACTIVATION, OUTPUT_HIGH, OUTPUT_LOW
 
 
 @rule(
@@ -15,6 +15,7 @@ from thalweg.record.quantities import DEAD_UNITS
         "training-plateau",
         "optimisation-failure",
         "gradient-never-arrives",
+        "loss-not-falling",
     ),
     trial="revived-units",
 )
@@ -28,13 +29,15 @@ def dead_relu(
     healthy: each unit then answers to some samples.
 
     Evidence: the share of units (channels, for images) that are zero on all samples of a probe
-    batch of 128 to 512.
+    batch of 128 to 512; and outputs that are all zero behind a ReLU.
     Threshold: half of a layer's units while the loss is above a quarter of chance, or 80 % of them.
     False alarms: a layer far wider than the task needs; classes that the probe batch lacks.
     Convicted by: reviving the units on a copy (fresh incoming weights) lowers the loss.
     Source: Lu et al. 2020, "Dying ReLU and initialization"; SageMaker Debugger's rule has 50 %.
     """
     dead = latest(history, DEAD_UNITS)
+    if _output_is_dead(history):
+        dead = {"the output": 1.0} | dead
     limit = gone if share_of_chance(history) < learned else share
     bad = [name for name, part in dead.items() if part > limit]
     if not bad:
@@ -54,3 +57,11 @@ def dead_relu(
             ),
         ),
     )
+
+
+def _output_is_dead(history: History) -> bool:
+    """Whether the model ends in a ReLU that gave zero for every sample at most readings."""
+    low, high = curve(history, OUTPUT_LOW).values, curve(history, OUTPUT_HIGH).values
+    if kind(history, OUTPUT_ACTIVATION) != "relu" or len(low) < 3 or len(low) != len(high):
+        return False
+    return bool(((low == 0) & (high == 0)).mean() > 0.5)

@@ -3,7 +3,9 @@ import numpy as np
 from thalweg.diagnosis.evidence import curve, gradient_norms, number, value
 from thalweg.diagnosis.rule import Finding, Prescription, rule
 from thalweg.record import History
-from thalweg.record.quantities import CHANCE_LOSS, GRADIENT_NORM, LOSS
+from thalweg.record.quantities import BATCH_SIZE, CHANCE_LOSS, GRADIENT_NORM, LOSS
+
+FEW = 4  # samples a batch, of which one hard one makes the loss leap
 
 
 @rule(
@@ -24,8 +26,8 @@ def exploding_gradients(
     Evidence: the norm of the whole gradient at the readings, and the loss at every step, each
     against the running median of those before.
     Threshold: three or more separate steps whose loss exceeds the median of the 20 before by three
-    times, by 8 robust deviations, and 0.3 of chance (or of the start); and a reading of gradient
-    norm 10 times the usual.
+    times, by 8 robust deviations, and 0.3 of chance (or of the start; all of it with batches of
+    four or fewer); and a reading of gradient norm 10 times the usual.
     False alarms: rare hard batches (outliers) in a regression without a robust loss.
     Convicted by: clipping at the 90th percentile on a copy calms the loss.
     Source: Pascanu, Mikolov and Bengio 2013; Google tuning playbook (clip at the 90th percentile).
@@ -36,7 +38,8 @@ def exploding_gradients(
         return None
     bursts = int((norms[2:] > burst * np.median(norms)).sum())
     chance = value(history, CHANCE_LOSS)
-    floor = 0.3 * (chance if chance > 0 else float(losses.values[0]))
+    share = 1.0 if value(history, BATCH_SIZE) <= FEW else 0.3
+    floor = share * (chance if chance > 0 else float(losses.values[0]))
     leaps = _leaps(losses.values, spike, floor)
     if bursts < 1 or leaps < most:
         return None

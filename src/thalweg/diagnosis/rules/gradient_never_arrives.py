@@ -1,7 +1,14 @@
 from thalweg.diagnosis.evidence import curve, latest, some
 from thalweg.diagnosis.rule import Finding, Prescription, rule
 from thalweg.record import History
-from thalweg.record.quantities import GRADIENT_NORM, GRADIENT_PRESENT, HELD, MODULE_CALLED
+from thalweg.record.quantities import (
+    GRADIENT_NORM,
+    GRADIENT_PRESENT,
+    HELD,
+    MODULE_CALLED,
+    OUTPUT_HIGH,
+    OUTPUT_LOW,
+)
 
 
 @rule(
@@ -19,7 +26,8 @@ def gradient_never_arrives(history: History) -> Finding | None:
 
     Evidence: for each trainable weight whose module ran, whether a gradient reached it at any
     reading; and the gradient that the optimizer saw.
-    Threshold: exact: none at all of three readings or more.
+    Threshold: exact: none at all of three readings or more. A model whose output is one constant
+    has a gradient of zero for another reason and is not judged.
     False alarms: a branch detached on purpose (a probe, a target network left trainable).
     Convicted by: one backward pass on a copy lists which weights receive any gradient.
     Source: PyTorch documentation, "Autograd mechanics"; exact.
@@ -37,6 +45,8 @@ def gradient_never_arrives(history: History) -> Finding | None:
     ]
     if cut:
         return _finding(cut, len(held), "no gradient ever reaches")
+    if _constant_output(history):
+        return None  # nothing flows through a dead output, however well it is wired
     unseen = [name for name in held if not _stepped_with_gradient(history, name)]
     if len(unseen) == len(held) and held and len(_readings(history)) >= 3:
         return _finding(unseen, len(held), "the optimizer always steps without any gradient for")
@@ -46,6 +56,12 @@ def gradient_never_arrives(history: History) -> Finding | None:
 def _stepped_with_gradient(history: History, name: str) -> bool:
     norms = curve(history, GRADIENT_NORM, name).values
     return bool(len(norms)) and float(norms.max()) > 0
+
+
+def _constant_output(history: History) -> bool:
+    """Whether the model gave one and the same number for every sample, at every reading."""
+    low, high = curve(history, OUTPUT_LOW).values, curve(history, OUTPUT_HIGH).values
+    return len(low) == len(high) > 0 and bool((low == high).all())
 
 
 def _readings(history: History) -> set[int]:

@@ -1,7 +1,14 @@
-from thalweg.diagnosis.evidence import curve, number, value
+from thalweg.diagnosis.evidence import curve, latest, number, value
 from thalweg.diagnosis.rule import Finding, Prescription, rule
 from thalweg.record import History
-from thalweg.record.quantities import CHANCE_LOSS, LOSS, NUM_CLASSES
+from thalweg.record.quantities import (
+    CHANCE_LOSS,
+    FROZEN_AT_RANDOM,
+    LOSS,
+    NUM_CLASSES,
+    OUTPUT_HIGH,
+    OUTPUT_LOW,
+)
 
 
 @rule("initial-loss-above-chance", stage="signal", needs=(LOSS, CHANCE_LOSS, NUM_CLASSES))
@@ -17,9 +24,10 @@ def initial_loss_above_chance(
 
     Evidence: the first loss as a multiple of ln(classes), or of the targets' variance.
     Threshold: a note above 1.4 times, a warning above twice. PyTorch's default initialisations
-    start between 1.0 and 1.3 times on standardised inputs.
-    False alarms: a loss summed over tokens, pixels or tasks instead of averaged; a loss with
-    terms beside the cross-entropy.
+    start between 1.0 and 1.3 times on standardised inputs. A mean cross-entropy never exceeds
+    ln(classes) plus the spread of the logits: a loss above that is a sum or has other terms, and
+    is not judged. With weights frozen in a trained state it is a note: such a model is not new.
+    False alarms: fine-tuning with the head of another task; other terms beside the cross-entropy.
     Convicted by: the same run with the last layer's weights divided by ten starts at chance and
     falls faster.
     Source: Stanford CS231n notes, "Look for correct loss at chance performance";
@@ -29,10 +37,11 @@ def initial_loss_above_chance(
     if not len(losses) or losses.steps[0] != min(history.series(LOSS)) or not chance > 0:
         return None  # a start that is not finite is for `loss-not-finite`
     loss = float(losses.values[0])
-    if not loss > noted * chance:
+    if not noted * chance < loss <= chance + _spread(history):
         return None
+    pretrained = 0 in latest(history, FROZEN_AT_RANDOM).values()
     return Finding(
-        severity="warning" if loss > warned * chance else "note",
+        severity="warning" if loss > warned * chance and not pretrained else "note",
         summary=f"first loss {number(loss)}, but an undecided model scores {number(chance)}",
         evidence={"first loss": loss, "chance loss": chance, "ratio": loss / chance},
         prescriptions=(
@@ -42,3 +51,9 @@ def initial_loss_above_chance(
             ),
         ),
     )
+
+
+def _spread(history: History) -> float:
+    """Largest minus smallest output of the first reading; infinite where it was not measured."""
+    low, high = curve(history, OUTPUT_LOW).values, curve(history, OUTPUT_HIGH).values
+    return float(high[0] - low[0]) if len(low) and len(high) else float("inf")

@@ -24,7 +24,13 @@ REGRESSIVE = ("mse", "l1", "smooth_l1")
     "loss-does-not-fit-task",
     stage="output",
     needs=(LOSS_KIND,),
-    explains=("learning-rate-too-low", "underfitting", "training-plateau", "stopped-too-early"),
+    explains=(
+        "learning-rate-too-low",
+        "underfitting",
+        "training-plateau",
+        "stopped-too-early",
+        "output-cannot-reach-targets",
+    ),
 )
 def loss_does_not_fit_task(history: History) -> Finding | None:
     """The loss treats the targets as something that they are not.
@@ -62,6 +68,10 @@ Problem = tuple[str, Severity, str]  # what, how bad, what to do
 
 
 def _problems(history: History, loss: str, activation: str) -> Iterator[Problem]:
+    if activation == "sigmoid" and value(history, OUTPUT_WIDTH) == 1 and _class_numbers(history):
+        classes = f"{value(history, TARGET_DISTINCT):.0f}"
+        cure = f"{classes} outputs and cross_entropy for classes; no sigmoid for counts or ratings"
+        yield f"one sigmoid for targets 0, 1, 2, … of {classes} kinds", "error", cure
     if loss in REGRESSIVE:
         yield from _regressive(history, loss, activation)
     if loss == "nll_of_probability" or (loss == "nll" and _ever_negative(history)):

@@ -1,9 +1,9 @@
 import numpy as np
 
-from thalweg.diagnosis.evidence import Curve, curve, fall, number, value
+from thalweg.diagnosis.evidence import Curve, Values, curve, fall, kind, number, value
 from thalweg.diagnosis.rule import Finding, Prescription, rule
 from thalweg.record import History
-from thalweg.record.quantities import ACCURACY, CHANCE_LOSS, LOSS, OPTIMIZERS
+from thalweg.record.quantities import ACCURACY, CHANCE_LOSS, LOSS, LOSS_KIND, OPTIMIZERS
 
 
 @rule(
@@ -22,21 +22,23 @@ def loss_not_falling(
     where a rule of an earlier stage speaks too, that one names the cause.
 
     Evidence: the mean loss of the first and of the last fifth of the steps, with standard errors.
-    Threshold: a fall of less than 2 % or less than two standard errors over 40 steps or more,
-    while the loss is still above 0.8 of chance where chance is known, and not
-    below 0.7 of the first three losses; nor is every late loss below every early one by 2 %.
+    Threshold: a fall of less than 2 % or less than two standard errors over 40 steps or more, by
+    the means and by the ranks, while the loss is still above 0.8 of chance where chance is known,
+    and not below 0.7 of the first three losses.
     False alarms: losses that are not meant to fall, as in adversarial or reinforcement learning
-    (with several optimizers this is a note); a model that had converged before the watch began.
+    (a note where there are several optimizers, or where a loss of no known kind goes below zero);
+    a model that had converged before the watch began.
     Convicted by: a single batch can be learned by heart with other settings, from the same start.
     Source: Karpathy 2019, "A Recipe for Training Neural Networks", "overfit one batch"; the
-    standard-error test is Welch's.
+    standard-error test is Welch's, that of the ranks Mann and Whitney's.
     """
     losses = curve(history, LOSS)
     if len(losses) < least_steps or _already_good(history, losses):
         return None
     early, late = losses.head(0.2), losses.tail(0.2)
     fallen, error = fall(early, late)
-    if fallen > 2 * error and fallen > least_fall * abs(float(np.mean(early))):
+    sure = fallen > 2 * error or _ranks(early, late) > 3
+    if sure and fallen > least_fall * abs(float(np.mean(early))):
         return None
     if float(early.min() - late.max()) > least_fall * abs(float(early.min())):
         return None  # the fall itself is what spreads the early losses
@@ -45,7 +47,7 @@ def loss_not_falling(
     if begun > max(2 * noise, 0.3 * abs(float(losses.values[:3].mean()))):
         return None  # it fell at once and then stayed down
     return Finding(
-        severity="note" if value(history, OPTIMIZERS) > 1 else "warning",
+        severity="note" if _has_no_floor(history, losses) else "warning",
         summary=f"mean loss {number(first)} in the first fifth of {len(losses)} steps, "
         f"{number(last)} in the last: no fall beyond the noise",
         evidence={"early loss": first, "late loss": last, "standard error": error},
@@ -68,3 +70,18 @@ def _already_good(history: History, losses: Curve) -> bool:
     accuracies = curve(history, ACCURACY)
     known = chance > 0 and late < 0.8 * chance
     return known or (len(accuracies) > 2 and float(np.mean(accuracies.tail(0.3))) > 0.9)
+
+
+def _ranks(early: Values, late: Values) -> float:
+    """Standard deviations by which early losses outrank late ones more often than by chance."""
+    if len(early) < 3 or len(late) < 3:
+        return 0.0
+    higher = float((early[:, None] > late[None]).mean())
+    spread = ((len(early) + len(late) + 1) / (12 * len(early) * len(late))) ** 0.5
+    return (higher - 0.5) / spread
+
+
+def _has_no_floor(history: History, losses: Curve) -> bool:
+    """Whether low losses mean little: two players, or a reward rather than an error."""
+    known = kind(history, LOSS_KIND) not in ("", "unknown")
+    return value(history, OPTIMIZERS) > 1 or (not known and float(losses.values.min()) < 0)

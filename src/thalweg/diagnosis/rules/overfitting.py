@@ -20,8 +20,8 @@ def overfitting(
     error of a single validation about its own trend, and the training loss at both times.
     Threshold: the rise exceeds two standard errors, a quarter of the minimum and a tenth of chance,
     with five validations or more, and the training loss fell further. If validation accuracy is
-    logged and has not come down from its best by two standard errors, it is a note: the model has
-    become overconfident, not worse.
+    logged and has not come down from its best by two standard errors, it is a note (the model has
+    become overconfident, not worse) as long as the loss stays below what knowing nothing scores.
     False alarms: a training loss made harder than the validation's by heavy augmentation.
     Convicted by: a stronger regulariser on a copy from the turn on ends at a lower validation loss.
     Source: Prechelt 1998, "Early Stopping – But When?" (generalisation loss over a noisy curve).
@@ -39,6 +39,7 @@ def overfitting(
     if not (rose and gap and turn < len(val) - 3):
         return None
     worse, fell = late / low - 1 if low > 0 else float("inf"), _accuracy_fell(history)
+    fell = fell or (None if fell is None else low < value(history, CHANCE_LOSS) < late)
     at = int(val.steps[turn])
     return Finding(
         severity="warning" if fell or (fell is None and worse > 2 * rise) else "note",

@@ -1,7 +1,15 @@
-from thalweg.diagnosis.evidence import number, promised, share_of_chance
+import numpy as np
+
+from thalweg.diagnosis.evidence import curve, number, promised, share_of_chance, value
 from thalweg.diagnosis.rule import Finding, Prescription, rule
 from thalweg.record import History
-from thalweg.record.quantities import LEARNING_RATE, LOSS, OPTIMIZERS
+from thalweg.record.quantities import (
+    CHANCE_LOSS,
+    LEARNING_RATE,
+    LOSS,
+    OPTIMIZERS,
+    VAL_LOSS,
+)
 
 
 @rule(
@@ -12,27 +20,33 @@ from thalweg.record.quantities import LEARNING_RATE, LOSS, OPTIMIZERS
     trial="a-fifth-more",
 )
 def stopped_too_early(
-    history: History, *, high: float = 0.5, promise: float = 0.1, least: int = 30
+    history: History, *, high: float = 0.5, promise: float = 0.1, least: int = 24
 ) -> Finding | None:
     """The run ended while the loss was still falling steeply.
 
     Why it matters: what is judged is not the model but the patience.
 
-    Evidence: the slope of the training loss over the last third, with its standard error.
-    Threshold: the slope is below zero by three standard errors and promises 10 % in a fifth more
-    steps; a warning while the loss is above half of chance and the learning rate has not been
-    brought down to a tenth of its peak, else a note.
+    Evidence: the slope of the training loss over the last third, with its standard error, and over
+    the whole run; the validation losses, where they were logged.
+    Threshold: the slope is below zero by three standard errors and promises, in a fifth more steps,
+    10 % of the loss; or 1 % while the loss is above 0.7 of chance and falls at last nearly as fast
+    (0.8) as on average. A warning while the loss is above half of chance, or the promise
+    above a tenth of chance, the learning rate has not been brought down to a tenth of its peak,
+    and the lowest of several validation losses is among the last; else a note.
     False alarms: runs cut short on purpose, as in a search. Under a schedule that ends near zero
     the loss falls fastest at the end of every run, long enough or not: hence only a note.
     Convicted by: a fifth more steps from the last weights lower the validation loss.
     Source: Google tuning playbook, "is the model still improving at the end".
     """
     end, gain = promised(history, least=least)
-    if not gain > promise * end > 0:
+    level, chance = share_of_chance(history), value(history, CHANCE_LOSS)
+    on_rails = level > 0.7 and gain > 0.01 * end and _steady(history, gain)
+    if not (gain > promise * end > 0 or on_rails):
         return None
-    level = share_of_chance(history)
+    much = level > high or gain > promise * chance
+    ended = _wound_down(history) or _validation_turned(history)
     return Finding(
-        severity="warning" if level > high and not _wound_down(history) else "note",
+        severity="warning" if much and not ended else "note",
         summary=f"at the end the loss was {number(end)} and still falling by "
         f"{number(gain)} in a fifth of the steps",
         evidence={"late loss": end, "promised by a fifth more": gain},
@@ -49,3 +63,16 @@ def _wound_down(history: History, share: float = 0.1) -> bool:
     """Whether the learning rate was brought down to that share of its peak: a run that ended."""
     rates = [list(series.values()) for series in history.by_place(LEARNING_RATE).values()]
     return bool(rates) and all(found[-1] <= share * max(found) for found in rates)
+
+
+def _steady(history: History, gain: float) -> bool:
+    """Whether a fifth more steps promise nearly what a fifth of the run has brought."""
+    losses = curve(history, LOSS)
+    brought = float(np.mean(losses.head(0.1, 3))) - float(np.mean(losses.tail(0.1, 3)))
+    return brought > 0 and gain > 0.8 * brought / 5
+
+
+def _validation_turned(history: History, least: int = 4) -> bool:
+    """Whether the lowest validation loss is not among the last quarter of them."""
+    values = curve(history, VAL_LOSS).values
+    return len(values) >= least and int(np.argmin(values)) < len(values) - max(1, len(values) // 4)

@@ -5,13 +5,15 @@ from thalweg.diagnosis.evidence import (
     curve,
     finite,
     gradient_norms,
+    latest,
     number,
     share_of_chance,
     slope,
+    value,
 )
 from thalweg.diagnosis.rule import Finding, Prescription, rule
 from thalweg.record import History
-from thalweg.record.quantities import LOSS, NUM_CLASSES
+from thalweg.record.quantities import BASELINE_ACCURACY, LOSS, NUM_CLASSES, TRAIN_ACCURACY
 
 
 @rule(
@@ -27,11 +29,14 @@ def training_plateau(history: History, *, high: float = 0.6, least: int = 100) -
     Why it matters: what holds it decides the cure: a saddle (wait or perturb), the noise of the
     batches (decay the rate), a model too small (enlarge it), or labels that cannot be learned.
 
-    Evidence: the slope of the loss over the last half with its standard error; and how much of the
-    early gradient norm is left, for at a critical point it would be next to nothing.
+    Evidence: the slope of the loss over the last half with its standard error; how much of the
+    early gradient norm is left, for at a critical point it would be next to nothing; and what
+    nearest neighbours and a linear classifier get right on held-out samples.
     Threshold: a slope whose two standard errors cover zero and that promises less than 2 % in as
-    many steps again, at a level above 0.6 of chance, after a fall.
-    False alarms: data whose noise sets that floor (language, regression).
+    many steps again, at a level above 0.6 of chance, after a fall. A warning if one of the simple
+    classifiers beats the model's training accuracy by 2 points; else a note, since the noise of
+    the data may set that floor.
+    False alarms: as a note, data whose noise sets that floor.
     Convicted by: a tenth of the rate lowers it (noise floor); a step along negative curvature does
     (saddle); neither, but a larger model does (bias).
     Source: Dauphin et al. 2014, "Identifying and attacking the saddle point problem".
@@ -47,8 +52,10 @@ def training_plateau(history: History, *, high: float = 0.6, least: int = 100) -
     still = abs(rate) < 2 * error and -rate * half < 0.02 * end
     if not still or end > 0.95 * start:
         return None
+    own, simple = value(history, TRAIN_ACCURACY), latest(history, BASELINE_ACCURACY)
+    better = any(simple.get(n, 0.0) > own + 0.02 for n in ("nearest neighbours", "linear"))
     return Finding(
-        severity="warning",
+        severity="warning" if better else "note",
         summary=f"the loss stands at {number(end)}, {level:.0%} of chance, since step "
         f"{late.steps[0]:.0f}",
         where=f"step {late.steps[0]:.0f}",
