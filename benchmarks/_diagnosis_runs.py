@@ -22,7 +22,6 @@ import torch
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from benchmarks._diagnosis_peers import PEERS, Listener  # noqa: E402
 from faults.faults import FAULTS, faulty  # noqa: E402
 from faults.programs import run as run_program  # noqa: E402
 from faults.real.run import REAL  # noqa: E402
@@ -30,6 +29,7 @@ from faults.real.run import run as run_real  # noqa: E402
 from healthy import loops  # noqa: E402
 from healthy.programs import RUNS, sound  # noqa: E402
 
+from benchmarks._diagnosis_peers import PEERS, Listener  # noqa: E402
 from thalweg.diagnosis import diagnose  # noqa: E402
 from thalweg.observe import watch  # noqa: E402
 
@@ -119,7 +119,9 @@ def _tool(tool: str, model: torch.nn.Module, optimizer: Any, p: Any) -> Any:
 
 
 def _other(tool: str, model: torch.nn.Module, optimizer: Any, about: Any) -> Any:
-    return Nobody(model, optimizer, about) if tool == "none" else PEERS[tool](model, optimizer, about)
+    return (
+        Nobody(model, optimizer, about) if tool == "none" else PEERS[tool](model, optimizer, about)
+    )
 
 
 class Nobody(Listener):

@@ -1,4 +1,4 @@
-"""How often the diagnosis is right: sound runs, faulty ones, people's own programs; peers beside us.
+"""How often the diagnosis is right: on sound runs, faults, people's own programs; peers beside us.
 
 Claims: false alarms ≤ 2 % of sound runs; the headline names the cause in ≥ 80 % of injected faults
 and ≥ 75 % of people's own programs; precision of named causes ≥ 0.8; no crash; the weights come out
@@ -14,8 +14,8 @@ goes on where it was; it starts anew when the package or the programs change.
 
 Environment: DIAGNOSIS_HALF=development|held_out|all (tests/faults/split.json; all),
 DIAGNOSIS_EVERY=n (every n-th run only; 1), DIAGNOSIS_PEERS=n (every n-th run of a peer; 4; 0 to
-leave them out), DIAGNOSIS_PROCESSES (2), DIAGNOSIS_EARLY=n (every n-th fault is asked about while it
-runs; 2).
+leave them out), DIAGNOSIS_PROCESSES (2), DIAGNOSIS_EARLY=n (every n-th fault is asked about while
+it runs; 2).
 """
 
 import hashlib
@@ -31,9 +31,10 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
+from faults.real.run import TIERS
+
 from benchmarks._diagnosis_runs import ROOT, Run, names_of, of_suites, outcome
 from benchmarks._diagnosis_peers import PEERS, WORDS, importable
-from faults.real.run import TIERS
 
 SEEDS = {
     "sound": range(1),

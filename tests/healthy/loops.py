@@ -113,9 +113,7 @@ def tied_transformer_with_warmup():
     text, kinds = characters()
     model = TiedTransformer(kinds)
     optimizer = torch.optim.AdamW(model.parameters(), 4e-3, betas=(0.9, 0.95), weight_decay=0.1)
-    scheduler = lr_scheduler.LambdaLR(
-        optimizer, lambda k: min((k + 1) / 40, (40 / (k + 1)) ** 0.5)
-    )
+    scheduler = lr_scheduler.LambdaLR(optimizer, lambda k: min((k + 1) / 40, (40 / (k + 1)) ** 0.5))
     batches = loader(text.unfold(0, 33, 3))
     return fit(model, optimizer, batches, language_loss, epochs=24, after=scheduler.step)
 
@@ -197,7 +195,9 @@ def triplets():
 
 
 def physics_informed():
-    model = nn.Sequential(nn.Linear(1, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 1))
+    model = nn.Sequential(
+        nn.Linear(1, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 1)
+    )
     optimizer = torch.optim.Adam(model.parameters(), 2e-3)
     watcher = watch(model, optimizer, diagnose=diagnose)
     for _ in range(800):
@@ -368,7 +368,9 @@ def second_order_closure():
 def gradient_penalty():
     """A critic and a generator, five to one, with a penalty on the critic's slope."""
     real = torch.tensor(make_moons(1000, noise=0.05, random_state=0)[0]).float()
-    make = nn.Sequential(nn.Linear(8, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 2))
+    make = nn.Sequential(
+        nn.Linear(8, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 2)
+    )
     critic = nn.Sequential(nn.Linear(2, 64), nn.LeakyReLU(0.2), nn.Linear(64, 1))
     makes = torch.optim.Adam(make.parameters(), 1e-3, betas=(0.0, 0.9))
     judges = torch.optim.Adam(critic.parameters(), 1e-3, betas=(0.0, 0.9))
@@ -394,7 +396,11 @@ def gradient_penalty():
 
 def distillation():
     (x, y), val = split(digits())
-    teacher, student, batches = mlp(), nn.Sequential(nn.Linear(64, 24), nn.ReLU(), nn.Linear(24, 10)), loader(x, y)
+    teacher, student, batches = (
+        mlp(),
+        nn.Sequential(nn.Linear(64, 24), nn.ReLU(), nn.Linear(24, 10)),
+        loader(x, y),
+    )
     optimizer = torch.optim.Adam(teacher.parameters(), 2e-3)
     for _ in range(10):
         for inputs, targets in batches:
@@ -536,7 +542,9 @@ def policy_gradient():
         choices = torch.distributions.Categorical(logits=policy(seen))
         action = choices.sample()
         reward = (seen * best[action]).sum(1) + 0.1 * torch.randn(64)
-        loss = -((reward - usual) * choices.log_prob(action)).mean() - 0.01 * choices.entropy().mean()
+        loss = (
+            -((reward - usual) * choices.log_prob(action)).mean() - 0.01 * choices.entropy().mean()
+        )
         usual = 0.9 * usual + 0.1 * float(reward.mean())
         optimizer.zero_grad()
         loss.backward()
@@ -573,7 +581,11 @@ def padded_sequences():
     lengths = torch.randint(3, 12, (1500,))
     tokens = torch.randint(1, 6, (1500, 12)) * (torch.arange(12) < lengths[:, None])
     targets = (tokens.sum(1) % 2).long() * 0 + (tokens.sum(1) > 18).long()
-    embed, gru, head = nn.Embedding(6, 16, padding_idx=0), nn.GRU(16, 32, batch_first=True), nn.Linear(32, 2)
+    embed, gru, head = (
+        nn.Embedding(6, 16, padding_idx=0),
+        nn.GRU(16, 32, batch_first=True),
+        nn.Linear(32, 2),
+    )
 
     class Net(nn.Module):
         def __init__(self):
@@ -609,7 +621,9 @@ def graph_network():
             self.first, self.second = nn.Linear(16, 32), nn.Linear(32, 3)
 
         def forward(self, x):
-            return edges @ self.second(F.dropout((edges @ self.first(x)).relu(), 0.3, self.training))
+            return edges @ self.second(
+                F.dropout((edges @ self.first(x)).relu(), 0.3, self.training)
+            )
 
     model = Graph()
     optimizer = torch.optim.Adam(model.parameters(), 1e-2, weight_decay=5e-4)
@@ -764,7 +778,9 @@ def denoising_diffusion():
     """Predict the noise that was added to points of two moons: the loss has a high floor."""
     points = torch.tensor(make_moons(2000, noise=0.05, random_state=0)[0]).float()
     points = (points - points.mean(0)) / points.std(0)
-    model = nn.Sequential(nn.Linear(3, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU(), nn.Linear(64, 2))
+    model = nn.Sequential(
+        nn.Linear(3, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU(), nn.Linear(64, 2)
+    )
     kept = torch.linspace(0.9999, 0.02, 100)
 
     def denoise(model, x):

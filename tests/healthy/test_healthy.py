@@ -3,6 +3,7 @@
 import pytest
 import torch
 from faults.programs import diabetes, run
+from healthy.loops import LOOPS
 from healthy.programs import RUNS, sound
 from torch import nn
 
@@ -60,8 +61,48 @@ def test_two_alarms_in_a_hundred(base):
     assert len(loud) <= 1, loud
 
 
+QUICK = (
+    "contrastive",
+    "triplets",
+    "focal_loss",
+    "low_rank_adaptation",
+    "cyclical_rates",
+    "second_order_closure",
+    "gradient_penalty",
+    "distillation",
+    "ordinal_regression",
+    "two_heads",
+    "policy_gradient",
+    "value_learning",
+    "graph_network",
+    "quantiles",
+    "counts",
+    "logistic_regression",
+)
+
+
+@pytest.mark.parametrize("loop", [one for one in LOOPS if one.__name__ in QUICK])
+def test_no_alarm_in_a_loop_of_another_kind(loop):
+    torch.manual_seed(0)
+    diagnosis = loop()
+    assert not alarms(diagnosis)
+    assert not broken(diagnosis)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_two_alarms_in_a_hundred_loops(seed):
+    loud = {}
+    for loop in LOOPS:
+        torch.manual_seed(seed)
+        if found := alarms(loop()):
+            loud[loop.__name__] = found
+    assert len(loud) <= 1, loud
+
+
 def test_there_are_a_hundred_runs():
     assert len(RUNS) >= 100
+    assert {one.__name__ for one in LOOPS} >= set(QUICK)
 
 
 def test_no_alarm_in_an_adversarial_pair():

@@ -15,12 +15,10 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 
 import torch
+from faults.real.programs import accuracy, adam, dense, error, rmsprop, sgd
 from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn import functional as F
-from torch.optim import lr_scheduler
-
-from faults.real.programs import accuracy, adam, dense, error, rmsprop, sgd
 
 CAUSES = {
     "W2": ("weights-not-in-optimizer",),
@@ -101,7 +99,9 @@ def packets(fixed):  # 44066044
 def three_scales(fixed):  # 39525358
     x = torch.rand(21, 3) * torch.tensor([2.0, 90.0, 50_000.0])
     y = ((x[:, :1] > 1).float() + (x[:, 1:2] > 45).float() > 0.5).float()
-    model = first(dense(3, 12, 3, 1, act=nn.ReLU, last=nn.Sigmoid()), "uniform", 0.3 if fixed else 0.05)
+    model = first(
+        dense(3, 12, 3, 1, act=nn.ReLU, last=nn.Sigmoid()), "uniform", 0.3 if fixed else 0.05
+    )
     x = standard(x) if fixed else x
     return Setup(model, (x, y), F.binary_cross_entropy, adam(1e-2 if fixed else 1e-3), 150, 1)
 
@@ -266,7 +266,9 @@ def wide_sine(fixed):  # datascience.stackexchange 28191
     y = x.sin()
     if fixed:
         x = (x % 6.2832 - 3.1416) / 1.8
-        return Setup(dense(1, 64, 64, 1, act=nn.Tanh), (x, y), F.mse_loss, adam(5e-3), 30, 32, error)
+        return Setup(
+            dense(1, 64, 64, 1, act=nn.Tanh), (x, y), F.mse_loss, adam(5e-3), 30, 32, error
+        )
     model = dense(1, 1, 100, 1, act=nn.ReLU, last=nn.ReLU())
     return Setup(model, (x, y), F.mse_loss, sgd(0.01), 10, 32, error)
 
@@ -284,7 +286,9 @@ def slow_table(fixed):  # 44998910
     x = torch.rand(3000, 4)
     y = (x[:, :1] * x[:, 1:2] - x[:, 2:3] ** 2) * 3
     model = dense(4, 32, 1, act=nn.Tanh)
-    return Setup(model, (x, y), F.mse_loss, sgd(0.1 if fixed else 1e-3), 40 if fixed else 4, 64, error)
+    return Setup(
+        model, (x, y), F.mse_loss, sgd(0.1 if fixed else 1e-3), 40 if fixed else 4, 64, error
+    )
 
 
 def scans(raw=False):
@@ -307,7 +311,9 @@ def three_in_one_unit(fixed):  # 50079585
     x, y = x[kept].view(-1, 1, 8, 8), y[kept]
     net = [nn.Conv2d(1, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.ReLU(), nn.Flatten()]
     if fixed:
-        model = nn.Sequential(*net, nn.Linear(256, 32), nn.ReLU(), nn.Dropout(0.5), nn.Linear(32, 3))
+        model = nn.Sequential(
+            *net, nn.Linear(256, 32), nn.ReLU(), nn.Dropout(0.5), nn.Linear(32, 3)
+        )
         return Setup(model, (x, y), F.cross_entropy, rmsprop(1e-3), 10, 16)
     model = nn.Sequential(
         *net, nn.Linear(256, 32), nn.ReLU(), nn.Dropout(0.5), nn.Linear(32, 1), nn.Sigmoid()
@@ -427,8 +433,7 @@ def study_b(fixed):  # UMLAUT B: three seeded mistakes
 
 def uphill(weights):
     """A learning rate of −1,000, which PyTorch's optimizers refuse: ascent at 1,000."""
-    optimizer = torch.optim.Adam(weights, lr=1000.0, maximize=True)
-    return optimizer
+    return torch.optim.Adam(weights, lr=1000.0, maximize=True)
 
 
 def raw_and_slow(fixed):  # 55328966
@@ -478,7 +483,9 @@ def summed_by_hand(fixed):  # 33641799
 
 def census(fixed):  # 47724077
     draw = torch.rand(3000, 14)
-    scales = 10.0 ** torch.tensor([1.9, 0.9, 5.5, 1.2, 1.2, 0.8, 1.1, 0.7, 0.6, 0.3, 4.5, 3.5, 2, 1.6])
+    scales = 10.0 ** torch.tensor(
+        [1.9, 0.9, 5.5, 1.2, 1.2, 0.8, 1.1, 0.7, 0.6, 0.3, 4.5, 3.5, 2, 1.6]
+    )
     chance = 3 * (draw[:, 0] + draw[:, 3] + draw[:, 10] - 1.5)
     y = (torch.rand(3000) < chance.sigmoid()).long()
     x = standard(draw) if fixed else draw * scales
@@ -513,7 +520,9 @@ def scaled_pixels(fixed):  # 48594888
         nn.MaxPool2d(2), nn.Flatten(), nn.Linear(256, 128), nn.ReLU(), nn.Dropout(0.3),
         nn.Linear(128, 10),
     )  # fmt: skip
-    return Setup(model, (x, y), F.cross_entropy, adam(1e-3 if fixed else 1e-2), 12 if fixed else 3, 32)
+    return Setup(
+        model, (x, y), F.cross_entropy, adam(1e-3 if fixed else 1e-2), 12 if fixed else 3, 32
+    )
 
 
 # name: program, recorded cause codes, the metric of a repaired program

@@ -20,7 +20,8 @@ def metric_disagrees_with_loss(history: History, *, apart: float = 0.1) -> Findi
 
     Evidence: the last logged validation accuracy, and the accuracy that a copy of the model in eval
     mode has on the same split.
-    Threshold: 10 points and three standard errors apart.
+    Threshold: 10 points and three standard errors apart, measured after the same update as the
+    accuracy was logged.
     False alarms: a logged accuracy of other weights (an average, the best so far), of another
     split, or in percent.
     Convicted by: counting by hand on one batch.
@@ -28,7 +29,7 @@ def metric_disagrees_with_loss(history: History, *, apart: float = 0.1) -> Findi
     """
     logged, own = value(history, VAL_ACCURACY), value(history, MEASURED_VAL_ACCURACY)
     samples = value(history, VAL_SAMPLES)
-    if not (samples >= 20 and 0 <= logged <= 1):
+    if not (samples >= 20 and 0 <= logged <= 1) or _apart_in_time(history):
         return None
     error = sqrt(max(own * (1 - own), 0.01) / samples)
     if not abs(logged - own) > max(apart, 3 * error):
@@ -46,3 +47,9 @@ def metric_disagrees_with_loss(history: History, *, apart: float = 0.1) -> Findi
             ),
         ),
     )
+
+
+def _apart_in_time(history: History) -> bool:
+    """Whether the model was trained on between the logged and the measured accuracy."""
+    logged, own = history.series(VAL_ACCURACY), history.series(MEASURED_VAL_ACCURACY)
+    return abs(max(logged, default=0) - max(own, default=0)) > 1
