@@ -1,11 +1,12 @@
 """Every rule: sick, healthy, unmeasured; total on any history."""
 
 import json
+from dataclasses import replace
 from math import inf, isfinite, log, nan
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from thalweg.diagnosis import Diagnosis, Finding, diagnose, rule
@@ -122,6 +123,73 @@ def test_rules_are_total(content):
     json.loads(diagnosis.to_json())
     assert str(diagnosis)
     assert diagnosis.to_html()
+
+
+PLACES = {
+    "run": [""],
+    "kind": ["mse", "cross_entropy", "sigmoid", "softmax", "relu", "chance", "linear", "median"],
+    "class": ["0", "1", "2"],
+    "reason": ["loss: OSError: gone"],
+}
+lengths = st.sampled_from([1, 2, 5, 30, 130])
+
+
+@st.composite
+def measured(draw, quantity):
+    """A quantity's series as a run may have left them: any length, any number at any step."""
+    places = draw(
+        st.lists(
+            st.sampled_from(PLACES.get(quantity.per, ["", "0.weight", "1.weight", "2"])),
+            min_size=1,
+            max_size=4,
+            unique=True,
+        )
+    )
+    table = {}
+    for place in places:
+        values = draw(st.lists(numbers, min_size=3, max_size=6)) * 50
+        table[place] = dict(enumerate(values[: draw(lengths)]))
+    return table
+
+
+@pytest.mark.parametrize("one", RULES, ids=lambda one: one.name)
+@settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_each_rule_is_total_where_it_is_reached(one, data):
+    others = data.draw(st.sets(st.sampled_from(list(QUANTITIES.values())), max_size=4))
+    wanted = {quantity.name: quantity for quantity in (*one.needs, *others)}
+    run = history(**{name: data.draw(measured(quantity)) for name, quantity in wanted.items()})
+    calls = []
+
+    def check(content):
+        calls.append(content)
+        return one.check(content)
+
+    diagnosis = diagnose(run, [replace(one, check=check)])
+    assert calls == [run]
+    assert "itself failed" not in "".join(diagnosis.not_checked.values())
+    json.loads(diagnosis.to_json())
+    assert str(diagnosis)
+    assert diagnosis.to_html()
+
+
+@pytest.mark.parametrize("one", RULES, ids=lambda one: one.name)
+def test_each_rule_breaks_in_turn(one):
+    def check(content):
+        raise ZeroDivisionError("by hand")
+
+    run = history(
+        **{
+            quantity.name: {"": {0: 1.0, 1: 1.0}}
+            for quantity in QUANTITIES.values()
+            if quantity is not INSTRUMENT_FAILED
+        }
+    )
+    whole = diagnose(run)
+    found = diagnose(run, [replace(rule, check=check) if rule is one else rule for rule in RULES])
+    assert "ZeroDivisionError: by hand" in found.not_checked[one.name]
+    assert set(found.passed) == set(whole.passed) - {one.name}
+    assert {f.rule for f in found.findings} == {f.rule for f in whole.findings} - {one.name}
 
 
 @given(st.lists(numbers, min_size=1, max_size=80), st.integers(2, 10**6))

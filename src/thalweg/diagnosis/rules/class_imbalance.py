@@ -1,6 +1,6 @@
 import numpy as np
 
-from thalweg.diagnosis.evidence import latest, number, some
+from thalweg.diagnosis.evidence import finite, latest, number, some
 from thalweg.diagnosis.rule import Finding, Prescription, rule
 from thalweg.record import History
 from thalweg.record.quantities import CLASS_COUNT, CLASS_RECALL
@@ -27,14 +27,15 @@ def class_imbalance(
     Convicted by: a balanced sampler on a copy raises the mean recall.
     Source: He and Garcia 2009, "Learning from imbalanced data"; SageMaker Debugger has ratio 10.
     """
-    counts, recalls = latest(history, CLASS_COUNT), latest(history, CLASS_RECALL)
+    counts, recalls = finite(latest(history, CLASS_COUNT)), finite(latest(history, CLASS_RECALL))
     both = sorted(set(counts) & set(recalls), key=lambda name: counts[name])
     if len(both) < 2:
         return None
     most = max(counts.values())
-    if most < least:
+    usual = [recalls[n] for n in both if counts[n] > most / 3]
+    if most < least or not usual:
         return None
-    common = float(np.median([recalls[n] for n in both if counts[n] > most / 3]))
+    common = float(np.median(usual))
     lost = [
         n
         for n in both

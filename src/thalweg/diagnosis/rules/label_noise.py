@@ -28,13 +28,14 @@ def label_noise(history: History, *, share: float = 0.07, contrast: float = 3.0)
     """
     suspects, scores = value(history, SUSPECT_LABELS), latest(history, BASELINE_ACCURACY)
     chance = scores.get("chance", 1.0)
-    informed = scores.get("nearest neighbours", 0.0) > min(contrast * chance, (1 + chance) / 2)
+    neighbours = scores.get("nearest neighbours", 0.0)
+    informed = neighbours > min(contrast * chance, (1 + chance) / 2)
     if not (suspects > share and informed):
         return None
     return Finding(
         severity="warning",
         summary=f"{suspects:.0%} of the labels contradict all the samples that resemble theirs",
-        evidence={"suspect share": suspects, "neighbours right": scores["nearest neighbours"]},
+        evidence={"suspect share": suspects, "neighbours right": neighbours},
         prescriptions=(
             Prescription(
                 change="look at the suspects and relabel them; meanwhile smooth the labels",
