@@ -153,7 +153,7 @@ def measured(draw, quantity):
 
 
 @pytest.mark.parametrize("one", RULES, ids=lambda one: one.name)
-@settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_each_rule_is_total_where_it_is_reached(one, data):
     others = data.draw(st.sets(st.sampled_from(list(QUANTITIES.values())), max_size=4))

@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass, replace
 from json import dumps
 from math import isfinite
 
+from numpy import errstate
+
 from thalweg.diagnosis.missing import how_to_measure
 from thalweg.diagnosis.page import html_page, text_page
 from thalweg.diagnosis.rule import SEVERITIES, STAGES, Finding, Rule
@@ -59,7 +61,8 @@ def diagnose(history: History, rules: Iterable[Rule] = RULES) -> Diagnosis:
             not_checked[rule.name] = _why_unchecked(rule, history, broken)
             continue
         try:
-            finding = rule(history)
+            with errstate(all="ignore"):  # what overflows is infinite, and said to be
+                finding = rule(history)
         except Exception as error:  # a rule that breaks says nothing about the run
             not_checked[rule.name] = f"the rule itself failed: {type(error).__name__}: {error}"
             continue
