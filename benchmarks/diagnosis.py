@@ -33,8 +33,8 @@ from typing import Any
 
 from faults.real.run import TIERS
 
-from benchmarks._diagnosis_runs import ROOT, Run, names_of, of_suites, outcome
 from benchmarks._diagnosis_peers import PEERS, WORDS, importable
+from benchmarks._diagnosis_runs import ROOT, Run, names_of, of_suites, outcome
 
 SEEDS = {
     "sound": range(1),
