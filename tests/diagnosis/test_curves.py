@@ -107,7 +107,8 @@ def test_a_plateau_far_above_zero_is_seen_where_chance_is_known(diagnosed):
     losses = 1.9 + 0.4 * np.exp(-np.arange(400) / 20)
     losses += 0.01 * np.random.default_rng(0).normal(size=400)
     columns = {"step": epochs(400), "loss": losses}
-    assert diagnosed(columns, num_classes=10).headline.rule == "training-plateau"
+    said = {f.rule: f.severity for f in diagnosed(columns, num_classes=10).findings}
+    assert said["training-plateau"] == "note"  # the noise of the data may set that floor
     assert "num-classes" in diagnosed(columns).not_checked["training-plateau"]
 
 
