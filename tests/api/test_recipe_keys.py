@@ -203,14 +203,14 @@ def test_every_loss_trains_and_gives_no_alarm_about_its_start(scans, tmp_path, n
 
 @pytest.mark.parametrize("loss", ["mse", "mae", "huber"])
 def test_every_loss_of_values_trains(diabetes, tmp_path, loss):
-    run = train(diabetes, out=tmp_path, edits={"task.loss": loss}, epochs=30)
+    run = train(diabetes, out=tmp_path, edits={"task.loss": loss}, epochs=12)
     assert run.metrics["val_r2"] > 0.2
 
 
 @pytest.mark.parametrize(
     "edits",
-    [{"augment.mixup": 0.4}, {"augment.mixup": 0.4, "augment.cutmix": 1.0}],
-    ids=["mixup", "both"],
+    [{"augment.mixup": 0.4}, {"augment.cutmix": 1.0}],
+    ids=["mixup", "cutmix"],
 )
 def test_mixed_samples_are_no_fault(scans, tmp_path, edits):
     """Soft targets: whole metrics, no instrument fails, no rule speaks. checklist: L5"""
