@@ -206,6 +206,7 @@ def test_a_bad_file_gets_one_clear_error(file, name, content, problem):
     with pytest.raises(DataError, match=problem) as caught:
         read_curves(file(name, content))
     assert caught.value.exit_code == 3
+    assert caught.value.fix
 
 
 def test_where_nothing_is_there_is_no_run(tmp_path):

@@ -61,7 +61,7 @@ def event_scalars(path: Path) -> dict[str, Points]:
         try:
             step, values = _event(record)
         except (IndexError, error) as broken:
-            raise DataError(f"{path} is no event file", seen=str(broken)) from broken
+            raise _no_event_file(path, str(broken)) from broken
         for tag, value in values:
             curves.setdefault(tag, {})[step] = value
     return curves
@@ -92,13 +92,17 @@ def _crc(data: bytes, at: int) -> int:
 
 def _broken(path: Path, at: int, sound: bool) -> None:
     if at == 0:
-        raise DataError(
-            f"{path} is no event file, or a damaged one",
-            seen="the first record does not fit its checksum",
-            fix="give a file that TensorBoard's SummaryWriter wrote",
-        )
+        raise _no_event_file(path, "the first record does not fit its checksum")
     what = "breaks off within a record" if sound else "is damaged"
     warn(f"{path} {what} at byte {at}: read up to there", ThalwegWarning, stacklevel=2)
+
+
+def _no_event_file(path: Path, seen: str) -> DataError:
+    return DataError(
+        f"{path} is no event file, or a damaged one",
+        seen=seen,
+        fix="give a file that TensorBoard's SummaryWriter wrote",
+    )
 
 
 def _event(record: bytes) -> tuple[int, list[tuple[str, float]]]:

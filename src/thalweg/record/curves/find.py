@@ -22,7 +22,9 @@ def read_scalars(path: Path) -> Scalars:
     if path.is_dir():
         return _folder(path)
     if not path.is_file():
-        raise RunError(f"{path} is no run", seen="no such file or folder")
+        raise RunError(
+            f"{path} is no run", seen="no such file or folder", fix="thalweg runs DIR lists"
+        )
     if EVENTS in path.name:
         return Scalars(event_scalars(path), "step")
     rows = json_rows if path.suffix in (".json", ".jsonl") else csv_rows
@@ -59,7 +61,11 @@ def _event_files(path: Path, files: list[Path]) -> dict[str, Points]:
                 raise _several(path, [str(origin[name]), str(folder)])
             curves.setdefault(name, {}).update(points)
     if not curves:
-        raise DataError(f"{path} holds no curves", seen=f"no scalars in {len(files)} event files")
+        raise DataError(
+            f"{path} holds no curves",
+            seen=f"no scalars in {len(files)} event files",
+            fix="log the loss with add_scalar",
+        )
     return curves
 
 
