@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import threading
+from dataclasses import replace
 from time import sleep
 
 import numpy as np
@@ -215,3 +216,11 @@ class TestIntervals:
 def test_every_rung_has_a_name_and_a_title_of_its_own():
     assert list(RUNGS) == [maker.name for maker in RUNGS.values()]
     assert len({maker.title for maker in RUNGS.values()}) == len(RUNGS)
+
+
+def test_transfer_is_for_photographs_and_says_what_it_misses(scans):
+    facts = load_dataset(scans).facts
+    assert RUNGS["transfer"].unfit(facts) == "needs photographs of 64 px"
+    photographs = replace(facts, input_shape=(3, 128, 128))
+    assert RUNGS["transfer"].unfit(photographs) == ""
+    assert RUNGS["transfer"].unfit(replace(facts, task="regression")) == "needs classes"
