@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from faults.faults import FAULTS, faulty  # noqa: E402
 from faults.programs import run as run_program  # noqa: E402
-from faults.real.run import REAL  # noqa: E402
+from faults.real.run import REAL, TIERS  # noqa: E402
 from faults.real.run import run as run_real  # noqa: E402
 from healthy import loops  # noqa: E402
 from healthy.programs import RUNS, sound  # noqa: E402
@@ -34,6 +34,7 @@ from thalweg.diagnosis import diagnose  # noqa: E402
 from thalweg.observe import watch  # noqa: E402
 
 LOOPS = {loop.__name__: loop for loop in loops.LOOPS}
+REAL_BY_TIER = {tier: frozenset(programs) for tier, programs in TIERS.items()}
 PAIRS = [(name, base) for name, fault in FAULTS.items() for base in fault.bases]
 
 

@@ -31,10 +31,8 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
-from faults.real.run import TIERS
-
 from benchmarks._diagnosis_peers import PEERS, WORDS, importable
-from benchmarks._diagnosis_runs import ROOT, Run, names_of, of_suites, outcome
+from benchmarks._diagnosis_runs import REAL_BY_TIER, ROOT, Run, names_of, of_suites, outcome
 
 SEEDS = {
     "sound": range(1),
@@ -108,7 +106,7 @@ def ours(results: Results) -> dict[str, Any]:
                 for run, causes in faulty.items()
                 if run.suite == "asked" and run.name in programs
             )
-            for tier, programs in TIERS.items()
+            for tier, programs in REAL_BY_TIER.items()
         },
         "alarms on repaired programs": share(bool(causes) for causes in repaired),
         "weights unchanged": share(bare[run]["weights"] == mine[run]["weights"] for run in both),

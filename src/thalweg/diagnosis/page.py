@@ -93,8 +93,9 @@ article h3 { margin: 0 0 .25rem; font-size: 1rem } .tag { color: var(--tone); fo
 .error { --tone: var(--error) } .warning { --tone: var(--warning) } .note { --tone: var(--note) }
 table { border-collapse: collapse; font-size: .9rem; margin: .5rem 0 }
 td, th { padding: .15rem 1rem .15rem 0; text-align: left; font-weight: 400; vertical-align: top }
-td { font-variant-numeric: tabular-nums } th, .soft { color: var(--soft) }
-ol { padding-left: 1.2rem } li { margin: .35rem 0 }
+th, .soft { color: var(--soft) } article td { font-variant-numeric: tabular-nums;
+  white-space: nowrap }
+ol { padding-left: 1.2rem } li { margin: .35rem 0 } ul { padding: 0; list-style: none }
 """
 
 
@@ -109,9 +110,11 @@ def html_page(
     others = [finding for finding in findings if finding not in causes]
     verdict = causes[0].rule if causes else "nothing found wrong"
     count = f"{len(findings)} findings · {len(passed)} checks passed · {len(not_checked)} not made"
-    body = [f"<h1>{escape(verdict)}</h1><p class=soft>{count}</p>"]
+    body = [f"<h1>Diagnosis: {escape(verdict)}</h1><p class=soft>{count}</p>"]
     body += [_article(finding) for finding in causes]
-    body += ["<h2>Also seen</h2>", *map(_article, others)] if others else []
+    if others:
+        lines = "".join(_symptom(finding, findings) for finding in others)
+        body.append(f"<h2>Also seen</h2><ul>{lines}</ul>")
     if not_checked:
         rows = "".join(
             f"<tr><th scope=row>{escape(names)}<td>{escape(why)}"
@@ -124,6 +127,16 @@ def html_page(
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport "
         f'content="width=device-width, initial-scale=1"><title>{escape(verdict)}</title>'
         f"<style>{STYLE}</style><main>{''.join(body)}</main></html>\n"
+    )
+
+
+def _symptom(finding: Finding, findings: Sequence[Finding]) -> str:
+    """One line, without advice: treating a consequence would not mend its cause."""
+    cause = next((one.rule for one in findings if finding.rule in one.consequences), "")
+    follows = f" <span class=soft>(follows from {escape(cause)})</span>" if cause else ""
+    return (
+        f"<li class={finding.severity}><span class=tag>{finding.severity}</span> "
+        f"<b>{escape(finding.rule)}</b>: {escape(finding.summary)}{follows}"
     )
 
 
