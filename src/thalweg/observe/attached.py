@@ -1,5 +1,6 @@
 """The hooks of one reading: put on before the step that is to be read, taken off after it."""
 
+import sys
 from collections.abc import Callable
 from functools import partial
 from time import perf_counter
@@ -61,7 +62,7 @@ class Attached:
         self._handles = []
 
     def _on_modules(self) -> None:
-        if isinstance(self._model, torch._dynamo.OptimizedModule):
+        if _is_compiled(self._model):
             return  # hooks inside a compiled model would have it compiled anew
         for name, module in self._model.named_modules():
             if module is not self._model and module._parameters:
@@ -137,3 +138,11 @@ class ValidationWatch:
         if not torch.is_grad_enabled():
             self.seen = capture(model, inputs, keywords, output=output)
             self.stop()
+
+
+def _is_compiled(model: nn.Module) -> bool:
+    """By torch.compile(model), or by model.compile(). Importing the compiler to ask takes 1 s."""
+    if "torch._dynamo" not in sys.modules:
+        return False
+    wrapped = isinstance(model, torch._dynamo.OptimizedModule)
+    return wrapped or model._compiled_call_impl is not None
