@@ -30,10 +30,11 @@ def peer(script: str, *arguments: object) -> dict[str, Any]:
 
 def process(command: Sequence[str], environment: Mapping[str, str] | None = None) -> dict[str, Any]:
     """The JSON on the last line that a process prints, with its wall and processor seconds."""
+    inherited = {name: value for name, value in os.environ.items() if name != "THALWEG_PEERS"}
     start, before = perf_counter(), getrusage(RUSAGE_CHILDREN)
     done = subprocess.run(
         command,
-        env={**os.environ, **(environment or {})},
+        env={**inherited, **(environment or {})},
         capture_output=True,
         text=True,
         check=False,

@@ -1,0 +1,33 @@
+"""What a step costs beside Lightning and fastai: each against a raw loop in its own environment.
+
+Claim: both take at least twice our time. Processor's time, 784-128-10 network, batches of 32, one
+thread; ours with the default instruments. Versions of torch may differ between the environments,
+so times are compared as multiples of the raw loop's beside them.
+"""
+
+from benchmarks import step_overhead
+from benchmarks._peers import peer
+
+STEPS, ROUNDS, LIMIT = 4000, 5, 2.0
+
+
+def main() -> dict[str, object]:
+    theirs = peer("step_overhead.py", STEPS, ROUNDS)
+    ours = step_overhead.main()
+    ratio = float(str(ours["loop, watched: cpu ratio"]))
+    multiples = {n: theirs[n] / theirs["raw"] for n in ("lightning", "fastai")}
+    times = {name: round(multiple / ratio, 2) for name, multiple in multiples.items()}
+    return {
+        "n": ROUNDS,
+        "raw loop's times": {"ours": ratio, **{n: round(m, 2) for n, m in multiples.items()}},
+        "µs a step": {name: round(theirs[name]) for name in ("raw", "lightning", "fastai")},
+        "theirs to ours": times,
+        "limit": LIMIT,
+        "held": min(times.values()) >= LIMIT,
+    }
+
+
+if __name__ == "__main__":
+    from benchmarks.__main__ import report
+
+    report("step_overhead_peers")
