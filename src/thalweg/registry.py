@@ -26,7 +26,7 @@ class Registry(Mapping[str, T], Generic[T]):
         for beginning, find in self._families.items():
             if name.startswith(beginning):
                 return find(name)
-        for plugin in entry_points(group=f"thalweg.{self.kind}s", name=name):
+        for plugin in entry_points(group=f"thalweg.{_plural(self.kind)}", name=name):
             return cast(T, plugin.load())
         raise unknown_name(self.kind, name, self._builders)
 
@@ -46,3 +46,10 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError
         seen=f"the {len(names)} there are: {', '.join(names)}",
         fix=f"did you mean {' or '.join(close)}?" if close else f"use the name of one {kind}",
     )
+
+
+def _plural(kind: str) -> str:
+    """model → models, loss → losses, penalty → penalties."""
+    if kind.endswith("y"):
+        return kind[:-1] + "ies"
+    return kind + ("es" if kind.endswith("s") else "s")
