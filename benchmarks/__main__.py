@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 
+from benchmarks._peers import NoPeersError
 from thalweg.record.environment import environment
 
 FOLDER = Path(__file__).parent
@@ -28,7 +29,11 @@ def names() -> list[str]:
 
 def report(name: str, *, write: bool = False) -> None:
     """Run one script; print, and keep if asked, its result."""
-    found = import_module(f"benchmarks.{name}").main()
+    try:
+        found = import_module(f"benchmarks.{name}").main()
+    except NoPeersError as reason:
+        print(f"{name} is not measured: {reason}", file=sys.stderr)
+        return
     text = json.dumps(
         {"benchmark": name, "date": _today(), "machine": environment()} | found, indent=2
     )

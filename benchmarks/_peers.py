@@ -16,10 +16,14 @@ from typing import Any
 SCRIPTS = Path(__file__).parent / "peers"
 
 
+class NoPeersError(Exception):
+    """There is nothing to compare with here."""
+
+
 def peer_python() -> str:
-    """The interpreter that has the peers. SystemExit says how to name one."""
+    """The interpreter that has the peers. NoPeersError says how to name one."""
     if not (python := os.environ.get("THALWEG_PEERS")):
-        raise SystemExit("THALWEG_PEERS must be the Python of an environment with the peers")
+        raise NoPeersError("THALWEG_PEERS must be the Python of an environment with the peers")
     return python
 
 
