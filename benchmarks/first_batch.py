@@ -20,7 +20,7 @@ OURS = """
 import json, os, sys
 from thalweg.api.build import training_batches
 from thalweg.api.planning import plan
-ready = plan(sys.argv[1], image_size=128, batch_size=64, overlap=True)
+ready = plan(sys.argv[1], model="resnet18", image_size=128, batch_size=64, overlap=True)
 batch = next(training_batches(ready).stream())
 print(json.dumps({"shape": list(batch.inputs.shape)}), flush=True)
 os._exit(0)
@@ -35,7 +35,9 @@ def tell():
     print(json.dumps({"step": progress.step}), flush=True)
     os._exit(0)
 threading.Thread(target=tell, daemon=True).start()
-api.train(sys.argv[1], image_size=128, batch_size=64, out=sys.argv[2], progress=progress)
+api.train(
+    sys.argv[1], model="resnet18", image_size=128, batch_size=64, out=sys.argv[2], progress=progress
+)
 """
 
 
