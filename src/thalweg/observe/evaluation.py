@@ -44,14 +44,14 @@ def evaluation(moment: Moment) -> Mapping[Quantity, Reading]:
     if moment.last is not None and not takes_one(moment.last, train.inputs):
         return {}
     seen: dict[Quantity, Reading] = {}
-    size = max(2, train.batches[0])
-    logits = ask(moment.model, train, size=256, training=False)
+    most, size = moment.affordable(MOST), max(2, train.batches[0])
+    logits = ask(moment.model, train.inputs[:most], size=256, training=False)
     seen[EVAL_MODE_LOSS] = {"": _loss(loss_fn, logits, train)}
-    moved = ask(moment.model, train, size=size, training=True)
+    moved = ask(moment.model, train.inputs[:most], size=size, training=True)
     seen[TRAIN_MODE_LOSS] = {"": _loss(loss_fn, moved, train)}
     _score(seen, TRAIN_ACCURACY, logits, samples=train)
     if moment.val is not None and moment.val.targets is not None:
-        logits = ask(moment.model, moment.val, size=256, training=False)
+        logits = ask(moment.model, moment.val.inputs[:most], size=256, training=False)
         _score(seen, MEASURED_VAL_ACCURACY, logits, samples=moment.val)
         seen[CLASS_RECALL] = _recalls(logits, moment.val)
         seen[RELABELLED_VAL_ACCURACY] = _renamed(logits, moment.val)
@@ -73,11 +73,10 @@ def known_loss(history: History) -> Callable[[Any, Any], Any] | None:
     return None
 
 
-def ask(model: nn.Module, samples: Samples, *, size: int, training: bool) -> Tensor:
-    """A copy's outputs for the first samples, in batches of that size, on the CPU."""
+def ask(model: nn.Module, inputs: Tensor, *, size: int, training: bool) -> Tensor:
+    """A copy's outputs for these inputs, in batches of that size, on the CPU."""
     twin = deepcopy(model).train(training)
     device = next((w.device for w in model.parameters()), torch.device("cpu"))
-    inputs = samples.inputs[:MOST]
     if training and len(inputs) % size == 1 and len(inputs) > 1:
         inputs = inputs[:-1]  # a batch norm cannot train on one sample
     with undisturbed(), torch.no_grad():

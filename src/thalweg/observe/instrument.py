@@ -27,6 +27,10 @@ When = Literal[
 ]
 
 
+FEWEST = 128  # samples that a look at the model takes, however short the run
+SHARE = 20  # one in so many of the samples that were trained on, at most
+
+
 @dataclass(slots=True, kw_only=True)
 class Moment:
     """Training around one update: what an instrument may look at, and must not change."""
@@ -77,6 +81,15 @@ class Moment:
         if name not in self.kept_answers:
             self.kept_answers[name] = ask()
         return self.kept_answers[name]
+
+    def affordable(self, most: int) -> int:
+        """How many samples to pass through the model: at most a twentieth of those trained on.
+
+        At least 128, on which a share is known to a few points. Counted, not timed, so that a
+        resumed run measures what an undisturbed one does.
+        """
+        batch = self.train.batches[0] if self.train is not None and self.train.batches else 1
+        return min(most, max(FEWEST, self.step * batch // SHARE))
 
     @property
     def before(self) -> list[Tensor]:

@@ -235,7 +235,7 @@ def probe_arguments(moment: Moment) -> tuple[tuple[Any, ...], Mapping[str, Any],
     last, train = moment.last, moment.train
     device = next((w.device for w in moment.model.parameters()), torch.device("cpu"))
     if train is not None and (last is None or takes_one(last, train.inputs)):
-        chosen = train.inputs[:MOST_SAMPLES].to(device)
+        chosen = train.inputs[: moment.affordable(MOST_SAMPLES)].to(device)
         return (chosen,), {}, len(chosen)
     return None if last is None or last.first_input is None else _as_given(last)
 
