@@ -8,7 +8,13 @@ from thalweg.record.quantities import HELD, LEFTOVER_GRADIENT
     "missing-zero-grad",
     stage="wiring",
     needs=(LEFTOVER_GRADIENT, HELD),
-    explains=("learning-rate-too-high", "exploding-gradients", "dead-relu", "loss-oscillates"),
+    explains=(
+        "learning-rate-too-high",
+        "exploding-gradients",
+        "dead-relu",
+        "loss-oscillates",
+        "over-regularised",
+    ),
     trial="fresh-gradient",
 )
 def missing_zero_grad(history: History, *, share: float = 0.5) -> Finding | None:
