@@ -28,7 +28,12 @@ MARKS = {"loss-not-finite": "not a number", "interrupted": "interrupted", "resum
 
 
 def curves_section(facts: Facts) -> str:
-    """Loss and metrics large; learning rate, gradients and updates small; the values as a table."""
+    """Loss and metrics large; learning rate, gradients and updates small; the values as a table.
+
+    Nothing where nothing was learned step by step: a chart of one point says less than the figure.
+    """
+    if facts.has_no_updates:
+        return ""
     large = "".join(filter(None, [_loss(facts), *_metrics(facts)]))
     small = "".join(filter(None, [_learning_rate(facts), *_weights(facts)]))
     if not large and not small:

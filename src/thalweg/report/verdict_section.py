@@ -159,6 +159,8 @@ def _others(facts: Facts, headline: str) -> str:
 
 def _work(facts: Facts) -> str:
     """Epochs, steps and batch size; before the end, how many steps of how many."""
+    if facts.has_no_updates:
+        return "a head fitted to frozen features"
     meta, done = facts.meta, facts.steps_done
     planned = int(meta.get("steps") or 0)
     said = f"{count(done)} of {count(planned, 'step')}"
