@@ -94,7 +94,8 @@ def _loop(run: Run, seen: list[torch.nn.Module]) -> Any:
         if run.tool == "thalweg":
             return watch(model, optimizer, **told)
         first = optimizer if isinstance(optimizer, torch.optim.Optimizer) else optimizer[0]
-        batches = [batch for batch in told.get("train", ()) if len(batch) == 2][:20]
+        with torch.random.fork_rng(devices=[]):  # else the shuffling would go on from elsewhere
+            batches = [batch for batch in told.get("train", ()) if len(batch) == 2][:20]
         classes = told.get("num_classes")
         return _other(run.tool, model, first, SimpleNamespace(num_classes=classes, batches=batches))
 
