@@ -24,6 +24,11 @@ def setting_of(plan: Plan) -> Setting:
     return Setting(**{part.name: getattr(precision, part.name) for part in fields(Setting)})
 
 
+def dtype_of(plan: Plan) -> torch.dtype:
+    """What matrix products compute in."""
+    return getattr(torch, plan.recipe.precision.dtype)
+
+
 def model_and_optimizer(plan: Plan) -> tuple[nn.Module, torch.optim.Optimizer]:
     """Fresh weights that follow from the seed, and what will change them."""
     recipe = plan.recipe

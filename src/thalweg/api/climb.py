@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from thalweg.api.checks import check_recipe
-from thalweg.api.planning import long_keys, read_dataset
+from thalweg.api.planning import best_device, from_root, long_keys, read_dataset
 from thalweg.api.progress import Progress
 from thalweg.api.run import replace_text
 from thalweg.api.rungs import RUNGS
@@ -95,12 +95,12 @@ def climb(
     folder = claim_run_folder(Path(out), f"{Path(str(path)).resolve().name or 'data'}-ladder")
     ground = Ground(
         dataset=dataset,
-        path=str(Path(path).absolute()) if Path(path).exists() else str(path),
+        path=from_root(str(path)),
         folder=folder,
         wishes=Wishes(k=k, penalty=penalty, seed=seed, options=edits),
         progress=progress,
         deadline=begun + 60 * minutes,
-        device=str(edits.get("device") or ("cuda" if torch.cuda.is_available() else "cpu")),
+        device=str(edits.get("device") or best_device()),
     )
     start = Climb(
         path=folder,

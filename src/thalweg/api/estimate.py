@@ -8,7 +8,7 @@ from time import perf_counter
 
 import torch
 
-from thalweg.api.build import model_and_optimizer, penalty_of, training_stream
+from thalweg.api.build import dtype_of, model_and_optimizer, penalty_of, training_stream
 from thalweg.api.planning import Plan, spec_of, training_task
 from thalweg.models.anatomy.summary import summary
 from thalweg.optim.state_bytes import state_bytes
@@ -54,7 +54,7 @@ def estimate(plan: Plan) -> Estimate:
                 steps=WARM_UP + TIMED,
                 accumulate=plan.recipe.batch.accumulate,
                 max_grad_norm=plan.recipe.optimizer.max_grad_norm,
-                dtype=getattr(torch, plan.recipe.precision.dtype),
+                dtype=dtype_of(plan),
                 penalty=penalty_of(plan, model),
             ):
                 step.loss.item()  # waits for the device

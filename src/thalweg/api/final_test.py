@@ -6,9 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 from time import time
 
-import torch
-
-from thalweg.api.build import batches_of
+from thalweg.api.build import batches_of, dtype_of
 from thalweg.api.fit import recorded_plan
 from thalweg.api.outcome import model_card, prediction_rows
 from thalweg.api.parts import scores
@@ -60,8 +58,7 @@ def final(run: str | Path, *, progress: Progress | None = None) -> FinalTest:
     if (folder.name, weights) in [seen for _, seen in looks]:
         return _known(folder, looks, weights=weights, uses=uses)
     task = training_task(model.spec, ready.recipe)
-    dtype = getattr(torch, ready.recipe.precision.dtype)
-    found = evaluate(model.module, batches_of(ready, "test"), task, dtype=dtype)
+    found = evaluate(model.module, batches_of(ready, "test"), task, dtype=dtype_of(ready))
     made = FinalTest(
         run=folder,
         metrics=scores("test", found),

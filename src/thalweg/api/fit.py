@@ -7,9 +7,7 @@ from shutil import rmtree
 from time import monotonic
 from typing import Any
 
-import torch
-
-from thalweg.api.build import training_stream
+from thalweg.api.build import dtype_of, training_stream
 from thalweg.api.outcome import model_card, prediction_rows
 from thalweg.api.parts import Best, Parts, StoppedError, known, opened, restore, save, scores
 from thalweg.api.planning import Plan, plan, read_dataset, spec_of
@@ -153,7 +151,7 @@ def _fit(parts: Parts, best: Best, *, start: int, stop: Interrupt) -> Best:
         start=start,
         accumulate=recipe.batch.accumulate,
         max_grad_norm=recipe.optimizer.max_grad_norm,
-        dtype=getattr(torch, recipe.precision.dtype),
+        dtype=dtype_of(parts.plan),
         penalty=parts.penalty,
     ):
         parts.watcher.step(step.loss, logits=step.logits, batch=(None, step.targets))
@@ -269,5 +267,4 @@ def _bad_place(
 
 
 def _evaluate(parts: Parts, batches: Batches) -> Evaluation:
-    dtype = getattr(torch, parts.plan.recipe.precision.dtype)
-    return evaluate(parts.model, batches, parts.task, dtype=dtype)
+    return evaluate(parts.model, batches, parts.task, dtype=dtype_of(parts.plan))

@@ -64,12 +64,12 @@ def plan(
     changes = {**(edits or {}), **long_keys(options)}
     if path:
         changes["data.path"] = str(path)
-    changes["data.path"] = _absolute(str(changes.get("data.path", "")))
+    changes["data.path"] = from_root(str(changes.get("data.path", "")))
     Recipe().edited(changes)  # refuses unknown keys and values before anything is read
     transfer, note = implied(changes)
     wanted = Recipe().edited({**changes, **transfer}).flat()
     dataset = read_dataset(wanted, progress or Progress(), note=note, overlap=overlap)
-    found: dict[str, object] = {"device": _best_device(), "data.path": changes["data.path"]}
+    found: dict[str, object] = {"device": best_device(), "data.path": changes["data.path"]}
     if transfer:
         found |= transfer_edits(dataset.facts, wanted["transfer.method"]) | transfer
     if dataset.facts.kind == "image":
@@ -133,12 +133,12 @@ def read_dataset(
     return dataset
 
 
-def _absolute(path: str) -> str:
+def from_root(path: str) -> str:
     """A file's path from the root, so that a run can be resumed from elsewhere; else as given."""
     return str(Path(path).absolute()) if path and Path(path).exists() else path
 
 
-def _best_device() -> str:
+def best_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 

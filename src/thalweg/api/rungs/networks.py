@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from thalweg.api.build import model_and_optimizer, training_stream
+from thalweg.api.build import dtype_of, model_and_optimizer, training_stream
 from thalweg.api.fit import carry_out
 from thalweg.api.planning import Plan, plan, spec_of, training_task
 from thalweg.api.precision import with_precision
@@ -145,8 +145,7 @@ def _on_train(ready: Plan, run: Run, judged: int) -> tuple[float, float]:
     rows = rows[:: max(1, len(rows) // judged)]  # from all over: files are sorted by class
     some = replace(ready.dataset, indices={**ready.dataset.indices, "train": rows})
     batches = Batches(some, "train", batch_size=256, device=ready.recipe.device)
-    dtype = getattr(torch, ready.recipe.precision.dtype)
-    found = evaluate(model.module, batches, task, dtype=dtype)
+    found = evaluate(model.module, batches, task, dtype=dtype_of(ready))
     return found.loss, found.metrics[task.headline]
 
 
