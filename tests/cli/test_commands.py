@@ -16,7 +16,6 @@ from cli.test_app import modules_loaded_by, run
 from cli.test_progress import read_all
 from PIL import Image
 
-from thalweg.cli import main
 from thalweg.errors import DataError, UsageError
 
 EVIL = "=evil\x1b[2J"  # a formula to a spreadsheet, a cleared screen to a terminal
@@ -53,17 +52,11 @@ def thalweg(place):
 
 
 @pytest.fixture
-def here(place, monkeypatch, capsys):
+def here(place, monkeypatch, command):
     """The command in this process, which spares it the start: (exit code, stdout, stderr)."""
     monkeypatch.chdir(place)
     monkeypatch.setenv("THALWEG_CACHE", str(place / "cache"))
-
-    def call(*arguments):
-        with pytest.raises(SystemExit) as ending:
-            main(list(arguments))
-        return ending.value.code, *capsys.readouterr()
-
-    return call
+    return command
 
 
 SMALL = ("--model", "mlp", "--epochs", "3", "--image-size", "12", "--batch-size", "8")

@@ -6,24 +6,16 @@ import pytest
 from cli.test_app import modules_loaded_by, run
 from record.test_curves import KERAS, LIGHTNING, LOG, STATE
 
-from thalweg.cli import main
-
 OVERFIT = "epoch,train_loss,validation/ce\n" + "".join(
     f"{i},{2 / (i + 1):.3f},{0.5 + 2 / (i + 1) + 0.06 * i:.3f}\n" for i in range(30)
 )
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch, capsys):
+def here(tmp_path, monkeypatch, command):
     """The command in this process: (exit code, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        with pytest.raises(SystemExit) as ending:
-            main(list(arguments))
-        return ending.value.code, *capsys.readouterr()
-
-    return call
+    return command
 
 
 def test_the_page_says_what_was_read_and_what_was_not(here, tmp_path):

@@ -5,25 +5,16 @@ import json
 import numpy as np
 import pytest
 
-from thalweg.cli import main
-
 
 @pytest.fixture
-def here(tmp_path, monkeypatch, capsys):
+def here(tmp_path, monkeypatch, command):
     """The command in this process: (exit code, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("THALWEG_CACHE", str(tmp_path / "cache"))
     random = np.random.default_rng(0)
     points = random.normal(size=(300, 4)).astype(np.float32)
     np.savez("points.npz", x=points, y=(points[:, 0] > 0).astype(np.int64))
-
-    def call(*arguments):
-        with pytest.raises(SystemExit) as end:
-            main(list(arguments))
-        streams = capsys.readouterr()
-        return end.value.code, streams.out, streams.err
-
-    return call
+    return command
 
 
 def test_table_advice_and_where_to_look(here):

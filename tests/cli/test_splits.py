@@ -5,27 +5,18 @@ import json
 import numpy as np
 import pytest
 
-from thalweg.cli import main
-
 QUICK = ("--epochs", "1", "--model", "mlp")
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch, capsys):
+def here(tmp_path, monkeypatch, command):
     """The command in this process: (exit code, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("THALWEG_CACHE", str(tmp_path / "cache"))
     random = np.random.default_rng(0)
     points = random.normal(size=(120, 4)).astype(np.float32)
     np.savez("points.npz", x=points, y=(points[:, 0] > 0).astype(np.int64))
-
-    def call(*arguments):
-        with pytest.raises(SystemExit) as end:
-            main(list(arguments))
-        streams = capsys.readouterr()
-        return end.value.code, streams.out, streams.err
-
-    return call
+    return command
 
 
 def test_folds_are_summed_up_and_can_be_resumed(here):

@@ -1,5 +1,7 @@
 import pytest
 
+from thalweg.data import filling
+
 
 @pytest.fixture(autouse=True)
 def cache_dir(tmp_path_factory, monkeypatch):
@@ -7,3 +9,17 @@ def cache_dir(tmp_path_factory, monkeypatch):
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("THALWEG_CACHE", str(folder))
     return folder
+
+
+@pytest.fixture
+def decodes(monkeypatch):
+    """Names of the files that were decoded, as they are."""
+    seen = []
+    real = filling._decode_file
+
+    def spy(path, size, channels):
+        seen.append(path.name)
+        return real(path, size, channels)
+
+    monkeypatch.setattr(filling, "_decode_file", spy)
+    return seen

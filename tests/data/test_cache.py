@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from data import corpus
 
-from thalweg.data import cache, filling, load_dataset, pixels
+from thalweg.data import cache, load_dataset, pixels
 from thalweg.data.samples import Files
 from thalweg.errors import DataError
 
@@ -33,20 +33,6 @@ print(found.array.sum(), flush=True)
 @pytest.fixture
 def photos(tmp_path):
     return corpus.class_folders(tmp_path / "photos", {"cat": 8, "dog": 8})
-
-
-@pytest.fixture
-def decodes(monkeypatch):
-    """Names of the files that were decoded, as they are."""
-    seen = []
-    real = filling._decode_file
-
-    def spy(path, size, channels):
-        seen.append(path.name)
-        return real(path, size, channels)
-
-    monkeypatch.setattr(filling, "_decode_file", spy)
-    return seen
 
 
 def files_in(root):

@@ -24,20 +24,6 @@ def photos(tmp_path):
 
 
 @pytest.fixture
-def decodes(monkeypatch):
-    """Names of the files that were decoded, as they are."""
-    seen = []
-    real = filling._decode_file
-
-    def spy(path, size, channels):
-        seen.append(path.name)
-        return real(path, size, channels)
-
-    monkeypatch.setattr(filling, "_decode_file", spy)
-    return seen
-
-
-@pytest.fixture
 def few_first(monkeypatch):
     """Statistics of some samples only, as in a large set: the others are decoded later."""
     monkeypatch.setattr("thalweg.data.statistics.MOST_VALUES", 16 * 16 * 3 * 8)
