@@ -20,7 +20,7 @@ BLOCK = re.compile(
     r"(?P<mark><!-- not run: [^>]+ -->\n)?^```(?P<kind>python|console)\n(?P<text>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
-NUMBER = re.compile(r"[-+]?\d[\d.,:e×]*")
+NUMBER = re.compile(r"[-+]?\d(?:[\d.,:×]|e[-+]?\d)*")
 
 
 @dataclass
