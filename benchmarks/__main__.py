@@ -1,7 +1,8 @@
 """`python -m benchmarks [NAME…]`: run the scripts, one claim each, and print what they found.
 
 A script has `main() -> dict`. What it returns is printed, as JSON, with the machine and the
-versions that it was found on; `--write` also keeps it in benchmarks/results/NAME.json.
+versions that it was found on; `--write` also keeps it in benchmarks/results/NAME.json and renews
+the table of goals in README.md, as `python -m benchmarks table` does alone.
 """
 
 import json
@@ -10,6 +11,7 @@ from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 
+from benchmarks import _table
 from benchmarks._peers import NoPeersError
 from thalweg.record.environment import environment
 
@@ -17,6 +19,9 @@ FOLDER = Path(__file__).parent
 
 
 def run(arguments: list[str]) -> None:
+    if arguments == ["table"]:
+        _table.write()
+        return
     wanted = [name for name in arguments if name != "--write"] or names()
     for name in wanted:
         report(name, write="--write" in arguments)
@@ -41,6 +46,7 @@ def report(name: str, *, write: bool = False) -> None:
     if write:
         (FOLDER / "results").mkdir(exist_ok=True)
         (FOLDER / "results" / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+        _table.write()
 
 
 def _today() -> str:
