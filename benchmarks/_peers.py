@@ -1,4 +1,4 @@
-"""Other trainers, in an environment of their own: THALWEG_PEERS is the path of its Python.
+"""Other trainers, in an environment of their own: BENCHMARK_PEERS is the path of its Python.
 
 `pip install fastai lightning torchvision` makes one. Each script in peers/ is set up as that
 project's documentation would set it up, and prints one line of JSON.
@@ -22,9 +22,19 @@ class NoPeersError(Exception):
 
 def peer_python() -> str:
     """The interpreter that has the peers. NoPeersError says how to name one."""
-    if not (python := os.environ.get("THALWEG_PEERS")):
-        raise NoPeersError("THALWEG_PEERS must be the Python of an environment with the peers")
+    if not (python := named_python()):
+        raise NoPeersError("BENCHMARK_PEERS must be the Python of an environment with the peers")
     return python
+
+
+def named_python() -> str:
+    """The interpreter that has the peers, or ""; THALWEG_PEERS is what it was called before."""
+    return os.environ.get("BENCHMARK_PEERS") or os.environ.get("THALWEG_PEERS", "")
+
+
+def plain_environment() -> dict[str, str]:
+    """The environment without that old name: our command takes THALWEG_… for recipe keys."""
+    return {name: value for name, value in os.environ.items() if name != "THALWEG_PEERS"}
 
 
 def peer(script: str, *arguments: object) -> dict[str, Any]:
@@ -34,11 +44,10 @@ def peer(script: str, *arguments: object) -> dict[str, Any]:
 
 def process(command: Sequence[str], environment: Mapping[str, str] | None = None) -> dict[str, Any]:
     """The JSON on the last line that a process prints, with its wall and processor seconds."""
-    inherited = {name: value for name, value in os.environ.items() if name != "THALWEG_PEERS"}
     start, before = perf_counter(), getrusage(RUSAGE_CHILDREN)
     done = subprocess.run(
         command,
-        env={**inherited, **(environment or {})},
+        env={**plain_environment(), **(environment or {})},
         capture_output=True,
         text=True,
         check=False,

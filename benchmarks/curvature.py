@@ -9,7 +9,7 @@ environment of their own (their dependencies replace a CPU build of torch):
     /tmp/peers/bin/pip install --no-deps curvlinops-for-pytorch==3.0.1 hessian-eigenthings \
         backpack-for-pytorch linear_operator unfoldNd einconv
     git clone https://github.com/amirgholami/PyHessian /tmp/pyhessian   # 0.1 on PyPI crashes
-    THALWEG_PEERS=/tmp/peers/bin/python THALWEG_PYHESSIAN=/tmp/pyhessian \
+    BENCHMARK_PEERS=/tmp/peers/bin/python BENCHMARK_PYHESSIAN=/tmp/pyhessian \
         python -m benchmarks curvature
 
 Ratios are of medians over REPEATS (the four quantities of the larger net are measured once). "all
@@ -58,9 +58,9 @@ Task = Callable[[nn.Module, Batch], dict[str, Any]]
 
 
 def main() -> dict[str, Any]:
-    python = os.environ.get("THALWEG_PEERS", sys.executable)
+    python = os.environ.get("BENCHMARK_PEERS", sys.executable)
     source = Path(__file__).parents[1] / "src"
-    paths = [str(source), os.environ.get("THALWEG_PYHESSIAN", "")]
+    paths = [str(source), os.environ.get("BENCHMARK_PYHESSIAN", "")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
     environment |= {"OMP_NUM_THREADS": "1"}
 

@@ -6,7 +6,7 @@ whole process from its start to its last figure, in turns, the order changing; a
 median over `REPEATS`, ratios are of CPU seconds, which neighbours disturb least, with wall beside.
 
 fastai is run as its tutorial has it, for 1 and for 3 epochs, and as one who knows it would on a
-CPU: workers and larger batches. Set THALWEG_PEERS to the Python of an environment with fastai and
+CPU: workers and larger batches. Set BENCHMARK_PEERS to the Python of an environment with fastai and
 timm; without it only ours are measured. TRANSFER_SETS and TRANSFER_REPEATS make a run shorter.
 
 N2, near and far: the same probe on targets like and unlike ImageNet, and what it gains over a
@@ -30,6 +30,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import thalweg
+from benchmarks._peers import named_python, plain_environment
 from thalweg.classical import linear_classifier
 from thalweg.data import load_dataset
 from thalweg.models.efficientnet_lite import package_name
@@ -98,7 +99,7 @@ def _contestants(
     ours = [sys.executable, "-m", "thalweg", "train", str(data), "--json"]
     yield "thalweg, cold", [*ours, "--out", str(folder / "cold")], own
     yield "thalweg, features kept", [*ours, "--out", str(folder / "kept")], own
-    if peers := os.environ.get("THALWEG_PEERS"):
+    if peers := named_python():
         for name, (epochs, flags) in PEERS.items():
             arguments = [str(data), str(weights), str(epochs), json.dumps(flags)]
             yield name, [peers, "-c", FASTAI, *arguments], {"PYTHONPATH": ""}
@@ -106,9 +107,8 @@ def _contestants(
 
 def _timed(command: list[str], environment: dict[str, str]) -> dict[str, float]:
     before, began = getrusage(RUSAGE_CHILDREN), perf_counter()
-    usual = {name: value for name, value in os.environ.items() if name != "THALWEG_PEERS"}
-    ended = subprocess.run(  # no setting of ours, so that our command would refuse the variable
-        command, env=usual | environment, check=True, capture_output=True, text=True
+    ended = subprocess.run(
+        command, env=plain_environment() | environment, check=True, capture_output=True, text=True
     )
     wall, after = perf_counter() - began, getrusage(RUSAGE_CHILDREN)
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
