@@ -25,6 +25,7 @@ from thalweg.record import claim_run_folder
 from thalweg.training.checkpoint import latest_checkpoint
 from thalweg.training.evaluate import Evaluation, evaluate
 from thalweg.training.interrupt import Interrupt
+from thalweg.training.late_losses import late_losses
 from thalweg.training.loop import train as updates
 from thalweg.training.nonfinite import (
     NonFiniteLossError,
@@ -141,6 +142,7 @@ def _fit(parts: Parts, best: Best, *, start: int, stop: Interrupt) -> Best:
         return best  # it had stopped, and was killed before it could say so
     progress.phase, saved_at = "training", monotonic()
     parts.clock.start("training")
+    late = late_losses(parts.optimizer)
     for step in updates(
         parts.model,
         training_stream(parts.plan, parts.train, start=start * recipe.batch.accumulate),
@@ -153,16 +155,20 @@ def _fit(parts: Parts, best: Best, *, start: int, stop: Interrupt) -> Best:
         max_grad_norm=recipe.optimizer.max_grad_norm,
         dtype=dtype_of(parts.plan),
         penalty=parts.penalty,
+        late=late,
     ):
         parts.watcher.step(step.loss, logits=step.logits, batch=(None, step.targets))
         done = step.index + 1
         if parts.average is not None:
             parts.average.update(step.index)
         progress.step, progress.loss = done, step.loss.detach()
-        if done % per_epoch == 0 or done == parts.plan.steps:
-            best = _validate(parts, done, best)
+        ended = done % per_epoch == 0 or done == parts.plan.steps
         due = monotonic() - saved_at > recipe.budget.checkpoint_seconds
-        if done % per_epoch == 0 or done == parts.plan.steps or due or stop.signal:
+        if late is not None and (ended or due or stop.signal):
+            late.settle()  # nothing is judged or kept that a bad loss came before
+        if ended:
+            best = _validate(parts, done, best)
+        if ended or due or stop.signal:
             save(parts, done, best)
             saved_at = monotonic()
         if stop.signal:
@@ -242,7 +248,7 @@ def _close(parts: Parts, state: str) -> None:
 
 def _failed(parts: Parts, error: NonFiniteLossError | NonFiniteWeightsError) -> FailedRunError:
     """The error for a training that left the numbers: where it shows, and what to change."""
-    if isinstance(error, NonFiniteLossError):
+    if isinstance(error, NonFiniteLossError) and parts.progress.step <= error.step:
         parts.watcher.step(error.loss)  # it belongs to the history that is diagnosed
     seen, names = _bad_place(parts, error)
     parts.writer.event("not-finite", error.problem, step=error.step, seen=seen, samples=names)

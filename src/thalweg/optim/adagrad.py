@@ -18,4 +18,6 @@ def adagrad(
 ) -> torch.optim.Adagrad:
     """PyTorch's; steps shrink like 1/√t. It has no momentum. Source: Duchi et al. 2011 (JMLR)."""
     groups = weight_groups(named_weights, weight_decay=weight_decay)
-    return torch.optim.Adagrad(groups, lr=lr, eps=eps, fused=True)
+    on_cpu = all(weight.device.type == "cpu" for group in groups for weight in group["params"])
+    # Fused on a GPU only in torch after 2.10 (pytorch#177672): there, PyTorch's own choice.
+    return torch.optim.Adagrad(groups, lr=lr, eps=eps, fused=on_cpu or None)

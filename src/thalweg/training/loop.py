@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from thalweg.data.batch import Batch
+from thalweg.training.late_losses import LateLosses, note
 from thalweg.training.nonfinite import NonFiniteLossError
 
 __all__ = ["NonFiniteLossError", "Step", "train"]
@@ -40,15 +41,17 @@ def train(
     max_grad_norm: float = 0.0,
     dtype: torch.dtype = torch.float32,
     penalty: Callable[[], Tensor] | None = None,
+    late: LateLosses | None = None,
 ) -> Iterator[Step]:
     """Make updates `start` to `steps`, each from `accumulate` batches, yielding after each.
 
     `batches` must continue where update `start` begins. `dtype` is what matrix products compute
     in: float32 or bfloat16 (float16 would need loss scaling). The gradient of `penalty()` is added
     to the loss's, once an update; a step's loss is that of the data alone, to be compared with
-    another split's.
+    another split's. With `late` no step waits for its loss; the caller settles it in the end.
 
-    Raises: NonFiniteLossError before the update that a NaN or infinite loss would have made.
+    Raises: NonFiniteLossError before the update that a NaN or infinite loss would have made; with
+    `late` some steps later, the weights being as before it.
     """
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     device = weights[0].device.type
@@ -72,10 +75,8 @@ def train(
             if accumulate > 1:
                 loss = loss / accumulate
             loss.backward()
-            if not isfinite(loss.item()):
-                raise NonFiniteLossError(
-                    loss.item(), step=index, micro_batch=micro_batch, batch=batch
-                )
+            if late is not None or not isfinite(loss.item()):
+                note(loss, batch, late=late, step=index, micro_batch=micro_batch)
             total = loss if total is None else total + loss
 
         if penalty is not None or max_grad_norm > 0:
