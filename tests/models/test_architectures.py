@@ -33,6 +33,7 @@ IMAGENET = {
     "vit_small": (22_050_664, "02ef580c167435d6"),
 }
 CIFAR = {
+    "airbench": 1_972_792,  # by hand in test_airbench.py
     "resnet20": 269_722,
     "resnet32": 464_154,
     "resnet44": 658_586,

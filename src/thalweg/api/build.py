@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from thalweg.api.planning import Plan, spec_of
 from thalweg.api.transfer import freeze_for
 from thalweg.data import Augment, Batch, Batches
 from thalweg.data.mix import Mix
-from thalweg.models.pieces.initialise import unit_variance
+from thalweg.models.pieces.fit_to_inputs import fit_to_inputs
 from thalweg.optim import OPTIMIZERS
 from thalweg.optim.ema import WeightAverage
 from thalweg.recipes.recipe import Recipe
@@ -34,8 +35,7 @@ def model_and_optimizer(plan: Plan) -> tuple[nn.Module, torch.optim.Optimizer]:
     recipe = plan.recipe
     torch.manual_seed(recipe.seed)
     model = setting_of(plan).laid_out(spec_of(plan).build().to(recipe.device))
-    if recipe.model.changes.get("init") == "lsuv":
-        unit_variance(model, next(training_stream(plan)).inputs, spare=1)
+    fit_to_inputs(model, recipe.model.changes, partial(training_inputs, plan))
     freeze_for(recipe, model, outputs=spec_of(plan).build_task().outputs)
     return model, optimizer_of(recipe, model.named_parameters(), lr=recipe.optimizer.lr)
 
@@ -83,6 +83,16 @@ def training_batches(plan: Plan) -> Batches:
         channels_last=recipe.precision.channels_last,
         device=recipe.device,
     )
+
+
+def training_inputs(plan: Plan, least: int) -> Tensor:
+    """Inputs of the first batches, augmented but not mixed, until there are that many; or all."""
+    found: list[Tensor] = []
+    for batch in training_batches(plan):
+        found.append(batch.inputs)
+        if sum(map(len, found)) >= least:
+            break
+    return torch.cat(found)
 
 
 def training_stream(

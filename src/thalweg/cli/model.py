@@ -11,6 +11,8 @@ INPUTS = 64  # samples that an initialisation is judged on
 if TYPE_CHECKING:
     from torch import nn
 
+    from thalweg.recipes.recipe import Changes
+
 
 def model(
     name: str = "",
@@ -58,7 +60,7 @@ def model(
     shape = (features,) if features else (channels, image_size, image_size)
     network = build_model(name, num_classes, input_shape=shape, changes=changes or {})
     if init:
-        _show_initialisation(network, shape, lsuv=(changes or {}).get("init") == "lsuv", json=json)
+        _show_initialisation(network, shape, changes=changes or {}, json=json)
         return
     found = summary(network, shape)
     extra = {"effective_field": _effective(network, shape)} if effective else {}
@@ -89,17 +91,16 @@ def model(
 
 
 def _show_initialisation(
-    network: "nn.Module", shape: tuple[int, ...], *, lsuv: bool, json: bool
+    network: "nn.Module", shape: tuple[int, ...], *, changes: "Changes", json: bool
 ) -> None:
     """Whether signals keep their scale from layer to layer; inputs are normal deviates."""
     import torch
 
+    from thalweg.models.pieces.fit_to_inputs import fit_to_inputs
     from thalweg.models.pieces.init_check import activation_statistics, verdict
-    from thalweg.models.pieces.initialise import unit_variance
 
     inputs = torch.randn(INPUTS, *shape, generator=torch.Generator().manual_seed(0))
-    if lsuv:
-        unit_variance(network, inputs, spare=1)
+    fit_to_inputs(network, changes, lambda least: inputs)
     layers = activation_statistics(network, inputs)
     found = verdict(layers)
     if json:

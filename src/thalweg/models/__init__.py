@@ -1,5 +1,6 @@
 """Networks trained by gradient, one file an architecture; `pieces` is what they are made of."""
 
+from thalweg.models.airbench import airbench
 from thalweg.models.cifar_resnet import (
     plain20,
     plain32,
@@ -42,6 +43,7 @@ MODELS = Registry(
     (
         mlp,
         convnet,
+        airbench,
         resnet18,
         resnet34,
         resnet50,

@@ -1,0 +1,101 @@
+"""The network of the CIFAR-10 speed records: whitened patches, then three short stages.
+
+Source: Jordan 2024, https://arxiv.org/abs/2404.00498, after Page 2018, "How to train your ResNet".
+"""
+
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from thalweg.models.pieces.activation import ACTIVATIONS
+from thalweg.models.pieces.image_shape import image_channels
+from thalweg.models.pieces.patches import whitened_patches
+
+PATCH = 2  # pixels, the side of what the first layer sees
+# Running averages follow the last few batches: a run of 200 updates has no time for more.
+NORM_MOMENTUM = 0.4
+
+
+class Stage(nn.Module):
+    """Halve the resolution between two 3×3 convolutions: the first one sees the larger map."""
+
+    def __init__(self, in_channels: int, channels: int, *, activation: str) -> None:
+        super().__init__()
+        self.conv1 = _convolution(in_channels, channels)
+        self.pool = nn.MaxPool2d(2)
+        self.norm1 = _norm(channels)
+        self.conv2 = _convolution(channels, channels)
+        self.norm2 = _norm(channels)
+        self.activation = ACTIVATIONS[activation]()
+
+    def forward(self, x: Float[Tensor, "batch _ _ _"]) -> Float[Tensor, "batch _ _ _"]:
+        x = self.activation(self.norm1(self.pool(self.conv1(x))))
+        return self.activation(self.norm2(self.conv2(x)))
+
+
+class Airbench(nn.Module):
+    def __init__(self, *, num_classes: int, in_channels: int, width: int, activation: str) -> None:
+        super().__init__()
+        patch = in_channels * PATCH**2
+        self.whiten = nn.Conv2d(in_channels, 2 * patch, PATCH)
+        self.whiten.weight.requires_grad_(False)
+        assert self.whiten.bias is not None
+        nn.init.zeros_(self.whiten.bias)
+        self.activation = ACTIVATIONS[activation]()
+        widths = (2 * patch, width, 4 * width, 4 * width)
+        self.stages = nn.Sequential(
+            *(Stage(before, after, activation=activation) for before, after in pairwise(widths))
+        )
+        self.head = nn.Linear(widths[-1], num_classes, bias=False)
+        nn.init.normal_(self.head.weight)
+
+    def forward(self, images: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch class"]:
+        hidden = self.stages(self.activation(self.whiten(images))).amax(dim=(2, 3))
+        # Weights of size 1 and a division here, not small weights: the head then learns at a rate
+        # that is near the others'.
+        return self.head(hidden) / hidden.shape[1]
+
+    @torch.no_grad()
+    def fit_to(self, images: Float[Tensor, "batch channel y x"]) -> None:
+        """Give the first layer the filters that whiten these images' patches, and their negatives.
+
+        Both signs, since what follows is an activation that would lose one.
+        """
+        filters = whitened_patches(images, side=PATCH)
+        self.whiten.weight.copy_(torch.cat((filters, -filters)))
+
+
+def airbench(
+    num_classes: int,
+    *,
+    input_shape: tuple[int, ...],
+    width: int = 64,
+    activation: str = "gelu",
+) -> Airbench:
+    """1,972,792 weights at 10 classes; `width` channels in the first stage, 4 × as many after it.
+
+    For images of 9 to about 64 pixels. A training first fits the filters of the first layer to its
+    images, so that patches reach the second one uncorrelated; then they stay as they are.
+    """
+    return Airbench(
+        num_classes=num_classes,
+        in_channels=image_channels(input_shape, model="airbench", least=8 + PATCH - 1),
+        width=width,
+        activation=activation,
+    )
+
+
+def _convolution(in_channels: int, channels: int) -> nn.Conv2d:
+    """As many channels as there are on both sides are passed on; the others begin at random."""
+    convolution = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
+    nn.init.dirac_(convolution.weight[:in_channels])
+    return convolution
+
+
+def _norm(channels: int) -> nn.BatchNorm2d:
+    """The scale is fixed: what follows is another convolution, which has one of its own."""
+    norm = nn.BatchNorm2d(channels, momentum=NORM_MOMENTUM, eps=1e-12)
+    norm.weight.requires_grad_(False)
+    return norm
