@@ -3,7 +3,8 @@
 A host that runs ahead keeps a GPU busy; reading each loss before its update would stop it at every
 step. So the device itself holds back the update of a loss that is no number, and all that follow:
 an optimizer that is fused makes none while its `found_inf` is 1, which is how torch.amp.GradScaler
-has it skip. The host reads a loss `MOST_LATE` losses later, when its copy has long arrived.
+has it skip; any other's is taken back. The host reads a loss `MOST_LATE` losses later, when its
+copy has long arrived.
 """
 
 from collections import deque
@@ -37,9 +38,14 @@ class LateLosses:
     def __init__(
         self, optimizer: Optimizer, send: Callable[[Tensor], Number] | None = None
     ) -> None:
-        weight = optimizer.param_groups[0]["params"][0]
-        self._held = torch.zeros((), device=weight.device)  # 1 from the first bad loss on
-        optimizer.found_inf = self._held  # type: ignore[attr-defined]  # read by fused steps
+        self._weights = [w.detach() for group in optimizer.param_groups for w in group["params"]]
+        self._held = self._weights[0].new_zeros((), dtype=torch.float32)  # 1 from a bad loss on
+        if skips(optimizer):
+            optimizer.found_inf = self._held  # type: ignore[attr-defined]  # read by fused steps
+        else:
+            self._kept = [torch.empty_like(weight) for weight in self._weights]
+            optimizer.register_step_pre_hook(self._keep)
+            optimizer.register_step_post_hook(self._take_back)
         self._send = sent if send is None else send
         self._waiting: deque[Sent] = deque()
 
@@ -56,6 +62,15 @@ class LateLosses:
         """Wait for all that is on its way. Raises: NonFiniteLossError for the first bad one."""
         while self._waiting:
             self._read(self._waiting.popleft())
+
+    def _keep(self, *_: object) -> None:
+        torch._foreach_copy_(self._kept, self._weights)
+
+    @torch.no_grad()
+    def _take_back(self, *_: object) -> None:
+        bad = self._held > 0
+        for weight, kept in zip(self._weights, self._kept, strict=True):
+            torch.where(bad, kept, weight, out=weight)
 
     def _read(self, one: Sent) -> None:
         if isfinite(loss := one.number()):
@@ -75,16 +90,13 @@ def note(
 
 
 def late_losses(optimizer: Optimizer) -> LateLosses | None:
-    """Late losses where they save a wait; None where each is read at once.
-
-    That is on the CPU, where nothing waits, and for an optimizer that cannot hold back an update.
-    """
+    """Late losses on a GPU; None where each is read at once, as on the CPU, where nothing waits."""
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     on_one_gpu = len({weight.device for weight in weights}) == 1 and weights[0].is_cuda
-    return LateLosses(optimizer) if on_one_gpu and holds_back(optimizer) else None
+    return LateLosses(optimizer) if on_one_gpu else None
 
 
-def holds_back(optimizer: Optimizer) -> bool:
+def skips(optimizer: Optimizer) -> bool:
     """Whether it makes no update while `found_inf` is 1: GradScaler asks by the same name."""
     return bool(getattr(optimizer, "_step_supports_amp_scaling", False))
 
