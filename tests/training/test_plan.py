@@ -228,6 +228,37 @@ class TestCache:
         )
         assert other.chosen.dtype == "float32"
 
+    @pytest.mark.parametrize(
+        ("then", "now", "again"),
+        [(0.1, 0.1, False), (0.7, 0.0, False), (3.0, 0.2, True), (3.0, 2.0, False)],
+        ids=["quiet", "hardly busy", "busy, now quiet", "still busy"],
+    )
+    def test_what_was_measured_beside_other_work_is_measured_again(
+        self, then, now, again, monkeypatch
+    ):
+        monkeypatch.setattr(plan_cache, "load", lambda: then)
+        remembered(subject(Kernel(right), 16, 8), FP32, steps=LONG)
+        asked = []
+
+        def counting(*given, **options):
+            asked.append(given)
+            return measured(*given, **options)
+
+        monkeypatch.setattr(plan_cache, "measured", counting)
+        monkeypatch.setattr(plan_cache, "load", lambda: now)
+        for _ in range(2):
+            remembered(subject(Kernel(right), 16, 8), FP32, steps=LONG)
+        assert len(asked) == again  # and then it stands
+
+    def test_the_load_is_that_of_a_core(self):
+        assert 0 <= plan_cache.load() < 1000
+
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+    def test_the_question_holds_the_gpu_and_what_drives_it(self):
+        device, name, *versions = plan_cache._gpu(torch.device("cuda:0"))
+        assert (device, name) == ("cuda:0", torch.cuda.get_device_name(0))
+        assert torch.version.cuda in versions or torch.version.hip in versions
+
     def test_a_damaged_file_is_measured_again(self, tmp_path):
         first = remembered(subject(Kernel(right), 16, 8), FP32, steps=LONG)
         for path in (tmp_path / "plans").iterdir():
