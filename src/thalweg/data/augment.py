@@ -10,11 +10,11 @@ from math import log
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int, Num
+from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor
-from torch.nn.functional import grid_sample
 
 from thalweg.data.random_ops import random_op
+from thalweg.data.resized_crop import Boxes, resized_crops
 
 _LOG_RATIO = log(4 / 3)  # crops are 3:4 to 4:3, as in Szegedy et al. 2014, "Going Deeper"
 _GREY = (0.299, 0.587, 0.114)  # ITU-R 601 luminance of red, green and blue
@@ -75,66 +75,59 @@ class Augment:
         return images
 
     def moved(self, images: Num[Tensor, "n h w c"], draws: Draws) -> Num[Tensor, "n h w c"]:
-        """Cropped from inside a reflected border, resized from a random box, flipped."""
-        if not (self.flip or self.crop_padding or self.crop_scale < 1):
-            return images
-        n, height, width, channels = images.shape
-        rows, columns = self._coordinates(height, width, draws)
+        """Cropped from inside a reflected border, flipped, and a random box of that resized."""
+        if self.crop_padding:
+            images = self._shifted(images, draws)
+        elif self.flip:
+            images = _flipped(images, draws.flip < 0.5)
         if self.crop_scale < 1:
-            return _interpolated(images, rows, columns)
-        # Whole pixels move: one gather of pixels, exact in any type.
+            height, width = images.shape[1:3]
+            images = resized_crops(images, self._boxes(height, width, draws), (height, width))
+        return images
+
+    def _shifted(self, images: Num[Tensor, "n h w c"], draws: Draws) -> Num[Tensor, "n h w c"]:
+        """Whole pixels move: one gather of pixels, exact in any type."""
+        n, height, width, channels = images.shape
+        reach = 2 * self.crop_padding + 1
+        down = (draws.down * reach).int() - self.crop_padding
+        right = (draws.right * reach).int() - self.crop_padding
+        places = torch.arange(width, device=images.device, dtype=torch.int32)
+        flips = (draws.flip < 0.5) & self.flip
+        across = torch.where(flips[:, None], places.flip(0), places)
+        columns = _reflected(right[:, None] + across, width)
+        rows = torch.arange(height, device=images.device, dtype=torch.int32)
+        rows = _reflected(down[:, None] + rows, height)
         first = torch.arange(n, device=images.device, dtype=torch.int32)[:, None] * height
-        index = (first + rows.int())[:, :, None] * width + columns.int()[:, None, :]
+        index = (first + rows)[:, :, None] * width + columns[:, None, :]
         pixels = images.reshape(-1, channels).index_select(0, index.flatten())
         return pixels.view(n, height, width, channels)
 
-    def _coordinates(
-        self, height: int, width: int, draws: Draws
-    ) -> tuple[Float[Tensor, "n h"], Float[Tensor, "n w"]]:
-        """Where each row and each column of the result is taken from, in pixels of the source."""
-        box_height, box_width = self._box(height, width, draws)
-        reach = 2 * self.crop_padding + 1
-        down = (draws.down * reach).floor() - self.crop_padding
-        right = (draws.right * reach).floor() - self.crop_padding
-        top = draws.top * (height - box_height) + down
-        left = draws.left * (width - box_width) + right
-        rows = _spread(top, box_height, height)
-        columns = _spread(left, box_width, width)
-        if self.flip:
-            columns = torch.where((draws.flip < 0.5)[:, None], columns.flip(1), columns)
-        return _reflected(rows, height), _reflected(columns, width)
-
-    def _box(
-        self, height: int, width: int, draws: Draws
-    ) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
-        """Height and width of each sample's crop, pixels."""
-        if self.crop_scale >= 1:
-            whole = torch.ones_like(draws.area)
-            return whole * height, whole * width
+    def _boxes(self, height: int, width: int, draws: Draws) -> Boxes:
+        """Each sample's crop, whole pixels."""
         area = self.crop_scale + (1 - self.crop_scale) * draws.area
         ratio = ((2 * draws.ratio - 1) * _LOG_RATIO).exp()
-        high, wide = (area / ratio).sqrt(), (area * ratio).sqrt()
-        return high.clamp(max=1) * height, wide.clamp(max=1) * width
+        high = ((area / ratio).sqrt() * height).round().clamp(1, height)
+        wide = ((area * ratio).sqrt() * width).round().clamp(1, width)
+        top = (draws.top * (height - high + 1)).floor()
+        left = (draws.left * (width - wide + 1)).floor()
+        return torch.stack((top, left, high, wide), dim=1).int()
 
     def coloured(self, images: Float[Tensor, "n h w c"], draws: Draws) -> Float[Tensor, "n h w c"]:
         """Brightness, then contrast about the mean grey, then saturation; clipped to 0..255 once.
 
-        All three are affine in the pixel and its grey, so they are applied together.
+        All three are affine in the pixel's colours, so they are one product of matrices.
         """
         bright = _factor(draws.brightness, self.brightness)
         contrast = _factor(draws.contrast, self.contrast)
         saturation = _factor(draws.saturation, self.saturation)
-        if images.shape[-1] != 3:
-            saturation = torch.ones_like(saturation)  # a grey is its own grey
-        out = images * (bright * contrast * saturation)
-        if not (self.contrast or self.saturation):
-            return out.clamp_(0, 255)
-        grey = images
-        if images.shape[-1] == 3:
-            grey = (images @ images.new_tensor(_GREY))[..., None]
-        out += bright * (1 - contrast) * grey.mean(dim=(1, 2, 3), keepdim=True)
-        out.addcmul_(grey, bright * contrast * (1 - saturation))
-        return out.clamp_(0, 255)
+        if images.shape[-1] != 3:  # a grey is its own grey
+            shift = _column(bright * (1 - contrast)) * images.mean(dim=(1, 2, 3), keepdim=True)
+            return torch.addcmul(shift, images, _column(bright * contrast)).clamp_(0, 255)
+        grey = images.new_tensor(_GREY)
+        own = _square(saturation) * torch.eye(3, device=images.device)
+        mix = _square(bright * contrast) * (own + _square(1 - saturation) * grey[:, None])
+        shift = _square(bright * (1 - contrast) * (_mean_colour(images) @ grey))
+        return _recoloured(images, mix, shift).clamp_(0, 255)
 
     def cut_out(
         self, images: Num[Tensor, "n h w c"], draws: Draws, fill: float | Float[Tensor, " c"]
@@ -154,33 +147,48 @@ class Augment:
         return images
 
 
-def _spread(start: Float[Tensor, " n"], length: Float[Tensor, " n"], count: int) -> Tensor:
-    """The centres of `count` equal parts of [start, start + length), as pixel coordinates."""
-    parts = torch.arange(count, device=start.device, dtype=start.dtype) + 0.5
-    return start[:, None] + parts * (length / count)[:, None] - 0.5
-
-
-def _reflected(places: Float[Tensor, "n m"], size: int) -> Float[Tensor, "n m"]:
+def _reflected(places: Int[Tensor, "n m"], size: int) -> Int[Tensor, "n m"]:
     """Places outside 0..size − 1 mirrored at the border pixel, which is not repeated."""
     last = size - 1
     return (last - (last - places.abs()).abs()).clamp(0, last)
 
 
-def _interpolated(
-    images: Num[Tensor, "n h w c"], rows: Float[Tensor, "n h"], columns: Float[Tensor, "n w"]
-) -> Float[Tensor, "n h w c"]:
-    """Bilinear values at (row, column); crops never shrink, so there is nothing to antialias."""
-    height, width = images.shape[1:3]
-    y = ((rows + 0.5) * (2 / height) - 1)[:, :, None].expand(-1, -1, width)
-    x = ((columns + 0.5) * (2 / width) - 1)[:, None, :].expand(-1, height, -1)
-    planes = images.float().permute(0, 3, 1, 2)
-    grid = torch.stack((x, y), dim=-1)
-    taken = grid_sample(planes, grid, padding_mode="border", align_corners=False)
-    return taken.permute(0, 2, 3, 1).contiguous()
+def _factor(draw: Float[Tensor, " n"], spread: float) -> Float[Tensor, " n"]:
+    return 1 + spread * (2 * draw - 1)
 
 
-def _factor(draw: Float[Tensor, " n"], spread: float) -> Float[Tensor, "n 1 1 1"]:
-    return (1 + spread * (2 * draw - 1))[:, None, None, None]
+def _flipped(images: Num[Tensor, "n h w c"], chosen: Bool[Tensor, " n"]) -> Num[Tensor, "n h w c"]:
+    """To choose between whole images is four times as fast as between pixels."""
+    both = torch.cat((images, images.flip(2)))
+    own = torch.arange(len(images), device=images.device)
+    return both.index_select(0, own + len(images) * chosen)
+
+
+def _mean_colour(images: Float[Tensor, "n h w c"]) -> Float[Tensor, "n c"]:
+    """Rows first: a sum over pixels alone is of columns as narrow as a colour, and slow."""
+    n, height, width, channels = images.shape
+    columns = images.reshape(n, height, -1).sum(1)
+    return columns.view(n, width, channels).sum(1) / (height * width)
+
+
+def _recoloured(
+    images: Float[Tensor, "n h w 3"], mix: Float[Tensor, "n 3 3"], shift: Float[Tensor, "n 1 1"]
+) -> Float[Tensor, "n h w 3"]:
+    """Each pixel times its image's matrix, and the image's shift added to all three colours."""
+    n, _, width, channels = images.shape
+    together = 4 if width % 4 == 0 else 1  # pixels: a product with three columns is a slow one
+    blocks = torch.eye(together, device=images.device)[:, None, :, None] * mix[:, None, :, None, :]
+    side = together * channels
+    rows = images.reshape(n, -1, side)
+    return torch.baddbmm(shift, rows, blocks.view(n, side, side)).view(images.shape)
+
+
+def _square(values: Float[Tensor, " n"]) -> Float[Tensor, "n 1 1"]:
+    return values[:, None, None]
+
+
+def _column(values: Float[Tensor, " n"]) -> Float[Tensor, "n 1 1 1"]:
+    return values[:, None, None, None]
 
 
 def _covered(draw: Float[Tensor, " n"], side: int, size: int) -> Int[Tensor, "n side"]:

@@ -55,7 +55,10 @@ class Preprocessing:
         n, height, width, channels = raw.shape
         # One fused pass over rows of pixels: broadcasting along the channels alone is 3× slower.
         rows = raw.reshape(n * height, width * channels).float()
-        normal = torch.addcmul(bias.repeat(width), rows, scale.repeat(width))
+        scale, bias = scale.repeat(width), bias.repeat(width)
+        # Into memory of its own where there is some: new pages cost more than the arithmetic.
+        out = None if raw.dtype == torch.float32 else rows
+        normal = torch.addcmul(bias, rows, scale, out=out)
         return normal.view(n, height, width, channels).permute(0, 3, 1, 2)
 
     def to_dict(self) -> dict[str, Any]:
