@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import islice
 
 import numpy as np
@@ -102,6 +103,14 @@ class TestResumption:
         for number in numbers:
             fresh = Batches(photos, "train", batch_size=5, shuffle=True, seed=seed, augment=AUGMENT)
             assert same(take(kept, 1, start=number), take(fresh, 1, start=number))
+
+    @pytest.mark.parametrize("augment", [AUGMENT, Augment(crop_scale=0.5, saturation=0.3)])
+    def test_threads_make_the_same_batches(self, photos, augment, monkeypatch):
+        monkeypatch.setattr("thalweg.data.batches.threads_to_spare", lambda _: 2)
+        batches = Batches(photos, "train", batch_size=7, shuffle=True, augment=augment)
+        alone = take(batches, 30, start=2)
+        with closing(batches.stream(2, ahead=True)) as stream:
+            assert same(islice(stream, 30), alone)
 
     def test_the_users_random_numbers_are_left_alone(self, photos):
         state = torch.get_rng_state()

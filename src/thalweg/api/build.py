@@ -1,6 +1,6 @@
 """A plan → the parts that are trained: a network, an optimizer, batches."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import fields
 from functools import partial
 
@@ -96,11 +96,14 @@ def training_inputs(plan: Plan, least: int) -> Tensor:
 
 
 def training_stream(
-    plan: Plan, batches: Batches | None = None, *, start: int = 0
-) -> Iterator[Batch]:
-    """What the model is trained on from batch `start` on: without end, mixed if it is to be."""
+    plan: Plan, batches: Batches | None = None, *, start: int = 0, ahead: bool = False
+) -> Generator[Batch]:
+    """What the model is trained on from batch `start` on: without end, mixed if it is to be.
+
+    `ahead` as in `Batches.stream`: then whoever takes the batches closes the stream.
+    """
     wanted, facts = plan.recipe.augment, plan.dataset.facts
-    stream = (batches or training_batches(plan)).stream(start)
+    stream = (batches or training_batches(plan)).stream(start, ahead=ahead)
     if not (wanted.mixup or wanted.cutmix):
         return stream
     mix = Mix(mixup=wanted.mixup, cutmix=wanted.cutmix, num_classes=facts.num_classes)

@@ -1,7 +1,7 @@
 """From a plan to a finished run: the one place where all the parts meet."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from shutil import rmtree
 from time import monotonic
@@ -14,7 +14,7 @@ from thalweg.api.planning import Plan, plan, read_dataset, spec_of
 from thalweg.api.precision import with_precision
 from thalweg.api.progress import Progress
 from thalweg.api.run import FailedRunError, InterruptedRunError, Run, replace_text
-from thalweg.data import Batches
+from thalweg.data import Batch, Batches
 from thalweg.data.decoding import FoundLateError
 from thalweg.data.load import finished
 from thalweg.errors import RunError
@@ -24,6 +24,7 @@ from thalweg.recipes.recipe import recorded_recipe
 from thalweg.record import claim_run_folder
 from thalweg.training.checkpoint import latest_checkpoint
 from thalweg.training.evaluate import Evaluation, evaluate
+from thalweg.training.heap import keep_freed_memory
 from thalweg.training.interrupt import Interrupt
 from thalweg.training.late_losses import late_losses
 from thalweg.training.loop import train as updates
@@ -56,6 +57,7 @@ def train(
     True
     """
     progress = progress or Progress()
+    keep_freed_memory()
     try:
         return _train(path, out, progress, overlap=True, edits=edits, **options)
     except FoundLateError as late:
@@ -93,6 +95,7 @@ def _left_clean(folder: Path) -> Iterator[None]:
 def resume(run: str | Path, *, progress: Progress | None = None) -> Run:
     """Go on with a run that was stopped, from its newest whole checkpoint, to the same end."""
     progress = progress or Progress()
+    keep_freed_memory()
     folder = Path(run)
     meta = known(folder)
     if meta.get("state") == "finished":
@@ -136,6 +139,15 @@ def carry_out(plan: Plan, folder: Path, progress: Progress) -> Run:
 
 
 def _fit(parts: Parts, best: Best, *, start: int, stop: Interrupt) -> Best:
+    """The updates that are left; however they end, nothing goes on making batches for them."""
+    begin = start * parts.plan.recipe.batch.accumulate
+    with closing(training_stream(parts.plan, parts.train, start=begin, ahead=True)) as stream:
+        return _updated(parts, best, stream, start=start, stop=stop)
+
+
+def _updated(
+    parts: Parts, best: Best, stream: Iterator[Batch], *, start: int, stop: Interrupt
+) -> Best:
     """Make the updates that are left, with a validation and a checkpoint after each epoch."""
     recipe, progress, per_epoch = parts.plan.recipe, parts.progress, parts.plan.steps_per_epoch
     if _out_of_patience(parts, start, best):
@@ -145,7 +157,7 @@ def _fit(parts: Parts, best: Best, *, start: int, stop: Interrupt) -> Best:
     late = late_losses(parts.optimizer)
     for step in updates(
         parts.model,
-        training_stream(parts.plan, parts.train, start=start * recipe.batch.accumulate),
+        stream,
         parts.task.loss_fn,
         optimizer=parts.optimizer,
         schedule=SCHEDULES[recipe.schedule.name](recipe.schedule.warmup, **recipe.schedule.changes),

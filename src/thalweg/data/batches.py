@@ -1,6 +1,6 @@
 """Samples gathered into batches; order and chance follow from (seed, epoch, step) alone."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from hashlib import blake2b
 from itertools import count
 
@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from thalweg.data.ahead import made_ahead, threads_to_spare
 from thalweg.data.augment import Augment
 from thalweg.data.batch import Batch
 from thalweg.data.dataset import Dataset
@@ -58,7 +59,6 @@ class Batches:
         if self._decoding is not None and shuffle:
             order = torch.cat(self._order(0)).numpy(force=True)
             self._decoding.prefer(self._rows[order].tolist())
-        self._generator = torch.Generator(self._device)
         # The mean pixel, 0..255: after normalising, what is cut out says nothing.
         mean = dataset.preprocessing.mean[: self._array.shape[-1]]  # of grey images, one suffices
         self._fill = torch.tensor(mean, device=self._device) * 255
@@ -73,13 +73,19 @@ class Batches:
         for number in range(len(self)):
             yield self._batch(number)
 
-    def stream(self, start: int = 0) -> Iterator[Batch]:
+    def stream(self, start: int = 0, *, ahead: bool = False) -> Generator[Batch]:
         """Batches without end, from number `start` on; each pass is in an order of its own.
 
+        With `ahead` threads make those that come next while one is in use, where a core can be
+        spared for it; they end when the stream is closed.
         Raises DataError, at the first batch, when the split is empty.
         """
         if not len(self):
             raise DataError(f"the split {self._split!r} is empty", fix="give it samples")
+        is_held = self._ready is not None or self._raw is not None
+        threads = threads_to_spare(self._device) if ahead and not is_held else 0
+        if threads:
+            yield from made_ahead(self._batch, start, threads=threads, device=self._device)
         for number in count(start):
             yield self._batch(number)
 
@@ -97,8 +103,9 @@ class Batches:
             return Batch(inputs if inputs.ndim == 2 else self._ordered(inputs), targets)
         raw = self._gathered(picked) if self._raw is None else self._raw.index_select(0, picked)
         if self._augment is not None:
-            self._generator.manual_seed(_mixed(self._seed, epoch, place))
-            raw = self._augment(raw, self._generator, fill=self._fill)
+            # A generator of its own: other batches may be made at the same time.
+            chance = torch.Generator(self._device).manual_seed(_mixed(self._seed, epoch, place))
+            raw = self._augment(raw, chance, fill=self._fill)
         inputs = self._preprocessing.to_inputs(raw)
         return Batch(inputs if self._channels_last else inputs.contiguous(), self._moved(targets))
 
@@ -109,14 +116,17 @@ class Batches:
 
     def _order(self, epoch: int) -> tuple[Tensor, ...]:
         """Positions in the split, a tensor a batch; shuffled anew for each epoch."""
-        if epoch not in self._orders:
+        order = self._orders.get(epoch)
+        if order is None:
             positions = torch.arange(len(self._rows))
             if self._shuffle:
                 # On the CPU whatever the device: the same order everywhere.
                 chance = torch.Generator().manual_seed(_mixed(self._seed, epoch, -1))
                 positions = torch.randperm(len(self._rows), generator=chance)
-            self._orders = {epoch: positions.to(self._home).split(self._size)}
-        return self._orders[epoch]
+            order = positions.to(self._home).split(self._size)
+            # Two are kept, so that threads at either side of an epoch's end find theirs.
+            self._orders = {**dict(list(self._orders.items())[-1:]), epoch: order}
+        return order
 
     def _held(self) -> tuple[Tensor | None, Tensor | None]:
         """The split, normalised or as it is, if it is held on the device; else None twice."""

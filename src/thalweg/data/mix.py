@@ -4,7 +4,7 @@ Source: mixup, Zhang et al. 2018, https://arxiv.org/abs/1710.09412; cutmix, Yun 
 https://arxiv.org/abs/1905.04899.
 """
 
-from collections.abc import Iterator
+from collections import abc
 from dataclasses import dataclass
 from hashlib import blake2b
 from math import sqrt
@@ -34,7 +34,9 @@ class Mix:
         mix, alpha = (cutmix, self.cutmix) if cut else (mixup, self.mixup)
         return mix(batch, alpha=alpha, num_classes=self.num_classes, generator=generator)
 
-    def stream(self, batches: Iterator[Batch], *, seed: int, start: int = 0) -> Iterator[Batch]:
+    def stream(
+        self, batches: abc.Iterator[Batch], *, seed: int, start: int = 0
+    ) -> abc.Generator[Batch]:
         """The batches, mixed; what becomes of batch `number` follows from seed and number alone."""
         generator = Generator()
         for number, batch in enumerate(batches, start):

@@ -22,8 +22,8 @@ def resized_crops(
     """
     if images.dtype == torch.uint8 and images.device.type == "cpu":
         return _eight_bits(images, boxes, size)
-    down = _weights(boxes[:, 0], boxes[:, 2], images.shape[1], size[0])
-    across = _weights(boxes[:, 1], boxes[:, 3], images.shape[2], size[1])
+    down = _weights(boxes[:, 0], boxes[:, 2], source=images.shape[1], count=size[0])
+    across = _weights(boxes[:, 1], boxes[:, 3], source=images.shape[2], count=size[1])
     rows = torch.bmm(down, images.float().flatten(2))
     return torch.einsum("nxw,nywc->nyxc", across, rows.unflatten(2, images.shape[2:])).contiguous()
 
@@ -45,7 +45,7 @@ def _eight_bits(
 
 
 def _weights(
-    start: Int[Tensor, " n"], length: Int[Tensor, " n"], source: int, count: int
+    start: Int[Tensor, " n"], length: Int[Tensor, " n"], *, source: int, count: int
 ) -> Float[Tensor, "n count source"]:
     """What each place of the source is worth to each of the result; rows sum to one."""
     places = torch.arange(source, device=start.device, dtype=torch.float32)
