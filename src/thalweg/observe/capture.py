@@ -1,6 +1,7 @@
 """What the hooks on the user's model see of one forward pass."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,12 +21,17 @@ class Pass:
     ended_in: Any  # the graph node of the output: where the model ends and the loss begins
     training: bool  # the model's own flag
     modes: Mapping[str, bool]  # each module whose behaviour depends on its flag
+    autocast: tuple[str, torch.dtype] | None = None  # device and type, where the user's loop casts
     gradient: list[Tensor] = field(default_factory=list)  # ∂loss/∂output, once backward came
 
     @property
     def first_input(self) -> Tensor | None:
         """The first tensor among the arguments."""
         return next(tensors((self.inputs, self.keywords)), None)
+
+    def in_its_precision(self) -> AbstractContextManager[object]:
+        """The autocast that was on around this pass, if any."""
+        return nullcontext() if self.autocast is None else torch.autocast(*self.autocast)
 
 
 def capture(model: nn.Module, inputs: tuple[Any, ...], keywords: Any, *, output: Any) -> Pass:
@@ -38,12 +44,19 @@ def capture(model: nn.Module, inputs: tuple[Any, ...], keywords: Any, *, output:
         ended_in=None if main is None else main.grad_fn,
         training=model.training,
         modes={n: m.training for n, m in model.named_modules() if depends_on_mode(m)},
+        autocast=None if main is None else _autocast(main.device.type),
     )
     if main is not None and main.requires_grad and torch.is_grad_enabled():
         kept = seen.gradient
         # None where the loss was computed from something else, as from half-precision outputs.
         main.register_hook(lambda g: None if g is None else kept.append(g.detach()))
     return seen
+
+
+def _autocast(device: str) -> tuple[str, torch.dtype] | None:
+    if not torch.is_autocast_enabled(device):
+        return None
+    return device, torch.get_autocast_dtype(device)
 
 
 def depends_on_mode(module: nn.Module) -> bool:

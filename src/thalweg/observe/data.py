@@ -20,6 +20,7 @@ from thalweg.record.quantities import (
     VAL_SAMPLES,
 )
 
+WIDEST = 128  # features; more are summed at random to so many
 SHUFFLES = 20  # null draws of the batch-composition test
 
 
@@ -60,7 +61,8 @@ def gaps(moment: Moment) -> Reading:
     """The share of input numbers that are NaN or infinite."""
     if moment.train is None or not moment.train.inputs.is_floating_point():
         return {}
-    return {"": (~moment.train.inputs.isfinite()).double().mean()}
+    finite = moment.train.inputs.isfinite()
+    return {"": 1 - finite.count_nonzero().double() / finite.numel()}
 
 
 @survey(LEAKED, DUPLICATED, when="samples")
@@ -92,13 +94,14 @@ def shift(moment: Moment) -> Mapping[Quantity, Reading]:
         return {}
     if val.inputs.shape[1:] != train.inputs.shape[1:] or min(len(train), len(val)) < 8:
         return {}
-    ours, theirs = train.inputs.flatten(1).double(), val.inputs.flatten(1).double()
-    spread = ours.std().clamp_min(1e-12)
+    ours, theirs = train.inputs.flatten(1).float(), val.inputs.flatten(1).float()
+    spread = ours.std().double().clamp_min(1e-12)
     ratio = float(theirs.std() / spread)
+    level = theirs.mean(dtype=torch.float64) - ours.mean(dtype=torch.float64)
     return {
         VAL_SAMPLES: {"": float(len(val))},
         SHIFT: {
-            "level": float((theirs.mean() - ours.mean()).abs() / spread),
+            "level": float(level.abs() / spread),
             "scale": abs(log2(ratio)) if ratio > 0 else 99.0,
             "auc": separability(ours, theirs),
             "noise": sqrt((len(ours) + len(theirs) + 1) / (12 * len(ours) * len(theirs))) * 2,
@@ -110,20 +113,32 @@ def separability(ours: Tensor, theirs: Tensor) -> float:
     """Held-out AUC of a ridge classifier between two sets of rows; 0.5 when they are alike."""
     count = min(len(ours), len(theirs))
     pick = np.random.default_rng(0)
-    rows = np.concatenate(
-        [one.numpy()[pick.permutation(len(one))[:count]] for one in (ours, theirs)]
-    )
-    side = np.repeat([0.0, 1.0], count)
-    order = pick.permutation(2 * count)
-    rows, side = rows[order], side[order]
-    rows = (rows - rows.mean(0)) / (rows.std(0) + 1e-9)
-    if rows.shape[1] > 128:  # random projections keep the cost flat
-        rows = rows @ pick.normal(size=(rows.shape[1], 128)) / 128**0.5
-    half = count
-    design = np.c_[rows, np.ones(len(rows))]
-    gram = design[:half].T @ design[:half] + 0.1 * half * np.eye(design.shape[1])
-    scores = design[half:] @ np.linalg.solve(gram, design[:half].T @ (side[:half] - 0.5))
-    positive, negative = scores[side[half:] == 1], scores[side[half:] == 0]
+    orders = [torch.from_numpy(pick.permutation(len(one))[:count]) for one in (ours, theirs)]
+    order = torch.from_numpy(pick.permutation(2 * count))
+    rows = torch.cat([ours[orders[0]], theirs[orders[1]]])[order]
+    side = np.repeat([0.0, 1.0], count)[order.numpy()]
+    scores = _held_out_scores(_projected(rows, pick), side)
+    positive, negative = scores[side[count:] == 1], scores[side[count:] == 0]
     if not len(positive) or not len(negative):
         return 0.5
     return float((positive[:, None] > negative[None]).mean())
+
+
+def _projected(rows: Tensor, chance: np.random.Generator) -> np.ndarray:
+    """Each feature by its own scale; of many, random sums, which keeps the cost flat."""
+    std, mean = torch.std_mean(rows, 0, correction=0)
+    rows = (rows - mean).div_(std + 1e-9)
+    if rows.shape[1] <= WIDEST:
+        return rows.double().numpy()
+    drawn = chance.standard_normal(size=(rows.shape[1], WIDEST), dtype=np.float32)
+    return (rows @ torch.from_numpy(drawn)).double().numpy() / WIDEST**0.5
+
+
+def _held_out_scores(rows: np.ndarray, side: np.ndarray) -> np.ndarray:
+    """What a ridge classifier that is fitted to the first half gives the second."""
+    half = len(rows) // 2
+    design = np.c_[rows, np.ones(len(rows))]
+    gram = design[:half].T @ design[:half] + 0.1 * half * np.eye(design.shape[1])
+    weights = np.linalg.solve(gram, design[:half].T @ (side[:half] - 0.5))
+    scores: np.ndarray = design[half:] @ weights
+    return scores

@@ -5,12 +5,12 @@ from copy import deepcopy
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from thalweg.observe.capture import main_output
 from thalweg.observe.instrument import Moment, Reading, survey
-from thalweg.observe.probe import takes_one
+from thalweg.observe.probe import SEEN_OUTPUTS, takes_one
 from thalweg.observe.samples import Samples, undisturbed
 from thalweg.record import History, Quantity
 from thalweg.record.quantities import (
@@ -45,13 +45,15 @@ def evaluation(moment: Moment) -> Mapping[Quantity, Reading]:
         return {}
     seen: dict[Quantity, Reading] = {}
     most, size = moment.affordable(MOST), max(2, train.batches[0])
-    logits = ask(moment.model, train.inputs[:most], size=256, training=False)
+    logits = moment.kept_answers.get(SEEN_OUTPUTS)
+    if logits is None or len(logits) != len(train.inputs[:most]):
+        logits = ask(moment, train.inputs[:most], size=256, training=False)
     seen[EVAL_MODE_LOSS] = {"": _loss(loss_fn, logits, train)}
-    moved = ask(moment.model, train.inputs[:most], size=size, training=True)
+    moved = ask(moment, train.inputs[:most], size=size, training=True)
     seen[TRAIN_MODE_LOSS] = {"": _loss(loss_fn, moved, train)}
     _score(seen, TRAIN_ACCURACY, logits, samples=train)
     if moment.val is not None and moment.val.targets is not None:
-        logits = ask(moment.model, moment.val.inputs[:most], size=256, training=False)
+        logits = ask(moment, moment.val.inputs[:most], size=256, training=False)
         _score(seen, MEASURED_VAL_ACCURACY, logits, samples=moment.val)
         seen[CLASS_RECALL] = _recalls(logits, moment.val)
         seen[RELABELLED_VAL_ACCURACY] = _renamed(logits, moment.val)
@@ -73,13 +75,16 @@ def known_loss(history: History) -> Callable[[Any, Any], Any] | None:
     return None
 
 
-def ask(model: nn.Module, inputs: Tensor, *, size: int, training: bool) -> Tensor:
-    """A copy's outputs for these inputs, in batches of that size, on the CPU."""
-    twin = deepcopy(model).train(training)
-    device = next((w.device for w in model.parameters()), torch.device("cpu"))
+def ask(moment: Moment, inputs: Tensor, *, size: int, training: bool) -> Tensor:
+    """A copy's outputs for these inputs, in batches of that size, on the CPU.
+
+    Computed in the precision that the model is trained in: in another its speed would be another.
+    """
+    twin = deepcopy(moment.model).train(training)
+    device = next((w.device for w in twin.parameters()), torch.device("cpu"))
     if training and len(inputs) % size == 1 and len(inputs) > 1:
         inputs = inputs[:-1]  # a batch norm cannot train on one sample
-    with undisturbed(), torch.no_grad():
+    with undisturbed(), torch.no_grad(), moment.in_its_precision():
         parts = [twin(part.to(device)) for part in inputs.split(size)]
     outputs = [output for part in parts if (output := main_output(part)) is not None]
     return torch.cat([output.float().cpu() for output in outputs])

@@ -1,6 +1,7 @@
 """What an instrument is: a function from one moment of training to some quantities."""
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -81,6 +82,10 @@ class Moment:
         if name not in self.kept_answers:
             self.kept_answers[name] = ask()
         return self.kept_answers[name]
+
+    def in_its_precision(self) -> AbstractContextManager[object]:
+        """The autocast that the user's loop puts around the model, if any."""
+        return nullcontext() if self.last is None else self.last.in_its_precision()
 
     def affordable(self, most: int) -> int:
         """How many samples to pass through the model: at most a twentieth of those trained on.

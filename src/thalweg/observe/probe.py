@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from thalweg.observe.capture import Pass
+from thalweg.observe.capture import Pass, main_output
 from thalweg.observe.instrument import Moment, Reading, survey
 from thalweg.observe.samples import undisturbed
 from thalweg.record import Quantity
@@ -34,6 +34,7 @@ MOST_SAMPLES = 512  # enough to tell a dead unit from a rare one
 LEAST_SAMPLES = 128  # a unit silent on fewer says little
 LEAST_VALUES = 16  # of one feature, below which its spread cannot be told
 MANY_FEATURES = 16
+SEEN_OUTPUTS = "outputs of the first training samples"  # kept for whoever else asks for them
 FLAT = 0.02  # |slope| under which a sigmoid or tanh hardly passes gradient
 PRODUCTS = {"addmm", "mm", "convolution", "linear", "mkldnn_linear", "_addmm_activation"}
 RECURRENT = {"lstm", "gru", "mkldnn_rnn_layer", "rnn_tanh", "rnn_relu"}
@@ -60,6 +61,7 @@ class Seen:
     first_input: Tensor | None = None
     bends: list[int] = field(default_factory=list)  # bends before each product
     layers: set[str] = field(default_factory=set)
+    outputs: Tensor | None = None  # of the model
 
 
 class Recorder(TorchDispatchMode):
@@ -157,8 +159,10 @@ def look_inside(model: nn.Module, inputs: tuple[Any, ...], keywords: Mapping[str
     """Everything that one forward pass of a copy shows."""
     twin = deepcopy(model).eval()
     with undisturbed(), torch.no_grad(), Recorder() as recorder, _named(twin, recorder.stack):
-        twin(*inputs, **keywords)
-    return recorder.finish()
+        outputs = main_output(twin(*inputs, **keywords))
+    seen = recorder.finish()
+    seen.outputs = None if outputs is None else outputs.float().cpu()
+    return seen
 
 
 @contextmanager
@@ -189,12 +193,16 @@ def inside(moment: Moment) -> Mapping[Quantity, Reading]:
         return {}
     inputs, keywords, samples = arguments
     try:
-        seen = look_inside(moment.model, inputs, keywords)
+        with moment.in_its_precision():
+            seen = look_inside(moment.model, inputs, keywords)
+        if moment.train is not None:
+            moment.kept_answers[SEEN_OUTPUTS] = seen.outputs
     except Exception:  # it may take nothing but the batches that it is given, as a graph's nodes
         if moment.last is None or moment.last.first_input is None:
             raise
         inputs, keywords, samples = _as_given(moment.last)
-        seen = look_inside(moment.model, inputs, keywords)
+        with moment.in_its_precision():
+            seen = look_inside(moment.model, inputs, keywords)
     batch = (
         samples if moment.last is None or moment.last.output is None else len(moment.last.output)
     )

@@ -16,8 +16,9 @@ from thalweg.training.setting import Setting, inputs_for
 
 GAIN = 0.95  # of the time so far: for less, rounding is not changed
 HOPELESS = 1.5  # times the time so far, in the first step
+CLEAR = 1.15  # times as slow or as fast after one more turn: what a busy machine hardly fakes twice
 SHORT_STEP = 0.1  # s; longer ones are timed on a part of the batch
-PART = 4  # of which one is taken
+PART = 8  # of which one is taken
 LEAST_PART = 8  # samples: fewer have no statistics
 FEW_STEPS, MANY_STEPS, STEPS_SECONDS = 3, 20, 0.1
 _ZERO_START = 0.2  # deviation of what is put in the place of weights that start at zero
@@ -54,6 +55,7 @@ class Contest:
     _verdicts: dict[Setting, str] = field(default_factory=dict)
     _deviations: dict[Setting, Deviation] = field(default_factory=dict)
     _ready: dict[Setting, tuple[nn.Module, Tensor]] = field(default_factory=dict)
+    _gradients: dict[Setting, Gradient] = field(default_factory=dict)  # of the last step of each
 
     def time_of(self, setting: Setting) -> float:
         """Seconds of a step on the whole batch, about."""
@@ -77,13 +79,15 @@ class Contest:
 
     def is_exact(self, setting: Setting) -> bool:
         """Whether loss and gradient are within the bounds; if not, the verdict says which broke."""
-        found = deviation(self._step(setting), self.reference)
+        made = self._gradients.get(setting) or self._step(setting)
+        found = deviation(made, self.reference)
         self._deviations[setting], self._verdicts[setting] = found, found.complaint
         return not found.complaint
 
     def keep_only(self, setting: Setting) -> None:
         """Give back the memory of the others."""
         self._ready = {kept: ready for kept, ready in self._ready.items() if kept == setting}
+        self._gradients.clear()
 
     def rows(self, best: Setting) -> tuple[Row, ...]:
         """All that was tried, in order."""
@@ -104,10 +108,17 @@ class Contest:
         first = self._timed(challenger)
         if first > HOPELESS * self._seconds[best]:
             return False
-        turns = max(FEW_STEPS, min(MANY_STEPS, ceil(STEPS_SECONDS / first)))
-        faster = sum(self._timed(challenger) < self._timed(best) for _ in range(turns - 1))
+        turns = max(FEW_STEPS, min(MANY_STEPS, ceil(STEPS_SECONDS / first))) - 1
+        faster = self._is_faster_now(challenger, best)
+        ratio = self._seconds[challenger] / self._seconds[best]
+        if first > SHORT_STEP / 2 and not 1 / CLEAR < ratio < CLEAR:
+            return ratio < 1  # long steps say enough
+        faster += sum(self._is_faster_now(challenger, best) for _ in range(turns - 1))
         least = self._seconds[challenger] <= GAIN * self._seconds[best]
-        return least and 2 * faster >= turns - 1
+        return least and 2 * faster >= turns
+
+    def _is_faster_now(self, challenger: Setting, best: Setting) -> bool:
+        return self._timed(challenger) < self._timed(best)
 
     def _timed(self, setting: Setting) -> float:
         begin = perf_counter()
@@ -122,7 +133,9 @@ class Contest:
             self._ready[setting] = model, inputs_for(setting, self.subject.batch.inputs)
         model, inputs = self._ready[setting]
         batch = Batch(inputs, self.subject.batch.targets)
-        return gradient(Subject(model, batch, self.subject.loss_fn), setting)
+        made = gradient(Subject(model, batch, self.subject.loss_fn), setting)
+        self._gradients[setting] = made
+        return made
 
 
 def contest(subject: Subject, start: Setting) -> Contest:

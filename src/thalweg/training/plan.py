@@ -19,7 +19,7 @@ from thalweg.training.setting import Setting
 MOST_SECONDS = 5.0  # that a measurement may take, a compiler's work apart
 SHARE = 0.1  # of the run's time that a measurement may take
 LEAST_RUN = 10.0  # s; what a shorter run could save, nobody feels
-COST = 5  # whole steps that a measurement takes, about
+COST = 3  # whole steps that a measurement takes, about
 WORTH_COMPILING = 3600.0  # s that a run must take: a compiler works for a minute or two
 Values = Callable[[Setting, float], tuple[Any, ...]]  # of the best so far and its seconds
 
