@@ -4,6 +4,7 @@ The copy runs in eval mode, without gradient, with the random state put back aft
 model is not touched. Cost: one forward pass of at most 512 samples, a dozen times a run.
 """
 
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
@@ -66,6 +67,11 @@ class Seen:
 
 class Recorder(TorchDispatchMode):
     """Looks at each operation's outputs as it runs."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: PyTorch would load its compiler to have it skip this class, which takes a second."""
+        return False
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -148,6 +154,19 @@ class Recorder(TorchDispatchMode):
         return self.seen
 
 
+class RecorderBesideCompiler(Recorder):
+    """The same where the compiler is loaded: it must not look into this class."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return True
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        return super().__torch_dispatch__(func, types, args, kwargs)
+
+
 def _alive(activations: Tensor) -> Tensor:
     """For each unit, whether any sample or position moves it: channels, or the last dimension."""
     unit = 1 if activations.ndim >= 4 or activations.ndim == 2 else activations.ndim - 1
@@ -158,7 +177,8 @@ def _alive(activations: Tensor) -> Tensor:
 def look_inside(model: nn.Module, inputs: tuple[Any, ...], keywords: Mapping[str, Any]) -> Seen:
     """Everything that one forward pass of a copy shows."""
     twin = deepcopy(model).eval()
-    with undisturbed(), torch.no_grad(), Recorder() as recorder, _named(twin, recorder.stack):
+    recorder = RecorderBesideCompiler() if "torch._dynamo" in sys.modules else Recorder()
+    with undisturbed(), torch.no_grad(), recorder, _named(twin, recorder.stack):
         outputs = main_output(twin(*inputs, **keywords))
     seen = recorder.finish()
     seen.outputs = None if outputs is None else outputs.float().cpu()

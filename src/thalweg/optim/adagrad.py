@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from thalweg.optim.groups import weight_groups
+from thalweg.optim.lean import lean
 
 
 def adagrad(
@@ -20,4 +21,4 @@ def adagrad(
     groups = weight_groups(named_weights, weight_decay=weight_decay)
     on_cpu = all(weight.device.type == "cpu" for group in groups for weight in group["params"])
     # Fused on a GPU only in torch after 2.10 (pytorch#177672): there, PyTorch's own choice.
-    return torch.optim.Adagrad(groups, lr=lr, eps=eps, fused=on_cpu or None)
+    return lean(torch.optim.Adagrad)(groups, lr=lr, eps=eps, fused=on_cpu or None)

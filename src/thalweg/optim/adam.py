@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from thalweg.optim.groups import weight_groups
+from thalweg.optim.lean import lean
 
 
 def adam(
@@ -22,4 +23,4 @@ def adam(
     Source: Kingma & Ba 2015, https://arxiv.org/abs/1412.6980.
     """
     groups = weight_groups(named_weights, weight_decay=weight_decay)
-    return torch.optim.Adam(groups, lr=lr, betas=(momentum, beta2), eps=eps, fused=True)
+    return lean(torch.optim.Adam)(groups, lr=lr, betas=(momentum, beta2), eps=eps, fused=True)

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from thalweg.optim.groups import weight_groups
+from thalweg.optim.lean import lean
 
 
 def adamw(
@@ -16,7 +17,7 @@ def adamw(
     eps: float = 1e-8,
 ) -> torch.optim.AdamW:
     """PyTorch's fused AdamW: Loshchilov, Hutter 2019, arXiv:1711.05101. `momentum` is β₁."""
-    return torch.optim.AdamW(
+    return lean(torch.optim.AdamW)(
         weight_groups(named_weights, weight_decay=weight_decay),
         lr=lr,
         betas=(momentum, beta2),

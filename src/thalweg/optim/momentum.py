@@ -7,6 +7,7 @@ from torch import nn
 
 from thalweg.optim.general import General, one, velocity
 from thalweg.optim.groups import weight_groups
+from thalweg.optim.lean import lean
 
 
 def momentum(
@@ -22,7 +23,7 @@ def momentum(
     `dampening` d makes it v = ρv + (1 − d)g.
     """
     groups = weight_groups(named_weights, weight_decay=weight_decay)
-    return torch.optim.SGD(groups, lr=lr, momentum=momentum, dampening=dampening, fused=True)
+    return lean(torch.optim.SGD)(groups, lr=lr, momentum=momentum, dampening=dampening, fused=True)
 
 
 def momentum_velocity(
@@ -34,4 +35,4 @@ def momentum_velocity(
 ) -> General:
     """v = ρv − ηg; θ += v: Sutskever et al. 2013's form, in which v keeps the rates it met."""
     groups = weight_groups(named_weights, weight_decay=weight_decay)
-    return General(groups, lr=lr, direction=velocity(momentum), size=one, decay="l2")
+    return lean(General)(groups, lr=lr, direction=velocity(momentum), size=one, decay="l2")

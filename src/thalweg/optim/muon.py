@@ -15,6 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from thalweg.optim.lean import lean
+
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # a quintic that is steep at 0 and near 1 on [0.7, 1.2]
 NEWTON_SCHULZ_STEPS = 5
 ADAM_RMS = 0.2  # typical root mean square of an AdamW update, so that one lr suits both groups
@@ -123,7 +125,7 @@ def muon(
         {"name": "biases and norms", "params": vectors, "weight_decay": 0.0},
     ]
     filled = [{"weight_decay": weight_decay} | group for group in groups if group["params"]]
-    return Muon(filled, lr=lr, momentum=momentum, newton_schulz_steps=newton_schulz_steps)
+    return lean(Muon)(filled, lr=lr, momentum=momentum, newton_schulz_steps=newton_schulz_steps)
 
 
 def _gradient(weight: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from torch import nn
 
 from thalweg.errors import UsageError
 from thalweg.optim.groups import weight_groups
+from thalweg.optim.lean import lean
 
 
 def nesterov(
@@ -27,4 +28,4 @@ def nesterov(
             fix="momentum=0.9, or optimizer=sgd",
         )
     groups = weight_groups(named_weights, weight_decay=weight_decay)
-    return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=True, fused=True)
+    return lean(torch.optim.SGD)(groups, lr=lr, momentum=momentum, nesterov=True, fused=True)

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from thalweg.optim.groups import weight_groups
+from thalweg.optim.lean import lean
 
 
 def rmsprop(
@@ -23,6 +24,6 @@ def rmsprop(
     `alpha` is what the average of squares keeps; `centered` divides by a standard deviation.
     """
     groups = weight_groups(named_weights, weight_decay=weight_decay)
-    return torch.optim.RMSprop(
+    return lean(torch.optim.RMSprop)(
         groups, lr=lr, momentum=momentum, alpha=alpha, eps=eps, centered=centered
     )

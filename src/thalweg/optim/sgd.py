@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from thalweg.optim.groups import weight_groups
+from thalweg.optim.lean import lean
 
 
 def sgd(
@@ -15,7 +16,7 @@ def sgd(
     nesterov: bool = True,
 ) -> torch.optim.SGD:
     """PyTorch's fused SGD; its momentum is Nesterov's: Sutskever et al. 2013 (ICML), §2."""
-    return torch.optim.SGD(
+    return lean(torch.optim.SGD)(
         weight_groups(named_weights, weight_decay=weight_decay),
         lr=lr,
         momentum=momentum,

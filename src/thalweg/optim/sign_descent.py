@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from thalweg.optim.groups import weight_groups
+from thalweg.optim.lean import lean
 
 MEMORY = 0.99  # share of the buffer that a step keeps
 
@@ -50,4 +51,4 @@ def sign_descent(
     `beta2` is the share of the buffer that a step keeps.
     """
     groups = weight_groups(named_weights, weight_decay=weight_decay)
-    return SignDescent(groups, {"lr": lr, "momentum": momentum, "beta2": beta2})
+    return lean(SignDescent)(groups, {"lr": lr, "momentum": momentum, "beta2": beta2})

@@ -109,7 +109,7 @@ class Contest:
         if first > HOPELESS * self._seconds[best]:
             return False
         turns = max(FEW_STEPS, min(MANY_STEPS, ceil(STEPS_SECONDS / first))) - 1
-        faster = self._is_faster_now(challenger, best)
+        faster = int(self._is_faster_now(challenger, best))
         ratio = self._seconds[challenger] / self._seconds[best]
         if first > SHORT_STEP / 2 and not 1 / CLEAR < ratio < CLEAR:
             return ratio < 1  # long steps say enough
