@@ -15,32 +15,32 @@ SIDE = 160  # pixels
 QUALITY = 90
 
 
-def photographs(folder: Path, *, train: int, val: int) -> None:
+def photographs(folder: Path, *, train: int, val: int, side: int = SIDE) -> None:
     """folder/train/CLASS/N.jpg and folder/val/CLASS/N.jpg, so many of each; the same every time.
 
     Beyond the originals, other crops of them, so that no two files are equal.
     """
     for split, wanted in (("train", train), ("val", val)):
-        for number, (name, image) in zip(range(wanted), _crops(split), strict=False):
+        for number, (name, image) in zip(range(wanted), _crops(split, side), strict=False):
             path = folder / split / name / f"{number:05}.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
             image.save(path, quality=QUALITY)
 
 
-def _crops(split: str) -> Iterator[tuple[str, Image.Image]]:
+def _crops(split: str, side: int) -> Iterator[tuple[str, Image.Image]]:
     """Class and picture, without end: whole pictures first, then smaller crops."""
     sources, rng = _sources(split), np.random.default_rng(split == "val")
     for turn in count():
         for index in rng.permutation(len(sources)):
             name, path = sources[index]
             with Image.open(path) as image:
-                yield name, _crop(image.convert("RGB"), rng, share=1.0 if turn == 0 else 0.8)
+                yield name, _crop(image.convert("RGB"), rng, 1.0 if turn == 0 else 0.8, side=side)
 
 
-def _crop(image: Image.Image, rng: np.random.Generator, *, share: float) -> Image.Image:
-    side = round(share * min(image.size))
-    left, top = (int(rng.integers(0, length - side + 1)) for length in image.size)
-    return image.resize((SIDE, SIDE), box=(left, top, left + side, top + side))
+def _crop(image: Image.Image, rng: np.random.Generator, share: float, *, side: int) -> Image.Image:
+    seen = round(share * min(image.size))
+    left, top = (int(rng.integers(0, length - seen + 1)) for length in image.size)
+    return image.resize((side, side), box=(left, top, left + seen, top + seen))
 
 
 def _sources(split: str) -> list[tuple[str, Path]]:
