@@ -13,8 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thalweg.data import Augment, Batches, Preprocessing, load_dataset
+from thalweg.data.batches import room_on
 from thalweg.errors import DataError, UsageError
 
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 AUGMENT = Augment(flip=True, crop_padding=2, brightness=0.2, cutout=0.3)
 
 
@@ -43,6 +45,47 @@ def same(first, second):
         torch.equal(a.inputs, b.inputs) and torch.equal(a.targets, b.targets)
         for a, b in zip(first, second, strict=True)
     )
+
+
+class TestOnADevice:
+    """What an accelerator's memory holds is the same as what is sent to it batch by batch."""
+
+    def test_a_split_that_is_held_gives_the_same_batches(self, photos, monkeypatch):
+        options = {"batch_size": 7, "shuffle": True, "augment": AUGMENT}
+        sent = take(Batches(photos, "train", **options), 9)
+        monkeypatch.setattr("thalweg.data.batches.room_on", lambda device: float("inf"))
+        held = Batches(photos, "train", **options)
+        assert held._raw is not None
+        assert same(take(held, 9), sent)
+
+    def test_on_the_cpu_files_stay_mapped(self):
+        assert room_on(torch.device("cpu")) == 0
+
+    @needs_gpu
+    def test_a_split_of_a_quarter_of_the_free_memory_is_held(self, photos):
+        free, _ = torch.cuda.mem_get_info()
+        assert room_on(torch.device("cuda")) == pytest.approx(free / 4, rel=0.1)
+        batches = Batches(photos, "train", batch_size=7, augment=AUGMENT, device="cuda")
+        assert batches._raw.is_cuda
+        assert next(batches.stream()).inputs.is_cuda
+
+    @needs_gpu
+    @pytest.mark.parametrize("held", [True, False])
+    def test_no_batch_waits_for_the_gpu(self, photos, held, monkeypatch):
+        if not held:
+            monkeypatch.setattr("thalweg.data.batches.room_on", lambda device: 0)
+        batches = Batches(
+            photos, "train", batch_size=7, shuffle=True, augment=AUGMENT, device="cuda"
+        )
+        stream = batches.stream()
+        for _ in range(2 * len(batches)):  # the orders of two epochs are sent, and constants
+            next(stream)
+        stream = batches.stream()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            assert all(next(stream).inputs.is_cuda for _ in range(len(batches)))
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
 
 
 class TestOrder:

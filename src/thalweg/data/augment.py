@@ -13,11 +13,10 @@ import torch
 from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor
 
-from thalweg.data.random_ops import random_op
+from thalweg.data.random_ops import grey_weights, random_op
 from thalweg.data.resized_crop import Boxes, resized_crops
 
 _LOG_RATIO = log(4 / 3)  # crops are 3:4 to 4:3, as in Szegedy et al. 2014, "Going Deeper"
-_GREY = (0.299, 0.587, 0.114)  # ITU-R 601 luminance of red, green and blue
 _MIDDLE = 127.5
 
 
@@ -123,7 +122,7 @@ class Augment:
         if images.shape[-1] != 3:  # a grey is its own grey
             shift = _column(bright * (1 - contrast)) * images.mean(dim=(1, 2, 3), keepdim=True)
             return torch.addcmul(shift, images, _column(bright * contrast)).clamp_(0, 255)
-        grey = images.new_tensor(_GREY)
+        grey = grey_weights(images.device)
         own = _square(saturation) * torch.eye(3, device=images.device)
         mix = _square(bright * contrast) * (own + _square(1 - saturation) * grey[:, None])
         shift = _square(bright * (1 - contrast) * (_mean_colour(images) @ grey))

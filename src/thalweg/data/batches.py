@@ -17,7 +17,8 @@ from thalweg.errors import DataError
 
 READY_IMAGE_BYTES = 16 << 20  # a split of images that fits this as floats is normalised once
 READY_VECTOR_BYTES = 1 << 30  # the same for vectors, which are floats in memory already
-DEVICE_BYTES = 4 << 30  # a split that fits this is kept on the accelerator
+DEVICE_SHARE = 0.25  # of a GPU's free memory: a split that fits this is kept there
+DEVICE_BYTES = 4 << 30  # the same for an accelerator that does not say what is free
 RELEASE_BYTES = 8 << 20  # mapped by gathering before the pages are given back
 FAULT_BYTES = 64 << 10  # what Linux maps around an address that is touched
 
@@ -137,7 +138,9 @@ class Batches:
             raw = torch.from_numpy(self._all()).to(self._device)
             ready = self._preprocessing.to_inputs(raw)
             return (ready.permute(0, 2, 3, 1) if is_image else ready), None
-        if self._device.type != "cpu" and values * self._array.itemsize <= DEVICE_BYTES:
+        # Nobody waits for all files to be decoded: while they are, batches are sent one by one.
+        is_there = self._decoding is None or self._decoding.is_finished
+        if is_there and values * self._array.itemsize <= room_on(self._device):
             return None, torch.from_numpy(self._all()).to(self._device)
         return None, None
 
@@ -162,6 +165,13 @@ class Batches:
         if tensor.device.type == "cpu" and self._device.type == "cuda":
             tensor = tensor.pin_memory()
         return tensor.to(self._device, non_blocking=True)
+
+
+def room_on(device: torch.device) -> float:
+    """Bytes of an accelerator's memory that a split may take; 0 on the CPU, where it is mapped."""
+    if device.type == "cuda":
+        return DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]
+    return 0 if device.type == "cpu" else DEVICE_BYTES
 
 
 def _mixed(seed: int, epoch: int, place: int) -> int:

@@ -76,6 +76,11 @@ class Decoding:
             self._state.notify_all()
             self._wait(lambda: all(self._rows[row] is not None for row in rows))
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether all rows are filled, and none was found damaged too late."""
+        return self._is_over and not self._late
+
     def prefer(self, rows: Iterable[int]) -> None:
         """Begin with the rest: these first, in this order."""
         with self._state:

@@ -6,6 +6,7 @@ them. Images of one change are gathered and changed together: there is no loop o
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from math import pi
 
 import torch
@@ -21,7 +22,7 @@ TURN = pi / 6  # 30°
 SHEAR = 0.3
 SHIFT = 0.3  # of the side
 FACTOR = 0.9  # brightness, contrast, colour and sharpness: 1 ± this
-_GREY = (0.299, 0.587, 0.114)  # ITU-R 601
+GREY = (0.299, 0.587, 0.114)  # ITU-R 601
 _BLUR = ((1, 1, 1), (1, 5, 1), (1, 1, 1))  # Pillow's SMOOTH, over 13
 
 
@@ -95,7 +96,7 @@ def colour(images: Images, strength: Strength) -> Images:
 def sharpness(images: Images, strength: Strength) -> Images:
     """Blended with a smoothed image, or the other way."""
     channels = images.shape[-1]
-    kernel = images.new_tensor(_BLUR).expand(channels, 1, 3, 3) / 13
+    kernel = _smoothing(images.device).expand(channels, 1, 3, 3)
     planes = F.pad(images.permute(0, 3, 1, 2), (1, 1, 1, 1), mode="replicate")
     smooth = F.conv2d(planes, kernel, groups=channels).permute(0, 2, 3, 1)
     return smooth + (images - smooth) * _factor(strength)
@@ -145,7 +146,20 @@ def _moved(images: Images, affine: Float[Tensor, "n 6"]) -> Images:
 def _grey(images: Images) -> Float[Tensor, "n h w 1"]:
     if images.shape[-1] != 3:
         return images.mean(dim=-1, keepdim=True)
-    return (images @ images.new_tensor(_GREY))[..., None]
+    return (images @ grey_weights(images.device))[..., None]
+
+
+@lru_cache(maxsize=16)
+def _smoothing(device: torch.device) -> Float[Tensor, "3 3"]:
+    with torch.inference_mode(False):
+        return torch.tensor(_BLUR, device=device, dtype=torch.float32) / 13
+
+
+@lru_cache(maxsize=16)
+def grey_weights(device: torch.device) -> Float[Tensor, " 3"]:
+    """What red, green and blue are worth in a grey. Sent once: sending waits for the device."""
+    with torch.inference_mode(False):  # else the kept tensor would be of no use to autograd
+        return torch.tensor(GREY, device=device)
 
 
 def _factor(strength: Strength) -> Float[Tensor, "n 1 1 1"]:
