@@ -232,5 +232,6 @@ def test_it_has_the_fields_of_the_recipe():
     from thalweg.recipes.recipe import AugmentRecipe
 
     mixed = {"mixup": 0.0, "cutmix": 0.0}  # of whole batches: `data.mix`
-    assert asdict(Augment()) | mixed == asdict(AugmentRecipe())
+    small = {"small": {}}  # before all else: `data.shrink`
+    assert asdict(Augment()) | mixed | small == asdict(AugmentRecipe())
     assert replace(Augment(), flip=True).flip

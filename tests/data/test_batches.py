@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import closing
-from itertools import islice
+from itertools import islice, pairwise
 
 import numpy as np
 import pytest
@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 
 from thalweg.data import Augment, Batches, Preprocessing, load_dataset
 from thalweg.data.batches import room_on
+from thalweg.data.shrink import Shrink
 from thalweg.errors import DataError, UsageError
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+AUGMENT_BY_TURNS = Augment(flip=True, alternating_flip=True, crop_padding=2, cutout=0.3)
 AUGMENT = Augment(flip=True, crop_padding=2, brightness=0.2, cutout=0.3)
 
 
@@ -283,3 +285,41 @@ def test_nothing_heavy_is_loaded_before_it_is_needed():
     code = "import sys, thalweg.data.cache; print('torch' in sys.modules, 'PIL' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.split() == ["False", "False"]
+
+
+class TestTurns:
+    """Each image is flipped in every other epoch; the first time by chance. checklist: L5"""
+
+    TURNS = Augment(flip=True, alternating_flip=True)
+
+    def seen(self, photos, epochs, **wishes):
+        """For each epoch, the samples as they came, in the order of the data."""
+        batches = Batches(photos, "train", batch_size=7, shuffle=True, **wishes)
+        stream = batches.stream()
+        for epoch in range(epochs):
+            rows = [batches.rows(epoch * len(batches) + i) for i in range(len(batches))]
+            images = torch.cat([next(stream).inputs for _ in rows])
+            yield images[torch.from_numpy(np.concatenate(rows)).argsort()]
+
+    def test_every_sample_is_seen_both_ways_in_any_two_epochs(self, photos):
+        (plain,) = self.seen(photos, 1)
+        mirrored = []
+        for images in self.seen(photos, 4, augment=self.TURNS):
+            mirrored.append((images == plain.flip(3)).flatten(1).all(1))
+            as_is = (images == plain).flatten(1).all(1)
+            assert torch.equal(mirrored[-1], ~as_is)  # one or the other, nothing else
+        assert 0 < mirrored[0].sum() < len(plain)
+        assert all(torch.equal(later, ~earlier) for earlier, later in pairwise(mirrored))
+
+    def test_the_turns_follow_from_the_seed(self, photos):
+        (a,), (b,), (c,) = (self.seen(photos, 1, augment=self.TURNS, seed=s) for s in (1, 1, 2))
+        assert torch.equal(a, b)
+        assert not torch.equal(a, c)
+
+    def test_turns_and_small_images_go_on_in_the_middle_of_an_epoch(self, photos):
+        wishes = {"batch_size": 7, "shuffle": True, "augment": AUGMENT_BY_TURNS}
+        shrink = Shrink(((20, 7),))
+        whole = list(islice(Batches(photos, "train", **wishes).stream(shrink=shrink), 10))
+        again = list(islice(Batches(photos, "train", **wishes).stream(6, shrink=shrink), 4))
+        assert same(whole[6:], again)
+        assert [batch.inputs.shape[2] for batch in again] == [20] + 3 * [photos.inputs.shape[1]]

@@ -11,6 +11,7 @@ from thalweg.api.planning import Plan, spec_of
 from thalweg.api.transfer import freeze_for
 from thalweg.data import Augment, Batch, Batches
 from thalweg.data.mix import Mix
+from thalweg.data.shrink import Shrink, shrink_for
 from thalweg.models.pieces.fit_to_inputs import fit_to_inputs
 from thalweg.optim import OPTIMIZERS
 from thalweg.optim.ema import WeightAverage
@@ -103,11 +104,25 @@ def training_stream(
     `ahead` as in `Batches.stream`: then whoever takes the batches closes the stream.
     """
     wanted, facts = plan.recipe.augment, plan.dataset.facts
-    stream = (batches or training_batches(plan)).stream(start, ahead=ahead)
+    source = batches or training_batches(plan)
+    stream = source.stream(start, shrink=shrink_of(plan), ahead=ahead)
     if not (wanted.mixup or wanted.cutmix):
         return stream
     mix = Mix(mixup=wanted.mixup, cutmix=wanted.cutmix, num_classes=facts.num_classes)
     return mix.stream(stream, seed=plan.recipe.seed, start=start)
+
+
+def shrink_of(plan: Plan) -> Shrink | None:
+    """What makes the images of the first batches smaller; None where the recipe wants none."""
+    recipe = plan.recipe
+    shares = {size: float(share) for size, share in recipe.augment.small.items()}
+    return shrink_for(shares, batches=plan.steps * recipe.batch.accumulate)
+
+
+def first_whole(plan: Plan) -> int:
+    """The number of the first training batch whose images have their full size."""
+    shrink = shrink_of(plan)
+    return shrink.batches if shrink else 0
 
 
 def batches_of(plan: Plan, split: str) -> Batches:

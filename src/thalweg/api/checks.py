@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from thalweg.data import Augment, DataFacts
+from thalweg.data.shrink import shrunk
 from thalweg.errors import UsageError
 from thalweg.models import MODELS
 from thalweg.optim import OPTIMIZERS, SCHEDULES
@@ -81,6 +82,29 @@ def check_model(recipe: Recipe, model: nn.Module, facts: DataFacts) -> None:
             f"{recipe.batch.size}, {facts.counts['train']} training samples",
             fix="batch.size=2 or more, or model.changes.norm=group where the model has it",
         )
+    for side, share in recipe.augment.small.items():
+        if reason := _unfit(side, share, model=model, shape=facts.input_shape):
+            raise UsageError(
+                "images cannot be brought to that size in the first part of the training",
+                seen=f"augment.small.{side}={share}: {reason}",
+                fix="sides below the images' that the network takes, and shares of the training, "
+                'such as augment.small = { "20" = 0.5 }',
+            )
+
+
+def _unfit(size: str, share: object, *, model: nn.Module, shape: tuple[int, ...]) -> str:
+    """Why images cannot be brought to that side for that share of the training; "" if they can."""
+    if not (size.isdecimal() and 0 < int(size) < max(shape[1:])):
+        return f"no side between 0 and {max(shape[1:])}"
+    if not (isinstance(share, int | float) and 0 <= share <= 1):
+        return "a share is from 0 to 1"
+    images = shrunk(torch.zeros(1, *shape).movedim(1, 3), size=int(size)).movedim(3, 1)
+    try:
+        with torch.no_grad():
+            model.eval()(images)
+    except (RuntimeError, ValueError) as error:
+        return f"{type(model).__name__}: {' '.join(str(error).split())[:80]}"
+    return ""
 
 
 def _check_task(recipe: Recipe, facts: DataFacts) -> None:
@@ -123,7 +147,7 @@ def _check_task(recipe: Recipe, facts: DataFacts) -> None:
 def _check_augmentation(recipe: Recipe, facts: DataFacts) -> None:
     wanted, defaults = recipe.augment, AugmentRecipe()
     if facts.kind != "image":
-        names = [*(part.name for part in fields(Augment)), "cutmix"]
+        names = [*(part.name for part in fields(Augment)), "cutmix", "small"]
         changed = [name for name in names if getattr(wanted, name) != getattr(defaults, name)]
         if changed:
             raise UsageError(
@@ -131,6 +155,12 @@ def _check_augmentation(recipe: Recipe, facts: DataFacts) -> None:
                 seen=", ".join(f"augment.{name}={getattr(wanted, name)}" for name in changed),
                 fix="leave it out; augment.mixup works on vectors",
             )
+    if wanted.alternating_flip and not wanted.flip:
+        raise UsageError(
+            "images that are not flipped are not flipped by turns",
+            seen="augment.alternating_flip=True, augment.flip=False",
+            fix="augment.flip=true, or augment.alternating_flip=false",
+        )
     if (wanted.mixup or wanted.cutmix) and not takes_soft_targets(recipe.task.loss):
         raise UsageError(
             f"{recipe.task.loss} takes one class a sample, which mixed samples have not",

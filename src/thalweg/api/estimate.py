@@ -8,7 +8,13 @@ from time import perf_counter
 
 import torch
 
-from thalweg.api.build import dtype_of, model_and_optimizer, penalty_of, training_stream
+from thalweg.api.build import (
+    dtype_of,
+    first_whole,
+    model_and_optimizer,
+    penalty_of,
+    training_stream,
+)
 from thalweg.api.planning import Plan, spec_of, training_task
 from thalweg.models.anatomy.summary import summary
 from thalweg.optim.state_bytes import state_bytes
@@ -47,7 +53,7 @@ def estimate(plan: Plan) -> Estimate:
             since = perf_counter()
             for step in updates(
                 model,
-                training_stream(plan),
+                training_stream(plan, start=first_whole(plan)),
                 training_task(spec_of(plan), plan.recipe).loss_fn,
                 optimizer=optimizer,
                 schedule=lambda progress: 0.01,
@@ -64,13 +70,21 @@ def estimate(plan: Plan) -> Estimate:
     per_step = median(times[WARM_UP:]) if len(times) > WARM_UP else nan
     copies = 2 if plan.recipe.optimizer.ema_decay else 1
     return Estimate(
-        seconds=per_step * (plan.steps + _validating(plan)),
+        seconds=per_step * (_training(plan) + _validating(plan)),
         step_seconds=per_step,
         weights=copies * layers.weight_bytes,
         gradients=layers.weight_bytes,
         optimizer=state_bytes(optimizer),
         activations=layers.activation_bytes * plan.recipe.batch.size,
     )
+
+
+def _training(plan: Plan) -> float:
+    """All updates, in updates on images of full size: time is in proportion to their pixels."""
+    whole = max(plan.dataset.facts.input_shape[1:], default=1)
+    small = plan.recipe.augment.small.items()
+    saved = sum(float(share) * (1 - (int(size) / whole) ** 2) for size, share in small)
+    return plan.steps * (1 - saved)
 
 
 def _validating(plan: Plan) -> float:

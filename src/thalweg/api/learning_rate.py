@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from thalweg.api.build import model_and_optimizer, optimizer_of, training_stream
+from thalweg.api.build import first_whole, model_and_optimizer, optimizer_of, training_stream
 from thalweg.api.planning import plan, spec_of, training_task
 from thalweg.training.lr_range import LrRange, lr_range
 
@@ -21,5 +21,5 @@ def find_lr(path: str | Path, *, steps: int = 100, **options: object) -> LrRange
         return optimizer_of(recipe, trial.named_parameters(), lr=lr)
 
     task = training_task(spec_of(chosen), recipe)
-    batches = training_stream(chosen)
+    batches = training_stream(chosen, start=first_whole(chosen))
     return lr_range(model, batches, task.loss_fn, optimizer=optimizer, steps=steps)

@@ -3,7 +3,7 @@
 from contextlib import nullcontext
 from dataclasses import fields, replace
 
-from thalweg.api.build import model_and_optimizer, setting_of, training_stream
+from thalweg.api.build import first_whole, model_and_optimizer, setting_of, training_stream
 from thalweg.api.planning import Plan, spec_of, training_task
 from thalweg.api.progress import Progress
 from thalweg.training.contest import Subject
@@ -39,7 +39,7 @@ def measured_precision(plan: Plan, *, always: bool = False, fresh: bool = False)
 
 def _measured(plan: Plan, *, always: bool, fresh: bool) -> Measured:
     model, _ = model_and_optimizer(plan)
-    batch = next(training_stream(plan))
+    batch = next(training_stream(plan, start=first_whole(plan)))
     task = training_task(spec_of(plan), plan.recipe)
     fixed = frozenset(key.removeprefix(_GROUP) for key in plan.given if key.startswith(_GROUP))
     return remembered(

@@ -42,6 +42,7 @@ class Augment:
     """What is done to training images: the values that a recipe states, with the same meaning."""
 
     flip: bool = False  # left–right, half of the images
+    alternating_flip: bool = False  # each image in every other epoch, the first one by chance
     crop_padding: int = 0  # pixels of reflected border that a crop may reach into
     crop_scale: float = 1.0  # least share of the area that a random resized crop keeps; 1: off
     brightness: float = 0.0  # factors are drawn from 1 ± this
@@ -57,13 +58,17 @@ class Augment:
         generator: torch.Generator,
         *,
         fill: float | Float[Tensor, " c"] = _MIDDLE,
+        mirrored: Bool[Tensor, " n"] | None = None,
     ) -> Num[Tensor, "n h w c"]:
         """The images, pixels in 0..255, changed: of the same type where exact, else float32.
 
-        `fill` is what cutout leaves, one value or one a channel.
+        `fill` is what cutout leaves, one value or one a channel. `mirrored` says which images are
+        flipped, where that is not left to chance.
         """
         shape = (len(Draws._fields), len(raw))
         draws = Draws(*torch.rand(shape, generator=generator, device=raw.device))
+        if mirrored is not None:
+            draws = draws._replace(flip=1 - mirrored.float())
         images = self.moved(raw, draws)
         if self.brightness or self.contrast or self.saturation:
             images = self.coloured(images.float(), draws)

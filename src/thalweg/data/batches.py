@@ -1,6 +1,7 @@
 """Samples gathered into batches; order and chance follow from (seed, epoch, step) alone."""
 
 from collections.abc import Generator, Iterator
+from functools import partial
 from hashlib import blake2b
 from itertools import count
 
@@ -13,6 +14,7 @@ from thalweg.data.augment import Augment
 from thalweg.data.batch import Batch
 from thalweg.data.dataset import Dataset
 from thalweg.data.pixels import release
+from thalweg.data.shrink import Shrink
 from thalweg.errors import DataError
 
 READY_IMAGE_BYTES = 16 << 20  # a split of images that fits this as floats is normalised once
@@ -56,6 +58,7 @@ class Batches:
         is_held = self._ready is not None or self._raw is not None
         self._home = self._device if is_held else torch.device("cpu")
         self._targets = torch.from_numpy(dataset.targets[self._rows]).to(self._home)
+        self._turns = self._first_turns() if augment and augment.alternating_flip else None
         self._orders: dict[int, tuple[Tensor, ...]] = {}
         if self._decoding is not None and shuffle:
             order = torch.cat(self._order(0)).numpy(force=True)
@@ -74,11 +77,14 @@ class Batches:
         for number in range(len(self)):
             yield self._batch(number)
 
-    def stream(self, start: int = 0, *, ahead: bool = False) -> Generator[Batch]:
+    def stream(
+        self, start: int = 0, *, shrink: Shrink | None = None, ahead: bool = False
+    ) -> Generator[Batch]:
         """Batches without end, from number `start` on; each pass is in an order of its own.
 
-        With `ahead` threads make those that come next while one is in use, where a core can be
-        spared for it; they end when the stream is closed.
+        `shrink` makes the images of the first ones smaller, before they are augmented. With `ahead`
+        threads make those that come next while one is in use, where a core can be spared for it;
+        they end when the stream is closed.
         Raises DataError, at the first batch, when the split is empty.
         """
         if not len(self):
@@ -86,16 +92,17 @@ class Batches:
         is_held = self._ready is not None or self._raw is not None
         threads = threads_to_spare(self._device) if ahead and not is_held else 0
         if threads:
-            yield from made_ahead(self._batch, start, threads=threads, device=self._device)
+            make = partial(self._batch, shrink=shrink)
+            yield from made_ahead(make, start, threads=threads, device=self._device)
         for number in count(start):
-            yield self._batch(number)
+            yield self._batch(number, shrink)
 
     def rows(self, number: int) -> np.ndarray:
         """Rows of the data set that are in batch `number`, int64: for naming its samples."""
         epoch, place = divmod(number, max(1, len(self)))
         return self._rows[self._order(epoch)[place].numpy(force=True)]
 
-    def _batch(self, number: int) -> Batch:
+    def _batch(self, number: int, shrink: Shrink | None = None) -> Batch:
         epoch, place = divmod(number, len(self))
         picked = self._order(epoch)[place]
         targets = self._targets.index_select(0, picked)
@@ -103,10 +110,13 @@ class Batches:
             inputs = self._ready.index_select(0, picked)
             return Batch(inputs if inputs.ndim == 2 else self._ordered(inputs), targets)
         raw = self._gathered(picked) if self._raw is None else self._raw.index_select(0, picked)
+        if shrink is not None:
+            raw = shrink(raw, number)
         if self._augment is not None:
             # A generator of its own: other batches may be made at the same time.
             chance = torch.Generator(self._device).manual_seed(_mixed(self._seed, epoch, place))
-            raw = self._augment(raw, chance, fill=self._fill)
+            mirrored = self._mirrored(picked, epoch)
+            raw = self._augment(raw, chance, fill=self._fill, mirrored=mirrored)
         inputs = self._preprocessing.to_inputs(raw)
         return Batch(inputs if self._channels_last else inputs.contiguous(), self._moved(targets))
 
@@ -128,6 +138,21 @@ class Batches:
             # Two are kept, so that threads at either side of an epoch's end find theirs.
             self._orders = {**dict(list(self._orders.items())[-1:]), epoch: order}
         return order
+
+    def _first_turns(self) -> Tensor:
+        """Whether each sample is mirrored in the first epoch; on the CPU drawn, as the order is."""
+        chance = torch.Generator().manual_seed(_mixed(self._seed, -1, -1))
+        return (torch.rand(len(self._rows), generator=chance) < 0.5).to(self._home)
+
+    def _mirrored(self, picked: Tensor, epoch: int) -> Tensor | None:
+        """Which of these are mirrored by turns; None where that is left to chance.
+
+        In any two epochs each sample is then seen both ways, where chance shows half of them twice
+        the same way: Jordan 2024, arXiv:2404.00498 §3.6.
+        """
+        if self._turns is None:
+            return None
+        return self._moved(self._turns.index_select(0, picked) ^ bool(epoch % 2))
 
     def _held(self) -> tuple[Tensor | None, Tensor | None]:
         """The split, normalised or as it is, if it is held on the device; else None twice."""

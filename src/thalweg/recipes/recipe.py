@@ -91,6 +91,8 @@ class BatchRecipe:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AugmentRecipe:
     flip: bool = False  # left–right, half of the images
+    alternating_flip: bool = False  # with flip: each image in every other epoch, not by chance
+    small: Changes = field(default_factory=dict)  # side, pixels → share: smaller images at first
     crop_padding: int = 0  # pixels of reflected border that a crop may reach into
     crop_scale: float = 1.0  # least share of the area that a random resized crop keeps; 1: off
     brightness: float = 0.0  # factors are drawn from 1 ± this

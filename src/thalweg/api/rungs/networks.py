@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from thalweg.api.build import dtype_of, model_and_optimizer, training_stream
+from thalweg.api.build import dtype_of, first_whole, model_and_optimizer, training_stream
 from thalweg.api.fit import carry_out
 from thalweg.api.planning import Plan, plan, spec_of, training_task
 from thalweg.api.precision import with_precision
@@ -125,7 +125,7 @@ def _seconds_a_step(ready: Plan) -> float:
     times = [perf_counter()]
     for step in updates(
         model,
-        training_stream(ready),
+        training_stream(ready, start=first_whole(ready)),
         task.loss_fn,
         optimizer=optimizer,
         schedule=lambda progress: 1.0,
