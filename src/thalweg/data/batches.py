@@ -11,7 +11,7 @@ from torch import Tensor
 
 from thalweg.data.ahead import made_ahead, threads_to_spare
 from thalweg.data.augment import Augment
-from thalweg.data.batch import Batch
+from thalweg.data.batch import Batch, sent
 from thalweg.data.dataset import Dataset
 from thalweg.data.pixels import release
 from thalweg.data.shrink import Shrink
@@ -118,7 +118,9 @@ class Batches:
             mirrored = self._mirrored(picked, epoch)
             raw = self._augment(raw, chance, fill=self._fill, mirrored=mirrored)
         inputs = self._preprocessing.to_inputs(raw)
-        return Batch(inputs if self._channels_last else inputs.contiguous(), self._moved(targets))
+        return Batch(
+            inputs if self._channels_last else inputs.contiguous(), sent(targets, self._device)
+        )
 
     def _ordered(self, images: Tensor) -> Tensor:
         """[n, h, w, c] as [n, c, h, w], in the memory order that is wanted."""
@@ -152,7 +154,7 @@ class Batches:
         """
         if self._turns is None:
             return None
-        return self._moved(self._turns.index_select(0, picked) ^ bool(epoch % 2))
+        return sent(self._turns.index_select(0, picked) ^ bool(epoch % 2), self._device)
 
     def _held(self) -> tuple[Tensor | None, Tensor | None]:
         """The split, normalised or as it is, if it is held on the device; else None twice."""
@@ -183,13 +185,7 @@ class Batches:
         if self._touched > RELEASE_BYTES:
             release(self._array)
             self._touched = 0
-        return self._moved(gathered)
-
-    def _moved(self, tensor: Tensor) -> Tensor:
-        """On the device, without waiting for what it is doing."""
-        if tensor.device.type == "cpu" and self._device.type == "cuda":
-            tensor = tensor.pin_memory()
-        return tensor.to(self._device, non_blocking=True)
+        return sent(gathered, self._device)
 
 
 def room_on(device: torch.device) -> float:

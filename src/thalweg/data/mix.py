@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
-from thalweg.data.batch import Batch
+from thalweg.data.batch import Batch, sent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +72,7 @@ def _drawn(batch: Batch, *, alpha: float, generator: Generator) -> tuple[float, 
     partner = torch.randperm(len(batch.inputs), generator=generator)
     both = torch._standard_gamma(torch.full((2,), alpha), generator=generator)
     total = both.sum().item()
-    return (both[0].item() / total if total > 0 else 1.0), partner.to(batch.inputs.device)
+    return (both[0].item() / total if total > 0 else 1.0), sent(partner, batch.inputs.device)
 
 
 def _cut(side: int, *, share: float, generator: Generator) -> tuple[int, int]:

@@ -32,9 +32,9 @@ class WeightAverage:
         self.average = {name: weight.detach().clone() for name, weight in held.items()}
         self._weights = [weight.detach() for name, weight in held.items() if name in trained]
         self._means = [mean for name, mean in self.average.items() if name in trained]
-        self._buffers = [
-            (self.average[name], buffer) for name, buffer in held.items() if name not in trained
-        ]
+        others = [name for name in held if name not in trained]
+        self._copies = [self.average[name] for name in others]
+        self._buffers = [held[name] for name in others]
 
     @torch.no_grad()
     def update(self, step: int | None = None) -> None:
@@ -46,8 +46,8 @@ class WeightAverage:
         """
         decay = self.decay if step is None else min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(self._means, self._weights, 1 - decay)
-        for kept, buffer in self._buffers:
-            kept.copy_(buffer)
+        if self._buffers:
+            torch._foreach_copy_(self._copies, self._buffers)
 
     def load(self, average: Mapping[str, Tensor]) -> None:
         """Go on from an average that was kept."""
