@@ -4,6 +4,7 @@ from contextlib import nullcontext
 from dataclasses import fields, replace
 
 from thalweg.api.build import first_whole, model_and_optimizer, setting_of, training_stream
+from thalweg.api.micro_batch import with_fitting_batch
 from thalweg.api.planning import Plan, spec_of, training_task
 from thalweg.api.progress import Progress
 from thalweg.training.contest import Subject
@@ -15,10 +16,15 @@ _GROUP = "precision."
 
 
 def with_precision(plan: Plan, progress: Progress) -> Plan:
-    """The plan with what computes its steps fastest, of what is exact enough."""
+    """The plan with batches that fit into memory, and with what computes its steps fastest of what
+    is exact enough.
+    """
     if not plan.steps:
         return plan
     progress.phase = "measuring"
+    fitting = with_fitting_batch(plan)
+    progress.messages.extend(fitting.notes[len(plan.notes) :])
+    plan = fitting
     if all(_GROUP + part.name in plan.given for part in fields(Setting)):
         return plan
     found = measured_precision(plan)

@@ -119,7 +119,7 @@ class ResNet(nn.Module):
         nn.init.zeros_(self.fc.bias)
 
     def forward(self, images: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch class"]:
-        # The largest first, then its sign: the same as the other way round, of a quarter the pixels.
+        # Either order gives the same; in this one ReLU has a quarter of the pixels to do.
         hidden = self.relu(self.maxpool(self.bn1(self.conv1(images))))
         hidden = self.layer4(self.layer3(self.layer2(self.layer1(hidden))))
         return self.fc(hidden.mean(dim=(2, 3)))
