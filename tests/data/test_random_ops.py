@@ -109,3 +109,29 @@ def test_they_are_part_of_augmentation_and_leave_its_other_draws_alone():
     plain = Augment(flip=True)(raw, torch.Generator().manual_seed(3)).float()
     close = (found - plain).flatten(1).abs().amax(1) < 1e-2
     assert close.double().mean() > 0.7  # the others met autocontrast
+
+
+def test_what_is_drawn_beside_a_gpus_generator_follows_from_its_seed_and_the_turn():
+    def drawn(seed, turn):
+        beside = random_ops._beside(torch.Generator().manual_seed(seed), turn)
+        return torch.randint(len(OPS), (50,), generator=beside).tolist()
+
+    assert drawn(5, 0) == drawn(5, 0)
+    assert drawn(5, 0) != drawn(5, 1)
+    assert drawn(2**63 - 1, 1) == drawn(0, 0)  # no seed is too large
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_gpu_no_change_waits_for_it():
+    batch = images(64).cuda()
+    generator = torch.Generator("cuda").manual_seed(0)
+    expected = random_op(batch, generator, magnitude=0.5, turn=1)  # constants are sent here
+    generator.manual_seed(0)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        found = random_op(batch, generator, magnitude=0.5, turn=1)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert torch.equal(found, expected)
+    assert found.amin() >= 0
+    assert found.amax() <= 255

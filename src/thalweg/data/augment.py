@@ -72,8 +72,10 @@ class Augment:
         images = self.moved(raw, draws)
         if self.brightness or self.contrast or self.saturation:
             images = self.coloured(images.float(), draws)
-        for _ in range(self.random_ops):
-            images = random_op(images.float(), generator, magnitude=self.random_magnitude)
+        for turn in range(self.random_ops):
+            images = random_op(
+                images.float(), generator, magnitude=self.random_magnitude, turn=turn
+            )
         if self.cutout:
             images = self.cut_out(images.clone() if images is raw else images, draws, fill)
         return images

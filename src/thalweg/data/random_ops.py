@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Generator, Tensor
 
+from thalweg.data.batch import sent
+
 Images = Float[Tensor, "n h w c"]  # pixels in 0..255
 Strength = Float[Tensor, " n"]  # −1 to 1, times the magnitude
 Op = Callable[[Tensor, Tensor], Tensor]
@@ -26,18 +28,39 @@ GREY = (0.299, 0.587, 0.114)  # ITU-R 601
 _BLUR = ((1, 1, 1), (1, 5, 1), (1, 1, 1))  # Pillow's SMOOTH, over 13
 
 
-def random_op(images: Images, generator: Generator, *, magnitude: float) -> Images:
-    """Each image changed by one of `OPS` of its own, with a strength of up to ± magnitude."""
-    device = images.device
-    draws = torch.rand(2, len(images), generator=generator, device=generator.device).to(device)
-    chosen = (draws[0] * len(OPS)).long().clamp(max=len(OPS) - 1)
-    strength = (2 * draws[1] - 1) * magnitude
+def random_op(images: Images, generator: Generator, *, magnitude: float, turn: int = 0) -> Images:
+    """Each image changed by one of `OPS` of its own, with a strength of up to ± magnitude.
+
+    `turn` tells apart what one generator is used for: on a GPU the choice follows from its seed.
+    """
+    chosen, draws = _drawn(len(images), generator, turn=turn)
+    strength = (2 * draws.to(images.device) - 1) * magnitude
     out = images.clone()
     for index, change in enumerate(OPS):
         rows = (chosen == index).nonzero()[:, 0]
         if len(rows):
+            rows = sent(rows, images.device)
             out[rows] = change(images[rows], strength[rows]).clamp(0, 255)
     return out
+
+
+def _drawn(n: int, generator: Generator, *, turn: int) -> tuple[Tensor, Tensor]:
+    """Which change each image gets, on the CPU, and a number in [0, 1), on the generator's device.
+
+    How many get each is known to the host only where it draws them itself: asking a GPU for that
+    would wait for all that it is doing.
+    """
+    device = generator.device
+    if device.type == "cpu":
+        draws = torch.rand(2, n, generator=generator)
+        return (draws[0] * len(OPS)).long().clamp(max=len(OPS) - 1), draws[1]
+    chosen = torch.randint(len(OPS), (n,), generator=_beside(generator, turn))
+    return chosen, torch.rand(n, generator=generator, device=device)
+
+
+def _beside(generator: Generator, turn: int) -> Generator:
+    """One on the CPU that follows from the other's seed."""
+    return Generator().manual_seed((generator.initial_seed() + turn) % 2**63)
 
 
 def identity(images: Images, strength: Strength) -> Images:
