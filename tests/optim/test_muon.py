@@ -79,6 +79,65 @@ def test_filters_move_as_the_matrices_they_are():
     torch.testing.assert_close(filters.flatten(1), matrix)
 
 
+SPEED_RUN = {"unit_norm": True, "head_rate": 0.5, "bias_rate": 3.0, "newton_schulz_steps": 3}
+
+
+def named_net():
+    """A layer whose filters are frozen, hidden filters, a head."""
+    torch.manual_seed(0)
+    first, hidden, head = nn.Conv2d(2, 4, 2), nn.Conv2d(4, 8, 3), nn.Linear(8, 3, bias=False)
+    first.weight.requires_grad_(False)
+    return nn.Sequential(first, hidden, nn.Flatten(), head)
+
+
+def test_matrices_of_unit_norm_change_by_the_share_that_the_rate_says():
+    """‖w‖ = √rows before each step, which moves it by lr · U Vᵀ: airbench94_muon's, written out."""
+    hidden, head = nn.Parameter(torch.randn(8, 4, 3, 3) * 5), nn.Parameter(torch.zeros(2, 2))
+    named = [("hidden", hidden), ("head", head)]
+    rates = {"lr": 0.1, "weight_decay": 0.3, "momentum": 0.6}
+    optimizer = OPTIMIZERS["muon"](named, **rates, **SPEED_RUN)
+    expected, buffer = hidden.detach().clone(), torch.zeros(8, 4, 3, 3)
+    for _ in range(3):
+        hidden.grad = hidden.detach().sin()
+        gradient = expected.sin()
+        optimizer.step()
+        buffer = 0.6 * buffer + gradient
+        direction = (gradient + 0.6 * buffer).flatten(1)
+        expected = expected * 8**0.5 / expected.norm()
+        expected = expected - 0.1 * orthogonalised(direction[None], steps=3).view_as(expected)
+    torch.testing.assert_close(hidden.detach(), expected)
+
+
+def test_the_rest_is_pytorchs_sgd_at_rates_of_its_own():
+    """The same shrinkage a step, lr · weight decay, in every group."""
+    ours, theirs = named_net(), named_net()
+    optimizer = OPTIMIZERS["muon"](
+        ours.named_parameters(), lr=0.1, weight_decay=0.06, momentum=0.6, **SPEED_RUN
+    )
+    groups = [
+        {"params": [theirs[3].weight], "lr": 0.05, "weight_decay": 0.12},
+        {"params": [theirs[0].bias, theirs[1].bias], "lr": 0.3, "weight_decay": 0.02},
+    ]
+    sgd = torch.optim.SGD(groups, momentum=0.85, nesterov=True)
+    for _ in range(4):
+        for net in (ours, theirs):
+            for weight in net.parameters():
+                weight.grad = weight.detach().cos() if weight.requires_grad else None
+        optimizer.step()
+        sgd.step()
+    for layer, name in ((0, "bias"), (1, "bias"), (3, "weight")):
+        torch.testing.assert_close(getattr(ours[layer], name), getattr(theirs[layer], name))
+
+
+def test_products_in_bfloat16_are_near_those_in_float32():
+    torch.manual_seed(0)
+    matrices = torch.randn(3, 24, 40)
+    found = orthogonalised(matrices, dtype=torch.bfloat16)
+    assert found.dtype == torch.float32
+    cosine = F.cosine_similarity(found.flatten(), orthogonalised(matrices).flatten(), dim=0)
+    assert cosine > 0.99
+
+
 def test_sign_descent_is_lions_formula():
     weight = nn.Parameter(torch.randn(3, 4, dtype=torch.float64))
     expected, memory = weight.detach().clone(), torch.zeros(3, 4, dtype=torch.float64)

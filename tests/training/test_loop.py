@@ -1,4 +1,4 @@
-from itertools import count, islice
+from itertools import count, islice, repeat
 
 import pytest
 import torch
@@ -187,3 +187,27 @@ def test_the_loop_stays_short():
     from thalweg.training import loop
 
     assert len(getsource(loop).splitlines()) < 100
+
+
+def test_a_group_may_end_before_the_others():
+    """Its rate falls to zero on its own line; then nothing before it is differentiated, either."""
+    torch.manual_seed(0)
+    first, last = nn.Linear(3, 4), nn.Linear(4, 2)
+    first.weight.requires_grad_(False)
+    groups = [{"params": [first.bias], "until": 0.5}, {"params": [*last.parameters()]}]
+    optimizer = torch.optim.SGD(groups, lr=0.8)
+    batches = repeat(Batch(torch.randn(5, 3), torch.arange(5) % 2))
+    rates, biases, differentiated = [], [], []
+    model = nn.Sequential(first, last)
+    first.register_forward_hook(lambda m, i, out: differentiated.append(out.requires_grad))
+    for _ in train(
+        model, batches, F.cross_entropy, optimizer=optimizer, schedule=lambda p: 1.0, steps=8
+    ):
+        rates.append([group["lr"] for group in optimizer.param_groups])
+        biases.append(first.bias.detach().clone())
+    progress = [(step + 0.5) / 8 for step in range(8)]
+    expected = [[pytest.approx(0.8 * max(0.0, 1 - p / 0.5), abs=1e-12), 0.8] for p in progress]
+    assert rates == expected
+    assert differentiated == 4 * [True] + 4 * [False]
+    assert not torch.equal(biases[2], biases[3])
+    assert torch.equal(biases[3], biases[7])

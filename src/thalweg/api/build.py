@@ -15,6 +15,7 @@ from thalweg.data.shrink import Shrink, shrink_for
 from thalweg.models.pieces.fit_to_inputs import fit_to_inputs
 from thalweg.optim import OPTIMIZERS
 from thalweg.optim.ema import WeightAverage
+from thalweg.optim.muon import Muon
 from thalweg.recipes.recipe import Recipe
 from thalweg.tasks.penalties import penalty
 from thalweg.training.setting import Setting
@@ -46,13 +47,16 @@ def optimizer_of(
 ) -> torch.optim.Optimizer:
     """The recipe's optimizer, for these weights."""
     wanted = recipe.optimizer
-    return OPTIMIZERS[wanted.name](
+    optimizer = OPTIMIZERS[wanted.name](
         named_weights,
         lr=lr,
         weight_decay=wanted.weight_decay,
         momentum=wanted.momentum,
         **wanted.changes,
     )
+    if isinstance(optimizer, Muon):  # its products cost as much as some layers'
+        optimizer.dtype = getattr(torch, recipe.precision.dtype)
+    return optimizer
 
 
 def weight_average(plan: Plan, model: nn.Module) -> WeightAverage | None:

@@ -41,21 +41,17 @@ class Airbench(nn.Module):
         patch = in_channels * PATCH**2
         self.whiten = nn.Conv2d(in_channels, 2 * patch, PATCH)
         self.whiten.weight.requires_grad_(False)
-        assert self.whiten.bias is not None
-        nn.init.zeros_(self.whiten.bias)
         self.activation = ACTIVATIONS[activation]()
         widths = (2 * patch, width, 4 * width, 4 * width)
         self.stages = nn.Sequential(
             *(Stage(before, after, activation=activation) for before, after in pairwise(widths))
         )
         self.head = nn.Linear(widths[-1], num_classes, bias=False)
-        nn.init.normal_(self.head.weight)
+        nn.init.normal_(self.head.weight, std=1 / widths[-1])  # nearly undecided
 
     def forward(self, images: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch class"]:
         hidden = self.stages(self.activation(self.whiten(images))).amax(dim=(2, 3))
-        # Weights of size 1 and a division here, not small weights: the head then learns at a rate
-        # that is near the others'.
-        return self.head(hidden) / hidden.shape[1]
+        return self.head(hidden)
 
     @torch.no_grad()
     def fit_to(self, images: Float[Tensor, "batch channel y x"]) -> None:
@@ -72,7 +68,7 @@ def airbench(
     *,
     input_shape: tuple[int, ...],
     width: int = 64,
-    activation: str = "gelu",
+    activation: str = "silu",
 ) -> Airbench:
     """1,972,792 weights at 10 classes; `width` channels in the first stage, 4 × as many after it.
 

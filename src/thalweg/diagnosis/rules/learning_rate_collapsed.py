@@ -1,6 +1,6 @@
 import numpy as np
 
-from thalweg.diagnosis.evidence import curve, number
+from thalweg.diagnosis.evidence import Curve, curve, number
 from thalweg.diagnosis.rule import Finding, Prescription, rule
 from thalweg.record import History
 from thalweg.record.quantities import LEARNING_RATE, LOSS
@@ -34,7 +34,8 @@ def learning_rate_collapsed(
     if not rates or len(losses) < least:
         return None
     end = losses.steps[-1] - losses.steps[0] + 1
-    main = max(rates, key=lambda rate: float(rate.values.max()))
+    # A group may end early on purpose: the one that goes on for longest tells of the schedule.
+    main = max(rates, key=lambda rate: (_last_high(rate, collapsed), float(rate.values.max())))
     low = main.values < collapsed * main.values.max()
     if not low[-1]:
         return None
@@ -62,3 +63,8 @@ def learning_rate_collapsed(
             ),
         ),
     )
+
+
+def _last_high(rate: Curve, collapsed: float) -> float:
+    """The last step at which it was no less than that share of its peak."""
+    return float(rate.steps[np.flatnonzero(rate.values >= collapsed * rate.values.max())[-1]])
