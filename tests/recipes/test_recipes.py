@@ -125,4 +125,5 @@ def test_a_runs_recipe_is_read_from_its_folder(tmp_path):
 
 
 def test_tables_of_settings_are_known_by_their_kind():
-    assert tables() == {f"{part}.changes" for part in ("model", "task", "optimizer", "schedule")}
+    changes = {f"{part}.changes" for part in ("model", "task", "optimizer", "schedule")}
+    assert tables() == changes | {"augment.small"}

@@ -37,7 +37,12 @@ AT_LEAST = {
     "augment.mixup": 0,
     "augment.cutmix": 0,
 }
-SHARES = ("augment.crop_scale", "augment.cutout", "augment.random_magnitude")  # 0 to 1
+SHARES = (
+    "augment.crop_scale",
+    "augment.cutout",
+    "augment.random_magnitude",
+    "evaluation.sure",
+)  # 0 to 1
 BELOW_ONE = ("optimizer.momentum", "optimizer.ema_decay")  # from 0 up to, but not including, 1
 
 
@@ -54,6 +59,7 @@ def check_recipe(recipe: Recipe, facts: DataFacts) -> None:
             raise UsageError(f"{key} is a share", seen=str(values[key]), fix=f"from 0, {bound}")
     _check_task(recipe, facts)
     _check_augmentation(recipe, facts)
+    _check_views(recipe, facts)
     _check_optimizer(recipe)
     _check_device(recipe.device)
 
@@ -166,6 +172,24 @@ def _check_augmentation(recipe: Recipe, facts: DataFacts) -> None:
             f"{recipe.task.loss} takes one class a sample, which mixed samples have not",
             seen=f"augment.mixup={wanted.mixup}, augment.cutmix={wanted.cutmix}",
             fix="task.loss=cross_entropy, or no mixing",
+        )
+
+
+def _check_views(recipe: Recipe, facts: DataFacts) -> None:
+    wanted, reason = recipe.evaluation, ""
+    if wanted.views == "one":
+        reason = "one view is sure of itself" if wanted.sure < 1 else ""
+    elif facts.kind != "image":
+        reason = "vectors have no views"
+    elif recipe.transfer.method == "probe":
+        reason = "a fitted head is judged by features; see transfer.views"
+    elif recipe.task.name == "regression" and wanted.sure < 1:
+        reason = "a value has no probability"
+    if reason:
+        raise UsageError(
+            "these views cannot be averaged",
+            seen=f"evaluation.views={wanted.views}, evaluation.sure={wanted.sure}: {reason}",
+            fix="evaluation.views=one, evaluation.sure=1",
         )
 
 

@@ -58,7 +58,8 @@ def final(run: str | Path, *, progress: Progress | None = None) -> FinalTest:
     if (folder.name, weights) in [seen for _, seen in looks]:
         return _known(folder, looks, weights=weights, uses=uses)
     task = training_task(model.spec, ready.recipe)
-    found = evaluate(model.module, batches_of(ready, "test"), task, dtype=dtype_of(ready))
+    batches, dtype = batches_of(ready, "test"), dtype_of(ready)
+    found = evaluate(model.module, batches, task, dtype=dtype, views=model.spec.views)
     made = FinalTest(
         run=folder,
         metrics=scores("test", found),

@@ -10,7 +10,7 @@ from typing import Any
 from thalweg.api.build import dtype_of, training_stream
 from thalweg.api.outcome import model_card, prediction_rows
 from thalweg.api.parts import Best, Parts, StoppedError, known, opened, restore, save, scores
-from thalweg.api.planning import Plan, plan, read_dataset, spec_of
+from thalweg.api.planning import Plan, plan, read_dataset, spec_of, views_of
 from thalweg.api.precision import with_precision
 from thalweg.api.progress import Progress
 from thalweg.api.run import FailedRunError, InterruptedRunError, Run, replace_text
@@ -33,6 +33,7 @@ from thalweg.training.nonfinite import (
     NonFiniteWeightsError,
     first_nonfinite,
 )
+from thalweg.training.views import ONE_VIEW, Views
 
 
 def train(
@@ -228,9 +229,9 @@ def _finish(parts: Parts, best: Best, state: str) -> None:
             kept.restore(parts.model, parts.optimizer, parts.average)
     if parts.average is not None:
         parts.model.load_state_dict(parts.average.average)
-    # What was found when the best weights were new; after a resumption it is found again. A test
-    # split waits for `final`.
-    found = best.found or _final(parts, best)
+    # What was found when the best weights were new; after a resumption it is found again, and where
+    # several views are averaged, which epochs do without. A test split waits for `final`.
+    found = (None if views_of(parts.plan.recipe) != ONE_VIEW else best.found) or _final(parts, best)
     metrics = scores("val", found)
     parts.writer.set("metrics", metrics)
     parts.writer.predictions(prediction_rows(parts.plan, "val", found, task=parts.task))
@@ -244,7 +245,7 @@ def _final(parts: Parts, best: Best) -> Evaluation:
     is_untrained = best.is_known and best.step == 0 and parts.average is None
     if parts.backbone is not None and is_untrained:
         return parts.backbone.evaluate("val")
-    return _evaluate(parts, parts.val)
+    return _evaluate(parts, parts.val, views=views_of(parts.plan.recipe))
 
 
 def _close(parts: Parts, state: str) -> None:
@@ -284,5 +285,6 @@ def _bad_place(
     return f"{place}; a batch of {len(names)}: {', '.join(names[:3])}, …", names
 
 
-def _evaluate(parts: Parts, batches: Batches) -> Evaluation:
-    return evaluate(parts.model, batches, parts.task, dtype=dtype_of(parts.plan))
+def _evaluate(parts: Parts, batches: Batches, *, views: Views = ONE_VIEW) -> Evaluation:
+    dtype = dtype_of(parts.plan)
+    return evaluate(parts.model, batches, parts.task, dtype=dtype, views=views)

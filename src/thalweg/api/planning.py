@@ -20,6 +20,7 @@ from thalweg.recipes.transfer import transfer_edits
 from thalweg.registry import unknown_name
 from thalweg.tasks import Task
 from thalweg.tasks.losses import takes_soft_targets
+from thalweg.training.views import Views
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,4 +162,10 @@ def spec_of(plan: Plan) -> ModelSpec:
         target_std=facts.target_std,
         class_names=plan.dataset.class_names,
         preprocessing=plan.dataset.preprocessing,
+        views=views_of(recipe),
     )
+
+
+def views_of(recipe: Recipe) -> Views:
+    """Which views of an image are averaged in the end, and in every prediction."""
+    return Views(views=recipe.evaluation.views, sure=recipe.evaluation.sure)

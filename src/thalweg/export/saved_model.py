@@ -6,7 +6,7 @@ weights, the preprocessing) and `README.md` (the model card). Loading runs no co
 
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from json import JSONDecodeError, dumps, loads
 from pathlib import Path
@@ -23,6 +23,7 @@ from thalweg.data.table_rows import table_rows
 from thalweg.errors import RunError, UsageError
 from thalweg.models.build import build_model
 from thalweg.tasks import Task, classification, regression
+from thalweg.training.views import ONE_VIEW, Views
 
 FORMAT = 1
 PREDICTION_BATCH = 64
@@ -41,6 +42,7 @@ class ModelSpec:
     target_std: float
     class_names: tuple[str, ...]
     preprocessing: Preprocessing
+    views: Views = ONE_VIEW  # of an image, that its prediction is averaged over
 
     def build(self) -> nn.Module:
         """The network with fresh weights. UsageError for a change that it does not know."""
@@ -99,7 +101,8 @@ class SavedModel:
         predictions: list[Prediction] = []
         for start in range(0, len(raw), PREDICTION_BATCH):
             chunk = torch.stack(list(raw[start : start + PREDICTION_BATCH])).to(device)
-            logits = self.module(self.spec.preprocessing.to_inputs(chunk))
+            inputs = self.spec.preprocessing.to_inputs(chunk)
+            logits = self.spec.views(self.module, inputs)
             predictions += [self._read(row) for row in task.decode(logits).float().cpu()]
         return predictions
 
@@ -153,6 +156,7 @@ def _manifest(spec: ModelSpec, weights: bytes) -> str:
     values: dict[str, Any] = {name: getattr(spec, name) for name in spec.__slots__}
     values["preprocessing"] = spec.preprocessing.to_dict()
     values["changes"] = dict(spec.changes)
+    values["views"] = asdict(spec.views)
     values |= {"format": FORMAT, "weights_sha256": sha256(weights).hexdigest()}
     return dumps(values, indent=2, ensure_ascii=False)
 
@@ -195,7 +199,8 @@ def _read_weights(folder: Path, digest: str) -> bytes:
 
 def _spec(folder: Path, manifest: Mapping[str, Any]) -> ModelSpec:
     try:
-        values = {name: manifest[name] for name in ModelSpec.__slots__}
+        values = {name: manifest[name] for name in ModelSpec.__slots__ if name != "views"}
+        values["views"] = Views(**manifest.get("views", {}))  # older models know of one
         values["preprocessing"] = Preprocessing.from_dict(values["preprocessing"])
         values["input_shape"] = tuple(values["input_shape"])
         values["class_names"] = tuple(values["class_names"])

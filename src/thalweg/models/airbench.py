@@ -14,8 +14,6 @@ from thalweg.models.pieces.image_shape import image_channels
 from thalweg.models.pieces.patches import whitened_patches
 
 PATCH = 2  # pixels, the side of what the first layer sees
-# Running averages follow the last few batches: a run of 200 updates has no time for more.
-NORM_MOMENTUM = 0.4
 
 
 class Stage(nn.Module):
@@ -92,6 +90,6 @@ def _convolution(in_channels: int, channels: int) -> nn.Conv2d:
 
 def _norm(channels: int) -> nn.BatchNorm2d:
     """The scale is fixed: what follows is another convolution, which has one of its own."""
-    norm = nn.BatchNorm2d(channels, momentum=NORM_MOMENTUM, eps=1e-12)
+    norm = nn.BatchNorm2d(channels, eps=1e-12)
     norm.weight.requires_grad_(False)
     return norm

@@ -122,6 +122,12 @@ class BudgetRecipe:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationRecipe:
+    views: Literal["one", "flip", "shift"] = "one"  # of an image, averaged at the end and after it
+    sure: float = 1.0  # probability from which the first view counts alone; 1: never
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WatchRecipe:
     sharpness: bool = False  # measure the largest curvature now and then; at the end, seek saddles
 
@@ -140,6 +146,7 @@ class Recipe:
     augment: AugmentRecipe = field(default_factory=AugmentRecipe)
     precision: PrecisionRecipe = field(default_factory=PrecisionRecipe)
     budget: BudgetRecipe = field(default_factory=BudgetRecipe)
+    evaluation: EvaluationRecipe = field(default_factory=EvaluationRecipe)
     watch: WatchRecipe = field(default_factory=WatchRecipe)
     seed: int = 0  # of the split, the weights, the order and the augmentation
     device: str = "cpu"  # such as cpu, cuda or cuda:1

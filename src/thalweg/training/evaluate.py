@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from thalweg.data.batch import Batch
 from thalweg.errors import DataError
 from thalweg.tasks import Task
+from thalweg.training.views import ONE_VIEW, Views
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,9 +29,11 @@ def evaluate(
     task: Task,
     *,
     dtype: torch.dtype = torch.float32,
+    views: Views = ONE_VIEW,
 ) -> Evaluation:
     """Loss and metrics of the model in evaluation mode, exact where the last batch is smaller.
 
+    Of images several views may be averaged, as they will be in prediction.
     Leaves every module's mode and the random state as they were.
     Raises: DataError when there is no batch.
     """
@@ -40,7 +43,7 @@ def evaluate(
         for inputs, targets in batches:
             device = inputs.device.type
             with torch.autocast(device, dtype, enabled=dtype != torch.float32):
-                outputs.append(model(inputs))
+                outputs.append(views(model, inputs))
             answers.append(targets)
     if not outputs:
         raise DataError("there is no batch to evaluate on", fix="use a split that has samples")

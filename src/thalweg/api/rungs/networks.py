@@ -145,7 +145,8 @@ def _on_train(ready: Plan, run: Run, judged: int) -> tuple[float, float]:
     rows = rows[:: max(1, len(rows) // judged)]  # from all over: files are sorted by class
     some = replace(ready.dataset, indices={**ready.dataset.indices, "train": rows})
     batches = Batches(some, "train", batch_size=256, device=ready.recipe.device)
-    found = evaluate(model.module, batches, task, dtype=dtype_of(ready))
+    views, dtype = model.spec.views, dtype_of(ready)
+    found = evaluate(model.module, batches, task, dtype=dtype, views=views)
     return found.loss, found.metrics[task.headline]
 
 

@@ -1,0 +1,26 @@
+"""Views of an image are averaged alike wherever a run's model is asked."""
+
+import pytest
+import torch
+
+from thalweg.api import load, plan, train
+from thalweg.api.build import batches_of
+from thalweg.training import evaluate
+from thalweg.training.views import Views
+
+
+def test_training_saving_and_predicting_average_the_same_views(scans, tmp_path):
+    edits = {"evaluation.views": "shift", "model.name": "convnet"}
+    wishes = {"epochs": 2, "batch_size": 32, "edits": edits}
+    run, ready = train(scans, out=tmp_path, **wishes), plan(scans, **wishes)
+    saved = load(run.path)
+    assert saved.spec.views == Views(views="shift")
+    rows = ready.dataset.indices["val"]
+    raw = [torch.from_numpy(ready.dataset.inputs[row]) for row in rows]
+    told = [row for row in run.reader.predictions if row.split == "val"]
+    for prediction, row in zip(saved.predict_raw(raw), told, strict=True):
+        assert prediction.label == row.predicted
+        assert prediction.probability == pytest.approx(row.probability, abs=1e-4)
+    single = evaluate(saved.module, batches_of(ready, "val"), saved.spec.build_task())
+    alone = single.logits.softmax(1).amax(1).tolist()
+    assert alone != pytest.approx([row.probability for row in told], abs=1e-4)
