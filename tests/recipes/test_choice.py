@@ -135,3 +135,23 @@ def test_the_digits_recipe_reaches_98_percent_in_a_third_of_its_passes(tmp_path,
     assert losses[0] == pytest.approx(task.chance_loss, rel=0.1)
     assert max(losses) < 1.5 * task.chance_loss
     assert found.metrics["accuracy"] >= 0.98
+
+
+@pytest.mark.parametrize(
+    ("shape", "samples", "task", "network"),
+    [
+        ((3, 32, 32), 50_000, "classification", "airbench"),
+        ((3, 48, 48), 10_000, "classification", "airbench"),
+        ((3, 32, 32), 2_000, "classification", "convnet"),
+        ((1, 28, 28), 60_000, "classification", "convnet"),
+        ((3, 64, 64), 50_000, "classification", "convnet"),
+        ((3, 32, 32), 50_000, "regression", "convnet"),
+    ],
+)
+def test_many_small_colour_images_get_the_network_of_the_speed_records(
+    shape, samples, task, network
+):
+    recipe = recipe_for(facts(shape, samples, task=task))
+    assert recipe.model.name == network
+    assert (recipe.evaluation.views == "shift") == (network == "airbench")
+    assert recipe.augment.alternating_flip == (network == "airbench")
