@@ -3,17 +3,16 @@
 Claim: at most 1/3 of fastai's time. Random crops to 128 px, flips, normalised, batches of 64: what
 both give a network to train on. Each run is a process of its own, its imports included; the files
 are in the system's memory for both. Beside it the time of our first update, the measurement of the
-precision included. Interleaved, medians, two threads.
+precision included. Interleaved, medians, two threads;
+BENCHMARK_REPEATS says how often.
 """
 
 import sys
 from pathlib import Path
-from statistics import median
-from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks._peers import peer, peer_python, process
-from benchmarks._photographs import photographs
+from benchmarks._peers import peer, process
+from benchmarks._rounds import medians, on_photographs
 
 TRAIN, VAL, REPEATS, LIMIT = 8000, 2000, 5, 1 / 3
 OURS = """
@@ -41,26 +40,16 @@ api.train(
 """
 
 
-def main(repeats: int = REPEATS) -> dict[str, Any]:
-    peer_python()  # before an hour is spent on one half of a comparison
-    with TemporaryDirectory() as place:
-        folder = Path(place) / "photographs"
-        photographs(folder, train=TRAIN, val=VAL)
-        runs: dict[str, list[dict[str, Any]]] = {}
-        for turn in range(repeats):
-            for name, found in _round(folder, Path(place), turn).items():
-                runs.setdefault(name, []).append(found)
-    figures = {
-        name: {key: round(median(run[key] for run in found), 3) for key in ("wall", "cpu")}
-        for name, found in runs.items()
-    }
+def main() -> dict[str, Any]:
+    runs = on_photographs(_round, train=TRAIN, val=VAL, repeats=REPEATS)
+    figures = medians(runs, "wall", "cpu")
     ratio = figures["thalweg"]["wall"] / figures["fastai"]["wall"]
     seconds = f"{figures['thalweg']['wall']:.2f} s, fastai {figures['fastai']['wall']:.2f} s"
     return {
         "claim": "C9",
         "goal": "≤ 1/3 of fastai's time",
         "measured": f"{ratio:.2f}: {seconds}",
-        "n": repeats,
+        "n": len(runs["thalweg"]),
         "seconds": figures,
         "ours to fastai's": round(ratio, 3),
         "limit": LIMIT,
@@ -68,9 +57,9 @@ def main(repeats: int = REPEATS) -> dict[str, Any]:
     }
 
 
-def _round(folder: Path, place: Path, turn: int) -> dict[str, dict[str, Any]]:
+def _round(folder: Path, place: Path) -> dict[str, dict[str, Any]]:
     def ours(script: str, name: str) -> dict[str, Any]:
-        cache = {"THALWEG_CACHE": str(place / f"cache-{name}-{turn}")}
+        cache = {"THALWEG_CACHE": str(place / f"cache-{name}")}
         return process([sys.executable, "-c", script, str(folder), str(place / "runs")], cache)
 
     return {
