@@ -34,6 +34,7 @@ from thalweg.errors import DataError
 Progress = Callable[[int, int], None]
 Result = TypeVar("Result")
 TASKS_AHEAD = 64  # submitted at once, so that what waits in the queue stays small
+LOOKS_PER_TASK = 256  # a look takes 30 µs: in smaller tasks the threads would mostly wait
 FEW = 256  # images that are decoded before anybody has noticed
 _SHARE_OF_MEMORY = 2  # files are read twice where half of the memory holds them all
 
@@ -172,7 +173,7 @@ def filling(job: Job) -> Filling | None:
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if count <= FEW or job.channels == 1 or job.stats[:, 0].sum() * _SHARE_OF_MEMORY > memory:
         return None
-    looks = list(in_threads(lambda row: _look(job, row), range(count)))
+    looks = list(in_threads(lambda row: _look(job, row), range(count), at_once=LOOKS_PER_TASK))
     digests = [digest for digest, _ in looks]
     suspicious = np.flatnonzero([not whole for _, whole in looks])
     with ExitStack() as stack:
@@ -239,17 +240,20 @@ def _commit(job: Job, path: Path, rows: Sequence[Row]) -> None:
 
 
 def in_threads(
-    work: Callable[[int], Result], rows: Sequence[int] | np.ndarray
+    work: Callable[[int], Result],
+    rows: Sequence[int] | np.ndarray,
+    *,
+    at_once: int = ROWS_PER_TASK,
 ) -> Generator[Result]:
     """`work` of each row, in order, by as many threads as there are processors."""
 
     def task(start: int) -> list[Result]:
-        return [work(int(row)) for row in rows[start : start + ROWS_PER_TASK]]
+        return [work(int(row)) for row in rows[start : start + at_once]]
 
-    ahead = ROWS_PER_TASK * TASKS_AHEAD
+    ahead = at_once * TASKS_AHEAD
     with ThreadPoolExecutor(max_workers=_num_threads()) as pool:
         for first in range(0, len(rows), ahead):
-            starts = range(first, min(first + ahead, len(rows)), ROWS_PER_TASK)
+            starts = range(first, min(first + ahead, len(rows)), at_once)
             for results in pool.map(task, starts):
                 yield from results
 

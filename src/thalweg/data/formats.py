@@ -81,15 +81,28 @@ def read_file(path: Path) -> bytes:
     try:
         # Non-blocking: opening a pipe that nobody writes to would wait for ever.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:  # noqa: PTH123 (a descriptor has no path)
+        try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise DataError("not a regular file")
             if status.st_size > MAX_FILE_BYTES:
                 raise DataError(f"{status.st_size / 1e9:.1f} GB: larger than any image should be")
-            return file.read()
+            return _contents(descriptor, status.st_size)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise DataError(error.strerror or str(error)) from error
+
+
+def _contents(descriptor: int, size: int) -> bytes:
+    """All bytes, in one call unless the file has grown; a file object would cost as much again."""
+    data = os.read(descriptor, size + 1)
+    if len(data) == size:
+        return data
+    parts = [data]
+    while part := os.read(descriptor, 1 << 20):
+        parts.append(part)
+    return b"".join(parts)
 
 
 def format_of(start: bytes) -> Format | None:
