@@ -5,11 +5,13 @@ BENCHMARK_REPEATS is how many, where a script's own number takes too long; resul
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from compileall import compile_dir
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import thalweg
 from benchmarks._peers import peer_python
 from benchmarks._photographs import photographs
 
@@ -25,6 +27,7 @@ def on_photographs(
 ) -> Runs:
     """What `one(folder of photographs, place for files)` finds in each of so many rounds."""
     peer_python()  # before an hour is spent on one half of a comparison
+    compile_dir(Path(thalweg.__file__).parent, quiet=1)  # as installing a package does
     with TemporaryDirectory() as place:
         folder = Path(place) / "photographs"
         photographs(folder, train=train, val=val)

@@ -33,7 +33,17 @@ def takes_recipe_keys(command: Callable[..., Any]) -> Callable[..., Any]:
 def given(options: dict[str, Any]) -> dict[str, object]:
     """Dotted key → value, of the options that were given."""
     names = {_identifier(key): key for key, _ in _typed_keys(Recipe, "")}
-    return {names[name]: value for name, value in options.items() if value is not None}
+    return {names[name]: _whole(value) for name, value in options.items() if value is not None}
+
+
+def _whole(value: object) -> object:
+    """Settings by name with whole numbers as such; anything else as it is."""
+    if not isinstance(value, dict):
+        return value
+    return {
+        name: int(one) if isinstance(one, float) and one.is_integer() else one
+        for name, one in value.items()
+    }
 
 
 def meanings() -> dict[str, str]:
@@ -72,7 +82,8 @@ def _typed_keys(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
         if is_dataclass(kind):
             yield from _typed_keys(kind, f"{prefix}{part.name}.")
         elif isinstance(get_origin(kind), type):
-            yield prefix + part.name, dict[str, int | float | bool | str]
+            # Not also int: Cyclopts would round 0.95 to 1.
+            yield prefix + part.name, dict[str, float | bool | str]
         else:
             yield prefix + part.name, kind
 

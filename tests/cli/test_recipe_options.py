@@ -1,0 +1,29 @@
+"""Recipe keys as options of a command."""
+
+from cyclopts import App
+
+from thalweg.cli.recipe_options import given, takes_recipe_keys
+
+
+def test_settings_by_name_are_numbers_as_they_are_written():
+    app = App(result_action="return_value")
+
+    @app.default
+    @takes_recipe_keys
+    def command(**recipe: object):
+        return given(recipe)
+
+    wanted = {
+        "--optimizer.changes.beta2": "0.95",
+        "--optimizer.changes.nesterov": "false",
+        "--model.changes.width": "64",
+        "--model.changes.norm": "group",
+        "--augment.small.64": "0.6",
+    }
+    found = app([word for pair in wanted.items() for word in pair])
+    assert found == {
+        "optimizer.changes": {"beta2": 0.95, "nesterov": False},
+        "model.changes": {"width": 64, "norm": "group"},
+        "augment.small": {"64": 0.6},
+    }
+    assert isinstance(found["model.changes"]["width"], int)
