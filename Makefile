@@ -7,7 +7,7 @@ BIN := .venv/bin
 # Threads that spin while they wait take the other core from the work that they wait for.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test format lint types contracts shape unit docs reference nightly peers bench clean
+.PHONY: demo test format lint types contracts shape unit docs reference nightly gpu peers bench clean
 .NOTPARALLEL: # each part uses every core
 
 demo: .venv/ready
@@ -50,6 +50,10 @@ reference: .venv/ready
 nightly: .venv/ready peers
 	$(BIN)/pytest -q tests
 	.venv-peers/bin/pytest -q tests/adapters
+
+# What can only be tried on a GPU: where torch in .venv is one for it. The rest runs everywhere.
+gpu: .venv/ready
+	$(BIN)/pytest -q -m gpu tests
 
 # A second environment, with other people's trainers; those that need torchvision among them.
 peers: .venv-peers/ready

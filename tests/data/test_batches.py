@@ -17,7 +17,6 @@ from thalweg.data.batches import room_on
 from thalweg.data.shrink import Shrink
 from thalweg.errors import DataError, UsageError
 
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 AUGMENT_BY_TURNS = Augment(flip=True, alternating_flip=True, crop_padding=2, cutout=0.3)
 AUGMENT = Augment(flip=True, crop_padding=2, brightness=0.2, cutout=0.3)
 
@@ -63,7 +62,7 @@ class TestOnADevice:
     def test_on_the_cpu_files_stay_mapped(self):
         assert room_on(torch.device("cpu")) == 0
 
-    @needs_gpu
+    @pytest.mark.gpu
     def test_a_split_of_a_quarter_of_the_free_memory_is_held(self, photos):
         free, _ = torch.cuda.mem_get_info()
         assert room_on(torch.device("cuda")) == pytest.approx(free / 4, rel=0.1)
@@ -71,7 +70,7 @@ class TestOnADevice:
         assert batches._raw.is_cuda
         assert next(batches.stream()).inputs.is_cuda
 
-    @needs_gpu
+    @pytest.mark.gpu
     @pytest.mark.parametrize("held", [True, False])
     def test_no_batch_waits_for_the_gpu(self, photos, held, monkeypatch):
         if not held:

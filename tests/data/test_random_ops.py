@@ -121,7 +121,7 @@ def test_what_is_drawn_beside_a_gpus_generator_follows_from_its_seed_and_the_tur
     assert drawn(2**63 - 1, 1) == drawn(0, 0)  # no seed is too large
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.gpu
 def test_on_a_gpu_no_change_waits_for_it():
     batch = images(64).cuda()
     generator = torch.Generator("cuda").manual_seed(0)

@@ -146,10 +146,7 @@ def test_the_count_sees_the_loop_that_reads_each_loss():
     assert reads.count == 5
 
 
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-
-
-@needs_gpu
+@pytest.mark.gpu
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_on_a_gpu_no_step_waits(optimizer):
     model, _ = parts()
@@ -178,7 +175,7 @@ def test_on_a_gpu_no_step_waits(optimizer):
     late.settle()
 
 
-@needs_gpu
+@pytest.mark.gpu
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_on_a_gpu_no_update_follows_a_bad_loss(optimizer):
     model, _ = parts()

@@ -253,7 +253,7 @@ class TestCache:
     def test_the_load_is_that_of_a_core(self):
         assert 0 <= plan_cache.load() < 1000
 
-    @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+    @pytest.mark.gpu
     def test_the_question_holds_the_gpu_and_what_drives_it(self):
         device, name, *versions = plan_cache._gpu(torch.device("cuda:0"))
         assert (device, name) == ("cuda:0", torch.cuda.get_device_name(0))
