@@ -51,7 +51,7 @@ def _needed(model: nn.Module, shape: tuple[int, ...], size: int) -> int:
 def _fits(plan: Plan, model: nn.Module, size: int) -> bool:
     device, shape = torch.device(plan.recipe.device), plan.dataset.facts.input_shape
     share = _needed(model, shape, size) / max(1, available_bytes(device))
-    if device.type == "cpu" and not SURE < share <= MOST:
+    if share <= SURE or (device.type == "cpu" and share > MOST):
         return share <= SURE
     return _is_made(plan, (size, *shape))
 

@@ -19,6 +19,7 @@ from thalweg.training.setting import Setting
 MOST_SECONDS = 5.0  # that a measurement may take, a compiler's work apart
 SHARE = 0.1  # of the run's time that a measurement may take
 LEAST_RUN = 10.0  # s; what a shorter run could save, nobody feels
+LEAST_RUN_ON_GPU = 2.0  # s; a step takes ms there, so that a choice costs less. Not yet measured
 COST = 3  # whole steps that a measurement takes, about
 WORTH_COMPILING = 3600.0  # s that a run must take: a compiler works for a minute or two
 Values = Callable[[Setting, float], tuple[Any, ...]]  # of the best so far and its seconds
@@ -59,7 +60,8 @@ def measured(
         if not found.reference.is_usable:
             return Measured(chosen=start, note="precision not measured: the gradient says nothing")
         run = steps * step
-        if not always and run < LEAST_RUN:
+        least = LEAST_RUN_ON_GPU if device.type == "cuda" else LEAST_RUN
+        if not always and run < least:
             return Measured(chosen=start, note=_too_short(steps, step))
         limit = MOST_SECONDS if always else min(MOST_SECONDS, SHARE * run)
         return _searched(found, start, fixed=fixed, run=run, limit=limit)
