@@ -13,6 +13,7 @@ from thalweg.api.planning import Plan, plan
 from thalweg.api.progress import Progress
 from thalweg.api.run import FailedRunError, InterruptedRunError, Run
 from thalweg.api.use import diagnose, load, predict, watch
+from thalweg.training.ranks import is_silent
 
 __all__ = [
     "CrossValidation",
@@ -29,6 +30,7 @@ __all__ = [
     "diagnose",
     "estimate",
     "final",
+    "is_silent",
     "ladder",
     "load",
     "plan",

@@ -62,6 +62,7 @@ def check_recipe(recipe: Recipe, facts: DataFacts) -> None:
     _check_views(recipe, facts)
     _check_optimizer(recipe)
     _check_device(recipe.device)
+    check_devices(recipe, here=recipe.devices)
 
 
 def _epochs(recipe: Recipe) -> dict[str, int]:
@@ -237,3 +238,42 @@ def _check_device(device: str) -> None:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(f"no device {device!r} here", seen=reason, fix="device = cpu") from error
+
+
+def check_devices(recipe: Recipe, *, here: int) -> None:
+    """Whether this machine has so many, and whether what they would do can be divided."""
+    if recipe.devices == 1:
+        return
+    there = torch.cuda.device_count() if recipe.device.startswith("cuda") else here
+    refused = (
+        (recipe.devices < 1, "there must be a device", "", "--devices 1"),
+        (here > there, "there are not so many GPUs", f"{there} here", f"--devices {there}"),
+        (
+            recipe.device.startswith("cuda:"),
+            "many devices are the first GPUs",
+            f"device = {recipe.device}",
+            "--device cuda, and CUDA_VISIBLE_DEVICES where only some should be used",
+        ),
+        (
+            recipe.batch.size < recipe.devices,
+            "a batch cannot be divided among so many devices",
+            f"batch.size = {recipe.batch.size}",
+            f"--batch-size {recipe.devices} or more",
+        ),
+        (
+            recipe.transfer.method != "none",
+            "a pretrained network is trained by one process",
+            f"transfer.method = {recipe.transfer.method}",
+            "--devices 1, or --transfer none",
+        ),
+        (
+            recipe.precision.compile,
+            "a compiled step is made by one process",
+            "precision.compile = true",
+            "--devices 1, or --precision.no-compile",
+        ),
+    )
+    for is_so, problem, seen, fix in refused:
+        if is_so:
+            count = f"devices = {recipe.devices}"
+            raise UsageError(problem, seen=f"{count}, {seen}" if seen else count, fix=fix)

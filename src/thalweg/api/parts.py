@@ -1,6 +1,6 @@
 """What a plan becomes once it is built, and how that is kept on disk while it is trained."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import isnan
@@ -9,13 +9,12 @@ from time import monotonic
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from thalweg import diagnosis, observe
 from thalweg.api.build import (
     batches_of,
     model_and_optimizer,
-    penalty_of,
     setting_of,
     training_batches,
     weight_average,
@@ -31,8 +30,10 @@ from thalweg.optim.ema import WeightAverage
 from thalweg.record import History, RunReader, RunWriter
 from thalweg.tasks import Task
 from thalweg.training.checkpoint import Checkpoint, latest_checkpoint, prune, save_checkpoint
+from thalweg.training.distributed import united
 from thalweg.training.evaluate import Evaluation
 from thalweg.training.interrupt import Interrupt
+from thalweg.training.ranks import Joint, Ranks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +52,8 @@ class Parts:
     progress: Progress
     clock: "Clock"
     average: WeightAverage | None
-    penalty: Callable[[], Tensor] | None
     backbone: Backbone | None  # of a pretrained network
+    joint: Joint  # with the other ranks, where there are any
 
     @contextmanager
     def judged(self) -> Iterator[nn.Module]:
@@ -71,6 +72,7 @@ class Begun:
     history: History
     start: int  # the next update to make
     clock: "Clock"
+    ranks: Ranks  # this process among those that go on with it
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,12 @@ class Clock:
 
 @contextmanager
 def opened(
-    plan: Plan, folder: Path, checkpoint: Checkpoint | None, *, progress: Progress
+    plan: Plan,
+    folder: Path,
+    checkpoint: Checkpoint | None,
+    *,
+    progress: Progress,
+    ranks: Ranks,
 ) -> Iterator[Parts]:
     """Everything built and every file open; closed again whatever happens inside."""
     start = checkpoint.step if checkpoint else 0
@@ -115,7 +122,7 @@ def opened(
     clock = Clock(known(folder).get("time_spent", {}))
     with setting_of(plan).in_effect(), RunWriter(folder, resume_from=start) as writer:
         history.sink = writer.add
-        begun = Begun(history=history, start=start, clock=clock)
+        begun = Begun(history=history, start=start, clock=clock, ranks=ranks)
         parts = _build(plan, folder, writer, begun=begun, progress=progress)
         _describe(parts)
         with parts.watcher:
@@ -127,6 +134,7 @@ def _build(
 ) -> Parts:
     recipe, task = plan.recipe, training_task(spec_of(plan), plan.recipe)
     model, optimizer = model_and_optimizer(plan)
+    joint = united(model, begun.ranks)  # before it is watched
     train, val = training_batches(plan), batches_of(plan, "val")
     backbone = _backbone(plan, model, task, progress=progress)
     is_fitted_only = backbone is not None and backbone.is_fitted_only
@@ -160,8 +168,8 @@ def _build(
         progress=progress,
         clock=begun.clock,
         average=weight_average(plan, model),
-        penalty=penalty_of(plan, model),
         backbone=backbone,
+        joint=joint,
     )
 
 

@@ -1,7 +1,10 @@
 """A plan → the same plan with its precision measured on this machine."""
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import fields, replace
+
+import torch
 
 from thalweg.api.build import first_whole, model_and_optimizer, setting_of, training_stream
 from thalweg.api.micro_batch import with_fitting_batch
@@ -10,6 +13,7 @@ from thalweg.api.progress import Progress
 from thalweg.training.contest import Subject
 from thalweg.training.plan import Measured
 from thalweg.training.plan_cache import remembered
+from thalweg.training.ranks import cores_of_a_rank
 from thalweg.training.setting import Setting
 
 _GROUP = "precision."
@@ -39,7 +43,7 @@ def measured_precision(plan: Plan, *, always: bool = False, fresh: bool = False)
     With `always` even where the run is too short for it to pay.
     """
     decoding = plan.dataset.decoding
-    with decoding.paused() if decoding is not None else nullcontext():
+    with decoding.paused() if decoding is not None else nullcontext(), _share_of(plan):
         return _measured(plan, always=always, fresh=fresh)
 
 
@@ -48,6 +52,8 @@ def _measured(plan: Plan, *, always: bool, fresh: bool) -> Measured:
     batch = next(training_stream(plan, start=first_whole(plan)))
     task = training_task(spec_of(plan), plan.recipe)
     fixed = frozenset(key.removeprefix(_GROUP) for key in plan.given if key.startswith(_GROUP))
+    if plan.recipe.devices > 1:
+        fixed |= {"compile"}
     return remembered(
         Subject(model, batch, task.loss_fn),
         setting_of(plan),
@@ -56,3 +62,15 @@ def _measured(plan: Plan, *, always: bool, fresh: bool) -> Measured:
         always=always,
         fresh=fresh,
     )
+
+
+@contextmanager
+def _share_of(plan: Plan) -> Iterator[None]:
+    """With as many threads as each of the plan's devices will have."""
+    threads = torch.get_num_threads()
+    if plan.recipe.devices > 1:
+        torch.set_num_threads(cores_of_a_rank(plan.recipe.devices))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

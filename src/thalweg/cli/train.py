@@ -95,9 +95,12 @@ def _resume(folder: Path, settings: Settings, *, final: bool, json: bool) -> int
     from thalweg import api
 
     _refuse_changes(folder, settings)
+    devices = settings.edits.get("devices")
 
     def action(progress: "Progress") -> "Run":
-        run = api.resume(folder, progress=progress)
+        run = api.resume(
+            folder, devices=devices if isinstance(devices, int) else None, progress=progress
+        )
         return _tested(run, progress) if final else run
 
     return _watched(action, json=json)
@@ -107,15 +110,20 @@ def _tested(run: "Run", progress: "Progress") -> "Run":
     """The run with the test split opened."""
     from thalweg import api
 
+    if api.is_silent():
+        return run
     api.final(run.path, progress=progress)
     return api.Run(run.path)  # read anew
 
 
 def _refuse_changes(run: Path, settings: Settings) -> None:
-    """A resumed run ends as the run that was never stopped: it keeps its recipe."""
+    """A resumed run ends as the run that was never stopped: it keeps its recipe.
+
+    But for the number of devices, on which its results do not depend.
+    """
     recorded = recorded_recipe(run).flat()
     wanted = Recipe().edited(settings.edits).flat()
-    changed = [key for key in settings.edits if wanted[key] != recorded[key]]
+    changed = [key for key in settings.edits if wanted[key] != recorded[key] and key != "devices"]
     if changed:
         seen = [f"{key} = {wanted[key]} ({settings.origins[key]})" for key in changed]
         raise UsageError(
@@ -130,6 +138,8 @@ def _watched(action: "Callable[[Progress], Run]", *, json: bool) -> int:
     from thalweg import api
 
     progress = api.Progress()
+    if api.is_silent():
+        return _unseen(action, progress)
     try:
         with painted(progress, sys.stderr):
             run = action(progress)
@@ -139,6 +149,17 @@ def _watched(action: "Callable[[Progress], Run]", *, json: bool) -> int:
     print_run(run.reader, run.diagnosis, json=json)
     if not json:
         print(f"\nreport   {run.path / 'report.html'}\npredict  thalweg predict {run.path} FILE…")
+    return 0
+
+
+def _unseen(action: "Callable[[Progress], Run]", progress: "Progress") -> int:
+    """Carry it out as a rank that another one speaks for."""
+    from thalweg import api
+
+    try:
+        action(progress)
+    except api.InterruptedRunError as stop:
+        return stop.exit_code
     return 0
 
 

@@ -77,6 +77,11 @@ class Batches:
         for number in range(len(self)):
             yield self._batch(number)
 
+    def every(self, first: int, step: int) -> Iterator[Batch]:
+        """Of the first epoch every so manieth batch, from number `first` on."""
+        for number in range(first, len(self), step):
+            yield self._batch(number)
+
     def stream(
         self, start: int = 0, *, shrink: Shrink | None = None, ahead: bool = False
     ) -> Generator[Batch]:

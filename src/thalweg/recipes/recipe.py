@@ -24,6 +24,7 @@ SHORT_KEYS = {  # what the Python call and the command line also accept
     "target": "data.target",
     "seed": "seed",
     "device": "device",
+    "devices": "devices",
     "transfer": "transfer.method",
 }
 Changes = Mapping[str, int | float | str | bool]  # settings by name, of what is chosen by name
@@ -150,6 +151,7 @@ class Recipe:
     watch: WatchRecipe = field(default_factory=WatchRecipe)
     seed: int = 0  # of the split, the weights, the order and the augmentation
     device: str = "cpu"  # such as cpu, cuda or cuda:1
+    devices: int = 1  # processes that train together: a GPU, or a share of the cores, for each
 
     def edited(self, edits: Mapping[str, object]) -> "Recipe":
         """This recipe with some dotted keys changed; UsageError for an unknown key or value."""

@@ -1,6 +1,6 @@
 """How well a model does on a split."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -37,17 +37,38 @@ def evaluate(
     Leaves every module's mode and the random state as they were.
     Raises: DataError when there is no batch.
     """
-    outputs: list[Tensor] = []
-    answers: list[Tensor] = []
+    return judged(outputs(model, batches, dtype=dtype, views=views), task)
+
+
+def outputs(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    *,
+    dtype: torch.dtype = torch.float32,
+    views: Views = ONE_VIEW,
+) -> list[Batch]:
+    """The model's logits of each batch, in evaluation mode, with its targets.
+
+    Leaves every module's mode and the random state as they were.
+    """
+    found: list[Batch] = []
     with _undisturbed(model), torch.inference_mode():
         for inputs, targets in batches:
             device = inputs.device.type
             with torch.autocast(device, dtype, enabled=dtype != torch.float32):
-                outputs.append(views(model, inputs))
-            answers.append(targets)
-    if not outputs:
+                found.append(Batch(views(model, inputs), targets))
+    return found
+
+
+def judged(found: Sequence[tuple[Tensor, Tensor]], task: Task) -> Evaluation:
+    """Loss and metrics of pairs of logits and targets, all samples at once.
+
+    Raises: DataError when there is none.
+    """
+    if not found:
         raise DataError("there is no batch to evaluate on", fix="use a split that has samples")
-    logits, targets = torch.cat(outputs).float(), torch.cat(answers)
+    logits, targets = (torch.cat(parts) for parts in zip(*found, strict=True))
+    logits = logits.float()
     with torch.no_grad():
         loss = task.loss_fn(logits, targets).item()
         metrics = {name: metric(logits, targets) for name, metric in task.metrics.items()}
