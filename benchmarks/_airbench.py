@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
 
 SCRIPT = "airbench94_muon.py"
 CLOCK = """
@@ -83,11 +83,11 @@ def ported(text: str, *, bfloat16: bool, epochs: int) -> str:
     return text.replace("EPOCHS", str(epochs)).replace("THREADS", str(threads))
 
 
-def as_it_reads(
-    folder: Path, *, images: tuple[Tensor, Tensor], classes: tuple[Tensor, ...]
-) -> None:
-    """Write CIFAR-10, uint8 [n, 3, 32, 32], where and how the script looks for it."""
+def as_it_reads(arrays: Path, folder: Path) -> None:
+    """Write an .npz of x_train, y_train, x_val and y_val where and how the script looks for it."""
     (folder / "cifar10").mkdir(parents=True)
-    for name, pixels, labels in zip(("train", "test"), images, classes, strict=True):
-        held = {"images": pixels.permute(0, 2, 3, 1), "labels": labels, "classes": []}
-        torch.save(held, folder / "cifar10" / f"{name}.pt")
+    with np.load(arrays) as held:
+        for name, split in (("train", "train"), ("test", "val")):
+            pair = {"images": held[f"x_{split}"], "labels": held[f"y_{split}"]}
+            tensors = {key: torch.from_numpy(values) for key, values in pair.items()}
+            torch.save({**tensors, "classes": []}, folder / "cifar10" / f"{name}.pt")

@@ -24,48 +24,45 @@ from statistics import mean, median, stdev
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
-
 from benchmarks._airbench import SCRIPT, airbench, as_it_reads
-from benchmarks._cifar10 import FOLDER, Cifar10, cifar10
+from benchmarks._cifar10 import FOLDER
+from benchmarks._gpu_cifar import TARGET, data
 from benchmarks._peers import NoPeersError, process
 
 EDITS: dict[str, str] = {}  # of the recipe that the data suggest, as TOML
 SEEDS = int(os.environ.get("C3_SEEDS", "5"))
 PEER_SEEDS = int(os.environ.get("C3_PEER_SEEDS", "1"))
 FP32_EPOCHS = int(os.environ.get("C3_FP32_EPOCHS", "1"))
-GOAL, SECONDS, OVER_BFLOAT16, OVER_FLOAT32 = 0.94, 400.0, 1.2, 1.8
+SECONDS, OVER_BFLOAT16, OVER_FLOAT32 = 400.0, 1.2, 1.8
 ON_THE_WAY = (0.85, 0.90, 0.94)
 ALL_EPOCHS = 8  # of the peer
 
 
 def main() -> dict[str, Any]:
     with TemporaryDirectory() as place:
-        data = _data()
+        _check_data()
         runs: dict[str, list[dict[str, Any]]] = {}
-        for name, run in _interleaved(data, Path(place)):
+        for name, run in _interleaved(Path(place)):
             print(name, {key: run[key] for key in ("accuracy", "wall", "cpu")}, file=sys.stderr)
             runs.setdefault(name, []).append(run)
-    recipe = runs["thalweg"][0].pop("recipe")
+    recipes = {run.pop("recipe") for run in runs.get("thalweg", [])}
     figures = {name: _summary(found) for name, found in runs.items()}
-    return _verdict(figures) | {"runs": figures, "recipe": recipe}
+    verdict = _verdict(figures) if "thalweg" in figures else {}
+    return verdict | {"runs": figures, "recipe": sorted(recipes)[:1]}
 
 
-def _data() -> Cifar10:
+def _check_data() -> None:
     folder = Path(os.environ.get("THALWEG_DATA", FOLDER)) / "cifar10"
     if not (folder / "labels.npz").exists():
         raise NoPeersError(f"CIFAR-10 is not in {folder}; THALWEG_DATA names another folder")
-    return cifar10()
 
 
-def _interleaved(data: Cifar10, place: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _interleaved(place: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """A run of ours, one of each peer, and so on, until each has made its number."""
-    path = _arrays(data, place)
+    path = data(place)
     checkout = os.environ.get("AIRBENCH", "")
     if checkout:
-        as_it_reads(
-            place, images=(data.train, data.test), classes=(data.train_classes, data.test_classes)
-        )
+        as_it_reads(path, place)
     for seed in range(max(SEEDS, PEER_SEEDS if checkout else 0)):
         if seed < SEEDS:
             yield "thalweg", _ours(path, place / "runs", seed)
@@ -76,23 +73,12 @@ def _interleaved(data: Cifar10, place: Path) -> Iterator[tuple[str, dict[str, An
         yield "airbench94_muon, float32", _float32(Path(checkout), place)
 
 
-def _arrays(data: Cifar10, place: Path) -> Path:
-    path = place / "cifar10.npz"
-    np.savez(
-        path,
-        x_train=data.train.permute(0, 2, 3, 1).numpy(),
-        y_train=data.train_classes.numpy(),
-        x_val=data.test.permute(0, 2, 3, 1).numpy(),
-        y_val=data.test_classes.numpy(),
-    )
-    return path
-
-
 def _ours(path: Path, out: Path, seed: int) -> dict[str, Any]:
     """What the run says of itself; the process's own seconds, with its imports, are `exec`."""
     edits = [f"{key}={value}" for key, value in EDITS.items()]
     module = [sys.executable, "-m", "benchmarks._cifar_run"]
-    found = process([*module, str(path), str(out), str(seed), *edits])
+    cache = {"THALWEG_CACHE": str(out / f"cache-{seed}")}  # cold: its precision is measured
+    found = process([*module, str(path), str(out), str(seed), *edits], cache)
     return {**found["found"], "exec": {key: found[key] for key in ("wall", "cpu")}}
 
 
@@ -142,7 +128,7 @@ def _verdict(figures: dict[str, dict[str, Any]]) -> dict[str, Any]:
             [f"{100 * ours['accuracy']:.2f} % in {ours['wall']:.0f} s"]
             + [f"{ratio:.2f} × {name}" for name, ratio in times.items()]
         ),
-        "held": ours["accuracy"] >= GOAL and ours["wall"] <= SECONDS and all(met),
+        "held": ours["accuracy"] >= TARGET and ours["wall"] <= SECONDS and all(met),
         "n": ours["n"],
         "theirs to ours": {name: round(ratio, 3) for name, ratio in times.items()},
         "peer": SCRIPT if times else "not measured: AIRBENCH names no checkout",
