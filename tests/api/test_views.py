@@ -5,6 +5,7 @@ import torch
 
 from thalweg.api import load, plan, train
 from thalweg.api.build import batches_of
+from thalweg.record.quantities import LOSS, VAL_LOSS
 from thalweg.training import evaluate
 from thalweg.training.views import Views
 
@@ -24,3 +25,11 @@ def test_training_saving_and_predicting_average_the_same_views(scans, tmp_path):
     single = evaluate(saved.module, batches_of(ready, "val"), saved.spec.build_task())
     alone = single.logits.softmax(1).amax(1).tolist()
     assert alone != pytest.approx([row.probability for row in told], abs=1e-4)
+
+
+def test_validations_may_be_rarer_than_epochs_and_the_last_one_is_made(scans, tmp_path):
+    edits = {"evaluation.every": 2, "model.name": "convnet"}
+    run = train(scans, out=tmp_path, epochs=5, batch_size=64, edits=edits)
+    steps = len(run.history.series(LOSS)) // 5
+    validated = [step + 1 for step in run.history.series(VAL_LOSS)]
+    assert validated == [2 * steps, 4 * steps, 5 * steps]

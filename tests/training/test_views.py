@@ -38,7 +38,9 @@ def test_it_is_the_mean_of_views_made_by_hand(model, images, kind, layout):
     with torch.no_grad():
         said = [weight * model(torch.tensor(view.copy())) for weight, view in views]
         found = Views(views=kind)(model, images.contiguous(memory_format=layout))
+        known = Views(views=kind)(model, images, model(images))
     torch.testing.assert_close(found, sum(said))
+    torch.testing.assert_close(known, found)
 
 
 def test_only_the_unsure_are_looked_at_again(model, images):

@@ -34,6 +34,7 @@ AT_LEAST = {
     "task.elastic_beta": 0,
     "augment.crop_padding": 0,
     "augment.random_ops": 0,
+    "evaluation.every": 1,
     "augment.mixup": 0,
     "augment.cutmix": 0,
 }

@@ -47,7 +47,8 @@ def _final(parts: Parts, best: Best) -> Evaluation:
     if parts.backbone is not None and is_untrained:
         return parts.backbone.evaluate("val")
     dtype, views = dtype_of(parts.plan), views_of(parts.plan.recipe)
-    return evaluate(parts.model, parts.val, parts.task, dtype=dtype, views=views)
+    first = None if best.found is None else best.found.logits  # one view was seen when it was new
+    return evaluate(parts.model, parts.val, parts.task, dtype=dtype, views=views, first=first)
 
 
 def _close(parts: Parts, state: str) -> None:

@@ -91,4 +91,4 @@ def _validating(plan: Plan) -> float:
     """All validations, in steps: a forward pass is a third of a step, two of which go backward."""
     recipe, count = plan.recipe, plan.dataset.facts.counts.get("val", 0)
     each = ceil(count / (recipe.batch.size * recipe.batch.accumulate)) / 3
-    return each * (recipe.budget.epochs + 1)
+    return each * (ceil(recipe.budget.epochs / recipe.evaluation.every) + 1)

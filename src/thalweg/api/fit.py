@@ -249,7 +249,8 @@ def _after_each(
 def _out_of_patience(parts: Parts, done: int, best: Best) -> bool:
     """Whether an epoch has ended and too many went by since the best one."""
     patience, per_epoch = parts.plan.recipe.budget.patience, parts.plan.steps_per_epoch
-    if not patience or done % per_epoch or done - best.step < patience * per_epoch:
+    waited = done - best.step >= patience * per_epoch
+    if not (patience and waited and ends_epoch(parts.plan, done)):
         return False
     stopped = f"no better than after step {best.step} for {patience} epochs"
     parts.writer.event("stopped-early", stopped, step=done)

@@ -124,6 +124,7 @@ class BudgetRecipe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationRecipe:
+    every: int = 1  # epochs from one validation to the next; the last one always ends with one
     views: Literal["one", "flip", "shift"] = "one"  # of an image, averaged at the end and after it
     sure: float = 1.0  # probability from which the first view counts alone; 1: never
 

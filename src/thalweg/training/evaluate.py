@@ -30,14 +30,16 @@ def evaluate(
     *,
     dtype: torch.dtype = torch.float32,
     views: Views = ONE_VIEW,
+    first: Tensor | None = None,
 ) -> Evaluation:
     """Loss and metrics of the model in evaluation mode, exact where the last batch is smaller.
 
-    Of images several views may be averaged, as they will be in prediction.
+    Of images several views may be averaged, as they will be in prediction; `first` is what the
+    model said of the first view of each sample, where that is known.
     Leaves every module's mode and the random state as they were.
     Raises: DataError when there is no batch.
     """
-    return judged(outputs(model, batches, dtype=dtype, views=views), task)
+    return judged(outputs(model, batches, dtype=dtype, views=views, first=first), task)
 
 
 def outputs(
@@ -46,17 +48,23 @@ def outputs(
     *,
     dtype: torch.dtype = torch.float32,
     views: Views = ONE_VIEW,
+    first: Tensor | None = None,
 ) -> list[Batch]:
     """The model's logits of each batch, in evaluation mode, with its targets.
 
     Leaves every module's mode and the random state as they were.
     """
     found: list[Batch] = []
+    done = 0
     with _undisturbed(model), torch.inference_mode():
         for inputs, targets in batches:
             device = inputs.device.type
             with torch.autocast(device, dtype, enabled=dtype != torch.float32):
-                found.append(Batch(views(model, inputs), targets))
+                known = (
+                    None if first is None else first[done : done + len(inputs)].to(inputs.device)
+                )
+                found.append(Batch(views(model, inputs, known), targets))
+            done += len(inputs)
     return found
 
 

@@ -23,14 +23,20 @@ class Views:
     views: Literal["one", "flip", "shift"] = "one"
     sure: float = 1.0
 
-    def __call__(self, model: Forward, inputs: Float[Tensor, "n ..."]) -> Float[Tensor, "n output"]:
+    def __call__(
+        self,
+        model: Forward,
+        inputs: Float[Tensor, "n ..."],
+        first: Float[Tensor, "n output"] | None = None,
+    ) -> Float[Tensor, "n output"]:
         """The model's outputs, float32.
 
         "flip": of the image and its mirror image. "shift": a quarter each, and a quarter each of
         both moved by a pixel up and left, and down and right, within a reflected border. Where the
         largest probability of one view is `sure` or more, that one counts alone; 1: for none.
+        `first` is what the model said of the images as they are, where that is known.
         """
-        outputs = model(inputs).float()
+        outputs = model(inputs).float() if first is None else first
         if self.views == "one":
             return outputs
         if self.sure >= 1:
