@@ -26,6 +26,7 @@ def main() -> dict[str, object]:
     for name in CONTESTANTS:
         here, there = context.Pipe()
         context.Process(target=_serve, args=(there, name), daemon=True).start()
+        there.close()  # so that a contestant that fails ends this, too
         pipes[name] = here
     facts = {name: pipe.recv() for name, pipe in pipes.items()}  # both are ready now
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in pipes}

@@ -18,7 +18,8 @@ def use():
     return torch.ones(20_000_000) + torch.ones(20_000_000)
 
 kept = keep_freed_memory() if sys.argv[1] == "kept" else False
-use()
+for _ in range(8):  # until the aligned blocks have found their places
+    use()
 before = faults()
 use()
 print(json.dumps([kept, faults() - before]))
@@ -32,7 +33,7 @@ def count(how):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the policy is of Linux' C library")
-def test_the_second_use_of_memory_is_free():
+def test_memory_that_was_used_before_is_free():
     kept, faults = count("kept")
     if not kept:
         pytest.skip("the C library is another than glibc")
