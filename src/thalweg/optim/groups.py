@@ -1,4 +1,4 @@
-"""Which weights decay."""
+"""Which weights decay, and which are trained for how long."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -23,3 +23,16 @@ def weight_groups(
         {"name": "biases and norms", "params": vectors, "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
+
+
+def share_left(group: dict[str, Any], progress: float) -> float:
+    """What is left of a training of its own, up to `until`, that a group may have; 1 without.
+
+    When that is over, no gradient is computed for its weights, nor for what lies before them.
+    """
+    until = group.get("until", 1.0)
+    if until == 1.0 or progress < until:
+        return 1.0 if until == 1.0 else 1 - progress / until
+    for weight in group["params"]:
+        weight.requires_grad_(False)
+    return 0.0

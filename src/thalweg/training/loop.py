@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from math import isfinite
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from thalweg.data.batch import Batch
+from thalweg.optim.groups import share_left
 from thalweg.training.late_losses import LateLosses, note
 from thalweg.training.nonfinite import NonFiniteLossError
 
@@ -63,7 +63,7 @@ def train(
         progress = (index + 0.5) / steps  # mid-step: no update is made at lr 0
         lr_factor = schedule(progress)
         for group in optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * lr_factor * _left(group, progress)
+            group["lr"] = group["initial_lr"] * lr_factor * share_left(group, progress)
 
         if not model.training:
             model.train()
@@ -88,19 +88,6 @@ def train(
             weight.grad = None
         assert total is not None
         yield Step(index, total, logits.detach(), targets, lr_factor)
-
-
-def _left(group: dict[str, Any], progress: float) -> float:
-    """What is left of a training of its own, up to `until`, that a group may have; 1 without.
-
-    When that is over, no gradient is computed for its weights, nor for what lies before them.
-    """
-    until = group.get("until", 1.0)
-    if until == 1.0 or progress < until:
-        return 1.0 if until == 1.0 else 1 - progress / until
-    for weight in group["params"]:
-        weight.requires_grad_(False)
-    return 0.0
 
 
 def _adjust_gradients(
