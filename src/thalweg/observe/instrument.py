@@ -29,7 +29,7 @@ When = Literal[
 
 
 FEWEST = 128  # samples that a look at the model takes, however short the run
-SHARE = 20  # one in so many of the samples that were trained on, at most
+SHARE = 40  # one in so many of the samples that were trained on, at most
 
 
 @dataclass(slots=True, kw_only=True)
@@ -88,7 +88,7 @@ class Moment:
         return nullcontext() if self.last is None else self.last.in_its_precision()
 
     def affordable(self, most: int) -> int:
-        """How many samples to pass through the model: at most a twentieth of those trained on.
+        """How many samples to pass through the model: at most a fortieth of those trained on.
 
         At least 128, on which a share is known to a few points. Counted, not timed, so that a
         resumed run measures what an undisturbed one does.

@@ -188,9 +188,13 @@ def look_inside(model: nn.Module, inputs: tuple[Any, ...], keywords: Mapping[str
 @contextmanager
 def _named(model: nn.Module, stack: list[str]) -> Iterator[None]:
     """Keep the name of the running module on top of the stack."""
+
+    def leave(*_: object) -> None:
+        stack.pop()
+
     for name, module in model.named_modules():
         module.register_forward_pre_hook(lambda *_, name=name: stack.append(name))
-        module.register_forward_hook(lambda *_: stack.pop() and None, always_call=True)
+        module.register_forward_hook(leave, always_call=True)
     yield
 
 

@@ -1,0 +1,51 @@
+"""The look at a model when training is over: in the user's precision, no pass made twice."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from thalweg.observe import watch
+from thalweg.record.quantities import EVAL_MODE_LOSS
+
+PASSES = []  # (samples, training, type of the products), of the model and its copies
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3))
+
+    def forward(self, inputs):
+        logits = self.layers(inputs)
+        PASSES.append((len(inputs), self.training, logits.dtype))
+        return logits
+
+
+def loader(seed):
+    chance = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(192, 6, generator=chance)
+    return DataLoader(TensorDataset(inputs, inputs[:, :3].argmax(1)), batch_size=32)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_each_sample_is_asked_once_a_mode_and_in_the_loops_precision(dtype):
+    torch.manual_seed(0)
+    model, train = Net(), loader(0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    watcher = watch(model, optimizer, loss_fn=F.cross_entropy, train=train, val=loader(1))
+    for inputs, targets in train:
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            loss = F.cross_entropy(model(inputs), targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        watcher.step(loss)
+    PASSES.clear()
+    watcher.close()
+    assert {seen[2] for seen in PASSES} == {dtype}
+    asked = sum(count for count, training, _ in PASSES if not training)
+    assert asked == 2 * 128  # of either split
+    assert sum(count for count, training, _ in PASSES if training) == 128
+    assert watcher.history.by_place(EVAL_MODE_LOSS)
