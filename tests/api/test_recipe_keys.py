@@ -68,6 +68,39 @@ def test_a_run_of_everything_resumes_to_the_same_bit(scans, tmp_path, step):
     assert not resumed.history.by_place(INSTRUMENT_FAILED)
 
 
+SPEED_RUN = {
+    "data.image_size": 12,
+    "model.name": "airbench",
+    "model.changes": {"width": 8},
+    "optimizer.name": "muon",
+    "optimizer.lr": 0.1,
+    "optimizer.changes": {
+        "newton_schulz_steps": 3,
+        "unit_norm": True,
+        "head_rate": 0.1,
+        "bias_rate": 10.0,
+        "frozen_bias_share": 0.55,
+    },
+    "augment.flip": True,
+    "augment.alternating_flip": True,
+    "augment.crop_padding": 2,
+    "augment.small": {"10": 0.6},
+    "evaluation.views": "shift",
+    "evaluation.sure": 0.9,
+    "evaluation.every": 2,
+}
+
+
+@pytest.mark.parametrize("step", [8, 13])  # before and after the first layer's biases end
+def test_a_run_of_the_speed_records_recipe_resumes_to_the_same_bit(scans, tmp_path, step):
+    wishes = {"epochs": 2, "batch_size": 32, "edits": SPEED_RUN}
+    whole = train(scans, out=tmp_path, **wishes)
+    resumed = resume(interrupted_at(step, scans, out=tmp_path, **wishes).path)
+    assert weights_of(resumed) == weights_of(whole)
+    assert resumed.history.series(LOSS) == whole.history.series(LOSS)
+    assert resumed.metrics == whole.metrics
+
+
 def test_the_penalty_is_added_to_the_gradient_not_to_the_reported_loss(scans):
     """∇(loss + λ R), by hand. checklist: C1 D1"""
     edits = {"task.penalty": "elastic_net", "task.penalty_weight": 0.1, "task.elastic_beta": 0.5}

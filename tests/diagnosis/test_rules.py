@@ -36,7 +36,18 @@ def noisy(start, end, steps=200, noise=0.02, seed=0):
 TEN = {"num_classes": [10], "chance_loss": [log(10)], "learning_rate": {"0": {0: 1.0}}}
 BIG = {"update_ratio": {"0.weight": {0: 3.0, 20: 1.0}}}
 FALLING = noisy(2.3, 0.1)
+SLOWED = noisy(2.3, 1.0)
+EARLY_END = {step: 9.0 * max(0.0, 1 - step / 12) for step in range(0, 200, 2)}
+TO_THE_END = {step: 1 - step / 200 for step in range(0, 200, 2)}
 CURVES = {
+    "one group ends early": (
+        history(loss=SLOWED, learning_rate={"0": TO_THE_END, "1": EARLY_END}),
+        [],
+    ),
+    "all groups end early": (
+        history(loss=SLOWED, learning_rate={"0": EARLY_END, "1": EARLY_END}),
+        ["learning-rate-collapsed"],
+    ),
     "healthy": (history(loss=FALLING, val_loss=noisy(2.3, 0.2, 10), **TEN), []),
     "just at chance": (history(loss=[log(10), *FALLING], **TEN), []),
     "above chance": (history(loss=[4.7, *FALLING], **TEN), ["initial-loss-above-chance"]),
