@@ -1,7 +1,7 @@
 """Other trainers, in an environment of their own: BENCHMARK_PEERS is the path of its Python.
 
-`pip install fastai lightning torchvision` makes one. Each script in peers/ is set up as that
-project's documentation would set it up, and prints one line of JSON.
+`pip install fastai lightning torchvision ultralytics` makes one. Each script in peers/ is set up as
+that project's documentation would set it up, and prints one line of JSON.
 """
 
 import json
