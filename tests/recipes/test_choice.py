@@ -155,3 +155,10 @@ def test_many_small_colour_images_get_the_network_of_the_speed_records(
     assert recipe.model.name == network
     assert (recipe.evaluation.views == "shift") == (network == "airbench")
     assert recipe.augment.alternating_flip == (network == "airbench")
+
+
+@pytest.mark.parametrize("chosen", [{"model.name": "resnet18"}, {"optimizer.name": "sgd"}])
+def test_another_network_or_optimizer_gets_the_usual_recipe(chosen):
+    small = facts((3, 32, 32), 50_000)
+    assert recipe_for(small, chosen).optimizer.name == "sgd"
+    assert recipe_for(small, {"model.name": "airbench"}) == recipe_for(small)

@@ -86,7 +86,7 @@ def climb(
     begun = monotonic()
     recipe = Recipe().edited({**edits, "data.path": str(path), "seed": seed})
     dataset = read_dataset(recipe.flat(), progress)
-    check_recipe(recipe_for(dataset.facts).edited(edits), dataset.facts)
+    check_recipe(recipe_for(dataset.facts, edits).edited(edits), dataset.facts)
     makers, left_out = chosen_rungs(dataset, rungs)
     if k is not None:
         check_count(

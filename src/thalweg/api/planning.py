@@ -75,7 +75,7 @@ def plan(
         found |= transfer_edits(dataset.facts, wanted["transfer.method"]) | transfer
     if dataset.facts.kind == "image":
         found["data.image_size"] = dataset.facts.input_shape[-1]
-    defaults = recipe_for(dataset.facts).edited(found)
+    defaults = recipe_for(dataset.facts, {**changes, **transfer}).edited(found)
     chosen = {key: value for key, value in changes.items() if key != "data.image_size" or value}
     recipe = _suited(defaults, chosen)
     check_recipe(recipe, dataset.facts)

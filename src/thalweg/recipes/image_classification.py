@@ -2,7 +2,6 @@
 
 from thalweg.data.dataset import DataFacts
 from thalweg.recipes.amount import batch_size, epochs
-from thalweg.recipes.many_small_images import is_of_speed_records, many_small_images
 from thalweg.recipes.recipe import (
     AugmentRecipe,
     BatchRecipe,
@@ -23,8 +22,6 @@ SMALL = 64  # pixels; up to here a network of three stages sees the whole image
 def image_classification(facts: DataFacts) -> Recipe:
     """A network, a length and an augmentation that suit the images' size and number.
 
-    Many small colour images have a recipe of their own.
-
     - SGD with Nesterov momentum, linear decay to zero, label smoothing 0.1, weight decay 5e-4:
       the shared core of the CIFAR-10 speed records (Page 2018, "How to train your ResNet"; Jordan
       2024, arXiv:2404.00498). Learning rate 0.1 from batches of 64 on, proportionally less below:
@@ -35,8 +32,6 @@ def image_classification(facts: DataFacts) -> Recipe:
     - float32: whether bfloat16 is faster depends on processor, shapes and version (4 times as fast
       to 16 times slower, pytorch#183815), so it is not assumed.
     """
-    if is_of_speed_records(facts):
-        return many_small_images(facts)
     side, samples = max(facts.input_shape[1:]), facts.counts["train"]
     size = batch_size(samples, largest=128 if side <= SMALL else 64)
     return Recipe(

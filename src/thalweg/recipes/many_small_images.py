@@ -1,5 +1,7 @@
 """Thousands of small colour images, one class each: the recipe of the CIFAR-10 speed records."""
 
+from collections.abc import Mapping
+
 from thalweg.data.dataset import DataFacts
 from thalweg.recipes.recipe import (
     AugmentRecipe,
@@ -31,8 +33,14 @@ SURE = 0.68  # a quarter of CIFAR-10's test images are below it after such a tra
 VALIDATED = 2  # epochs; a validation of 10,000 images costs a fifteenth of an epoch of 50,000
 
 
-def is_of_speed_records(facts: DataFacts) -> bool:
-    """Whether the images are such as those were set with: classes of small photographs."""
+def is_of_speed_records(facts: DataFacts, chosen: Mapping[str, object]) -> bool:
+    """Whether the images are such as those were set with: classes of small photographs.
+
+    Its rates are for its network and its optimizer: where another is chosen, they are of no use.
+    """
+    own = {"model.name": "airbench", "optimizer.name": "muon"}
+    if any(chosen.get(key, name) != name for key, name in own.items()):
+        return False
     channels, *sides = facts.input_shape if facts.kind == "image" else (0, 0)
     if facts.task != "classification" or channels != 3 or len({*sides}) != 1:
         return False
