@@ -6,12 +6,14 @@ weights in channels-last order, and 1/1.8 of its time in float32.
 
 Ours: a process a seed, `thalweg.train` on arrays whose validation split is the 10,000 test images.
 Wall and CPU seconds are all of that call (reading the arrays, measuring the precision, watching,
-diagnosing, saving, the report), except for the validations after the epochs before the last, which
-only say when 85 and 90 % were reached; the peer's own clock leaves those out, too, and also its
-reading of the data. `accuracy` is the last epoch's, not the best one's: nothing is chosen by the
-test images. The peer: see _airbench.py; AIRBENCH names a checkout of cifar10-airbench, without it
-only ours is measured. Its float32 form is timed for some epochs and stretched to all 8, since each
-costs the same.
+diagnosing, saving, the report), except for the validations before the last one, which only say when
+85 and 90 % were reached; the peer's own clock leaves those out, too, and also its reading of the
+data. A run keeps its best weights; "kept the last" says that they were the last ones, so that
+nothing was chosen by the test images.
+
+The peer: see _airbench.py; AIRBENCH names a checkout of cifar10-airbench, without it only ours is
+measured. Its float32 form is timed for some epochs and stretched to all 8, since each costs the
+same.
 
 Environment: C3_SEEDS (5 of ours), C3_PEER_SEEDS (1), C3_FP32_EPOCHS (1; 0: not measured);
 BENCHMARK_TINY=1 tries the logic on 400 images.
