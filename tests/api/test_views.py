@@ -1,5 +1,6 @@
 """Views of an image are averaged alike wherever a run's model is asked."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -33,3 +34,14 @@ def test_validations_may_be_rarer_than_epochs_and_the_last_one_is_made(scans, tm
     steps = len(run.history.series(LOSS)) // 5
     validated = [step + 1 for step in run.history.series(VAL_LOSS)]
     assert validated == [2 * steps, 4 * steps, 5 * steps]
+
+
+def test_what_is_switched_off_takes_its_settings_with_it(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (12_000, 24, 24, 3), dtype=np.uint8)
+    np.savez(tmp_path / "many.npz", x=images, y=np.arange(12_000) % 3)
+    usual = plan(tmp_path / "many.npz").recipe
+    assert (usual.augment.alternating_flip, usual.evaluation.sure < 1) == (True, True)
+    edits = {"augment.flip": False, "evaluation.views": "one"}
+    recipe = plan(tmp_path / "many.npz", edits=edits).recipe
+    assert (recipe.augment.alternating_flip, recipe.evaluation.sure) == (False, 1.0)
+    assert recipe.model.name == "airbench"

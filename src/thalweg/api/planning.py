@@ -93,6 +93,10 @@ def _suited(defaults: Recipe, chosen: Mapping[str, object]) -> Recipe:
         recipe = recipe.edited({"model.changes": {}})  # they were for the other network
     if "task.label_smoothing" not in chosen and not takes_soft_targets(recipe.task.loss):
         recipe = recipe.edited({"task.label_smoothing": 0.0})
+    if "augment.alternating_flip" not in chosen and not recipe.augment.flip:
+        recipe = recipe.edited({"augment.alternating_flip": False})
+    if "evaluation.sure" not in chosen and recipe.evaluation.views == "one":
+        recipe = recipe.edited({"evaluation.sure": 1.0})
     return recipe
 
 
