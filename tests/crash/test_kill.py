@@ -18,8 +18,12 @@ from thalweg.record.quantities import LOSS
 PROGRAM = """
 import sys
 from thalweg.api import resume, train
+# What is measured may be another precision in each process on a busy machine.
+fixed = {"dtype": "float32", "channels_last": True, "matmul": "highest"}
+fixed |= {"threads": 0, "compile": False}
+edits = {f"precision.{name}": value for name, value in fixed.items()}
 if sys.argv[1] == "train":
-    train(sys.argv[2], out=sys.argv[3], model="convnet", epochs=4, batch_size=32)
+    train(sys.argv[2], out=sys.argv[3], model="convnet", epochs=4, batch_size=32, edits=edits)
 else:
     resume(sys.argv[2])
 """
