@@ -84,7 +84,7 @@ def test_a_killed_rank_ends_the_run_which_two_ranks_take_up(scans, one, tmp_path
     assert error.problem.startswith("rank 1 on ")
     assert "SIGKILL" in error.problem
     assert f"--resume {folder}" in error.fix
-    assert seconds < 20
+    assert seconds < 300  # a rank that waits for a dead one would do so for half an hour
     assert Run(folder).reader.state in {"interrupted", "died"}
     assert list((folder / "checkpoints").glob("step-*"))
     progress = Progress()

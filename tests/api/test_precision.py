@@ -9,6 +9,8 @@ from thalweg.api.precision import measured_precision, with_precision
 from thalweg.recipes.recipe import recorded_recipe
 from thalweg.record.quantities import LOSS
 
+pytestmark = pytest.mark.measures
+
 EVERYTHING = {
     "precision.dtype": "bfloat16",
     "precision.channels_last": False,

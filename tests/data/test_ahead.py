@@ -3,7 +3,6 @@
 import threading
 from contextlib import closing
 from itertools import islice
-from time import perf_counter, sleep
 
 import pytest
 import torch
@@ -50,24 +49,22 @@ def test_no_thread_is_left_when_the_loop_is_left():
     assert not making()
 
 
-def test_making_takes_no_time_of_the_loop_but_waiting_does():
+def test_a_batch_is_made_while_the_one_before_is_in_use_and_next_waits_for_it():
     """What the watcher calls the wait for data is the time of `next`, whoever makes the batch."""
+    begun, gate = threading.Event(), threading.Event()
 
-    def slow(number):
-        sleep(0.05)
+    def held_up(number):
+        if number == 1:
+            begun.set()
+            gate.wait(60)
         return batch(number)
 
-    with closing(made_ahead(slow, 0, threads=1, device=CPU)) as stream:
+    with closing(made_ahead(held_up, 0, threads=1, device=CPU)) as stream:
         next(stream)
-        sleep(0.15)  # a long step: the next two are made meanwhile
-        began = perf_counter()
-        next(stream)
-        assert perf_counter() - began < 0.04
-        next(stream)
-        began = perf_counter()
-        next(stream)
-        next(stream)
-        assert perf_counter() - began > 0.05
+        assert begun.wait(60)  # nobody asked for it yet
+        threading.Timer(0.05, gate.set).start()
+        assert int(next(stream).targets[0]) == 1
+        assert gate.is_set()
 
 
 def test_threads_do_not_take_the_cores_of_the_step():

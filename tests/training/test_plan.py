@@ -18,6 +18,8 @@ from thalweg.training.plan import measured
 from thalweg.training.plan_cache import remembered
 from thalweg.training.setting import Setting, inputs_for
 
+pytestmark = pytest.mark.measures
+
 LONG = 10**6  # steps: a run that any measurement pays for
 BF16, FP32 = Setting(dtype="bfloat16"), Setting()
 

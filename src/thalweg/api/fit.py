@@ -209,7 +209,9 @@ def _fit(parts: Parts, best: Best, *, start: int, stop: Interrupt) -> Best:
     parts.clock.start("training")
     late = late_losses(parts.optimizer)
     steps = joint_updates(
-        *(parts.plan, parts.model, parts.optimizer),
+        parts.plan,
+        parts.model,
+        parts.optimizer,
         joint=parts.joint,
         batches=parts.train,
         average=parts.average,

@@ -152,7 +152,9 @@ def follow(plan: Plan, ranks: Ranks) -> None:
             return
         late = late_losses(optimizer)
         steps = joint_updates(
-            *(plan, model, optimizer),
+            plan,
+            model,
+            optimizer,
             joint=joint,
             batches=training_batches(plan),
             average=average,

@@ -11,10 +11,8 @@ from uuid import uuid4
 
 from thalweg.training.ranks import cores_of_a_rank
 
-_TAKEN = (
-    signal.SIGHUP,
-    signal.SIGQUIT,
-)  # by the agent, who ends the ranks; others are the caller's
+# By the agent, which then ends the ranks; the other signals are the caller's.
+_TAKEN = (signal.SIGHUP, signal.SIGQUIT)
 GRACE = "10"  # s from the end of one rank, or of the wish to wait, to the end of all
 
 
