@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from itertools import islice
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -10,7 +11,8 @@ import pytest
 import torch
 from api.test_train import interrupted_at
 
-from thalweg.api import Progress, Run, plan, resume, train
+from thalweg.api import FailedRunError, Progress, Run, plan, resume, train
+from thalweg.api.build import training_stream
 from thalweg.api.checks import check_devices
 from thalweg.errors import TrainingError, UsageError
 from thalweg.recipes.recipe import Recipe
@@ -29,7 +31,7 @@ WISHES = {
         "precision.compile": False,
         "model.changes": {"width": 8},
         "augment.crop_padding": 1,
-        "augment.mixup": 0.2,
+        "augment.random_ops": 1,
         "optimizer.ema_decay": 0.9,
         "budget.checkpoint_seconds": 0.05,
     },
@@ -103,6 +105,29 @@ def test_ctrl_c_ends_all_ranks_and_one_process_goes_on(scans, one, tmp_path):
     assert 8 <= len(left.history.series(LOSS)) < one.reader.meta["steps"]
     assert (stop.path / "report.html").exists()
     assert_same(resume(stop.path, devices=1), one)
+
+
+@pytest.mark.parametrize("mixed", [{"augment.mixup": 0.5, "augment.cutmix": 1.0}, {}])
+def test_the_ranks_parts_are_what_one_process_trains_on(scans, mixed):
+    # Sharpened, a grey image that is alone in its part differs in the last digit: another kernel.
+    edits = WISHES["edits"] | {"augment.random_ops": 0, "augment.crop_scale": 0.5} | mixed
+    ready = plan(scans, **WISHES | {"edits": edits})
+    whole = islice(training_stream(ready, start=5), 6)  # into the next epoch, over a last batch
+    parts = [training_stream(ready, start=5, rank=rank, count=3) for rank in range(3)]
+    for batch, *made in zip(whole, *parts, strict=False):
+        assert torch.equal(torch.cat([part.inputs for part in made]), batch.inputs)
+        assert all(torch.equal(part.targets, batch.targets) for part in made)
+
+
+def test_a_loss_that_is_no_number_is_found_in_the_whole_batch(scans, tmp_path):
+    def failure(**options):
+        with pytest.raises(FailedRunError) as failed:
+            train(scans, out=tmp_path, **WISHES | {"lr": 1e30, "epochs": 1} | options)
+        return failed.value.problem, failed.value.seen
+
+    problem, seen = failure(devices=2)
+    assert (problem, seen) == failure()
+    assert "a batch of 48" in seen
 
 
 @pytest.mark.parametrize(

@@ -168,6 +168,45 @@ class TestResumption:
         assert len(seen) > 4
 
 
+class TestParts:
+    """A rank makes its rows of the inputs, and they are those of the whole batch bit for bit."""
+
+    WISHES = (
+        None,
+        AUGMENT_BY_TURNS,
+        Augment(crop_scale=0.4, saturation=0.3, contrast=0.2),
+        Augment(flip=True, random_ops=2, random_magnitude=1.0),
+    )
+
+    @pytest.mark.parametrize("augment", WISHES, ids=["none", "shifts", "boxes", "random"])
+    @pytest.mark.parametrize("held", [True, False])
+    @pytest.mark.parametrize("count", [2, 3, 6])
+    def test_of_all_ranks_they_are_the_batch(self, photos, augment, held, count, monkeypatch):
+        """Equal parts, unequal ones, and in an epoch's last batch empty ones."""
+        monkeypatch.setattr("thalweg.data.batches.READY_IMAGE_BYTES", held * 10**9)
+        monkeypatch.setattr("thalweg.data.batches.room_on", lambda device: held * 10**9)
+        options = {"batch_size": 7, "shuffle": True, "augment": augment}
+        batches, shrink = Batches(photos, "train", **options), Shrink(((12, 3),))
+        whole = list(islice(batches.stream(shrink=shrink), 9))
+        assert {len(batch.targets) for batch in whole} == {7, 2}
+        parts = [batches.stream(shrink=shrink, rank=rank, count=count) for rank in range(count)]
+        for batch, *made in zip(whole, *parts, strict=False):
+            assert torch.equal(torch.cat([part.inputs for part in made]), batch.inputs)
+            assert all(torch.equal(part.targets, batch.targets) for part in made)
+
+    def test_the_others_rows_are_not_made(self, photos, monkeypatch):
+        made, whole = [], Preprocessing.to_inputs
+
+        def counted(self, raw):
+            made.append(len(raw))
+            return whole(self, raw)
+
+        monkeypatch.setattr(Preprocessing, "to_inputs", counted)
+        batches = Batches(photos, "train", batch_size=10, augment=AUGMENT)
+        assert len(next(batches.stream(rank=1, count=4)).inputs) == 3
+        assert made == [3]
+
+
 class TestHeld:
     def test_what_is_held_ready_equals_what_is_gathered(self, photos, vectors, monkeypatch):
         ready = [take(Batches(d, "train", batch_size=6), 4) for d in (photos, vectors)]

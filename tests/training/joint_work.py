@@ -13,9 +13,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from thalweg.data import Batch
+from thalweg.data.batch import cut, part_of
 from thalweg.models import MODELS
 from thalweg.optim import OPTIMIZERS, SCHEDULES
-from thalweg.training.distributed import Together, part_of, united
+from thalweg.training.distributed import Together, united
 from thalweg.training.loop import train
 from thalweg.training.ranks import joined
 
@@ -52,9 +53,11 @@ def trained(model, ranks, *, least=1, until=1.0, **options):
     )
     made.param_groups[-1]["until"] = until
     seen = []
+    together = Together(model, joint, some_rest=until < 1) if not ranks.is_alone else None
+    parts = (cut(batch, rank=ranks.rank, count=ranks.count) for batch in stream(least))
     steps = train(
-        model if ranks.is_alone else Together(model, joint, some_rest=until < 1),
-        stream(least),
+        together or model,
+        together.noted(parts) if together else parts,
         F.cross_entropy,
         optimizer=made,
         schedule=SCHEDULES["cosine"](0.3),
@@ -90,7 +93,7 @@ def decisions(ranks):
         "value": ranks.from_first({"start": 7} if ranks.is_first else None),
         "agreed": [ranks.agreed(ranks.is_first), ranks.agreed(not ranks.is_first)],
         "gathered": ranks.to_first(ranks.rank),
-        "part": part_of(7, rank=ranks.rank, count=ranks.count),
+        "part": tuple(part_of(7, rank=ranks.rank, count=ranks.count)),
         "threads": torch.get_num_threads(),
     }
 

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from training.joint_work import all_of
 
+from thalweg.data.batch import part_of
 from thalweg.errors import UsageError
-from thalweg.training.distributed import part_of
 from thalweg.training.launch import run_ranks
 from thalweg.training.ranks import Joint, Ranks, cores_of_a_rank, is_one_of_many
 from thalweg.training.synced_norm import synced
@@ -52,7 +52,7 @@ def test_the_first_rank_decides(ranks):
     assert [rank["value"] for rank in ranks] == [{"start": 7}, {"start": 7}]
     assert [rank["agreed"] for rank in ranks] == [[True, False], [True, False]]
     assert [rank["gathered"] for rank in ranks] == [[0, 1], []]
-    assert [rank["part"] for rank in ranks] == [(0, 4), (4, 7)]
+    assert [rank["part"] for rank in ranks] == [(0, 4, 7), (4, 7, 7)]
 
 
 def test_each_rank_has_its_share_of_the_cores(ranks):
@@ -62,9 +62,10 @@ def test_each_rank_has_its_share_of_the_cores(ranks):
 
 @pytest.mark.parametrize(("rows", "count"), [(0, 2), (1, 2), (7, 3), (8, 2), (9, 4)])
 def test_parts_are_all_rows_once(rows, count):
-    parts = [range(*part_of(rows, rank=rank, count=count)) for rank in range(count)]
-    assert [row for part in parts for row in part] == list(range(rows))
-    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    parts = [part_of(rows, rank=rank, count=count) for rank in range(count)]
+    found = [part.of(torch.arange(rows)).tolist() for part in parts]
+    assert [row for part in found for row in part] == list(range(rows))
+    assert max(map(len, found)) - min(map(len, found)) <= 1
 
 
 def test_a_process_that_nobody_started_is_alone():

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from thalweg.api.planning import Plan, spec_of
 from thalweg.api.transfer import freeze_for
 from thalweg.data import Augment, Batch, Batches
+from thalweg.data.batch import cut
 from thalweg.data.mix import Mix
 from thalweg.data.shrink import Shrink, shrink_for
 from thalweg.models.pieces.fit_to_inputs import fit_to_inputs
@@ -101,19 +102,27 @@ def training_inputs(plan: Plan, least: int) -> Tensor:
 
 
 def training_stream(
-    plan: Plan, batches: Batches | None = None, *, start: int = 0, ahead: bool = False
+    plan: Plan,
+    batches: Batches | None = None,
+    *,
+    start: int = 0,
+    ahead: bool = False,
+    rank: int = 0,
+    count: int = 1,
 ) -> Generator[Batch]:
     """What the model is trained on from batch `start` on: without end, mixed if it is to be.
 
-    `ahead` as in `Batches.stream`: then whoever takes the batches closes the stream.
+    `ahead`, `rank` and `count` as in `Batches.stream`: whoever takes the batches closes the stream.
     """
     wanted, facts = plan.recipe.augment, plan.dataset.facts
-    source = batches or training_batches(plan)
-    stream = source.stream(start, shrink=shrink_of(plan), ahead=ahead)
+    source, shrink = batches or training_batches(plan), shrink_of(plan)
     if not (wanted.mixup or wanted.cutmix):
-        return stream
+        return source.stream(start, shrink=shrink, ahead=ahead, rank=rank, count=count)
     mix = Mix(mixup=wanted.mixup, cutmix=wanted.cutmix, num_classes=facts.num_classes)
-    return mix.stream(stream, seed=plan.recipe.seed, start=start)
+    # A sample's partner may be in another rank's part: what is mixed is made whole, then divided.
+    whole = source.stream(start, shrink=shrink, ahead=ahead)
+    mixed = mix.stream(whole, seed=plan.recipe.seed, start=start)
+    return (cut(batch, rank=rank, count=count) for batch in mixed)
 
 
 def shrink_of(plan: Plan) -> Shrink | None:

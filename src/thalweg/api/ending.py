@@ -1,6 +1,8 @@
 """How a run ends: with its best weights, judged, saved and reported, or with what went wrong."""
 
-from thalweg.api.build import dtype_of
+from contextlib import closing
+
+from thalweg.api.build import dtype_of, training_stream
 from thalweg.api.outcome import model_card, prediction_rows
 from thalweg.api.parts import Best, Parts, scores
 from thalweg.api.planning import spec_of, views_of
@@ -84,5 +86,7 @@ def _bad_place(
         return f"weight {error.weight}", []
     number = error.step * parts.plan.recipe.batch.accumulate + error.micro_batch
     names = [parts.plan.dataset.names[row] for row in parts.train.rows(number).tolist()]
-    place = first_nonfinite(parts.model, error.batch, parts.task.loss_fn) or "the loss alone"
+    with closing(training_stream(parts.plan, parts.train, start=number)) as again:
+        batch = next(again)  # all of it: where ranks divided it, the error's holds only a part
+    place = first_nonfinite(parts.model, batch, parts.task.loss_fn) or "the loss alone"
     return f"{place}; a batch of {len(names)}: {', '.join(names[:3])}, …", names

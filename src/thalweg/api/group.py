@@ -95,16 +95,20 @@ def joint_updates(
     Whoever takes them closes this: threads may be making batches for it.
     """
     recipe, ranks = plan.recipe, joint.ranks
-    trained: nn.Module = model
-    if not ranks.is_alone:
-        ends_early = any(group.get("until", 1.0) < 1.0 for group in optimizer.param_groups)
-        trained = Together(model, joint, some_rest=ends_early)
-        share_state(optimizer, average, ranks)
-    first_batch = start * recipe.batch.accumulate
+    first = start * recipe.batch.accumulate
     to_spare = ranks.is_alone or recipe.device != "cpu"  # the cores are the other ranks'
-    with closing(training_stream(plan, batches, start=first_batch, ahead=to_spare)) as made:
-        stream = with_own_chance(made, ranks, seed=recipe.seed, start=first_batch)
-        yield from _updates(plan, trained, optimizer, stream=stream, start=start, late=late)
+    made = training_stream(
+        plan, batches, start=first, ahead=to_spare, rank=ranks.rank, count=ranks.count
+    )
+    with closing(made):
+        if ranks.is_alone:
+            yield from _updates(plan, model, optimizer, stream=made, start=start, late=late)
+            return
+        ends_early = any(group.get("until", 1.0) < 1.0 for group in optimizer.param_groups)
+        together = Together(model, joint, some_rest=ends_early)
+        share_state(optimizer, average, ranks)
+        stream = with_own_chance(together.noted(made), ranks, seed=recipe.seed, start=first)
+        yield from _updates(plan, together, optimizer, stream=stream, start=start, late=late)
 
 
 def _updates(

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor
 
+from thalweg.data.batch import Part, part_of
 from thalweg.data.random_ops import grey_weights, random_op
 from thalweg.data.resized_crop import Boxes, resized_crops
 
@@ -59,14 +60,17 @@ class Augment:
         *,
         fill: float | Float[Tensor, " c"] = _MIDDLE,
         mirrored: Bool[Tensor, " n"] | None = None,
+        part: Part | None = None,
     ) -> Num[Tensor, "n h w c"]:
         """The images, pixels in 0..255, changed: of the same type where exact, else float32.
 
         `fill` is what cutout leaves, one value or one a channel. `mirrored` says which images are
-        flipped, where that is not left to chance.
+        flipped, where that is not left to chance. Where the images are `part` of a batch, chance
+        is drawn for all of it, so that they become what they become in it.
         """
-        shape = (len(Draws._fields), len(raw))
-        draws = Draws(*torch.rand(shape, generator=generator, device=raw.device))
+        part = part or part_of(len(raw))
+        shape = (len(Draws._fields), part.rows)
+        draws = Draws(*part.of(torch.rand(shape, generator=generator, device=raw.device)))
         if mirrored is not None:
             draws = draws._replace(flip=1 - mirrored.float())
         images = self.moved(raw, draws)
@@ -74,7 +78,7 @@ class Augment:
             images = self.coloured(images.float(), draws)
         for turn in range(self.random_ops):
             images = random_op(
-                images.float(), generator, magnitude=self.random_magnitude, turn=turn
+                images.float(), generator, magnitude=self.random_magnitude, turn=turn, part=part
             )
         if self.cutout:
             images = self.cut_out(images.clone() if images is raw else images, draws, fill)

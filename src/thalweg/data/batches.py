@@ -3,7 +3,7 @@
 from collections.abc import Generator, Iterator
 from functools import partial
 from hashlib import blake2b
-from itertools import count
+from itertools import count as numbers
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from thalweg.data.ahead import made_ahead, threads_to_spare
 from thalweg.data.augment import Augment
-from thalweg.data.batch import Batch, sent
+from thalweg.data.batch import Batch, cut, part_of, sent
 from thalweg.data.dataset import Dataset
 from thalweg.data.pixels import release
 from thalweg.data.shrink import Shrink
@@ -83,34 +83,47 @@ class Batches:
             yield self._batch(number)
 
     def stream(
-        self, start: int = 0, *, shrink: Shrink | None = None, ahead: bool = False
+        self,
+        start: int = 0,
+        *,
+        shrink: Shrink | None = None,
+        ahead: bool = False,
+        rank: int = 0,
+        count: int = 1,
     ) -> Generator[Batch]:
         """Batches without end, from number `start` on; each pass is in an order of its own.
 
         `shrink` makes the images of the first ones smaller, before they are augmented. With `ahead`
         threads make those that come next while one is in use, where a core can be spared for it;
-        they end when the stream is closed.
+        they end when the stream is closed. Of `count` ranks each makes the inputs of its own rows
+        alone, bit for bit those of the whole batch; the targets are those of all.
         Raises DataError, at the first batch, when the split is empty.
         """
         if not len(self):
             raise DataError(f"the split {self._split!r} is empty", fix="give it samples")
         is_held = self._ready is not None or self._raw is not None
         threads = threads_to_spare(self._device) if ahead and not is_held else 0
+        make = partial(self._batch, shrink=shrink, rank=rank, count=count)
         if threads:
-            make = partial(self._batch, shrink=shrink)
             yield from made_ahead(make, start, threads=threads, device=self._device)
-        for number in count(start):
-            yield self._batch(number, shrink)
+        for number in numbers(start):
+            yield make(number)
 
     def rows(self, number: int) -> np.ndarray:
         """Rows of the data set that are in batch `number`, int64: for naming its samples."""
         epoch, place = divmod(number, max(1, len(self)))
         return self._rows[self._order(epoch)[place].numpy(force=True)]
 
-    def _batch(self, number: int, shrink: Shrink | None = None) -> Batch:
+    def _batch(
+        self, number: int, shrink: Shrink | None = None, *, rank: int = 0, count: int = 1
+    ) -> Batch:
         epoch, place = divmod(number, len(self))
         picked = self._order(epoch)[place]
+        if len(picked) < count:  # some have nothing to make
+            return cut(self._batch(number, shrink), rank=rank, count=count)
         targets = self._targets.index_select(0, picked)
+        part = part_of(len(picked), rank=rank, count=count)
+        picked = part.of(picked)
         if self._ready is not None:
             inputs = self._ready.index_select(0, picked)
             return Batch(inputs if inputs.ndim == 2 else self._ordered(inputs), targets)
@@ -121,7 +134,7 @@ class Batches:
             # A generator of its own: other batches may be made at the same time.
             chance = torch.Generator(self._device).manual_seed(_mixed(self._seed, epoch, place))
             mirrored = self._mirrored(picked, epoch)
-            raw = self._augment(raw, chance, fill=self._fill, mirrored=mirrored)
+            raw = self._augment(raw, chance, fill=self._fill, mirrored=mirrored, part=part)
         inputs = self._preprocessing.to_inputs(raw)
         return Batch(
             inputs if self._channels_last else inputs.contiguous(), sent(targets, self._device)

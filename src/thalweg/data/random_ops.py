@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from thalweg.data.batch import sent
+from thalweg.data.batch import Part, part_of, sent
 
 Images = Float[Tensor, "n h w c"]  # pixels in 0..255
 Strength = Float[Tensor, " n"]  # −1 to 1, times the magnitude
@@ -28,12 +28,21 @@ GREY = (0.299, 0.587, 0.114)  # ITU-R 601
 _BLUR = ((1, 1, 1), (1, 5, 1), (1, 1, 1))  # Pillow's SMOOTH, over 13
 
 
-def random_op(images: Images, generator: Generator, *, magnitude: float, turn: int = 0) -> Images:
+def random_op(
+    images: Images,
+    generator: Generator,
+    *,
+    magnitude: float,
+    turn: int = 0,
+    part: Part | None = None,
+) -> Images:
     """Each image changed by one of `OPS` of its own, with a strength of up to ± magnitude.
 
     `turn` tells apart what one generator is used for: on a GPU the choice follows from its seed.
+    Where the images are `part` of a batch, chance is drawn for all of it.
     """
-    chosen, draws = _drawn(len(images), generator, turn=turn)
+    part = part or part_of(len(images))
+    chosen, draws = map(part.of, _drawn(part.rows, generator, turn=turn))
     strength = (2 * draws.to(images.device) - 1) * magnitude
     out = images.clone()
     for index, change in enumerate(OPS):

@@ -1,6 +1,6 @@
 """One model trained by several processes, each on its part of a batch: the result of one process.
 
-Every rank makes the same batch, computes the outputs of its part of it, and gathers the outputs of
+Every rank makes the inputs of its part of a batch, computes their outputs, and gathers those of
 all. So each knows the loss of the whole batch, whatever the loss is and however unequal the parts
 are, and the gradients that DistributedDataParallel averages add up to that loss's gradient.
 """
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from thalweg.data import Batch, Batches
+from thalweg.data.batch import part_of
 from thalweg.optim.ema import WeightAverage
 from thalweg.tasks import Task
 from thalweg.training.evaluate import Evaluation, evaluate, judged, outputs
@@ -38,7 +39,7 @@ def united(model: nn.Module, ranks: Ranks) -> Joint:
 
 
 class Together(nn.Module):
-    """Takes a whole batch, computes this rank's part of its outputs, returns the outputs of all.
+    """Takes this rank's part of a batch, computes its outputs, returns those of the whole batch.
 
     The model is one that is `united`. Every rank's weights become rank 0's. `some_rest`: some
     weights get no gradient in some steps, which is then looked for in each.
@@ -46,22 +47,19 @@ class Together(nn.Module):
 
     def __init__(self, model: nn.Module, joint: Joint, *, some_rest: bool = False) -> None:
         super().__init__()
-        self._joint = joint
+        self._joint, self._rows = joint, 0
         self._parallel = _parallel(model, some_rest=some_rest)
+
+    def noted(self, parts: Iterator[Batch]) -> Iterator[Batch]:
+        """The batches, of whose inputs this rank has its part; the next pass is of the last one."""
+        for batch in parts:
+            self._rows = len(batch.targets)
+            yield batch
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Outputs of the whole batch, on every rank, with a graph of this rank's part alone."""
-        ranks, rows = self._joint.ranks, len(inputs)
-        begin, end = part_of(rows, rank=ranks.rank, count=ranks.count)
-        with self._joint.of(rows):
-            return self._parallel(inputs[begin:end])
-
-
-def part_of(rows: int, *, rank: int, count: int) -> tuple[int, int]:
-    """Where a rank's part of so many rows begins and ends: no part is larger by more than one."""
-    each, spare = divmod(rows, count)
-    begin = rank * each + min(rank, spare)
-    return begin, begin + each + (rank < spare)
+        with self._joint.of(self._rows):
+            return self._parallel(inputs)
 
 
 def share_state(
@@ -129,21 +127,20 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, part: Tensor, rows: int, ranks: Ranks) -> Tensor:
-        ctx.place, ctx.count = part_of(rows, rank=ranks.rank, count=ranks.count), ranks.count
+        ctx.part, ctx.count = part_of(rows, rank=ranks.rank, count=ranks.count), ranks.count
         most = -(-rows // ranks.count)  # collectives want equal parts
         padded = part.new_zeros(most, *part.shape[1:])
         padded[: len(part)] = part
         every = part.new_empty(ranks.count, *padded.shape)
         dist.all_gather(list(every), padded)
-        places = [part_of(rows, rank=rank, count=ranks.count) for rank in range(ranks.count)]
+        parts = [part_of(rows, rank=rank, count=ranks.count) for rank in range(ranks.count)]
         return torch.cat(
-            [each[: end - begin] for each, (begin, end) in zip(every, places, strict=True)]
+            [each[: part.end - part.begin] for each, part in zip(every, parts, strict=True)]
         )
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        begin, end = ctx.place
-        return gradients[0][begin:end] * ctx.count, None, None
+        return gradients[0][ctx.part.begin : ctx.part.end] * ctx.count, None, None
 
 
 def _parallel(model: nn.Module, *, some_rest: bool) -> DistributedDataParallel:
