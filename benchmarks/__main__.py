@@ -2,7 +2,7 @@
 
 A script has `main() -> dict`. What it returns is printed, as JSON, with the machine and the
 versions that it was found on; `--write` also keeps it in benchmarks/results/NAME.json and renews
-the table of goals in README.md, as `python -m benchmarks table` does alone.
+the tables of goals in both README.md, as `python -m benchmarks table` does alone.
 """
 
 import json

@@ -1,7 +1,8 @@
-"""The table of goals in README.md, made of what results/ holds.
+"""The tables in this folder's README.md and in the project's, made of what results/ holds.
 
 A result takes its place by `claim`, such as "C4", with `goal` and `measured`, a phrase each, `held`
-and `n`; `workload` may say it better than the list here. Two scripts may stand for one claim.
+and `n`; `workload` may say it better than the list here, and `in_short` what the project's page
+says of it. Two scripts may stand for one claim.
 """
 
 import json
@@ -25,6 +26,16 @@ GOALS = {  # claim → workload, what is to be reached; where no script has said
     "G3": ("ResNet-50, 224 px, from JPEG, on a GPU", "≥ 0.95 × its speed on made-up images"),
     "S1": ("2 ranks on 2 cores (gloo)", "one process's loss curve to 1e-5"),
 }
+IN_SHORT = {  # claim → what `measured` is put into for the project's page
+    "C1": "{} a raw loop's CPU time",
+    "C2": "{} PyTorch's default speed",
+    "C7": "scikit-learn's time to its loss: {}",
+    "S1": "losses {}",
+}
+SHORT_HEAD = """\
+| on two cores | measured |
+| --- | --- |
+"""
 HEAD = """\
 | # | workload | goal | measured | held | n | `python -m benchmarks` … |
 | --- | --- | --- | --- | --- | --- | --- |
@@ -32,18 +43,38 @@ HEAD = """\
 
 
 def write(folder: Path = FOLDER) -> None:
-    """Put the table of today's results into README.md."""
-    page = folder / "README.md"
+    """Put the tables of today's results into both pages."""
+    _put(folder / "README.md", table(folder / "results"))
+    _put(folder.parent / "README.md", short_table(folder / "results"))
+
+
+def _put(page: Path, rows: str) -> None:
     before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
     after = rest.partition(END)[2]
-    page.write_text(before + BEGIN + table(folder / "results") + END + after, encoding="utf-8")
+    page.write_text(before + BEGIN + rows + END + after, encoding="utf-8")
+
+
+def short_table(results: Path) -> str:
+    """What was measured, whether a goal was reached or not, in Markdown."""
+    rows = sorted((found["claim"], *_in_short(found)) for found in _claims(results))
+    return SHORT_HEAD + "".join(f"| {workload} | {said} |\n" for _, workload, said in rows)
+
+
+def _in_short(found: Mapping[str, Any]) -> tuple[str, str]:
+    frame = IN_SHORT.get(found["claim"], "{}")
+    said = found.get("in_short") or frame.format(found["measured"])
+    return found.get("workload") or GOALS[found["claim"]][0], said
 
 
 def table(results: Path) -> str:
     """Every goal with what was measured, in Markdown."""
-    found = [json.loads(path.read_bytes()) for path in sorted(results.glob("*.json"))]
-    rows = sorted(_rows([result for result in found if "claim" in result]))
+    rows = sorted(_rows(_claims(results)))
     return HEAD + "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _claims(results: Path) -> list[Mapping[str, Any]]:
+    found = [json.loads(path.read_bytes()) for path in sorted(results.glob("*.json"))]
+    return [result for result in found if "claim" in result]
 
 
 def _rows(found: list[Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
