@@ -20,6 +20,7 @@ from thalweg.optim.lean import lean
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # a quintic that is steep at 0 and near 1 on [0.7, 1.2]
 NEWTON_SCHULZ_STEPS = 5
+FEW, LONG = 3, 2  # steps and, of a matrix, length to height, from which on X Xᵀ is stepped
 ADAM_RMS = 0.2  # typical root mean square of an AdamW update, so that one lr suits both groups
 ADAM_BETAS = (0.9, 0.95)
 EPS = 1e-8
@@ -65,7 +66,7 @@ class Muon(torch.optim.Optimizer):
             weight.mul_(sqrt(len(weight)) / weight.norm() if is_unit else _kept(group))
             gradient = _gradient(weight)
             buffer = self._buffer(weight, "momentum").lerp_(gradient, 1 - momentum)
-            matrix = gradient.lerp(buffer, momentum).flatten(1)
+            matrix = _in_memory_order(gradient.lerp(buffer, momentum)).flatten(1)
             alike[tuple(matrix.shape)].append((weight, matrix))
         for shape, members in alike.items():
             updates = orthogonalised(
@@ -75,7 +76,8 @@ class Muon(torch.optim.Optimizer):
             )
             scale = lr * (1.0 if is_unit else ADAM_RMS * sqrt(max(shape)))
             for (weight, _), update in zip(members, updates, strict=True):
-                weight.sub_(update.reshape(weight.shape), alpha=scale)
+                ordered = _in_memory_order(weight)
+                ordered.sub_(update.view(ordered.shape), alpha=scale)
 
     def _step_adam(self, weights: list[Tensor], group: dict[str, Any]) -> None:
         slow, fast = ADAM_BETAS[1], ADAM_BETAS[0]
@@ -110,18 +112,47 @@ def orthogonalised(
 ) -> Float[Tensor, "matrix row column"]:
     """U Vᵀ of each matrix U S Vᵀ, roughly: singular values end between 0.7 and 1.2.
 
-    Cost: 3 products of the smaller side per step, in `dtype`: bfloat16 is exact enough for what is
-    rough anyway, and PyTorch's own. A matrix of zeros stays one.
+    Cost: products in `dtype`: bfloat16 is exact enough for what is rough anyway, and PyTorch's
+    own. Few steps for long matrices X are taken on X Xᵀ, the rest on X. A matrix of zeros stays
+    one.
     """
-    a, b, c = NEWTON_SCHULZ
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if tall else matrices
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp_min(1e-7)  # all singular values ≤ 1
     x = x.to(dtype or x.dtype)
-    for _ in range(steps):
-        gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
+    is_long = x.shape[2] > LONG * x.shape[1]
+    x = _stepped_by_gram(x, steps) if is_long and 0 < steps <= FEW else _stepped(x, steps)
     return (x.mT if tall else x).to(matrices.dtype)
+
+
+def _stepped(x: Tensor, steps: int) -> Tensor:
+    for _ in range(steps):
+        x = _factor(x @ x.mT) @ x
+    return x
+
+
+def _stepped_by_gram(x: Tensor, steps: int) -> Tensor:
+    """The same: every step is a polynomial of X Xᵀ, so X itself is needed at both ends alone.
+
+    Two products of the long side in place of two a step. 512 × 4608, three steps in bfloat16: 83 →
+    40 ms of one core (Zen 4, torch 2.13). More steps would raise what rounding leaves of values
+    near zero, which may be negative in X Xᵀ.
+    """
+    gram = x @ x.mT
+    whole = factor = _factor(gram)
+    for _ in range(steps - 1):
+        gram = factor @ gram @ factor
+        factor = _factor(gram)
+        whole = factor @ whole
+    return whole @ x
+
+
+def _factor(gram: Tensor) -> Tensor:
+    """a I + b G + c G²: what a step multiplies X by, where G = X Xᵀ."""
+    a, b, c = NEWTON_SCHULZ
+    factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+    factor.diagonal(dim1=1, dim2=2).add_(a)
+    return factor
 
 
 def muon(
@@ -161,6 +192,12 @@ def muon(
     ]
     filled = [{"weight_decay": weight_decay} | group for group in groups if group["params"]]
     return lean(Muon)(filled, lr=lr, momentum=momentum, newton_schulz_steps=newton_schulz_steps)
+
+
+def _in_memory_order(weight: Tensor) -> Tensor:
+    """A view whose rows can be flattened without a copy; the order of columns changes nothing."""
+    by_pixel = weight.ndim == 4 and weight.is_contiguous(memory_format=torch.channels_last)
+    return weight.permute(0, 2, 3, 1) if by_pixel else weight
 
 
 def _left(rate: float, lr: float, weight_decay: float) -> dict[str, Any]:
