@@ -49,3 +49,27 @@ def test_each_sample_is_asked_once_a_mode_and_in_the_loops_precision(dtype):
     assert asked == 2 * 128  # of either split
     assert sum(count for count, training, _ in PASSES if training) == 128
     assert watcher.history.by_place(EVAL_MODE_LOSS)
+
+
+@pytest.mark.parametrize("validates", [True, False])
+def test_a_training_that_ends_with_small_images_is_asked_at_the_size_of_validation(validates):
+    """Progressive resizing: that the model takes larger images is known once it was given some."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2)
+    )
+    images, targets = torch.randn(192, 3, 12, 12), torch.arange(192) % 2
+    whole = DataLoader(TensorDataset(images, targets), batch_size=32)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    watcher = watch(model, optimizer, loss_fn=F.cross_entropy, train=whole, val=whole)
+    for inputs, wanted in whole:
+        loss = F.cross_entropy(model(inputs[:, :, ::2, ::2]), wanted)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        watcher.step(loss)
+    if validates:
+        with torch.no_grad():
+            model(images)
+    watcher.close()
+    assert bool(watcher.history.by_place(EVAL_MODE_LOSS)) == validates

@@ -30,7 +30,7 @@ def baselines(moment: Moment) -> Mapping[Quantity, Reading]:
         return {}
     different = train.distinct()  # a copy of a sample would be its own nearest neighbour
     pick = different[np.random.default_rng(0).permutation(len(different))[:MOST]]
-    rows, labels = train.inputs[pick].flatten(1).float(), classes[pick]
+    rows, labels = train.rows()[pick].float(), classes[pick]
     if len(rows) < LEAST or len(labels.unique()) < 2 or not bool(rows.isfinite().all()):
         return {}
     votes = max(

@@ -1,7 +1,7 @@
 """What the samples themselves show: order, balance, copies, gaps, how val differs from train."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from math import log2, sqrt
 
 import numpy as np
@@ -21,6 +21,7 @@ from thalweg.record.quantities import (
 )
 
 WIDEST = 128  # features; more are summed at random to so many
+AT_ONCE = 4096  # features: a copy of all of them would be memory that nothing has used yet
 SHUFFLES = 20  # null draws of the batch-composition test
 
 
@@ -77,7 +78,7 @@ def copies(moment: Moment) -> Mapping[Quantity, Reading]:
     seen: dict[Quantity, Reading] = {DUPLICATED: {"": len(repeated) / len(ours)}}
     if val is not None and len(val) and val.inputs.shape[1:] == train.inputs.shape[1:]:
         known = set(ours)
-        theirs = val.digests()
+        theirs = val.digests(as_in=train)
         seen[LEAKED] = {"": sum(digest in known for digest in theirs) / len(theirs)}
     return seen
 
@@ -94,19 +95,24 @@ def shift(moment: Moment) -> Mapping[Quantity, Reading]:
         return {}
     if val.inputs.shape[1:] != train.inputs.shape[1:] or min(len(train), len(val)) < 8:
         return {}
-    ours, theirs = train.inputs.flatten(1).float(), val.inputs.flatten(1).float()
+    ours, theirs = train.rows().float(), val.rows(as_in=train).float()
     spread = ours.std().double().clamp_min(1e-12)
     ratio = float(theirs.std() / spread)
-    level = theirs.mean(dtype=torch.float64) - ours.mean(dtype=torch.float64)
+    level = _mean(theirs) - _mean(ours)
     return {
         VAL_SAMPLES: {"": float(len(val))},
         SHIFT: {
-            "level": float(level.abs() / spread),
+            "level": float(abs(level) / spread),
             "scale": abs(log2(ratio)) if ratio > 0 else 99.0,
             "auc": separability(ours, theirs),
             "noise": sqrt((len(ours) + len(theirs) + 1) / (12 * len(ours) * len(theirs))) * 2,
         },
     }
+
+
+def _mean(rows: Tensor) -> float:
+    """Of all numbers; a sum of so many in float64 alone would copy them all first."""
+    return float(rows.mean(1).double().mean())
 
 
 def separability(ours: Tensor, theirs: Tensor) -> float:
@@ -115,23 +121,35 @@ def separability(ours: Tensor, theirs: Tensor) -> float:
     pick = np.random.default_rng(0)
     orders = [torch.from_numpy(pick.permutation(len(one))[:count]) for one in (ours, theirs)]
     order = torch.from_numpy(pick.permutation(2 * count))
-    rows = torch.cat([ours[orders[0]], theirs[orders[1]]])[order]
     side = np.repeat([0.0, 1.0], count)[order.numpy()]
-    scores = _held_out_scores(_projected(rows, pick), side)
+
+    def columns(start: int) -> Tensor:
+        parts = (one[:, start : start + AT_ONCE] for one in (ours, theirs))
+        return torch.cat([part[own] for part, own in zip(parts, orders, strict=True)])[order]
+
+    blocks = (_standardised(columns(start)) for start in range(0, ours.shape[1], AT_ONCE))
+    scores = _held_out_scores(_projected(blocks, width=ours.shape[1], chance=pick), side)
     positive, negative = scores[side[count:] == 1], scores[side[count:] == 0]
     if not len(positive) or not len(negative):
         return 0.5
     return float((positive[:, None] > negative[None]).mean())
 
 
-def _projected(rows: Tensor, chance: np.random.Generator) -> np.ndarray:
-    """Each feature by its own scale; of many, random sums, which keeps the cost flat."""
-    std, mean = torch.std_mean(rows, 0, correction=0)
-    rows = (rows - mean).div_(std + 1e-9)
-    if rows.shape[1] <= WIDEST:
-        return rows.double().numpy()
-    drawn = chance.standard_normal(size=(rows.shape[1], WIDEST), dtype=np.float32)
-    return (rows @ torch.from_numpy(drawn)).double().numpy() / WIDEST**0.5
+def _standardised(block: Tensor) -> Tensor:
+    """Each feature by its own scale."""
+    std, mean = torch.std_mean(block, 0, correction=0)
+    return block.sub_(mean).div_(std + 1e-9)
+
+
+def _projected(blocks: Iterator[Tensor], *, width: int, chance: np.random.Generator) -> np.ndarray:
+    """The features, given some columns at a time; of many, random sums, which keeps it cheap."""
+    if width <= WIDEST:
+        return torch.cat(list(blocks), 1).double().numpy()
+    total: Tensor | float = 0.0
+    for block in blocks:
+        drawn = chance.standard_normal(size=(block.shape[1], WIDEST), dtype=np.float32)
+        total = total + block @ torch.from_numpy(drawn)
+    return torch.as_tensor(total).double().numpy() / WIDEST**0.5
 
 
 def _held_out_scores(rows: np.ndarray, side: np.ndarray) -> np.ndarray:

@@ -41,7 +41,7 @@ def evaluation(moment: Moment) -> Mapping[Quantity, Reading]:
     train, loss_fn = moment.train, moment.loss_fn or known_loss(moment.history)
     if train is None or train.targets is None or loss_fn is None:
         return {}
-    if moment.last is not None and not takes_one(moment.last, train.inputs):
+    if moment.last is not None and not takes_one(moment, train.inputs):
         return {}
     seen: dict[Quantity, Reading] = {}
     most, size = moment.affordable(MOST), max(2, train.batches[0])

@@ -266,7 +266,7 @@ def probe_arguments(moment: Moment) -> tuple[tuple[Any, ...], Mapping[str, Any],
     """What to call the model with: many training samples if it takes one tensor, else the last."""
     last, train = moment.last, moment.train
     device = next((w.device for w in moment.model.parameters()), torch.device("cpu"))
-    if train is not None and (last is None or takes_one(last, train.inputs)):
+    if train is not None and (last is None or takes_one(moment, train.inputs)):
         chosen = train.inputs[: moment.affordable(MOST_SAMPLES)].to(device)
         return (chosen,), {}, len(chosen)
     return None if last is None or last.first_input is None else _as_given(last)
@@ -278,8 +278,16 @@ def _as_given(last: Pass) -> tuple[tuple[Any, ...], Mapping[str, Any], int]:
     return last.inputs, last.keywords, len(first) if first is not None and first.ndim else 0
 
 
-def takes_one(last: Any, inputs: Tensor) -> bool:
-    given = last.inputs[0] if len(last.inputs) == 1 and not last.keywords else None
+def takes_one(moment: Moment, inputs: Tensor) -> bool:
+    """Whether the model was called with one tensor of such samples, in training or validation.
+
+    Training may have ended with smaller images than validation has.
+    """
+    return any(_took(seen, inputs) for seen in (moment.last, moment.validation))
+
+
+def _took(seen: Pass | None, inputs: Tensor) -> bool:
+    given = seen.inputs[0] if seen and len(seen.inputs) == 1 and not seen.keywords else None
     return (
         isinstance(given, Tensor)
         and given.shape[1:] == inputs.shape[1:]

@@ -27,9 +27,18 @@ class Samples:
     def __len__(self) -> int:
         return len(self.inputs)
 
-    def digests(self) -> list[bytes]:
-        """A hash of each sample's inputs."""
-        table = self.inputs.contiguous().flatten(1).numpy()
+    def rows(self, *, as_in: "Samples | None" = None) -> Tensor:
+        """Inputs as [sample, feature], by pixel or by channel: as the memory of `as_in` has them.
+
+        Without another, as this one's own has: then it is no copy.
+        """
+        like = self.inputs if as_in is None else as_in.inputs
+        by_pixel = like.ndim == 4 and like.is_contiguous(memory_format=torch.channels_last)
+        return (self.inputs.permute(0, 2, 3, 1) if by_pixel else self.inputs).flatten(1)
+
+    def digests(self, *, as_in: "Samples | None" = None) -> list[bytes]:
+        """A hash of each sample's inputs; to be compared with those of `as_in`, where given."""
+        table = self.rows(as_in=as_in).numpy()
         return [blake2b(row.tobytes(), digest_size=12).digest() for row in table]
 
     def distinct(self) -> Tensor:
