@@ -1,6 +1,7 @@
 """What cannot be trained, said before the first step. All functions here raise UsageError."""
 
 import inspect
+import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields
 from typing import Any
@@ -19,6 +20,7 @@ from thalweg.registry import unknown_name
 from thalweg.tasks.losses import LOSSES, takes_soft_targets
 from thalweg.tasks.penalties import PENALTIES
 from thalweg.tasks.value_losses import VALUE_LOSSES
+from thalweg.training.ranks import is_one_of_many
 
 AT_LEAST = {
     "budget.epochs": 1,
@@ -239,6 +241,16 @@ def _check_device(device: str) -> None:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(f"no device {device!r} here", seen=reason, fix="device = cpu") from error
+
+
+def check_alone() -> None:
+    """Whether nobody has started this process beside others: for what trains several runs."""
+    if is_one_of_many():
+        raise UsageError(
+            "this trains several runs, which torchrun cannot divide",
+            seen=f"rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']}",
+            fix="without torchrun; --devices N starts its processes for each run",
+        )
 
 
 def check_devices(recipe: Recipe, *, here: int) -> None:

@@ -9,7 +9,7 @@ from time import monotonic
 import torch
 from torch import Tensor
 
-from thalweg.api.checks import check_recipe
+from thalweg.api.checks import check_alone, check_recipe
 from thalweg.api.planning import best_device, from_root, long_keys, read_dataset
 from thalweg.api.progress import Progress
 from thalweg.api.run import replace_text
@@ -76,6 +76,7 @@ def climb(
     Raises: UsageError (unknown rung, k < 1 or > samples, λ < 0), DataError; InterruptedClimbError
     after Ctrl-C, with what is done on disk.
     """
+    check_alone()
     edits = long_keys(options)
     if "model.name" in edits:
         raise UsageError(
@@ -86,7 +87,9 @@ def climb(
     begun = monotonic()
     recipe = Recipe().edited({**edits, "data.path": str(path), "seed": seed})
     dataset = read_dataset(recipe.flat(), progress)
-    check_recipe(recipe_for(dataset.facts, edits).edited(edits), dataset.facts)
+    device = str(edits.get("device") or best_device())
+    wanted = recipe_for(dataset.facts, edits).edited({**edits, "device": device})
+    check_recipe(wanted, dataset.facts)
     makers, left_out = chosen_rungs(dataset, rungs)
     if k is not None:
         check_count(
@@ -100,7 +103,7 @@ def climb(
         wishes=Wishes(k=k, penalty=penalty, seed=seed, options=edits),
         progress=progress,
         deadline=begun + 60 * minutes,
-        device=str(edits.get("device") or best_device()),
+        device=device,
     )
     start = Climb(
         path=folder,

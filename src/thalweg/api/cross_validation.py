@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from thalweg.api.checks import check_alone
 from thalweg.api.fit import carry_out, resume
 from thalweg.api.planning import Plan, plan, read_dataset
 from thalweg.api.precision import with_precision
@@ -77,6 +78,7 @@ def cross_validate(
             seen=f"folds {folds}, repeats {repeats}",
             fix="folds 5; or folds 0 and repeats 5 for random splits",
         )
+    check_alone()
     progress = progress or Progress()
     changes = {**(edits or {}), "data.folds": folds, "data.fold": 1}
     read = plan(path, edits=changes, progress=progress, overlap=False, **options)
@@ -92,6 +94,7 @@ def resume_cross_validation(
     folder: str | Path, *, progress: Progress | None = None
 ) -> CrossValidation:
     """Make the runs that are not finished yet; those that are stay as they are."""
+    check_alone()
     folder, progress = Path(folder), progress or Progress()
     recipe = recorded_recipe(folder)
     wanted = _read(folder)

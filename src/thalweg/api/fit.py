@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Any
 
 from thalweg.api.build import dtype_of
-from thalweg.api.checks import check_devices
+from thalweg.api.checks import check_alone, check_devices
 from thalweg.api.ending import failed, finish
 from thalweg.api.group import ends_epoch, follow, joint_updates, shared
 from thalweg.api.launch import launched
@@ -19,7 +19,7 @@ from thalweg.api.precision import with_precision
 from thalweg.api.progress import Progress
 from thalweg.api.run import InterruptedRunError, Run, replace_text
 from thalweg.data.decoding import FoundLateError
-from thalweg.errors import RunError, UsageError
+from thalweg.errors import RunError
 from thalweg.recipes.recipe import recorded_recipe
 from thalweg.record import claim_run_folder
 from thalweg.training.checkpoint import latest_checkpoint
@@ -161,11 +161,8 @@ def carry_out(plan: Plan, folder: Path, progress: Progress, *, ranks: Ranks | No
     Where the recipe asks for many devices and this process is none of `ranks`, by processes that
     are started for it.
     """
-    if ranks is None and is_one_of_many():
-        raise UsageError(
-            "this trains several runs, which torchrun cannot divide",
-            fix="without torchrun; --devices N starts its processes for each run",
-        )
+    if ranks is None:
+        check_alone()
     if ranks is None and plan.recipe.devices > 1:
         return launched(plan, folder, progress)
     ranks = ranks or Ranks()

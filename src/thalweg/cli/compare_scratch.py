@@ -10,7 +10,6 @@ from thalweg.cli.progress import duration, painted
 from thalweg.cli.settings import Settings
 from thalweg.cli.terminal import table
 from thalweg.errors import UsageError, printable
-from thalweg.recipes.recipe import recorded_recipe
 
 if TYPE_CHECKING:
     from thalweg.api import Run
@@ -20,14 +19,9 @@ def compared(settings: Settings, out: Path, *, json: bool) -> int:
     """Two runs on the same data and split; the first one's report, and what both came to."""
     from thalweg import api
 
+    _check(settings.edits)
     try:
         transferred = _run(settings.edits, out, said="by transfer:")
-        if recorded_recipe(transferred.path).transfer.method == "none":
-            raise UsageError(
-                "there was no transfer to compare with training from scratch",
-                seen=f"{transferred.path} was trained from scratch",
-                fix="--transfer probe",
-            )
         kept = {k: v for k, v in settings.edits.items() if not k.startswith("transfer.")}
         scratch = _run(kept | {"transfer.method": "none"}, out, said="from scratch:")
     except api.InterruptedRunError as stop:
@@ -40,6 +34,30 @@ def compared(settings: Settings, out: Path, *, json: bool) -> int:
     print_run(transferred.reader, transferred.diagnosis, json=False)
     print(f"\n{_table(transferred, scratch)}")
     return 0
+
+
+def _check(edits: Mapping[str, object]) -> None:
+    """Raises: UsageError where nothing would be compared, or one side could not be trained."""
+    from thalweg.api.checks import check_alone
+    from thalweg.api.planning import from_root
+    from thalweg.api.transfer import implied
+
+    check_alone()
+    if edits.get("devices", 1) != 1:
+        raise UsageError(
+            "--compare-scratch begins with a transfer, which one process trains",
+            seen=f"devices = {edits['devices']}",
+            fix="--devices 1; or without --compare-scratch, two commands: --transfer probe, and "
+            f"--transfer none --devices {edits['devices']}",
+        )
+    path = from_root(str(edits.get("data.path", "")))
+    transfer, note = implied({**edits, "data.path": path})
+    if not transfer:
+        raise UsageError(
+            "there is no transfer to compare with training from scratch",
+            seen=note or "these data, trained with these options, begin from scratch anyway",
+            fix="--transfer probe",
+        )
 
 
 def _run(edits: Mapping[str, object], out: Path, *, said: str) -> "Run":

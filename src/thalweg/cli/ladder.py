@@ -29,6 +29,7 @@ def ladder(
     target: str | None = None,
     seed: int = 0,
     device: str | None = None,
+    devices: int | None = None,
     out: Path = Path("runs"),
     json: bool = False,
 ) -> int:
@@ -54,6 +55,8 @@ def ladder(
         Of the split and the networks.
     device: str
         Such as cpu or cuda.
+    devices: int
+        Processes that train each network together.
     out: Path
         Folder that the climb's folder is made in.
     json: bool
@@ -63,7 +66,7 @@ def ladder(
 
     progress = api.Progress()
     names = [name for text in rungs or () for name in text.split(",") if name]
-    options = {"epochs": epochs, "device": device, "target": target}
+    options = {"epochs": epochs, "device": device, "devices": devices, "target": target}
     climbing = api.climb(
         path,
         minutes=minutes,

@@ -23,7 +23,8 @@ def climb(ground: Ground) -> Climbed:
     """One pass through the frozen network, then a head. Raises: MissingError, TooLongError."""
     if METHOD not in keys():
         raise MissingError("this version has no pretrained networks")
-    edits = settings(ground, Wanted(ground.path, {METHOD: "probe"}))
+    # A head is fitted by one process, however many train the other networks.
+    edits = settings(ground, Wanted(ground.path, {METHOD: "probe"})) | {"devices": 1}
     try:
         ready = plan(ground.path, edits=edits)
     except UsageError as error:  # the extra is not installed
