@@ -17,26 +17,33 @@ from benchmarks._rounds import medians, on_photographs
 TRAIN, VAL, REPEATS, LIMIT = 8000, 2000, 5, 1 / 3
 OURS = """
 import json, os, sys
-from thalweg.api.build import training_batches
-from thalweg.api.planning import plan
-ready = plan(sys.argv[1], model="resnet18", image_size=128, batch_size=64, overlap=True)
-batch = next(training_batches(ready).stream())
+from thalweg.cli.loading import loading
+from thalweg.data.scout import scouting
+with scouting(sys.argv[1], size=128):  # this much as `thalweg train` begins
+    with loading():
+        from thalweg.api import plan, train
+        from thalweg.api.build import training_batches
+    ready = plan(sys.argv[1], model="resnet18", image_size=128, batch_size=64, overlap=True)
+    batch = next(training_batches(ready).stream())
 print(json.dumps({"shape": list(batch.inputs.shape)}), flush=True)
 os._exit(0)
 """
 FIRST_UPDATE = """
 import json, os, sys, threading, time
-from thalweg import api
-progress = api.Progress()
-def tell():
-    while progress.step < 1:
-        time.sleep(0.005)
-    print(json.dumps({"step": progress.step}), flush=True)
-    os._exit(0)
-threading.Thread(target=tell, daemon=True).start()
-api.train(
-    sys.argv[1], model="resnet18", image_size=128, batch_size=64, out=sys.argv[2], progress=progress
-)
+from thalweg.cli.loading import loading
+from thalweg.data.scout import scouting
+with scouting(sys.argv[1], size=128):
+    with loading():
+        from thalweg.api import Progress, train
+    progress = Progress()
+    def tell():
+        while progress.step < 1:
+            time.sleep(0.005)
+        print(json.dumps({"step": progress.step}), flush=True)
+        os._exit(0)
+    threading.Thread(target=tell, daemon=True).start()
+    options = {"model": "resnet18", "image_size": 128, "batch_size": 64}
+    train(sys.argv[1], out=sys.argv[2], progress=progress, **options)
 """
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from data import corpus
 
-from thalweg.data import cache, load_dataset, pixels
+from thalweg.data import cache, load_dataset, pixels, survey
 from thalweg.data.samples import Files
 from thalweg.errors import DataError
 
@@ -119,7 +119,7 @@ class TestStale:
 
     def test_another_decode_policy(self, photos, decodes, monkeypatch):
         load_dataset(photos)
-        monkeypatch.setattr(pixels, "POLICY_VERSION", 999)
+        monkeypatch.setattr(survey, "POLICY_VERSION", 999)
         load_dataset(photos)
         assert len(decodes) == 32
 

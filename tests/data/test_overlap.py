@@ -9,13 +9,13 @@ import pytest
 from data import corpus
 
 from thalweg.api import Progress, train
-from thalweg.data import Augment, Batches, cache, filling, load_dataset
+from thalweg.data import Augment, Batches, cache, filling, load_dataset, survey
 from thalweg.data.decoding import Decoding, FoundLateError, Row
 from thalweg.data.formats import is_whole
 from thalweg.data.load import finished
 from thalweg.record.quantities import LOSS
 
-MANY = filling.FEW + 44
+MANY = survey.FEW + 44
 
 
 @pytest.fixture
@@ -159,7 +159,10 @@ def test_files_that_are_known_are_not_even_read(photos, monkeypatch):
     load_dataset(photos)
     corpus.write(photos / "cat" / "new.png", 500)
     read, real = [], filling.read_file
-    monkeypatch.setattr(filling, "read_file", lambda path: (read.append(path.name), real(path))[1])
+    for module in (filling, survey):
+        monkeypatch.setattr(
+            module, "read_file", lambda path: (read.append(path.name), real(path))[1]
+        )
     load_dataset(photos)
     assert set(read) == {"new.png"}
 
@@ -205,3 +208,21 @@ def test_the_folder_is_left_tidy(photos, cache_dir, few_first):
     finished(load_dataset(photos, overlap=True))
     assert [Path(entry.path).parent for entry in cache.cache_entries()] == [cache_dir]
     assert not list(cache_dir.glob("building-*"))
+
+
+def test_pauses_may_lie_in_one_another():
+    done = []
+
+    def work(row):
+        done.append(row)
+        return Row(b"")
+
+    decoding = Decoding(100, work, settle=lambda rows: None, threads=1)
+    with decoding.paused():
+        decoding.prefer(range(100))
+        with decoding.paused():
+            decoding.need(np.array([5]))
+        decoding.need(np.array([6]))
+        assert sorted(done) == [5, 6]
+    decoding.finish()
+    assert len(done) == 100

@@ -10,10 +10,12 @@ from cyclopts import Parameter
 
 from thalweg.cli.compare_scratch import compared
 from thalweg.cli.folds import Splits, cross_validated
+from thalweg.cli.loading import loading
 from thalweg.cli.output import print_json, print_run
 from thalweg.cli.progress import painted
 from thalweg.cli.recipe_options import RECIPE, given, takes_recipe_keys
 from thalweg.cli.settings import Settings, gather, with_origins
+from thalweg.data.scout import scouting
 from thalweg.errors import UsageError, printable
 from thalweg.recipes.recipe import Recipe, recorded_recipe
 
@@ -82,23 +84,26 @@ def train(
 
 
 def _train(settings: Settings, out: Path, *, final: bool, json: bool) -> int:
-    from thalweg import api
-
     def action(progress: "Progress") -> "Run":
-        run = api.train(edits=settings.edits, out=out, progress=progress)
+        run = trained(edits=settings.edits, out=out, progress=progress)
         return _tested(run, progress) if final else run
 
-    return _watched(action, json=json)
+    wanted = Recipe().edited(settings.edits).data
+    with scouting(wanted.path, target=wanted.target, size=wanted.image_size):
+        with loading():  # PyTorch, and meanwhile the files are looked at
+            from thalweg.api import train as trained
+        return _watched(action, json=json)
 
 
 def _resume(folder: Path, settings: Settings, *, final: bool, json: bool) -> int:
-    from thalweg import api
+    with loading():
+        from thalweg.api import resume
 
     _refuse_changes(folder, settings)
     devices = settings.edits.get("devices")
 
     def action(progress: "Progress") -> "Run":
-        run = api.resume(
+        run = resume(
             folder, devices=devices if isinstance(devices, int) else None, progress=progress
         )
         return _tested(run, progress) if final else run

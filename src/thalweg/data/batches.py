@@ -1,6 +1,7 @@
 """Samples gathered into batches; order and chance follow from (seed, epoch, step) alone."""
 
 from collections.abc import Generator, Iterator
+from contextlib import nullcontext
 from functools import partial
 from hashlib import blake2b
 from itertools import count as numbers
@@ -106,7 +107,10 @@ class Batches:
         make = partial(self._batch, shrink=shrink, rank=rank, count=count)
         if threads:
             yield from made_ahead(make, start, threads=threads, device=self._device)
-        for number in numbers(start):
+        with nullcontext() if self._decoding is None else self._decoding.paused():
+            first = make(start)  # for which everybody waits
+        yield first
+        for number in numbers(start + 1):
             yield make(number)
 
     def rows(self, number: int) -> np.ndarray:

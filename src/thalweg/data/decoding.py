@@ -58,7 +58,8 @@ class Decoding:
         self._taken = np.zeros(count, dtype=bool)
         self._rows: list[Row | None] = [None] * count
         self._left = count
-        self._sealed = self._is_over = self._paused = self._stopped = False
+        self._sealed = self._is_over = self._stopped = False
+        self._pauses = 0  # that are not over: one may lie in another
         self._waits_for_order = True  # what nobody needs yet would only delay what somebody does
         self._late, self._error = "", None
         self._expected: Sequence[bytes] = ()
@@ -118,12 +119,13 @@ class Decoding:
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Nothing is filled meanwhile but what is needed: for who measures times."""
-        self._paused = True
+        with self._state:
+            self._pauses += 1
         try:
             yield
         finally:
             with self._state:
-                self._paused = False
+                self._pauses = max(0, self._pauses - 1)  # none is left where all was released
                 self._state.notify_all()
 
     def let_go(self) -> None:
@@ -133,7 +135,7 @@ class Decoding:
             self._state.notify_all()
 
     def _release(self) -> None:
-        self._waits_for_order = self._paused = False
+        self._waits_for_order, self._pauses = False, 0
         self._state.notify_all()
 
     def _wait(self, condition: Callable[[], bool]) -> None:
@@ -169,7 +171,7 @@ class Decoding:
     def _pop(self) -> int:
         if self._urgent:
             return self._urgent.popleft()
-        if self._paused or self._waits_for_order or not self._queue:
+        if self._pauses > 0 or self._waits_for_order or not self._queue:
             return -1
         return self._queue.popleft()
 

@@ -6,19 +6,18 @@ script.
 """
 
 import os
-from collections.abc import Callable, Generator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 
 from thalweg.data import cache
 from thalweg.data.decode import REMARKS, decode, is_grey, with_channels
-from thalweg.data.decoding import ROWS_PER_TASK, Decoding, Row
+from thalweg.data.decoding import Decoding, Row
 from thalweg.data.entry_index import (
     DIGEST_BYTES,
     RACY_NS,
@@ -26,17 +25,14 @@ from thalweg.data.entry_index import (
     index_of,
     write_index,
 )
-from thalweg.data.formats import is_whole, read_file
+from thalweg.data.formats import read_file
 from thalweg.data.probe import probe, training_size
 from thalweg.data.samples import Files
+from thalweg.data.survey import Look, Survey, digest_of, is_worth_looks, look_at, looks_at
+from thalweg.data.threads import in_threads, num_threads
 from thalweg.errors import DataError
 
 Progress = Callable[[int, int], None]
-Result = TypeVar("Result")
-TASKS_AHEAD = 64  # submitted at once, so that what waits in the queue stays small
-LOOKS_PER_TASK = 256  # a look takes 30 µs: in smaller tasks the threads would mostly wait
-FEW = 256  # images that are decoded before anybody has noticed
-_SHARE_OF_MEMORY = 2  # files are read twice where half of the memory holds them all
 
 
 class _ColourFoundError(Exception):
@@ -81,29 +77,24 @@ class Job:
     stats: np.ndarray  # int64 [n, 2]: bytes, mtime in ns
     now: int  # when they were taken, ns since 1970
     donor: Donor | None
+    looks: Sequence[Look] = ()  # at each file, where they were taken before
 
     @classmethod
     def of(
-        cls,
-        files: Files,
-        stem: Path,
-        *,
-        size: int,
-        stats: np.ndarray,
-        now: int,
-        donor: Donor | None,
+        cls, survey: Survey, stem: Path, *, files: Files, size: int, donor: Donor | None
     ) -> "Job":
         """At `size`, or a size chosen from the images (0)."""
-        seen = probe(files)
+        seen = survey.seen or probe(files)
         return cls(
             files=files,
             stem=stem,
             size=size or training_size(seen.original_size)[0],
             channels=seen.channels,
             original_size=seen.original_size,
-            stats=stats,
-            now=now,
+            stats=survey.stats,
+            now=survey.now,
             donor=donor,
+            looks=survey.looks,
         )
 
     @property
@@ -170,12 +161,11 @@ def filled(job: Job, progress: Progress | None) -> None:
 def filling(job: Job) -> Filling | None:
     """Begin to decode; None where it is soon done, may turn out coloured, or must be read once."""
     count = len(job.files)
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if count <= FEW or job.channels == 1 or job.stats[:, 0].sum() * _SHARE_OF_MEMORY > memory:
+    if not is_worth_looks(job.stats, job.channels):
         return None
-    looks = list(in_threads(lambda row: _look(job, row), range(count), at_once=LOOKS_PER_TASK))
-    digests = [digest for digest, _ in looks]
-    suspicious = np.flatnonzero([not whole for _, whole in looks])
+    looks = job.looks or looks_at(count, lambda row: _look(job, row))
+    digests = [look.digest for look in looks]
+    suspicious = np.flatnonzero([not look.is_whole for look in looks])
     with ExitStack() as stack:
         path = stack.enter_context(cache.building(job.stem.parent))
         try:
@@ -189,19 +179,15 @@ def filling(job: Job) -> Filling | None:
         with kept, suppress(OSError):  # without an entry, the next training decodes again
             _commit(job, path, rows)
 
-    decoding = Decoding(count, job.work(file.fileno()), settle=settle, threads=_num_threads())
+    decoding = Decoding(count, job.work(file.fileno()), settle=settle, threads=num_threads())
     return Filling(path, decoding, digests, decoding.seal(suspicious, digests))
 
 
-def _look(job: Job, row: int) -> tuple[bytes, bool]:
-    """The file's digest, and whether it is an image that is whole, as far as its ends tell."""
+def _look(job: Job, row: int) -> Look:
+    """As `look_at`; what the donor knows is not read."""
     if job.donor is not None and (digest := job.digest(row)) in job.donor.rows:
-        return digest, True
-    try:
-        data = read_file(job.files.root / job.files.names[row])
-    except DataError:
-        return job.digest(row), False
-    return blake2b(data, digest_size=DIGEST_BYTES).digest(), is_whole(data)
+        return Look(digest, True)
+    return look_at(job.files.root / job.files.names[row])
 
 
 def _decode_all(job: Job, path: Path, progress: Progress | None) -> list[Row]:
@@ -237,37 +223,6 @@ def _commit(job: Job, path: Path, rows: Sequence[Row]) -> None:
         cache.remove(job.donor.path)
     cache.commit(path, final, manifest)
     cache.evict(job.stem.parent, keep=final)
-
-
-def in_threads(
-    work: Callable[[int], Result],
-    rows: Sequence[int] | np.ndarray,
-    *,
-    at_once: int = ROWS_PER_TASK,
-) -> Generator[Result]:
-    """`work` of each row, in order, by as many threads as there are processors."""
-
-    def task(start: int) -> list[Result]:
-        return [work(int(row)) for row in rows[start : start + at_once]]
-
-    ahead = at_once * TASKS_AHEAD
-    with ThreadPoolExecutor(max_workers=_num_threads()) as pool:
-        for first in range(0, len(rows), ahead):
-            starts = range(first, min(first + ahead, len(rows)), at_once)
-            for results in pool.map(task, starts):
-                yield from results
-
-
-def _num_threads() -> int:
-    return min(32, len(os.sched_getaffinity(0)))
-
-
-def digest_of(path: Path) -> bytes:
-    """The digest of a file's contents, or of why it cannot be read."""
-    try:
-        return blake2b(read_file(path), digest_size=DIGEST_BYTES).digest()
-    except DataError as error:
-        return blake2b(error.problem.encode(), digest_size=DIGEST_BYTES).digest()
 
 
 def _decode_file(path: Path, size: int, channels: int) -> tuple[Row, np.ndarray | None]:

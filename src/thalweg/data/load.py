@@ -17,9 +17,11 @@ from thalweg.data.pixels import Pixels, pixels_of, remarks_of
 from thalweg.data.preprocessing import Preprocessing
 from thalweg.data.probe import training_size
 from thalweg.data.samples import SPLITS, Files, Quarantined, Samples, some
+from thalweg.data.scout import report
 from thalweg.data.sources import samples_at
 from thalweg.data.split import Holdout, class_notes, duplicate_notes, split_rows
 from thalweg.data.statistics import image_statistics, vector_statistics
+from thalweg.data.survey import Survey
 from thalweg.data.targets import Targets, targets_of
 from thalweg.errors import DataError, UsageError
 
@@ -71,9 +73,10 @@ def load_dataset(
         val_fraction=val_fraction, test_fraction=test_fraction, folds=folds, fold=fold, seed=seed
     )
     held.check()
-    samples = samples_at(Path(path), target=target)
+    known = report(str(path), target=target, size=image_size)
+    samples, survey = known or (samples_at(Path(path), target=target), None)
     targets = targets_of(samples)
-    inputs = _inputs(samples, image_size, progress, overlap=overlap)
+    inputs = _inputs(samples, image_size, progress, overlap=overlap, survey=survey)
     quarantined = samples.quarantined + inputs.quarantined
     _check_quarantined(quarantined, targets, inputs.good)
     indices, split_notes = _split(inputs, targets, samples, held=held)
@@ -110,9 +113,12 @@ def _inputs(
     progress: Callable[[int, int], None] | None,
     *,
     overlap: bool,
+    survey: Survey | None,
 ) -> _Inputs:
     if isinstance(samples.inputs, Files):
-        pixels = pixels_of(samples.inputs, size=image_size, progress=progress, overlap=overlap)
+        pixels = pixels_of(
+            samples.inputs, size=image_size, progress=progress, overlap=overlap, survey=survey
+        )
         return _from_files(samples, pixels, image_size)
     if samples.inputs.ndim == 4:
         return _from_images(samples.inputs, image_size)

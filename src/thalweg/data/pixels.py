@@ -2,22 +2,22 @@
 
 import mmap
 import os
-import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from thalweg.data import cache
-from thalweg.data.decode import POLICY_VERSION, REMARKS
+from thalweg.data.decode import REMARKS
 from thalweg.data.decoding import Decoding, Row
 from thalweg.data.entry_index import Index, doubtful, joined, read_index, write_index
-from thalweg.data.filling import Donor, Job, Progress, digest_of, filled, filling, in_threads
+from thalweg.data.filling import Donor, Job, Progress, filled, filling
 from thalweg.data.samples import Files
+from thalweg.data.survey import Survey, digest_of, key_of, survey_of
+from thalweg.data.threads import in_threads
 from thalweg.errors import DataError
 
 ATTEMPTS = 3  # to find what was just built: another process may clear the cache meanwhile
@@ -37,29 +37,33 @@ class Pixels:
 
 
 def pixels_of(
-    files: Files, *, size: int = 0, progress: Progress | None = None, overlap: bool = False
+    files: Files,
+    *,
+    size: int = 0,
+    progress: Progress | None = None,
+    overlap: bool = False,
+    survey: Survey | None = None,
 ) -> Pixels:
     """The images of `files` at `size` px, or at a size chosen from them (0), through the cache.
 
     With `overlap` they may still be being decoded: see `decoding`, and its `FoundLateError`.
+    `survey` is what is known of them already.
     Raises DataError when the cache cannot be written.
     """
     folder, note = cache.writable_cache_dir()
-    key = blake2b(
-        os.fsencode(f"{files.origin.resolve()}\0{size}\0{POLICY_VERSION}"), digest_size=12
-    ).hexdigest()
-    for _ in range(ATTEMPTS):
-        stats, now = _stats(files), time.time_ns()
+    key = key_of(files, size)
+    for attempt in range(ATTEMPTS):
+        known = survey if survey is not None and attempt == 0 else survey_of(files)
         donor: Donor | None = None
         for path in cache.entries_for(folder, key):
-            found = _load(path, files, stats=stats, now=now, note=note)
+            found = _load(path, files, stats=known.stats, now=known.now, note=note)
             if found is not None:
                 cache.touch(path)
                 return found
             donor = donor or _donor(path)
             if donor is None or donor.path != path:
                 cache.remove(path)  # stale or damaged
-        job = Job.of(files, folder / key, size=size, stats=stats, now=now, donor=donor)
+        job = Job.of(known, folder / key, files=files, size=size, donor=donor)
         if overlap and (begun := _begun(job, note)) is not None:
             return begun
         filled(job, progress)
@@ -117,18 +121,6 @@ def _donor(path: Path) -> Donor | None:
         return Donor.of(path, index, _mapped(path, count, size=size, channels=channels))
     except (OSError, ValueError):
         return None
-
-
-def _stats(files: Files) -> np.ndarray:
-    """Bytes and mtime of every file, int64 [n, 2]; −1 for one that is gone."""
-    stats = np.full((len(files), 2), -1, dtype=np.int64)
-    for row, name in enumerate(files.names):
-        try:
-            status = os.stat(files.root / name)  # noqa: PTH116 (half the time of Path.stat)
-        except OSError:
-            continue
-        stats[row] = status.st_size, status.st_mtime_ns
-    return stats
 
 
 def _load(path: Path, files: Files, *, stats: np.ndarray, now: int, note: str) -> Pixels | None:

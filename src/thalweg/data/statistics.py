@@ -28,14 +28,18 @@ def image_statistics(
     if len(rows) > most:
         rows = rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]
     need(rows)
-    total = np.zeros(images.shape[-1])
-    squares = np.zeros(images.shape[-1])
+    channels = images.shape[-1]
+    total = np.zeros(channels)
+    squares = np.zeros(channels)
     for start in range(0, len(rows), ROWS_AT_ONCE):
-        flat = images[rows[start : start + ROWS_AT_ONCE]].reshape(-1, images.shape[-1])
-        # Sums of whole numbers below 2²⁴ × rows are exact in float64: the order does not matter.
-        total += flat.sum(axis=0, dtype=np.float64)
-        values = flat.astype(np.float32)
-        squares += np.einsum("nc,nc->c", values, values, dtype=np.float64)
+        some = images[rows[start : start + ROWS_AT_ONCE]]
+        # Sums of whole numbers, exact in any order. Along rows of pixels: a sum over pixels alone
+        # is of columns as narrow as a colour, and slow.
+        for image in some.reshape(len(some), images.shape[1], -1):
+            total += image.sum(axis=0, dtype=np.uint32).reshape(-1, channels).sum(axis=0)
+            values = image.astype(np.uint16)
+            values *= values  # at most 255², which sixteen bits hold
+            squares += values.sum(axis=0, dtype=np.uint32).reshape(-1, channels).sum(axis=0)
         release(images)
     count = len(rows) * images.shape[1] * images.shape[2]
     mean = total / count / 255
