@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+import torch
+
 from thalweg.observe.instrument import Moment, Reading, survey
 from thalweg.record import Quantity
 from thalweg.record.quantities import CONSTANT_WEIGHT, IDENTICAL_ROWS
@@ -19,7 +21,9 @@ def symmetry(moment: Moment) -> Mapping[Quantity, Reading]:
     ]
     same, constant = {}, {}
     for name, weight in matrices:
-        size = weight.abs().max()
-        same[name] = ((weight - weight[:1]).abs().max() <= SAME * size).float()
-        constant[name] = size * ((weight.max() - weight.min()) <= SAME * size).float()
+        low, high = weight.aminmax(dim=0)  # over rows: all else is of one row's size
+        size = torch.maximum(low.abs(), high.abs()).max()
+        apart = torch.maximum(high - weight[0], weight[0] - low).max()
+        same[name] = (apart <= SAME * size).float()
+        constant[name] = size * ((high.max() - low.min()) <= SAME * size).float()
     return {IDENTICAL_ROWS: same, CONSTANT_WEIGHT: constant}

@@ -171,7 +171,7 @@ def _alive(activations: Tensor) -> Tensor:
     """For each unit, whether any sample or position moves it: channels, or the last dimension."""
     unit = 1 if activations.ndim >= 4 or activations.ndim == 2 else activations.ndim - 1
     others = [d for d in range(activations.ndim) if d != unit]
-    return (activations > 0).sum(others) > 0
+    return activations.amax(others) > 0
 
 
 def look_inside(model: nn.Module, inputs: tuple[Any, ...], keywords: Mapping[str, Any]) -> Seen:
