@@ -8,13 +8,17 @@ accuracy is that after the last update.
 import os
 import sys
 from pathlib import Path
+from statistics import mean, median
 from typing import Any
 
 import numpy as np
 
+from benchmarks import _gpu
+from benchmarks._airbench import as_it_reads
 from benchmarks._cifar10 import cifar10
 from benchmarks._gpu import is_tiny
 from benchmarks._peers import NoPeersError, peer, process
+from benchmarks._table import GOALS
 
 TARGET = 0.94
 TOY = 400  # images of a toy run
@@ -34,8 +38,11 @@ print(json.dumps({"runs": runs}))
 """
 
 
-def data(folder: Path) -> Path:
-    """The images as the arrays that both read: a file of ours, which the peer's driver takes."""
+def arrays(folder: Path) -> Path:
+    """CIFAR-10 written as cifar10.npz into the folder: x_train, y_train, and the test set as val.
+
+    A toy of it where the benchmarks are run as toys.
+    """
     images = cifar10()
     few = slice(TOY if is_tiny() else None)
     np.savez(
@@ -61,4 +68,32 @@ def airbench(path: Path, place: Path, *, runs: int, warm: bool) -> dict[str, Any
     if not (checkout := os.environ.get("AIRBENCH")):
         raise NoPeersError("AIRBENCH must be a checkout of KellerJordan/cifar10-airbench")
     how = "warm" if warm else "cold"
-    return peer("airbench.py", checkout, path, place / f"airbench-{how}-{runs}", runs, how)
+    folder = place / f"airbench-{how}-{runs}"
+    as_it_reads(path, folder)
+    return peer("airbench.py", checkout, folder, runs, how)
+
+
+def judged(found: dict[str, list[dict[str, Any]]], *, claim: str, most: float) -> dict[str, Any]:
+    """A result: median seconds and mean accuracy of the runs of each.
+
+    The claim holds where ours take at most that share of airbench94_muon's time, and reach 94 %.
+    """
+    figures = {name: _summary(runs) for name, runs in found.items() if runs}
+    result = {"n": len(found["thalweg"]), "figures": figures, "limit": most, **_gpu.about()}
+    if is_tiny():
+        return result | {"tiny": True}
+    mine, theirs = figures["thalweg"], figures["airbench94_muon"]
+    share = mine["seconds"] / theirs["seconds"]
+    return result | {
+        "claim": claim,
+        "goal": GOALS[claim][1],
+        "measured": f"{share:.2f} ×: {mine['seconds']:.2f} s, {100 * mine['accuracy']:.2f} %",
+        "held": share <= most and mine["accuracy"] >= TARGET,
+    }
+
+
+def _summary(runs: list[dict[str, Any]]) -> dict[str, float]:
+    return {
+        "seconds": round(median(run["seconds"] for run in runs), 3),
+        "accuracy": round(mean(run["accuracy"] for run in runs), 4),
+    }

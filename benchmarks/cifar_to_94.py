@@ -37,7 +37,7 @@ from typing import Any
 from benchmarks._airbench import SCRIPT, airbench, as_it_reads
 from benchmarks._cifar10 import FOLDER
 from benchmarks._gpu import is_tiny
-from benchmarks._gpu_cifar import TARGET, data
+from benchmarks._gpu_cifar import TARGET, arrays
 from benchmarks._peers import NoPeersError, process
 
 EDITS: dict[str, str] = {}  # of the recipe that the data suggest, as TOML
@@ -77,7 +77,7 @@ def _interleaved(place: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
     Their seeds come after those of the timed ones.
     """
-    path = data(place)
+    path = arrays(place)
     checkout = "" if is_tiny() else os.environ.get("AIRBENCH", "")  # a batch of theirs is 2,000
     if checkout:
         as_it_reads(path, place)
@@ -109,7 +109,7 @@ def untimed(path: Path, out: Path, seeds: range) -> Iterator[tuple[str, dict[str
 def _kept(name: str, run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """What the run found, now or, where C3_RUNS names a folder, when it was made for it."""
     folder = os.environ.get("C3_RUNS", "")
-    file = Path(folder) / f"{name}.json"
+    file = Path(folder) / f"{'toy-' if is_tiny() else ''}{name}.json"
     if folder and file.exists():
         found: dict[str, Any] = json.loads(file.read_text("utf-8"))
         return found

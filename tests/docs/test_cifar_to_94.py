@@ -16,6 +16,21 @@ from benchmarks import _airbench, cifar_to_94  # noqa: E402
 DATA = ROOT.parent / "shared" / "data" / "cifar10"
 
 
+def test_a_run_that_was_kept_is_not_made_again(tmp_path, monkeypatch):
+    made = []
+
+    def run():
+        made.append(len(made))
+        return {"wall": made[-1]}
+
+    assert [cifar_to_94._kept("a", run)["wall"] for _ in range(2)] == [0, 1]  # nowhere to keep it
+    monkeypatch.setenv("C3_RUNS", str(tmp_path / "runs"))
+    assert [cifar_to_94._kept("a", run)["wall"] for _ in range(2)] == [2, 2]
+    assert cifar_to_94._kept("b", run)["wall"] == 3
+    monkeypatch.setenv("BENCHMARK_TINY", "1")
+    assert cifar_to_94._kept("a", run)["wall"] == 4  # a toy's run is no run
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not DATA.exists(), reason="needs ../shared/data")
 def test_a_toy_run_goes_through_and_is_no_result():

@@ -12,7 +12,7 @@ import torch
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import _table, gpu_cifar, gpu_cifar_cold, gpu_photographs  # noqa: E402
+from benchmarks import _gpu_cifar, _table, gpu_cifar, gpu_cifar_cold, gpu_photographs  # noqa: E402
 
 SCRIPTS = ("gpu_cifar", "gpu_cifar_cold", "gpu_photographs")
 needs_data = pytest.mark.skipif(
@@ -53,17 +53,16 @@ RUNS = [{"accuracy": 0.941, "seconds": 1.5}] * 3, [{"accuracy": 0.9405, "seconds
 
 
 def test_a_result_takes_its_place_in_the_table():
-    mine, theirs = RUNS
-    warm = gpu_cifar.judged({"thalweg": mine, "airbench94_muon": theirs})
+    found = dict(zip(("thalweg", "airbench94_muon"), RUNS, strict=True))
+    warm = _gpu_cifar.judged(found, claim="G1", most=gpu_cifar.LIMIT)
     assert (warm["claim"], warm["held"]) == ("G1", True)
     assert warm["measured"] == "0.75 ×: 1.50 s, 94.10 %"
-    cold = gpu_cifar_cold.judged(
-        {
-            "thalweg": [{"wall": 12.0, "runs": mine}],
-            "airbench94_muon": [{"wall": 35.0, "runs": theirs}],
-        }
-    )
+    cold = _gpu_cifar.judged(found, claim="G2", most=gpu_cifar_cold.LIMIT)
     assert (cold["claim"], cold["held"]) == ("G2", False)
+    assert gpu_cifar_cold._run({"wall": 12.0, "runs": RUNS[0][:1]}) == {
+        "seconds": 12.0,
+        "accuracy": 0.941,
+    }
     rates = {"from JPEG": 2900.0, "made-up": 3000.0, "computes in": "bfloat16"}
     loaded = gpu_photographs.judged({"thalweg": [rates], "timm": [{"rate": 1450.0}]})
     assert (loaded["claim"], loaded["held"]) == ("G3", True)
@@ -73,4 +72,5 @@ def test_a_result_takes_its_place_in_the_table():
 
 def test_speed_without_the_accuracy_does_not_count():
     mine = [{"accuracy": 0.9399, "seconds": 0.1}]
-    assert not gpu_cifar.judged({"thalweg": mine, "airbench94_muon": RUNS[1]})["held"]
+    found = {"thalweg": mine, "airbench94_muon": RUNS[1]}
+    assert not _gpu_cifar.judged(found, claim="G1", most=gpu_cifar.LIMIT)["held"]

@@ -146,14 +146,20 @@ def test_the_count_sees_the_loop_that_reads_each_loss():
     assert reads.count == 5
 
 
-@pytest.mark.gpu
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_on_a_gpu_no_step_waits(optimizer):
+def on_a_gpu(optimizer):
+    """A model there, its optimizer, and what reads its losses late."""
     model, _ = parts()
     model.cuda()
     made = OPTIMIZERS[optimizer](model.named_parameters(), lr=0.05, weight_decay=0.0, momentum=0.9)
     late = late_losses(made)
     assert late is not None
+    return model, made, late
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_on_a_gpu_no_step_waits(optimizer):
+    model, made, late = on_a_gpu(optimizer)
     watcher = observe.watch(model, made, loss_fn=F.cross_entropy, num_classes=4)
     average = WeightAverage(model)
     batches = [batch.to(torch.device("cuda")) for batch in islice(stream(), 130)]
@@ -178,12 +184,10 @@ def test_on_a_gpu_no_step_waits(optimizer):
 @pytest.mark.gpu
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_on_a_gpu_no_update_follows_a_bad_loss(optimizer):
-    model, _ = parts()
-    model.cuda()
-    made = OPTIMIZERS[optimizer](model.named_parameters(), lr=0.05, weight_decay=0.0, momentum=0.9)
+    model, made, late = on_a_gpu(optimizer)
     batches = (batch.to(torch.device("cuda")) for batch in stream())
     options = {"optimizer": made, "schedule": SCHEDULES["constant"](), "steps": 30}
-    steps = train(model, batches, spoiled(NAN, 3), late=late_losses(made), **options)
+    steps = train(model, batches, spoiled(NAN, 3), late=late, **options)
     assert [step.index for step in islice(steps, 3)] == [0, 1, 2]
     before = {n: w.detach().clone() for n, w in model.named_parameters()}
     with pytest.raises(NonFiniteLossError) as caught:

@@ -8,8 +8,8 @@ from torch import nn
 
 from thalweg.api.build import model_and_optimizer, setting_of
 from thalweg.api.planning import Plan, spec_of, training_task
-from thalweg.curvature.graph import available_bytes
 from thalweg.data import Batch
+from thalweg.memory import available_bytes
 from thalweg.training.contest import Subject, gradient
 from thalweg.training.memory import ran_out, step_bytes
 

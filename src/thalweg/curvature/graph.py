@@ -1,16 +1,10 @@
 """What an autograd graph holds: its nodes, and the memory that it keeps alive."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
-from pathlib import Path
 
-import torch
 from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import Node
-
-_GROUP = Path("/sys/fs/cgroup")
-UNKNOWN = 2 << 30  # bytes taken to be free where the system does not say
 
 
 def nodes(roots: Iterable[Tensor]) -> Iterator[Node]:
@@ -44,23 +38,6 @@ def graph_bytes(roots: Iterable[Tensor]) -> int:
             storage = tensor.untyped_storage()
             storages[storage.data_ptr()] = storage.nbytes()
     return sum(storages.values())
-
-
-def available_bytes(device: torch.device) -> int:
-    """Memory that could be had on the device now: of the system, or of its group's limit."""
-    if device.type == "cuda":
-        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + kept
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return UNKNOWN
-    kib = next((line.split()[1] for line in lines if line.startswith("MemAvailable")), None)
-    free = int(kib) * 1024 if kib else UNKNOWN
-    with suppress(OSError, ValueError):  # "max" is no number: there is no limit
-        limit = int((_GROUP / "memory.max").read_text())
-        free = min(free, max(0, limit - int((_GROUP / "memory.current").read_text())))
-    return free
 
 
 def _saved(node: Node) -> list[Tensor]:

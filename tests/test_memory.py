@@ -1,0 +1,52 @@
+"""Free memory is what the system says, or less where its group may have less."""
+
+import pytest
+import torch
+
+from thalweg import memory
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch):
+    """Says what the system's files hold; None: there is no such file."""
+    monkeypatch.setattr(memory, "_SYSTEM", tmp_path / "meminfo")
+    monkeypatch.setattr(memory, "_GROUP", tmp_path)
+
+    def of(available, limit, current):
+        for name, text in {
+            "meminfo": available and f"MemTotal: 9 kB\nMemAvailable:  {available} kB\n",
+            "memory.max": limit,
+            "memory.current": current,
+        }.items():
+            if text is not None:
+                (tmp_path / name).write_text(text)
+
+    return of
+
+
+@pytest.mark.parametrize(
+    ("available", "limit", "current", "expected"),
+    [
+        ("4096", None, None, 4 << 20),
+        ("4096", "max\n", "77\n", 4 << 20),
+        ("4096", "3000\n", "1000\n", 2000),
+        ("4096", "1000\n", "3000\n", 0),
+        (None, "3000\n", "1000\n", memory.UNKNOWN),
+    ],
+    ids=["no group", "no limit", "a limit", "above it", "no system"],
+)
+def test_it_is_the_least_of_what_is_said(machine, available, limit, current, expected):
+    machine(available, limit, current)
+    assert memory.available_bytes(CPU) == expected
+
+
+@pytest.mark.gpu
+def test_a_gpus_is_what_nobody_has_and_what_torch_keeps():
+    device = torch.device("cuda")
+    before = memory.available_bytes(device)
+    held = torch.empty(1 << 28, dtype=torch.uint8, device=device)
+    assert before - memory.available_bytes(device) == pytest.approx(held.nbytes, rel=0.1)
+    del held
+    assert memory.available_bytes(device) == pytest.approx(before, rel=0.01)
