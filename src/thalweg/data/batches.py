@@ -108,8 +108,7 @@ class Batches:
         if threads:
             yield from made_ahead(make, start, threads=threads, device=self._device)
         with nullcontext() if self._decoding is None else self._decoding.paused():
-            first = make(start)  # for which everybody waits
-        yield first
+            yield make(start)  # everybody waits for this one, and for the update that it is for
         for number in numbers(start + 1):
             yield make(number)
 

@@ -56,7 +56,10 @@ class Deviation:
 def deviation(found: Gradient, exact: Gradient) -> Deviation:
     """How far `found` is from `exact`; one wait for the device."""
     pairs = list(zip(found.weights, exact.weights, strict=True))
-    dots = torch.stack([(mine.double() * theirs.double()).sum() for mine, theirs in pairs])
+    # A dot product in float64 of which nothing but the two operands is ever in memory.
+    dots = torch.stack(
+        [mine.double().flatten() @ theirs.double().flatten() for mine, theirs in pairs]
+    )
     mine = torch.stack([grad.double().norm() for grad, _ in pairs])
     theirs = torch.stack([grad.double().norm() for _, grad in pairs])
     matters = theirs >= SHARE_THAT_MATTERS * theirs.norm()

@@ -18,6 +18,7 @@ GAIN = 0.95  # of the time so far: for less, rounding is not changed
 HOPELESS = 1.5  # times the time so far, in the first step
 CLEAR = 1.15  # times as slow or as fast after one more turn: what a busy machine hardly fakes twice
 SHORT_STEP = 0.1  # s; longer ones are timed on a part of the batch
+LONG_STEP = 0.05  # s, of such a part: few of them say enough
 PART = 8  # of which one is taken
 LEAST_PART = 8  # samples: fewer have no statistics
 FEW_STEPS, MANY_STEPS, STEPS_SECONDS = 3, 20, 0.1
@@ -60,9 +61,9 @@ class Contest:
     def time_of(self, setting: Setting) -> float:
         """Seconds of a step on the whole batch, about."""
         if setting not in self._seconds:
-            self._step(setting)  # memory, kernels and caches are made ready
-            self._timed(setting)
-            self._timed(setting)
+            self._timed(setting)  # memory, kernels and caches are made ready
+            if self._timed(setting) < LONG_STEP:
+                self._timed(setting)
         return self._seconds[setting] * self.scale
 
     def wins(self, challenger: Setting, best: Setting) -> bool:
@@ -102,20 +103,41 @@ class Contest:
     def _duel(self, challenger: Setting, best: Setting) -> bool:
         """Time both in turns; whether the challenger is faster by enough, and in most turns.
 
-        The least time of each counts: a busy machine only ever adds.
+        The least time of each counts: a busy machine only ever adds. So the first step, in which
+        memory, kernels and caches are made ready, counts, too, where it is quick all the same.
         """
-        self._step(challenger)
-        first, hopeless = self._timed(challenger), HOPELESS * self._seconds[best]
-        if first > hopeless and self._timed(challenger) > hopeless:  # one may be a hiccup
+        first = self._timed(challenger)
+        is_long = first > LONG_STEP and not challenger.compile
+        if is_long and self._gain(challenger, best) > CLEAR:
+            self._timed(best)
+            if self._gain(challenger, best) > CLEAR:
+                return True
+        for _ in range(1 if is_long else 2):  # one may be a hiccup
+            first = self._timed(challenger)
+            if self._gain(challenger, best) * HOPELESS >= 1:
+                break
+        else:
             return False
+        if first > LONG_STEP:
+            return self._long_duel(challenger, best)
         turns = max(FEW_STEPS, min(MANY_STEPS, ceil(STEPS_SECONDS / first))) - 1
-        faster = int(self._is_faster_now(challenger, best))
-        ratio = self._seconds[challenger] / self._seconds[best]
-        if first > SHORT_STEP / 2 and not 1 / CLEAR < ratio < CLEAR:
-            return ratio < 1  # long steps say enough
-        faster += sum(self._is_faster_now(challenger, best) for _ in range(turns - 1))
-        least = self._seconds[challenger] <= GAIN * self._seconds[best]
-        return least and 2 * faster >= turns
+        faster = sum(self._is_faster_now(challenger, best) for _ in range(turns))
+        return self._gain(challenger, best) * GAIN >= 1 and 2 * faster >= turns
+
+    def _long_duel(self, challenger: Setting, best: Setting) -> bool:
+        """Of long steps few say enough: one more of each, and a turn where that leaves it open."""
+        self._timed(best)
+        if self._gain(challenger, best) > CLEAR:
+            return True
+        self._timed(challenger)
+        if self._gain(challenger, best) < 1:
+            return False
+        self._is_faster_now(challenger, best)
+        return self._gain(challenger, best) * GAIN >= 1
+
+    def _gain(self, challenger: Setting, best: Setting) -> float:
+        """Times as fast as the best, by the least times so far."""
+        return self._seconds[best] / self._seconds[challenger]
 
     def _is_faster_now(self, challenger: Setting, best: Setting) -> bool:
         return self._timed(challenger) < self._timed(best)
@@ -129,8 +151,10 @@ class Contest:
 
     def _step(self, setting: Setting) -> Gradient:
         if setting not in self._ready:
-            model = setting.laid_out(deepcopy(self.subject.model))
-            self._ready[setting] = model, inputs_for(setting, self.subject.batch.inputs)
+            # The first takes the subject's own, which is a copy already; weights never change.
+            model = deepcopy(self.subject.model) if self._seconds else self.subject.model
+            inputs = inputs_for(setting, self.subject.batch.inputs)
+            self._ready[setting] = setting.laid_out(model), inputs
         model, inputs = self._ready[setting]
         batch = Batch(inputs, self.subject.batch.targets)
         made = gradient(Subject(model, batch, self.subject.loss_fn), setting)
@@ -154,9 +178,7 @@ def _on_part(subject: Subject, samples: int) -> Contest:
     part = Subject(subject.model, Batch(inputs[:samples], targets[:samples]), subject.loss_fn)
     plain = Setting()
     ordered = Batch(inputs_for(plain, part.batch.inputs), part.batch.targets)
-    exact = gradient(
-        Subject(plain.laid_out(deepcopy(subject.model)), ordered, subject.loss_fn), plain
-    )
+    exact = gradient(Subject(plain.laid_out(subject.model), ordered, subject.loss_fn), plain)
     return Contest(part, len(inputs) / len(part.batch.inputs), exact)
 
 

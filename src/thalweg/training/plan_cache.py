@@ -23,7 +23,7 @@ from thalweg.training.contest import Row, Subject
 from thalweg.training.plan import Measured, measured
 from thalweg.training.setting import Setting
 
-FORMAT = 2  # raise it when what is measured, or how, has changed
+FORMAT = 3  # raise it when what is measured, or how, has changed
 BUSY = 0.75  # processes to a core, from which on a measurement is one of them, too
 CALMER = 0.5  # of the load of then: worth another look
 _DRIVER = Path("/proc/driver/nvidia/version")
