@@ -33,4 +33,7 @@ def test_only_the_first_batches_are_shrunk():
     sides = [shrink(raw, number).shape[1] for number in range(10)]
     assert sides == [4] * 2 + [6] * 4 + [8] * 4
     assert shrink(raw, shrink.batches) is raw
+    assert shrink.last_change(10) == 6
+    assert shrink_for({"4": 0.2, "6": 0.8}, batches=10).last_change(10) == 2
+    assert shrink_for({"4": 1.0}, batches=10).last_change(10) == 0
     assert shrink_for({}, batches=10) is None

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from thalweg.api.checks import check_model, check_recipe
 from thalweg.data import Augment, Batches, DataFacts, load_dataset
 from thalweg.models import MODELS
 from thalweg.optim import OPTIMIZERS, SCHEDULES
@@ -162,3 +163,41 @@ def test_another_network_or_optimizer_gets_the_usual_recipe(chosen):
     small = facts((3, 32, 32), 50_000)
     assert recipe_for(small, chosen).optimizer.name == "sgd"
     assert recipe_for(small, {"model.name": "airbench"}) == recipe_for(small)
+
+
+PHOTOGRAPHS = facts((3, 128, 128), 2_000, classes=6)
+
+
+def test_photographs_begin_small_under_muon_and_end_at_their_own_size():
+    recipe = recipe_for(PHOTOGRAPHS)
+    assert (recipe.model.name, recipe.optimizer.name) == ("resnet18", "muon")
+    assert recipe.augment.small == {"64": 0.5, "96": 0.25}
+    assert recipe_for(PHOTOGRAPHS, {"model.name": "resnet18", "optimizer.name": "muon"}) == recipe
+
+
+@pytest.mark.parametrize(
+    ("given_facts", "chosen"),
+    [
+        (PHOTOGRAPHS, {"model.name": "vgg16"}),
+        (PHOTOGRAPHS, {"optimizer.name": "sgd"}),
+        (PHOTOGRAPHS, {"transfer.method": "probe"}),
+        (facts((3, 128, 128), 100_000), {}),
+        (facts((3, 64, 64), 2_000), {}),
+        (facts((3, 128, 128), 2_000, task="regression"), {}),
+    ],
+)
+def test_what_it_was_not_measured_for_gets_the_usual_recipe(given_facts, chosen):
+    recipe = recipe_for(given_facts, chosen)
+    assert recipe.optimizer.name == "sgd"
+    assert not recipe.optimizer.changes
+    assert not recipe.augment.small
+
+
+@pytest.mark.parametrize("side", [65, 80, 128, 224])
+@pytest.mark.parametrize("samples", [100, 2_000])
+def test_a_photograph_of_any_side_can_be_made_as_small_as_it_begins(side, samples):
+    given_facts = facts((3, side, side), samples)
+    recipe = recipe_for(given_facts)
+    check_recipe(recipe, given_facts)
+    model = MODELS[recipe.model.name](10, input_shape=(3, side, side), **recipe.model.changes)
+    check_model(recipe, model, given_facts)

@@ -138,6 +138,12 @@ def first_whole(plan: Plan) -> int:
     return shrink.batches if shrink else 0
 
 
+def first_of_last_size(plan: Plan) -> int:
+    """The number of the first training batch whose images have the size that they end with."""
+    shrink = shrink_of(plan)
+    return shrink.last_change(plan.steps * plan.recipe.batch.accumulate) if shrink else 0
+
+
 def batches_of(plan: Plan, split: str) -> Batches:
     """A split in order, as it is: for judging."""
     size = 2 * plan.recipe.batch.size  # no gradients to hold

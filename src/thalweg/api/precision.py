@@ -6,7 +6,12 @@ from dataclasses import fields, replace
 
 import torch
 
-from thalweg.api.build import first_whole, model_and_optimizer, setting_of, training_stream
+from thalweg.api.build import (
+    first_of_last_size,
+    model_and_optimizer,
+    setting_of,
+    training_stream,
+)
 from thalweg.api.micro_batch import with_fitting_batch
 from thalweg.api.planning import Plan, spec_of, training_task
 from thalweg.api.progress import Progress
@@ -49,7 +54,7 @@ def measured_precision(plan: Plan, *, always: bool = False, fresh: bool = False)
 
 def _measured(plan: Plan, *, always: bool, fresh: bool) -> Measured:
     model, _ = model_and_optimizer(plan)
-    batch = next(training_stream(plan, start=first_whole(plan)))
+    batch = next(training_stream(plan, start=first_of_last_size(plan)))
     task = training_task(spec_of(plan), plan.recipe)
     fixed = frozenset(key.removeprefix(_GROUP) for key in plan.given if key.startswith(_GROUP))
     if plan.recipe.devices > 1:

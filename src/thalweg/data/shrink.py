@@ -24,6 +24,10 @@ class Shrink:
         """How many batches are shrunk, from the first one on."""
         return self.phases[-1][1]
 
+    def last_change(self, batches: int) -> int:
+        """From which of so many batches on the images have the size that they end with."""
+        return max(end for end in (0, *(end for _, end in self.phases)) if end < max(1, batches))
+
     def __call__(self, raw: Num[Tensor, "n h w c"], number: int) -> Num[Tensor, "n a b c"]:
         """The images as they are, or smaller; of the same type."""
         size = next((size for size, end in self.phases if number < end), None)

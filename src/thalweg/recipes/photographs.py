@@ -1,0 +1,51 @@
+"""Photographs, one class each, for a residual network that begins with random weights."""
+
+from collections.abc import Mapping
+from math import sqrt
+
+from thalweg.data.dataset import DataFacts
+from thalweg.recipes.image_classification import SMALL, image_classification
+from thalweg.recipes.recipe import Recipe
+
+MOST_SAMPLES = 20_000  # some 3,000 updates; what suits longer trainings was not measured
+LR = 0.02  # of batches of 64
+HALF, MORE = 0.5, 0.75  # of the side, for a half and then for a quarter of the updates
+OWN = {"model.name": "resnet18", "optimizer.name": "muon", "transfer.method": "none"}
+
+
+def is_of_photographs(facts: DataFacts, chosen: Mapping[str, object]) -> bool:
+    """Whether the images are such as this was measured with, and nothing else was chosen.
+
+    Its rate is for its optimizer; a network of another kind may not take images of any size.
+    """
+    if facts.kind != "image" or facts.task != "classification":
+        return False
+    if any(chosen.get(key, value) != value for key, value in OWN.items()):
+        return False
+    return max(facts.input_shape[1:]) > SMALL and facts.counts["train"] <= MOST_SAMPLES
+
+
+def photographs(facts: DataFacts) -> Recipe:
+    """The recipe for images, under Muon, with smaller images in the first three quarters.
+
+    - Muon (Jordan et al. 2024) of three Newton–Schulz steps, a rate of 0.02. Smaller batches have
+      less by the root of their size, as for Adam: Malladi et al. 2022, arXiv:2205.10287.
+    - Half of the side for half of the updates, three quarters for a quarter: progressive resizing,
+      Howard 2018. An update costs a quarter and a half of what it costs at full size.
+
+    Measured on 2,000 photographs of 128 px, five flowers and scenes, and 500 held out with their
+    mirror images; bfloat16, one core of a Zen 4, torch 2.13, seed 1. Ten passes, half width: 79.2 %
+    after 80 CPU seconds of updates; by SGD at 0.1 67.2 % after 68, at full size all the time 66.2 %
+    after 122. Two passes, full width, three quarters at 64 px and the rest at 96: 60.7 % after 42;
+    by SGD, two thirds at 64 px, 49.9 % after 33.
+    """
+    recipe, side = image_classification(facts), max(facts.input_shape[1:])
+    return recipe.edited(
+        {
+            "optimizer.name": "muon",
+            "optimizer.lr": round(LR * sqrt(min(1.0, recipe.batch.size / 64)), 4),
+            "optimizer.weight_decay": 0.01,
+            "optimizer.changes": {"newton_schulz_steps": 3},
+            "augment.small": {str(round(HALF * side)): 0.5, str(round(MORE * side)): 0.25},
+        }
+    )
