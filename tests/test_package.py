@@ -7,10 +7,12 @@ import zipfile
 from email.parser import Parser
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import thalweg
+import thalweg.api
 
 ROOT = Path(__file__).parents[1]
 
@@ -65,6 +67,13 @@ def test_the_version_stands_in_one_place():
 def test_every_public_name_resolves(name):
     assert getattr(thalweg, name) is not None
     assert name in dir(thalweg)
+
+
+@pytest.mark.parametrize("package", [thalweg, thalweg.api])
+def test_no_module_hides_a_public_name(package):
+    modules = {path.stem for path in Path(package.__file__).parent.iterdir()}
+    assert not modules & set(package.__all__)
+    assert not [name for name in package.__all__ if isinstance(getattr(package, name), ModuleType)]
 
 
 def test_an_unknown_name_is_an_attribute_error():

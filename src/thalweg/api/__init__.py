@@ -4,13 +4,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from thalweg.api.climb import InterruptedClimbError, climb, ladder
+    from thalweg.api.climbing import InterruptedClimbError, climb, ladder
+    from thalweg.api.costs import Estimate, estimate
     from thalweg.api.cross_validation import (
         CrossValidation,
         cross_validate,
         resume_cross_validation,
     )
-    from thalweg.api.estimate import Estimate, estimate
     from thalweg.api.final_test import FinalTest, final
     from thalweg.api.fit import resume, train
     from thalweg.api.planning import Plan, plan
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 
 _HOME = {
     "CrossValidation": "thalweg.api.cross_validation",
-    "Estimate": "thalweg.api.estimate",
+    "Estimate": "thalweg.api.costs",
     "FailedRunError": "thalweg.api.run",
     "FinalTest": "thalweg.api.final_test",
-    "InterruptedClimbError": "thalweg.api.climb",
+    "InterruptedClimbError": "thalweg.api.climbing",
     "InterruptedRunError": "thalweg.api.run",
     "Plan": "thalweg.api.planning",
     "Progress": "thalweg.api.progress",
     "Run": "thalweg.api.run",
-    "climb": "thalweg.api.climb",
+    "climb": "thalweg.api.climbing",
     "cross_validate": "thalweg.api.cross_validation",
     "diagnose": "thalweg.api.use",
-    "estimate": "thalweg.api.estimate",
+    "estimate": "thalweg.api.costs",
     "final": "thalweg.api.final_test",
     "is_silent": "thalweg.training.ranks",
-    "ladder": "thalweg.api.climb",
+    "ladder": "thalweg.api.climbing",
     "load": "thalweg.api.use",
     "plan": "thalweg.api.planning",
     "predict": "thalweg.api.use",
@@ -72,7 +72,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Load a name when it is first used: a training needs no ladder, nor what it climbs with."""
+    """Load a name when it is first used: a training needs no ladder, nor what it climbs with.
+
+    So no module in this folder may have the name of what one of them offers: it would hide it.
+    """
     if name not in _HOME:
         raise AttributeError(f"module 'thalweg.api' has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(_HOME[name]), name)
