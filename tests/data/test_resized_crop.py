@@ -56,3 +56,40 @@ def test_the_whole_image_at_its_own_size_is_itself():
     whole = torch.tensor([[0, 0, 60, 80]]).expand(len(raw), -1)
     assert torch.equal(resized_crops(raw, whole, (60, 80)), raw)
     torch.testing.assert_close(resized_crops(raw.float(), whole, (60, 80)), raw.float())
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("size", [(60, 80), (31, 97)], ids=str)
+def test_eight_bits_are_those_of_interpolate(channels, size):
+    raw = images(channels)
+    made = [
+        torch.nn.functional.interpolate(
+            image[top : top + height, left : left + width].movedim(2, 0)[None],
+            size,
+            mode="bilinear",
+            antialias=True,
+        )
+        for image, (top, left, height, width) in zip(raw, BOXES, strict=True)
+    ]
+    expected = torch.cat(made).movedim(1, 3)
+    assert torch.equal(resized_crops(raw, torch.tensor(BOXES), size), expected)
+    larger = torch.cat((raw, raw))  # of which ours is a part with a place of its own
+    assert torch.equal(resized_crops(larger[len(raw) :], torch.tensor(BOXES), size), expected)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("kind", [torch.uint8, torch.float32], ids=str)
+def test_images_are_mirrored_before_they_are_cropped(channels, kind):
+    raw, boxes = images(channels).to(kind), torch.tensor(BOXES)
+    mirrored = torch.tensor([True, False, True, True, False])
+    turned = torch.where(mirrored[:, None, None, None], raw.flip(2), raw)
+    found = resized_crops(raw, boxes, (33, 47), mirrored=mirrored)
+    assert torch.equal(found, resized_crops(turned, boxes, (33, 47)))
+
+
+def test_one_image_for_all_is_cropped_at_each_box():
+    raw = images()[:1].expand(len(BOXES), -1, -1, -1)
+    boxes = torch.tensor(BOXES)
+    assert torch.equal(
+        resized_crops(raw, boxes, (32, 32)), resized_crops(raw.clone(), boxes, (32, 32))
+    )

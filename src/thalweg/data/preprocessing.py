@@ -15,6 +15,8 @@ from thalweg.data.decode import POLICY_VERSION, decode, with_channels
 from thalweg.data.formats import read_file
 from thalweg.errors import DataError, UsageError
 
+PART_VALUES = 1 << 17  # floats: half a MiB
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preprocessing:
@@ -54,11 +56,8 @@ class Preprocessing:
             raw = raw.expand(-1, -1, -1, self.channels)  # grey, for a model that takes colours
         n, height, width, channels = raw.shape
         # One fused pass over rows of pixels: broadcasting along the channels alone is 3× slower.
-        rows = raw.reshape(n * height, width * channels).float()
-        scale, bias = scale.repeat(width), bias.repeat(width)
-        # Into memory of its own where there is some: new pages cost more than the arithmetic.
-        out = None if raw.dtype == torch.float32 else rows
-        normal = torch.addcmul(bias, rows, scale, out=out)
+        rows = raw.reshape(n * height, width * channels)
+        normal = _normalised(rows, scale.repeat(width), bias.repeat(width))
         return normal.view(n, height, width, channels).permute(0, 3, 1, 2)
 
     def to_dict(self) -> dict[str, Any]:
@@ -76,6 +75,21 @@ class Preprocessing:
                 fix="use the version of thalweg that trained it, or train it again",
             )
         return made
+
+
+def _normalised(
+    rows: Shaped[Tensor, "n d"], scale: Float32[Tensor, " d"], bias: Float32[Tensor, " d"]
+) -> Float32[Tensor, "n d"]:
+    """rows · scale + bias, where they are not floats yet a part at a time, which the cache holds:
+    in one piece each value went to memory and back once more.
+    """
+    if rows.dtype == torch.float32:
+        return torch.addcmul(bias, rows, scale)
+    made = torch.empty(rows.shape, dtype=torch.float32, device=rows.device)
+    most = PART_VALUES // rows.shape[1] if rows.device.type == "cpu" else len(rows)
+    for part, raw in zip(made.split(max(1, most)), rows.split(max(1, most)), strict=True):
+        torch.addcmul(bias, part.copy_(raw), scale, out=part)
+    return made
 
 
 @lru_cache(maxsize=16)

@@ -6,42 +6,66 @@ them, one call an image: 20 µs of 128 px, where products with matrices of weigh
 bfloat16 and a sampled grid 130 µs. All else is two products of the whole batch with its weights.
 """
 
+from collections.abc import Callable
+
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int, Num
+from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor
 
+_resize: Callable[..., Tensor] = torch._C._nn._upsample_bilinear2d_aa  # F.interpolate's own
 Boxes = Int[Tensor, "n 4"]  # top, left, height, width of each image's; pixels
 
 
 def resized_crops(
-    images: Num[Tensor, "n h w c"], boxes: Boxes, size: tuple[int, int]
+    images: Num[Tensor, "n h w c"],
+    boxes: Boxes,
+    size: tuple[int, int],
+    *,
+    mirrored: Bool[Tensor, " n"] | None = None,
 ) -> Num[Tensor, "n y x c"]:
     """The boxes at `size` (height, width): uint8 if the images are that and on the CPU, else
     float32. Rounded to whole numbers or not, that is all the difference.
+
+    `mirrored` says which images are flipped before they are cropped.
     """
     if images.dtype == torch.uint8 and images.device.type == "cpu":
-        return _eight_bits(images, boxes, size)
+        return _eight_bits(images.contiguous(), boxes, size, mirrored=mirrored)
+    images = images if mirrored is None else flipped(images, mirrored)
     down = _weights(boxes[:, 0], boxes[:, 2], source=images.shape[1], count=size[0])
     across = _weights(boxes[:, 1], boxes[:, 3], source=images.shape[2], count=size[1])
     rows = torch.bmm(down, images.float().flatten(2))
     return torch.einsum("nxw,nywc->nyxc", across, rows.unflatten(2, images.shape[2:])).contiguous()
 
 
+def flipped(images: Num[Tensor, "n h w c"], chosen: Bool[Tensor, " n"]) -> Num[Tensor, "n h w c"]:
+    """To choose between whole images is four times as fast as between pixels."""
+    both = torch.cat((images, images.flip(2)))
+    own = torch.arange(len(images), device=images.device)
+    return both.index_select(0, own + len(images) * chosen)
+
+
 def _eight_bits(
-    images: Num[Tensor, "n h w c"], boxes: Boxes, size: tuple[int, int]
+    images: Num[Tensor, "n h w c"],
+    boxes: Boxes,
+    size: tuple[int, int],
+    *,
+    mirrored: Bool[Tensor, " n"] | None,
 ) -> Num[Tensor, "n y x c"]:
-    planes = images.permute(0, 3, 1, 2)
-    made = [
-        F.interpolate(
-            planes[i : i + 1, :, top : top + height, left : left + width],
-            size,
-            mode="bilinear",
-            antialias=True,
-        )
-        for i, (top, left, height, width) in enumerate(boxes.tolist())
-    ]
-    return torch.cat(made).permute(0, 2, 3, 1).contiguous()
+    """Each box straight into its place, by the operator that `F.interpolate` would ask: of its 45
+    µs an image a quarter is spent on asking, with the interpreter held.
+    """
+    n, height, width, channels = images.shape
+    turned = [False] * n if mirrored is None else mirrored.tolist()
+    made = images.new_empty(n, *size, channels)
+    strides = (height * width * channels, 1, width * channels, channels)
+    begin, places = images.storage_offset(), made.permute(0, 3, 1, 2).split(1)
+    for i, ((top, left, high, wide), turn) in enumerate(zip(boxes.tolist(), turned, strict=True)):
+        start = width - left - wide if turn else left
+        first = begin + ((i * height + top) * width + start) * channels
+        crop = images.as_strided((1, channels, high, wide), strides, first)
+        source = crop.flip(3) if turn else crop
+        _resize(source, size, False, None, None, out=places[i])  # False: no corners are aligned
+    return made
 
 
 def _weights(
