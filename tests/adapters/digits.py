@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
+from thalweg.record.quantities import GRADIENT_NORM, LOSS
+
 SOUND_LR, EPOCHS, BATCH = 2e-3, 6, 32
 
 
@@ -77,6 +79,35 @@ def library(name, extra):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return pytest.importorskip(name, reason=f"needs the extra `{extra}`")
+
+
+def noting(callback):
+    """The callback itself, and a list that the history of each fit that it watches is put into."""
+    histories, begin = [], callback.session_.begin
+
+    def begin_and_note(*arguments, **named):
+        begin(*arguments, **named)
+        histories.append(callback.session_._watcher.history)
+
+    callback.session_.begin = begin_and_note
+    return callback, histories
+
+
+def gradients_of(history):
+    """The norm of each weight's gradient at each reading."""
+    places = history.by_place(GRADIENT_NORM)
+    return {place: dict(history.series(GRADIENT_NORM, place)) for place in places}
+
+
+def assert_unscaled(scaled, plain):
+    """Half precision's losses and gradients are float32's, about."""
+    losses, exact = (max(history.series(LOSS).values()) for history in (scaled, plain))
+    assert losses < 2 * exact
+    found, expected = gradients_of(scaled), gradients_of(plain)
+    assert found.keys() == expected.keys()
+    for place, series in found.items():
+        assert len(series) >= 5
+        assert max(series.values()) < 3 * max(expected[place].values())
 
 
 def same_weights(first, second):

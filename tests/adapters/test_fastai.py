@@ -11,9 +11,11 @@ from adapters.digits import (
     RULE_OF,
     assert_found,
     assert_sound,
+    assert_unscaled,
     library,
     lr_of,
     network,
+    noting,
     same_weights,
     train_set,
     val_set,
@@ -100,6 +102,25 @@ def test_weights_are_those_of_an_unwatched_fit(others):
 @pytest.mark.parametrize("others", ["accumulated", "mixed"])
 def test_neither_accumulation_nor_mixed_precision_is_an_alarm(others):
     assert_sound(diagnosed(epochs=24 if others == "accumulated" else 6, others=OTHERS[others]()))
+
+
+class HalfPrecision(MixedPrecision):
+    """fastai's own, on a processor: as on a GPU, with a scale that is too large at first."""
+
+    def before_fit(self):
+        super().before_fit()
+        self.autocast = torch.autocast("cpu", torch.float16)
+        self.learn.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**34)
+
+
+def test_a_scaler_is_no_alarm_and_gradients_are_seen_without_it():
+    fits = {}
+    for name, others in {"plain": (), "scaled": (HalfPrecision(),)}.items():
+        callback, histories = noting(DiagnoseCallback(sink=None))
+        fit(learner("", callback, others))
+        (fits[name],) = histories
+        assert_sound(callback.diagnosis)
+    assert_unscaled(fits["scaled"], fits["plain"])
 
 
 def test_one_cycle_and_torchs_own_optimizers_are_no_alarm():

@@ -10,15 +10,20 @@ from adapters.digits import (
     Jittered,
     assert_found,
     assert_sound,
+    assert_unscaled,
+    gradients_of,
     library,
     loaders,
     lr_of,
     network,
+    noting,
     same_weights,
 )
 from torch.nn import functional as F
 
 L = library("lightning.pytorch", "lightning")
+from lightning.pytorch.plugins.precision import MixedPrecision  # noqa: E402
+
 from thalweg.adapters.lightning import DiagnoseCallback  # noqa: E402
 from thalweg.record.quantities import LOSS, VAL_ACCURACY, VAL_LOSS  # noqa: E402
 
@@ -114,15 +119,7 @@ def test_the_loss_of_an_update_is_that_of_all_its_batches():
             losses.append(loss.item())
             return loss
 
-    watched = []
-    callback = DiagnoseCallback(sink=None)
-    begin = callback.session_.begin
-
-    def begin_and_note(*arguments, **named):
-        begin(*arguments, **named)
-        watched.append(callback.session_._watcher.history)
-
-    callback.session_.begin = begin_and_note
+    callback, watched = noting(DiagnoseCallback(sink=None))
     fit(Noting(), callback, accumulate_grad_batches=3, max_epochs=2)
     history = watched[0]
     means = torch.tensor(losses).reshape(2, 15, 3).mean(2).flatten()
@@ -138,6 +135,23 @@ def test_the_loss_of_an_update_is_that_of_all_its_batches():
 )
 def test_neither_accumulation_nor_mixed_precision_is_an_alarm(options):
     assert_sound(diagnosed(Classifier(), **options))
+
+
+def half_precision():
+    """As on a GPU, with a scale that is too large at first."""
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**34)
+    return [MixedPrecision("16-mixed", device="cpu", scaler=scaler)]
+
+
+def test_a_scaler_is_no_alarm_and_gradients_are_seen_without_it():
+    fits = {}
+    for name, plugins in {"plain": None, "scaled": half_precision()}.items():
+        callback, histories = noting(DiagnoseCallback(sink=None))
+        fit(Classifier(), callback, plugins=plugins)
+        (fits[name],) = histories
+        assert_sound(callback.diagnosis)
+    assert_unscaled(fits["scaled"], fits["plain"])
+    assert not any(0 in series for series in gradients_of(fits["scaled"]).values())  # skipped
 
 
 def test_two_optimizers_in_a_loop_of_ones_own():

@@ -43,6 +43,7 @@ class Moment:
     weights: list[Tensor] = field(default_factory=list)  # detached, after the update
     gradients: list[Tensor | None] = field(default_factory=list)
     kept: list[Tensor] | None = None
+    held_back: Tensor | None = None  # not 0 where the optimizer made no update after all
     logits: Tensor | None = None  # what the model gave for the last batch, detached
     targets: Tensor | None = None
     loss: Tensor | None = None  # with its graph

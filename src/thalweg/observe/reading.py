@@ -153,6 +153,7 @@ class Readings:
         moment.weights = [weight.detach() for _, weight in held]
         moment.gradients = [weight.grad for _, weight in held]
         moment.kept = kept
+        moment.held_back = _held_back(optimizer)
         self._panel.measure(moment, "update", thorough=self._thorough)
 
     def _moment(self, step: int | None = None) -> Moment:
@@ -184,6 +185,15 @@ class Readings:
         if self._guard.step > self._first and 0 <= wait <= whole:
             self._guard.history.add(STEP_TIME, self._guard.step, {"": whole})
             self._guard.history.add(DATA_WAIT, self._guard.step, {"": wait / whole})
+
+
+def _held_back(optimizer: Optimizer) -> Tensor | None:
+    """A copy of what a fused optimizer is told by torch.amp.GradScaler: whether to make no update.
+
+    Asked on the device, where it is known; other optimizers are not called for such a step.
+    """
+    found = getattr(optimizer, "found_inf", None)
+    return found.detach().clone() if isinstance(found, Tensor) else None
 
 
 def _targets(moment: Moment, batch: Batch | None, *, recover: bool) -> Tensor | None:
