@@ -14,7 +14,8 @@ from sklearn.datasets import load_digits
 import thalweg
 from thalweg.api import FailedRunError, InterruptedRunError, Progress, plan, resume, train
 from thalweg.errors import DataError, RunError, UnknownNameError, UsageError
-from thalweg.record.quantities import LOSS, VAL_LOSS
+from thalweg.recipes.recipe import recorded_recipe
+from thalweg.record.quantities import EVAL_MODE_LOSS, LOSS, VAL_LOSS
 
 QUICK = {"epochs": 2, "batch_size": 32, "model": "mlp"}
 
@@ -90,6 +91,22 @@ def test_interrupted_and_resumed_equals_uninterrupted(scans, tmp_path, step):
     assert weights_of(resumed) == weights_of(whole)
     assert resumed.history.series(LOSS) == whole.history.series(LOSS)
     assert resumed.metrics == whole.metrics
+
+
+@pytest.mark.parametrize("step", [2, 6])
+def test_photographs_are_resumed_while_they_are_small_and_after(tmp_path, step):
+    """Their recipe: Muon, and images that grow; the end is looked at in the size of validation."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (80, 72, 72, 3), dtype=np.uint8)
+    np.savez(tmp_path / "photos.npz", images=images, labels=np.arange(80) % 2)
+    options = {"out": tmp_path, "epochs": 2, "edits": {"model.changes": {"width": 8}}}
+    whole = train(tmp_path / "photos.npz", **options)
+    assert recorded_recipe(whole.path).optimizer.name == "muon"
+    stopped = interrupted_at(step, tmp_path / "photos.npz", **options)
+    resumed = resume(stopped.path)
+    assert weights_of(resumed) == weights_of(whole)
+    assert resumed.history.series(LOSS) == whole.history.series(LOSS)
+    assert whole.history.by_place(EVAL_MODE_LOSS)
 
 
 def test_finished_run_is_left_alone(scans, tmp_path):

@@ -22,6 +22,7 @@ from thalweg.record.quantities import (
 
 WIDEST = 128  # features; more are summed at random to so many
 AT_ONCE = 4096  # features: a copy of all of them would be memory that nothing has used yet
+SAMPLES_AT_ONCE = 16  # likewise
 SHUFFLES = 20  # null draws of the batch-composition test
 
 
@@ -62,8 +63,9 @@ def gaps(moment: Moment) -> Reading:
     """The share of input numbers that are NaN or infinite."""
     if moment.train is None or not moment.train.inputs.is_floating_point():
         return {}
-    finite = moment.train.inputs.isfinite()
-    return {"": 1 - finite.count_nonzero().double() / finite.numel()}
+    inputs = moment.train.inputs
+    finite = sum(part.isfinite().count_nonzero() for part in inputs.split(SAMPLES_AT_ONCE))
+    return {"": 1 - torch.as_tensor(finite).double() / inputs.numel()}
 
 
 @survey(LEAKED, DUPLICATED, when="samples")
