@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from thalweg.api.beginning import resume, train
     from thalweg.api.climbing import InterruptedClimbError, climb, ladder
     from thalweg.api.costs import Estimate, estimate
     from thalweg.api.cross_validation import (
@@ -12,7 +13,6 @@ if TYPE_CHECKING:
         resume_cross_validation,
     )
     from thalweg.api.final_test import FinalTest, final
-    from thalweg.api.fit import resume, train
     from thalweg.api.planning import Plan, plan
     from thalweg.api.progress import Progress
     from thalweg.api.run import FailedRunError, InterruptedRunError, Run
@@ -39,9 +39,9 @@ _HOME = {
     "load": "thalweg.api.use",
     "plan": "thalweg.api.planning",
     "predict": "thalweg.api.use",
-    "resume": "thalweg.api.fit",
+    "resume": "thalweg.api.beginning",
     "resume_cross_validation": "thalweg.api.cross_validation",
-    "train": "thalweg.api.fit",
+    "train": "thalweg.api.beginning",
     "watch": "thalweg.api.use",
 }
 __all__ = [

@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from thalweg.api.beginning import resume
 from thalweg.api.checks import check_alone
-from thalweg.api.fit import carry_out, resume
+from thalweg.api.fit import carry_out
 from thalweg.api.planning import Plan, plan, read_dataset
 from thalweg.api.precision import with_precision
 from thalweg.api.progress import Progress

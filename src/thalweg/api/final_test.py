@@ -6,8 +6,8 @@ from hashlib import sha256
 from pathlib import Path
 from time import time
 
+from thalweg.api.beginning import recorded_plan
 from thalweg.api.build import batches_of, dtype_of
-from thalweg.api.fit import recorded_plan
 from thalweg.api.outcome import model_card, prediction_rows
 from thalweg.api.parts import scores
 from thalweg.api.planning import Plan, training_task

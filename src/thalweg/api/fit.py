@@ -1,158 +1,26 @@
-"""From a plan to a finished run: the one place where all the parts meet."""
+"""From a plan to a finished run: the updates, and what is done after each."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
-from shutil import rmtree
 from time import monotonic
-from typing import Any
 
 from thalweg.api.build import dtype_of
-from thalweg.api.checks import check_alone, check_devices
+from thalweg.api.checks import check_alone
 from thalweg.api.ending import failed, finish
-from thalweg.api.group import ends_epoch, follow, joint_updates, shared
+from thalweg.api.group import ends_epoch, follow, joint_updates
 from thalweg.api.launch import launched
-from thalweg.api.parts import Best, Parts, StoppedError, known, opened, restore, save, scores
-from thalweg.api.planning import Plan, plan, read_dataset
-from thalweg.api.precision import with_precision
+from thalweg.api.parts import Best, Parts, StoppedError, opened, restore, save, scores
+from thalweg.api.planning import Plan
 from thalweg.api.progress import Progress
-from thalweg.api.run import InterruptedRunError, Run, replace_text
-from thalweg.data.decoding import FoundLateError
-from thalweg.errors import RunError
-from thalweg.recipes.recipe import recorded_recipe
-from thalweg.record import claim_run_folder
+from thalweg.api.run import InterruptedRunError, Run
 from thalweg.training.checkpoint import latest_checkpoint
 from thalweg.training.distributed import evaluate_together
-from thalweg.training.heap import keep_freed_memory
 from thalweg.training.interrupt import Interrupt
 from thalweg.training.late_losses import LateLosses, late_losses
 from thalweg.training.loop import Step
 from thalweg.training.nonfinite import NonFiniteLossError, NonFiniteWeightsError
-from thalweg.training.ranks import LostRankError, Ranks, is_one_of_many, joined, naming_lost_ranks
-
-
-def train(
-    path: str | Path = "",
-    *,
-    edits: Mapping[str, object] | None = None,
-    out: str | Path = "runs",
-    progress: Progress | None = None,
-    **options: object,
-) -> Run:
-    """Train on the data at `path` and return the finished run.
-
-    `options` are the short keys (model, epochs, lr, batch_size, image_size, seed, device), `edits`
-    any dotted recipe key, such as {"optimizer.weight_decay": 0.1}. The run is a new folder in
-    `out`.
-
-    Raises DataError, UsageError, FailedRunError, InterruptedRunError.
-
-    >>> import thalweg
-    >>> run = thalweg.train("digits", epochs=2)  # doctest: +SKIP
-    >>> run.metrics["val_accuracy"] > 0.9  # doctest: +SKIP
-    True
-    """
-    progress = progress or Progress()
-    keep_freed_memory()
-    if is_one_of_many():
-        return _as_rank(lambda: _claimed(path, out, progress, edits=edits, **options), progress)
-    try:
-        return _train(path, out, progress, overlap=True, edits=edits, **options)
-    except FoundLateError as late:
-        progress.messages.append(f"begun again, without a file that is damaged: {late.seen}")
-        late.decoding.join()
-        return _train(path, out, progress, overlap=False, edits=edits, **options)
-
-
-def _train(
-    path: str | Path, out: str | Path, progress: Progress, *, overlap: bool, **options: Any
-) -> Run:
-    """With `overlap`, FoundLateError may be raised, and no run is left."""
-    ready, folder = _claimed(path, out, progress, overlap=overlap, **options)
-    try:
-        with _left_clean(folder):
-            return carry_out(ready, folder, progress)
-    finally:
-        if ready.dataset.decoding is not None:
-            ready.dataset.decoding.let_go()
-
-
-def _claimed(
-    path: str | Path, out: str | Path, progress: Progress, **options: Any
-) -> tuple[Plan, Path]:
-    """The plan, and a new folder in `out` for its run, with the recipe in it."""
-    read = plan(path, progress=progress, **options)
-    try:
-        ready = with_precision(read, progress)
-        folder = claim_run_folder(Path(out), Path(ready.recipe.data.path).resolve().name or "run")
-        replace_text(folder / "recipe.toml", ready.recipe.to_toml())
-    except BaseException:
-        if read.dataset.decoding is not None:
-            read.dataset.decoding.let_go()
-        raise
-    return ready, folder
-
-
-@contextmanager
-def _left_clean(folder: Path) -> Iterator[None]:
-    """No trace of a run that is to begin again."""
-    try:
-        yield
-    except FoundLateError:
-        rmtree(folder)
-        raise
-
-
-def resume(run: str | Path, *, devices: int | None = None, progress: Progress | None = None) -> Run:
-    """Go on with a run that was stopped, from its newest whole checkpoint, to the same end.
-
-    By as many `devices` as before, or by so many.
-    """
-    progress = progress or Progress()
-    keep_freed_memory()
-    folder = Path(run)
-    if is_one_of_many():
-        return _as_rank(lambda: _reopened(folder, progress), progress)
-    ready, _ = _reopened(folder, progress)
-    if ready is None:
-        return Run(folder)
-    if devices is not None:
-        ready = replace(ready, recipe=ready.recipe.edited({"devices": devices}))
-        check_devices(ready.recipe, here=devices)
-    return carry_out(ready, folder, progress)
-
-
-def _reopened(folder: Path, progress: Progress) -> tuple[Plan | None, Path]:
-    """What is left to be done of a run: nothing where it has ended."""
-    meta = known(folder)
-    is_over = meta.get("state") == "finished"
-    return (None if is_over else recorded_plan(folder, meta, progress)), folder
-
-
-def _as_rank(prepare: Callable[[], tuple[Plan | None, Path]], progress: Progress) -> Run:
-    """The run that this process trains as one of those that torchrun started.
-
-    What `prepare` returns on the first rank, all of them carry out.
-    """
-    with joined() as ranks:
-        plan, folder = shared(prepare() if ranks.is_first else None, ranks, progress)
-        return Run(folder) if plan is None else carry_out(plan, folder, progress, ranks=ranks)
-
-
-def recorded_plan(folder: Path, meta: Mapping[str, Any], progress: Progress) -> Plan:
-    """The plan that the run was made by, its data read again. RunError where they have changed."""
-    recipe = recorded_recipe(folder)
-    dataset = read_dataset(recipe.flat(), progress)
-    recorded = meta.get("fingerprint", dataset.fingerprint)
-    if recorded != dataset.fingerprint:
-        raise RunError(
-            f"the data of {folder} has changed since the run began",
-            seen=f"{recipe.data.path}: fingerprint {dataset.fingerprint[:12]}…, "
-            f"recorded {recorded[:12]}…",
-            fix="put the data back as it was, or start a new run",
-        )
-    return Plan(recipe=recipe, defaults=recipe, dataset=dataset)
+from thalweg.training.ranks import LostRankError, Ranks, naming_lost_ranks
 
 
 def carry_out(plan: Plan, folder: Path, progress: Progress, *, ranks: Ranks | None = None) -> Run:

@@ -67,7 +67,7 @@ def launched(plan: Plan, folder: Path, progress: Progress) -> Run:
 
 def work() -> None:
     """What each rank does: the arguments are the run's folder and the folder to meet in."""
-    from thalweg.api.fit import resume
+    from thalweg.api.beginning import resume
 
     folder, job, rank = Path(sys.argv[1]), Path(sys.argv[2]), int(os.environ["RANK"])
     progress, parent, heard = Progress(), os.getppid(), threading.Event()
