@@ -2,8 +2,9 @@
 
 Claim: at most 1/3 of fastai's time. Random crops to 128 px, flips, normalised, batches of 64: what
 both give a network to train on. Each run is a process of its own, its imports included; the files
-are in the system's memory for both. Beside it the time of our first update, the measurement of the
-precision included. Interleaved, medians, two threads;
+are in the system's memory for both. Ours begins as `thalweg train` does: another process looks at
+the files while this one loads PyTorch; its processor's seconds are counted, too. Beside it the time
+of our first update, the measurement of the precision included. Interleaved, medians, two threads;
 BENCHMARK_REPEATS says how often.
 """
 
