@@ -3,7 +3,6 @@
 import copy
 import pickle
 from math import log
-from time import perf_counter
 
 import numpy as np
 import pytest
@@ -192,21 +191,6 @@ def test_without_a_way_to_diagnose_it_says_so():
     _, _, watcher = run(1)
     with pytest.raises(UsageError, match=r"thalweg\.watch"):
         watcher.diagnose()
-
-
-def test_a_step_costs_microseconds():
-    model = small_model()
-    watcher = watch(model, torch.optim.SGD(model.parameters(), lr=0.1))
-    loss = torch.tensor(1.0)
-    times = []
-    for _ in range(3):
-        start = perf_counter()
-        for _ in range(1000):
-            watcher.step(loss)
-        times.append((perf_counter() - start) / 1000)
-    assert (
-        min(times) < 200e-6
-    )  # measured: 3 µs and the readings; type checks and others' load apart
 
 
 class Counted(list):

@@ -82,21 +82,22 @@ def test_the_handlers_of_before_are_put_back():
     def mine(number, frame):
         raise AssertionError
 
-    before = signal.signal(signal.SIGTERM, mine)
+    before, of_ctrl_c = signal.signal(signal.SIGTERM, mine), signal.getsignal(signal.SIGINT)
     try:
         with Interrupt() as interrupt:
             os.kill(os.getpid(), signal.SIGTERM)
             assert interrupt.signal == signal.SIGTERM
         assert signal.getsignal(signal.SIGTERM) is mine
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        assert signal.getsignal(signal.SIGINT) is of_ctrl_c
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
 def test_they_are_put_back_after_an_error_too():
+    before = signal.getsignal(signal.SIGINT)
     with pytest.raises(ZeroDivisionError), Interrupt():
         _ = 1 / 0
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_signal_that_was_ignored_is_heard_inside():
@@ -126,7 +127,7 @@ def test_without_a_signal_there_is_nothing():
 
 
 def test_outside_the_main_thread_it_does_nothing():
-    found = []
+    found, before = [], signal.getsignal(signal.SIGINT)
 
     def work():
         with Interrupt() as interrupt:
@@ -136,4 +137,4 @@ def test_outside_the_main_thread_it_does_nothing():
     thread.start()
     thread.join()
     assert found == [0]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
