@@ -22,6 +22,7 @@ LEAST_RUN = 10.0  # s; what a shorter run could save, nobody feels
 LEAST_RUN_ON_GPU = 2.0  # s; a step takes ms there, so that a choice costs less. Not yet measured
 COST = 3  # whole steps that a measurement takes, about
 WORTH_COMPILING = 3600.0  # s that a run must take: a compiler works for a minute or two
+WORTH_COMPILING_ON_CPU = 4 * 3600.0  # it has gained nothing there yet: convolutions stay oneDNN's
 Values = Callable[[Setting, float], tuple[Any, ...]]  # of the best so far and its seconds
 
 
@@ -106,4 +107,5 @@ def _axes(inputs: torch.Tensor, steps: float) -> Iterator[tuple[str, Values]]:
     yield "matmul", lambda best, _: ("high", "medium") if best.dtype == "float32" else ()
     if inputs.device.type == "cpu" and threads > 1:
         yield "threads", lambda best, _: (threads // 2, 1) if threads > 3 else (1,)
-    yield "compile", lambda best, step: (True,) if steps * step > WORTH_COMPILING else ()
+    least = WORTH_COMPILING_ON_CPU if inputs.device.type == "cpu" else WORTH_COMPILING
+    yield "compile", lambda best, step: (True,) if steps * step > least else ()
