@@ -18,10 +18,10 @@ from benchmarks._rounds import medians, on_photographs
 TRAIN, VAL, REPEATS, LIMIT = 8000, 2000, 5, 1 / 3
 OURS = """
 import json, os, sys
-from thalweg.cli.loading import loading
+from thalweg.loading import loading
 from thalweg.data.scout import scouting
 with scouting(sys.argv[1], size=128):  # this much as `thalweg train` begins
-    with loading():
+    with loading(for_good=True):
         from thalweg.api import plan, train
         from thalweg.api.build import training_batches
     ready = plan(sys.argv[1], model="resnet18", image_size=128, batch_size=64, overlap=True)
@@ -31,10 +31,10 @@ os._exit(0)
 """
 FIRST_UPDATE = """
 import json, os, sys, threading, time
-from thalweg.cli.loading import loading
+from thalweg.loading import loading
 from thalweg.data.scout import scouting
 with scouting(sys.argv[1], size=128):
-    with loading():
+    with loading(for_good=True):
         from thalweg.api import Progress, train
     progress = Progress()
     def tell():

@@ -1,6 +1,5 @@
 """thalweg: trains neural networks, and knows why they don't train."""
 
-import gc
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -55,13 +54,10 @@ def __getattr__(name: str) -> Any:
     """Load a public name when it is first used: `import thalweg` itself loads no torch."""
     if name not in _HOME:
         raise AttributeError(f"module 'thalweg' has no attribute {name!r}")
-    was_on = gc.isenabled()
-    gc.disable()  # a fifth of the time goes by with looking for garbage among modules
-    try:
+    from thalweg.loading import loading
+
+    with loading():
         value = globals()[name] = getattr(import_module(_HOME[name]), name)
-    finally:
-        if was_on:
-            gc.enable()
     return value
 
 

@@ -10,13 +10,13 @@ from cyclopts import Parameter
 
 from thalweg.cli.compare_scratch import compared
 from thalweg.cli.folds import Splits, cross_validated
-from thalweg.cli.loading import loading
 from thalweg.cli.output import print_json, print_run
 from thalweg.cli.progress import painted
 from thalweg.cli.recipe_options import RECIPE, given, takes_recipe_keys
 from thalweg.cli.settings import Settings, gather, with_origins
 from thalweg.data.scout import scouting
 from thalweg.errors import UsageError, printable
+from thalweg.loading import loading
 from thalweg.recipes.recipe import Recipe, recorded_recipe
 
 if TYPE_CHECKING:
@@ -90,13 +90,13 @@ def _train(settings: Settings, out: Path, *, final: bool, json: bool) -> int:
 
     wanted = Recipe().edited(settings.edits).data
     with scouting(wanted.path, target=wanted.target, size=wanted.image_size):
-        with loading():  # PyTorch, and meanwhile the files are looked at
+        with loading(for_good=True):  # PyTorch, and meanwhile the files are looked at
             from thalweg.api import train as trained
         return _watched(action, json=json)
 
 
 def _resume(folder: Path, settings: Settings, *, final: bool, json: bool) -> int:
-    with loading():
+    with loading(for_good=True):
         from thalweg.api import resume
 
     _refuse_changes(folder, settings)

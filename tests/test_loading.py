@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from thalweg.cli.loading import loading
+from thalweg.loading import loading
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +18,7 @@ def _as_before():
 
 
 def test_the_collector_rests_and_what_was_loaded_is_looked_at_no_more():
-    with loading():
+    with loading(for_good=True):
         assert not gc.isenabled()
         kept = [[]]
     assert gc.isenabled()
@@ -28,7 +28,7 @@ def test_the_collector_rests_and_what_was_loaded_is_looked_at_no_more():
 
 def test_it_is_back_after_an_import_that_failed():
     def failing():
-        with loading():
+        with loading(for_good=True):
             raise ImportError
 
     with pytest.raises(ImportError):
@@ -38,7 +38,7 @@ def test_it_is_back_after_an_import_that_failed():
 
 def test_where_the_user_switched_it_off_it_stays_so():
     gc.disable()
-    with loading():
+    with loading(for_good=True):
         pass
     assert not gc.isenabled()
     assert not gc.get_freeze_count()
