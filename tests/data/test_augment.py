@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from thalweg.data.augment import Augment, Draws
+from thalweg.data.batch import part_of
 
 N, H, W = 6, 12, 10
 
@@ -211,6 +212,17 @@ def test_one_more_change_leaves_the_others_as_they_were():
     found = both(images(), seeded(), fill=0.0)
     kept = found != 0
     assert torch.equal(found[kept], moved[kept])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", CASES)
+def test_a_part_has_the_bits_of_the_same_rows_of_the_whole(name, channels):
+    augment, whole = CASES[name], images(channels)
+    together = augment(whole, seeded())
+    for count in range(2, N + 1):
+        parts = [part_of(N, rank=rank, count=count) for rank in range(count)]
+        alone = [augment(whole[p.begin : p.end].clone(), seeded(), part=p) for p in parts]
+        assert torch.equal(torch.cat(alone), together)
 
 
 def test_fill_is_one_value_a_channel():

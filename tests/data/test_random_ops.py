@@ -87,6 +87,40 @@ def test_no_strength_changes_nothing_and_a_batch_is_its_images(change, channels)
     assert torch.equal(batch, images(channels=channels))
 
 
+@pytest.mark.parametrize("change", OPS, ids=lambda change: change.__name__)
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("count", [2, 5, 16])
+def test_an_image_has_the_same_bits_however_many_are_changed_with_it(change, channels, count):
+    batch = images(count, 17, 15, channels)  # odd sides: no image begins at a full block of pixels
+    strength = torch.linspace(-1, 1, count)
+    together = change(batch, strength)
+    for size in (1, 2, 3):
+        alone = [
+            change(*pair)
+            for pair in zip(batch.clone().split(size), strength.split(size), strict=True)
+        ]
+        assert torch.equal(torch.cat(alone), together)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 7, 64])
+def test_a_grey_is_added_from_left_to_right_on_every_processor(count):
+    colours = 255 * torch.rand(count, 3, generator=torch.Generator().manual_seed(count))
+    weighed = colours.numpy() * np.float32(random_ops.GREY)
+    greys = weighed[:, 0] + weighed[:, 1] + weighed[:, 2]
+    assert np.array_equal(random_ops.grey_values(colours).numpy(), greys)
+
+
+def test_the_mean_of_one_large_image_does_not_depend_on_the_others():
+    batch = 255 * torch.rand(3, 256, 384, 1, generator=torch.Generator().manual_seed(0))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        alone = [random_ops.image_means(image) for image in batch.clone().split(1)]
+        assert torch.equal(torch.cat(alone), random_ops.image_means(batch))
+    finally:
+        torch.set_num_threads(threads)
+
+
 def test_changes_are_drawn_for_each_image_from_the_generator_alone():
     batch = images(1).expand(200, -1, -1, -1)
 

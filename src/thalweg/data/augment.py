@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor
 
 from thalweg.data.batch import Part, part_of
-from thalweg.data.random_ops import grey_weights, random_op
+from thalweg.data.random_ops import grey_values, grey_weights, image_means, random_op
 from thalweg.data.resized_crop import Boxes, flipped, resized_crops
 
 _LOG_RATIO = log(4 / 3)  # crops are 3:4 to 4:3, as in Szegedy et al. 2014, "Going Deeper"
@@ -131,12 +131,12 @@ class Augment:
         contrast = _factor(draws.contrast, self.contrast)
         saturation = _factor(draws.saturation, self.saturation)
         if images.shape[-1] != 3:  # a grey is its own grey
-            shift = _column(bright * (1 - contrast)) * images.mean(dim=(1, 2, 3), keepdim=True)
+            shift = _column(bright * (1 - contrast)) * image_means(images)
             return torch.addcmul(shift, images, _column(bright * contrast)).clamp_(0, 255)
         grey = grey_weights(images.device)
         own = _square(saturation) * torch.eye(3, device=images.device)
         mix = _square(bright * contrast) * (own + _square(1 - saturation) * grey[:, None])
-        shift = _square(bright * (1 - contrast) * (_mean_colour(images) @ grey))
+        shift = _square(bright * (1 - contrast) * grey_values(_mean_colour(images)))
         return _recoloured(images, mix, shift).clamp_(0, 255)
 
     def cut_out(

@@ -115,7 +115,7 @@ def brightness(images: Images, strength: Strength) -> Images:
 
 def contrast(images: Images, strength: Strength) -> Images:
     """Blended with the image's mean grey, or the other way."""
-    mean = _grey(images).mean(dim=(1, 2, 3), keepdim=True)
+    mean = image_means(_grey(images))
     return mean + (images - mean) * _factor(strength)
 
 
@@ -129,8 +129,10 @@ def sharpness(images: Images, strength: Strength) -> Images:
     """Blended with a smoothed image, or the other way."""
     channels = images.shape[-1]
     kernel = _smoothing(images.device).expand(channels, 1, 3, 3)
-    planes = F.pad(images.permute(0, 3, 1, 2), (1, 1, 1, 1), mode="replicate")
-    smooth = F.conv2d(planes, kernel, groups=channels).permute(0, 2, 3, 1)
+    # A single grey image would go through another kernel than several, with other last bits.
+    several = _two_at_least(images) if channels == 1 else images
+    planes = F.pad(several.permute(0, 3, 1, 2), (1, 1, 1, 1), mode="replicate")
+    smooth = F.conv2d(planes, kernel, groups=channels).permute(0, 2, 3, 1)[: len(images)]
     return smooth + (images - smooth) * _factor(strength)
 
 
@@ -175,10 +177,33 @@ def _moved(images: Images, affine: Float[Tensor, "n 6"]) -> Images:
     return moved.permute(0, 2, 3, 1)
 
 
+def grey_values(colours: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n"]:
+    """Weigh red, green and blue, added from left to right.
+
+    A product of matrices rounds a row by how many there are and by the processor: a rank's part of
+    a batch would differ in its last bits from the same rows of the whole.
+    """
+    red, green, blue = colours.unbind(-1)
+    return red * GREY[0] + green * GREY[1] + blue * GREY[2]
+
+
+def image_means(images: Images) -> Float[Tensor, "n 1 1 1"]:
+    """Average each image's values; one image alone as if it were one of several.
+
+    Where there is only one sum, torch divides it among its threads, and rounds it in another way.
+    """
+    return _two_at_least(images).mean(dim=(1, 2, 3), keepdim=True)[: len(images)]
+
+
+def _two_at_least(images: Images) -> Float[Tensor, "m h w c"]:
+    """Repeat an image that is alone: torch has kernels of their own for one, with other bits."""
+    return torch.cat((images, images)) if len(images) == 1 else images
+
+
 def _grey(images: Images) -> Float[Tensor, "n h w 1"]:
     if images.shape[-1] != 3:
         return images.mean(dim=-1, keepdim=True)
-    return (images @ grey_weights(images.device))[..., None]
+    return grey_values(images)[..., None]
 
 
 @lru_cache(maxsize=16)
