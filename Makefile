@@ -47,9 +47,10 @@ docs: .venv/ready
 reference: .venv/ready
 	$(BIN)/python docs/generate.py
 
+# Everything, on examples that Hypothesis draws anew each time.
 nightly: .venv/ready peers
-	$(BIN)/pytest -q tests
-	.venv-peers/bin/pytest -q tests/adapters
+	$(BIN)/pytest -q --hypothesis-profile=fresh tests
+	.venv-peers/bin/pytest -q --hypothesis-profile=fresh tests/adapters
 
 # What can only be tried on a GPU: where torch in .venv is one for it. The rest runs everywhere.
 gpu: .venv/ready

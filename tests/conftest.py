@@ -1,6 +1,8 @@
-"""For all tests: Hypothesis without its deadline, which on a busy machine fails what is right;
-short runs stay in the precision that they begin with; and what needs a GPU is left out where there
-is none.
+"""Set up all tests.
+
+Hypothesis draws the same examples in every run, unless `--hypothesis-profile=fresh` asks for new
+ones, and has no deadline, which on a busy machine fails what is right. Short runs stay in the
+precision that they begin with. What needs a GPU is left out where there is none.
 """
 
 import sys
@@ -9,8 +11,9 @@ from math import inf
 import pytest
 from hypothesis import settings
 
-settings.register_profile("any machine", deadline=None)
-settings.load_profile("any machine")
+settings.register_profile("fixed", deadline=None, derandomize=True)
+settings.register_profile("fresh", deadline=None)
+settings.load_profile("fixed")
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,7 @@
 from math import exp, isclose
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix, precision_score, recall_score
 
@@ -15,6 +15,14 @@ from thalweg.report.written import duration, figure, large, percent, shown, wils
 
 
 @given(st.lists(st.floats(-1e12, 1e12), min_size=1, max_size=20))
+@example([5e-324])  # the smallest number above zero: half of it is zero
+@example([-5e-324, 0.0])
+@example([5e-324, 2e-308])
+@example([1e-290, 1.0000001e-290])
+@example([5e-324, 1e-5, 1e12])
+@example([1.0, 1.0 + 2**-52])
+@example([1e12, 1e12 * (1 + 1.1e-9)])
+@example([1e308, -1e308])
 def test_an_axis_holds_its_values_between_round_ticks(values):
     y = axis(values, (200.0, 10.0))
     assert all(10 - 1e-6 <= y.at(value) <= 200 + 1e-6 for value in values)
@@ -35,6 +43,7 @@ def test_an_axis_holds_its_values_between_round_ticks(values):
             [-4.50014e11, -4.73148e11],
             ["−4.70 × 10¹¹", "−4.65 × 10¹¹", "−4.60 × 10¹¹", "−4.55 × 10¹¹", "−4.50 × 10¹¹"],
         ),
+        ([5e-324], ["−0.5", "0.0", "0.5"]),
         ([2000.0, 9000.0], ["0", "2,000", "4,000", "6,000", "8,000"]),
     ],
 )

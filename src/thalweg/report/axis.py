@@ -8,6 +8,7 @@ from thalweg.report.written import figure, percent, power_of_ten
 
 CHARACTER = 7.6  # pixels, of a digit in the charts' type; generous
 LARGEST = 1e300  # what is beyond is drawn at the edge; its span would overflow
+SMALLEST = 1e-290  # what is nearer to zero is drawn as zero; its span would underflow
 LOG_FROM = 20.0  # largest by smallest value, from which on a scale is logarithmic
 
 
@@ -67,7 +68,7 @@ def axis(
 
     Logarithmic where the values span a large factor, unless they are shares or it must be linear.
     """
-    finite = [value for value in values if abs(value) < LARGEST]
+    finite = [v if abs(v) >= SMALLEST else 0.0 for v in values if abs(v) < LARGEST]
     low, high = min(finite, default=0.0), max(finite, default=1.0)
     if not (shares or linear) and low > 0 and high > LOG_FROM * low:
         return _log_axis(low, high, pixels)
