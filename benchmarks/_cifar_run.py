@@ -11,7 +11,7 @@ from time import perf_counter, process_time
 from typing import Any
 
 import thalweg
-from thalweg.api.progress import Progress
+from thalweg.planning.progress import Progress
 
 
 class Times(Progress):

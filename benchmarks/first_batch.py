@@ -19,11 +19,11 @@ TRAIN, VAL, REPEATS, LIMIT = 8000, 2000, 5, 1 / 3
 OURS = """
 import json, os, sys
 from thalweg.loading import loading
-from thalweg.data.scout import scouting
+from thalweg.data.images.survey_process import scouting
 with scouting(sys.argv[1], size=128):  # this much as `thalweg train` begins
     with loading(for_good=True):
         from thalweg.api import plan, train
-        from thalweg.api.build import training_batches
+        from thalweg.planning.build import training_batches
     ready = plan(sys.argv[1], model="resnet18", image_size=128, batch_size=64, overlap=True)
     batch = next(training_batches(ready).stream())
 print(json.dumps({"shape": list(batch.inputs.shape)}), flush=True)
@@ -32,7 +32,7 @@ os._exit(0)
 FIRST_UPDATE = """
 import json, os, sys, threading, time
 from thalweg.loading import loading
-from thalweg.data.scout import scouting
+from thalweg.data.images.survey_process import scouting
 with scouting(sys.argv[1], size=128):
     with loading(for_good=True):
         from thalweg.api import Progress, train

@@ -28,11 +28,11 @@ from itertools import repeat
 from time import perf_counter
 import torch
 import thalweg
-from thalweg.api.build import dtype_of, model_and_optimizer, setting_of, training_stream
-from thalweg.api.build import training_batches
-from thalweg.api.planning import plan, spec_of, training_task
-from thalweg.api.precision import with_precision
-from thalweg.api.progress import Progress
+from thalweg.planning.build import dtype_of, model_and_optimizer, setting_of, training_stream
+from thalweg.planning.build import training_batches
+from thalweg.planning.plan import plan, spec_of, training_task
+from thalweg.planning.numerics import with_precision
+from thalweg.planning.progress import Progress
 from thalweg.training.late_losses import late_losses
 from thalweg.training.loop import train as updates
 data, out, wishes, steps = sys.argv[1], sys.argv[2], json.loads(sys.argv[3]), int(sys.argv[4])

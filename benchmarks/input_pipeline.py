@@ -81,8 +81,8 @@ def _ours(folder: Path, *, threads: int) -> Callable[[], Seconds]:
     import torch
 
     from thalweg.data import Augment, Batches, load_dataset
-    from thalweg.data.ahead import made_ahead
-    from thalweg.training.heap import keep_freed_memory
+    from thalweg.data.prefetch import made_ahead
+    from thalweg.training.allocator import keep_freed_memory
 
     keep_freed_memory()  # as a training does
     cpu = torch.device("cpu")

@@ -19,7 +19,7 @@ import torch
 
 from benchmarks import classical_cifar
 from benchmarks._cifar10 import Cifar10, cifar10
-from thalweg.api import climb
+from thalweg.api import ladder_steps
 
 MINUTES = 20.0  # more than enough: what is measured is how long it takes
 UP_TO_MLP = ("chance", "knn", "ridge", "softmax", "svm", "hog-softmax", "hog-mlp")
@@ -64,7 +64,7 @@ def climbed(data: Cifar10) -> dict[str, dict]:
     with tempfile.TemporaryDirectory() as folder:
         path = _file(data, Path(folder))
         start, cpu = perf_counter(), process_time()
-        for step in climb(path, minutes=MINUTES, rungs=UP_TO_MLP, out=Path(folder) / "runs"):
+        for step in ladder_steps(path, minutes=MINUTES, rungs=UP_TO_MLP, out=Path(folder) / "runs"):
             if len(step.rungs) == len(rows):
                 continue  # the last yield, which adds no rung
             rung = step.rungs[-1]

@@ -102,11 +102,11 @@ def _ours() -> tuple[Iterator[object], dict[str, object]]:
 
     from thalweg.data import Batch
     from thalweg.optim import OPTIMIZERS
+    from thalweg.planning.speed.autotune import measured
+    from thalweg.planning.speed.benchmark import Subject
     from thalweg.training import train
-    from thalweg.training.contest import Subject
-    from thalweg.training.heap import keep_freed_memory
-    from thalweg.training.plan import measured
-    from thalweg.training.setting import Setting, inputs_for
+    from thalweg.training.allocator import keep_freed_memory
+    from thalweg.training.numerics import Setting, inputs_for
 
     keep_freed_memory()
     model, inputs, targets = _problem()

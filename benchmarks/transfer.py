@@ -34,7 +34,7 @@ from benchmarks._peers import named_python, plain_environment
 from thalweg.classical import linear_classifier
 from thalweg.data import load_dataset
 from thalweg.models.efficientnet_lite import package_name
-from thalweg.models.pieces.weights import read_weights
+from thalweg.models.pretrained.weight_files import read_weights
 
 DATA = Path(__file__).parents[1].parent / "shared" / "data"
 SETS = tuple(os.environ.get("TRANSFER_SETS", "hymenoptera256,flowers").split(","))

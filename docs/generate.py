@@ -9,10 +9,10 @@ from inspect import cleandoc, signature
 from pathlib import Path
 from typing import Any
 
-from thalweg.api.checks import settings_of
 from thalweg.cli.recipe_options import meanings, option
 from thalweg.cli.settings import variable
 from thalweg.diagnosis.rules import RULES
+from thalweg.planning.checks import settings_of
 from thalweg.recipes.recipe import Recipe
 from thalweg.record import QUANTITIES
 

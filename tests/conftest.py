@@ -7,7 +7,9 @@ precision that they begin with. What needs a GPU is left out where there is none
 
 import sys
 from math import inf
+from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import settings
 
@@ -21,9 +23,41 @@ def short_runs_are_not_measured(request, monkeypatch):
     """On a busy machine a test's run looks long enough to be measured, and of two that must be
     equal one could choose bfloat16.
     """
-    plan = sys.modules.get("thalweg.training.plan")  # what does not need torch is not to load it
+    plan = sys.modules.get(
+        "thalweg.planning.speed.autotune"
+    )  # what does not need torch is not to load it
     if plan is not None and request.node.get_closest_marker("measures") is None:
         monkeypatch.setattr(plan, "LEAST_RUN", inf)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("THALWEG_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(scope="session")
+def scans(tmp_path_factory) -> Path:
+    """400 of the real 8 × 8 scans, as an array file."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    path = tmp_path_factory.mktemp("data") / "scans.npz"
+    images = (digits.images[:400] * 15.9).astype(np.uint8)
+    np.savez(path, images=images, labels=digits.target[:400])
+    return path
+
+
+@pytest.fixture(scope="session")
+def diabetes(tmp_path_factory) -> Path:
+    """442 real patients, ten features, one number to predict."""
+    from sklearn.datasets import load_diabetes
+
+    table = load_diabetes(scaled=False)
+    path = tmp_path_factory.mktemp("data") / "diabetes.csv"
+    head = ",".join([*table.feature_names, "target"])
+    rows = np.column_stack([table.data, table.target])
+    np.savetxt(path, rows, delimiter=",", header=head, comments="", fmt="%.6g")
+    return path
 
 
 def pytest_runtest_setup(item):

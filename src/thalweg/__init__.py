@@ -3,61 +3,61 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
-
 if TYPE_CHECKING:
     from thalweg.api import (
+        FailedRunError,
+        InterruptedRunError,
+        Progress,
         Run,
         cross_validate,
         diagnose,
         final,
+        find_lr,
         ladder,
         load,
+        plan,
         predict,
+        resume,
         train,
         watch,
     )
     from thalweg.curvature import critical_point, landscape, spectrum
 
-_HOME = {
-    "Run": "thalweg.api",
-    "critical_point": "thalweg.curvature",
-    "cross_validate": "thalweg.api",
-    "diagnose": "thalweg.api",
-    "final": "thalweg.api",
-    "ladder": "thalweg.api",
-    "landscape": "thalweg.curvature",
-    "load": "thalweg.api",
-    "predict": "thalweg.api",
-    "spectrum": "thalweg.curvature",
-    "train": "thalweg.api",
-    "watch": "thalweg.api",
-}
+__version__ = "0.1.0"
 __all__ = [
+    "FailedRunError",
+    "InterruptedRunError",
+    "Progress",
     "Run",
     "__version__",
     "critical_point",
     "cross_validate",
     "diagnose",
     "final",
+    "find_lr",
     "ladder",
     "landscape",
     "load",
+    "plan",
     "predict",
+    "resume",
     "spectrum",
     "train",
     "watch",
 ]
+_CURVATURE = {"critical_point", "landscape", "spectrum"}
 
 
 def __getattr__(name: str) -> Any:
     """Load a public name when it is first used: `import thalweg` itself loads no torch."""
-    if name not in _HOME:
+    if name not in __all__:
         raise AttributeError(f"module 'thalweg' has no attribute {name!r}")
     from thalweg.loading import loading
 
     with loading():
-        value = globals()[name] = getattr(import_module(_HOME[name]), name)
+        import_module("torch")  # nearly every public function needs it
+        home = import_module("thalweg.curvature" if name in _CURVATURE else "thalweg.api")
+    value = globals()[name] = getattr(home, name)
     return value
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from thalweg.data import filling
+from thalweg.data.images import cache_writer
 
 
 @pytest.fixture(autouse=True)
@@ -15,11 +15,11 @@ def cache_dir(tmp_path_factory, monkeypatch):
 def decodes(monkeypatch):
     """Names of the files that were decoded, as they are."""
     seen = []
-    real = filling._decode_file
+    real = cache_writer._decode_file
 
     def spy(path, size, channels):
         seen.append(path.name)
         return real(path, size, channels)
 
-    monkeypatch.setattr(filling, "_decode_file", spy)
+    monkeypatch.setattr(cache_writer, "_decode_file", spy)
     return seen

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from thalweg.data import Augment, Batches, Preprocessing, load_dataset
 from thalweg.data.batches import room_on
-from thalweg.data.shrink import Shrink
+from thalweg.data.images.progressive_resizing import Shrink
 from thalweg.errors import DataError, UsageError
 
 AUGMENT_BY_TURNS = Augment(flip=True, alternating_flip=True, crop_padding=2, cutout=0.3)
@@ -320,7 +320,9 @@ class TestPreprocessing:
 def test_nothing_heavy_is_loaded_before_it_is_needed():
     import subprocess
 
-    code = "import sys, thalweg.data.cache; print('torch' in sys.modules, 'PIL' in sys.modules)"
+    code = (
+        "import sys, thalweg.data.images.cache; print('torch' in sys.modules, 'PIL' in sys.modules)"
+    )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.split() == ["False", "False"]
 

@@ -13,7 +13,7 @@ from torch import nn
 from thalweg.errors import DataError
 from thalweg.models import MODELS
 from thalweg.models.efficientnet_lite import package_name
-from thalweg.models.pieces.weights import load_weights, read_weights
+from thalweg.models.pretrained.weight_files import load_weights, read_weights
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 needs_checkpoints = pytest.mark.skipif(

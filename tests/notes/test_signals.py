@@ -15,7 +15,7 @@ import thalweg
 from thalweg.models import MODELS
 from thalweg.models.mlp import mlp
 from thalweg.models.pieces.activation import ACTIVATIONS
-from thalweg.observe.probe import look_inside
+from thalweg.observe.instruments.activations import look_inside
 from thalweg.record.quantities import GRADIENT_NORM
 
 MODERN = ("relu", "leaky_relu", "prelu", "elu", "selu", "silu", "gelu", "maxout")

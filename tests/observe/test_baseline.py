@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from thalweg.observe.baseline import baselines, ridge
 from thalweg.observe.instrument import Moment
+from thalweg.observe.instruments.baseline import baselines, ridge
 from thalweg.observe.samples import Samples
 from thalweg.record.quantities import BASELINE_ACCURACY
 

@@ -7,10 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thalweg.api.checks import check_model, check_recipe
 from thalweg.data import Augment, Batches, DataFacts, load_dataset
 from thalweg.models import MODELS
 from thalweg.optim import OPTIMIZERS, SCHEDULES
+from thalweg.planning.checks import check_model, check_recipe
 from thalweg.recipes.amount import batch_size, epochs
 from thalweg.recipes.choice import recipe_for
 from thalweg.recipes.recipe import Recipe, edits_from_toml

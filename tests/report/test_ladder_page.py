@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 from thalweg.errors import RunError
-from thalweg.record.climb import Climb, Rung, read_climb, save_climb
+from thalweg.record.ladder import Ladder, Rung, read_ladder, save_ladder
 from thalweg.report.ladder_page import render_ladder
 from thalweg.report.ladder_picture import ladder_svg
 
@@ -31,7 +31,7 @@ def rung(name, score, seconds, **changes):
 
 @pytest.fixture
 def climb(tmp_path):
-    return Climb(
+    return Ladder(
         path=tmp_path,
         source=EVIL,
         task="classification",
@@ -94,8 +94,8 @@ def test_page_stands_alone_and_escapes_all_text(climb):
 
 
 def test_what_is_kept_is_read_back(climb):
-    save_climb(climb)
-    kept = read_climb(climb.path)
+    save_ladder(climb)
+    kept = read_ladder(climb.path)
     assert kept.to_dict() == climb.to_dict()
     assert kept["ridge"].train_score != kept["ridge"].train_score  # NaN went as null
     with pytest.raises(KeyError):
@@ -106,9 +106,9 @@ def test_what_is_kept_is_read_back(climb):
 def test_what_is_no_climb_is_named(tmp_path, text):
     (tmp_path / "ladder.json").write_text(text)
     with pytest.raises(RunError, match="no climb"):
-        read_climb(tmp_path)
+        read_ladder(tmp_path)
     with pytest.raises(RunError, match="no climb"):
-        read_climb(Path("nowhere"))
+        read_ladder(Path("nowhere"))
 
 
 def test_empty_climb_has_a_page(climb):

@@ -10,7 +10,7 @@ from torch.utils.hooks import RemovableHandle
 from thalweg.adapters.session import Session, Sink, guarded, library_missing
 from thalweg.adapters.traceless import Later, traceless
 from thalweg.diagnosis import Diagnosis
-from thalweg.observe.hook import Hook
+from thalweg.observe.guard import Hook
 
 try:
     from transformers import TrainerCallback

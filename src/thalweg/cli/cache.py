@@ -17,7 +17,7 @@ def cache(*, clear: bool = False, json: bool = False) -> None:
     json: bool
         Print JSON instead of text.
     """
-    from thalweg.data import cache as store
+    from thalweg.data.images import cache as store
 
     freed = store.clear_cache() if clear else 0
     entries, folder = store.cache_entries(), store.default_cache_dir()

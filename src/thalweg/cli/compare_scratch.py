@@ -38,9 +38,9 @@ def compared(settings: Settings, out: Path, *, json: bool) -> int:
 
 def _check(edits: Mapping[str, object]) -> None:
     """Raises: UsageError where nothing would be compared, or one side could not be trained."""
-    from thalweg.api.checks import check_alone
-    from thalweg.api.planning import from_root
-    from thalweg.api.transfer import implied
+    from thalweg.planning.checks import check_alone
+    from thalweg.planning.plan import from_root
+    from thalweg.planning.transfer import implied
 
     check_alone()
     if edits.get("devices", 1) != 1:

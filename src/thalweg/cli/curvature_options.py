@@ -29,8 +29,8 @@ def deliver(
     found: "Spectrum | Landscape", run: Path, *, out: Path | None, json: bool
 ) -> Path | None:
     """Keep it in the run, or draw it elsewhere, or print it as JSON; the picture's path."""
-    from thalweg.api.geometry import keep
     from thalweg.curvature import draw
+    from thalweg.runs.curvature import keep
 
     if json:
         print_json(**found.to_dict())

@@ -10,7 +10,7 @@ from thalweg.cli.progress import painted
 from thalweg.cli.terminal import table
 
 if TYPE_CHECKING:
-    from thalweg.api import FinalTest
+    from thalweg.runs.final_score import FinalScore
 
 
 def final(run: Path, /, *, json: bool = False) -> None:
@@ -41,7 +41,7 @@ def final(run: Path, /, *, json: bool = False) -> None:
     print(_text(found))
 
 
-def _text(found: "FinalTest") -> str:
+def _text(found: "FinalScore") -> str:
     from thalweg.report.written import NARROW, percent, times, wilson
 
     rows = [(name, f"{value:.4f}") for name, value in found.metrics.items()]

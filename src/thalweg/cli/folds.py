@@ -12,7 +12,8 @@ from thalweg.errors import UsageError, printable
 from thalweg.record.run_folder import CROSS_VALIDATION
 
 if TYPE_CHECKING:
-    from thalweg.api import CrossValidation, Progress
+    from thalweg.api import Progress
+    from thalweg.runs.cross_validation import CrossValidation
 
 
 class Splits(NamedTuple):

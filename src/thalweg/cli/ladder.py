@@ -12,7 +12,7 @@ from thalweg.errors import printable
 
 if TYPE_CHECKING:
     from thalweg.api import Progress
-    from thalweg.record.climb import Climb, Rung
+    from thalweg.record.ladder import Ladder, Rung
 
 COLUMNS = (20, 11, 19, 8, 9)  # characters: rung, score, interval, time, weights
 
@@ -66,21 +66,23 @@ def ladder(
 
     progress = api.Progress()
     names = [name for text in rungs or () for name in text.split(",") if name]
-    options = {"epochs": epochs, "device": device, "devices": devices, "target": target}
-    climbing = api.climb(
+    climbing = api.ladder_steps(
         path,
         minutes=minutes,
         rungs=names,
         k=k,
         penalty=penalty,
+        epochs=epochs,
+        target=target,
+        device=device,
+        devices=devices,
         seed=seed,
         out=out,
         progress=progress,
-        **{key: value for key, value in options.items() if value is not None},
     )
     try:
         found = _shown(climbing, progress, quiet=json)
-    except api.InterruptedClimbError as stop:
+    except api.InterruptedLadderError as stop:
         print(printable(str(stop)), file=sys.stderr)
         return stop.exit_code
     if json:
@@ -90,9 +92,9 @@ def ladder(
     return 0
 
 
-def _shown(climbing: "Iterator[Climb]", progress: "Progress", *, quiet: bool) -> "Climb":
+def _shown(climbing: "Iterator[Ladder]", progress: "Progress", *, quiet: bool) -> "Ladder":
     """Each rung's line as soon as it is known; progress in between, on stderr."""
-    found: Climb | None = None
+    found: Ladder | None = None
     while True:
         step = _next(climbing, progress)
         if step is None:
@@ -103,7 +105,7 @@ def _shown(climbing: "Iterator[Climb]", progress: "Progress", *, quiet: bool) ->
         found = step
 
 
-def _next(climbing: "Iterator[Climb]", progress: "Progress") -> "Climb | None":
+def _next(climbing: "Iterator[Ladder]", progress: "Progress") -> "Ladder | None":
     """The next rung; meanwhile the progress, in a terminal: a log needs the rungs' lines alone."""
     if is_terminal(sys.stderr):
         with painted(progress, sys.stderr):
@@ -116,7 +118,7 @@ def _next(climbing: "Iterator[Climb]", progress: "Progress") -> "Climb | None":
     return step
 
 
-def _print_news(before: "Climb | None", now: "Climb") -> None:
+def _print_news(before: "Ladder | None", now: "Ladder") -> None:
     if before is None:
         names = ("rung", "validation", "95 % interval", "time", "weights", "chosen")
         print(styled(_line(names), "dim", sys.stdout), flush=True)
@@ -124,7 +126,7 @@ def _print_news(before: "Climb | None", now: "Climb") -> None:
         print(_line(_cells(now, rung)), flush=True)
 
 
-def _cells(climb: "Climb", rung: "Rung") -> tuple[str, ...]:
+def _cells(climb: "Ladder", rung: "Rung") -> tuple[str, ...]:
     from thalweg.report.ladder_picture import score_text
     from thalweg.report.written import NARROW, duration, large
 
@@ -145,7 +147,7 @@ def _line(cells: tuple[str, ...]) -> str:
     return "  ".join([*padded, *cells[len(COLUMNS) :]]).rstrip()
 
 
-def _ending(found: "Climb") -> str:
+def _ending(found: "Ladder") -> str:
     from thalweg.report.ladder_page import headline
     from thalweg.report.written import NARROW
 

@@ -41,7 +41,7 @@ def landscape(
     radius: float
         How far to look; 1 changes each filter by its own length.
     """
-    from thalweg.api.geometry import run_landscape
+    from thalweg.runs.curvature import run_landscape
 
     found = run_landscape(
         run,

@@ -31,9 +31,9 @@ def lr(
     json: bool
         Print JSON instead of a table.
     """
-    from thalweg.api.learning_rate import find_lr
+    from thalweg import api
 
-    found = find_lr(path, steps=steps, model=model, batch_size=batch_size)
+    found = api.find_lr(path, steps=steps, model=model, batch_size=batch_size)
     if json:
         print_json(
             suggestion=found.suggestion if found.fell else None,

@@ -96,8 +96,8 @@ def _show_initialisation(
     """Whether signals keep their scale from layer to layer; inputs are normal deviates."""
     import torch
 
+    from thalweg.models.anatomy.signal_scale import activation_statistics, verdict
     from thalweg.models.pieces.fit_to_inputs import fit_to_inputs
-    from thalweg.models.pieces.init_check import activation_statistics, verdict
 
     inputs = torch.randn(INPUTS, *shape, generator=torch.Generator().manual_seed(0))
     fit_to_inputs(network, changes, lambda least: inputs)

@@ -15,7 +15,7 @@ from thalweg.cli.settings import gather
 from thalweg.cli.terminal import table
 
 if TYPE_CHECKING:
-    from thalweg.training.contest import Row
+    from thalweg.planning.speed.benchmark import Row
 
 
 @takes_recipe_keys
@@ -44,7 +44,7 @@ def plan(
         A TOML file with any of the keys below.
     """
     from thalweg import api
-    from thalweg.api.precision import measured_precision
+    from thalweg.planning.numerics import measured_precision
 
     options = given(recipe) | ({"data.path": path} if path else {})
     settings = gather(options, os.environ, config)

@@ -14,7 +14,7 @@ from thalweg.errors import DataError, UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from thalweg.export.saved_model import Prediction, SavedModel
+    from thalweg.inference.saved_model import Prediction, SavedModel
 
 BATCH = 64  # images decoded, and held in memory, at a time
 RUNNERS_UP = 2  # classes that the table names beside the best
@@ -122,7 +122,7 @@ def _files(named: Sequence[Path]) -> Iterator[Path]:
 
 
 def _is_image(path: Path) -> bool:
-    from thalweg.data.formats import SUFFIXES
+    from thalweg.data.images.formats import SUFFIXES
 
     return path.suffix.lower() in SUFFIXES and path.name[0] != "." and path.is_file()
 

@@ -30,7 +30,7 @@ def spectrum(
     top: int
         How many of the largest eigenvalues to find.
     """
-    from thalweg.api.geometry import run_spectrum
+    from thalweg.runs.curvature import run_spectrum
 
     found = run_spectrum(run, samples=samples, top=top, batch_norm=batch_norm)
     path = deliver(found, run, out=out, json=json)

@@ -14,13 +14,15 @@ from thalweg.cli.output import print_json, print_run
 from thalweg.cli.progress import painted
 from thalweg.cli.recipe_options import RECIPE, given, takes_recipe_keys
 from thalweg.cli.settings import Settings, gather, with_origins
-from thalweg.data.scout import scouting
+from thalweg.data.images.survey_process import scouting
 from thalweg.errors import UsageError, printable
 from thalweg.loading import loading
 from thalweg.recipes.recipe import Recipe, recorded_recipe
 
 if TYPE_CHECKING:
-    from thalweg.api import Estimate, Plan, Progress, Run
+    from thalweg.api import Progress, Run
+    from thalweg.planning.estimate import Estimate
+    from thalweg.planning.plan import Plan
 
 
 @takes_recipe_keys
@@ -85,19 +87,19 @@ def train(
 
 def _train(settings: Settings, out: Path, *, final: bool, json: bool) -> int:
     def action(progress: "Progress") -> "Run":
-        run = trained(edits=settings.edits, out=out, progress=progress)
+        run = start_run("", settings.edits, out=out, progress=progress)
         return _tested(run, progress) if final else run
 
     wanted = Recipe().edited(settings.edits).data
     with scouting(wanted.path, target=wanted.target, size=wanted.image_size):
         with loading(for_good=True):  # PyTorch, and meanwhile the files are looked at
-            from thalweg.api import train as trained
+            from thalweg.runs.start import train as start_run
         return _watched(action, json=json)
 
 
 def _resume(folder: Path, settings: Settings, *, final: bool, json: bool) -> int:
     with loading(for_good=True):
-        from thalweg.api import resume
+        from thalweg.runs.start import resume
 
     _refuse_changes(folder, settings)
     devices = settings.edits.get("devices")

@@ -4,27 +4,27 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from thalweg.data.augment import Augment
     from thalweg.data.batch import Batch
     from thalweg.data.batches import Batches
-    from thalweg.data.cache import CacheEntry, cache_entries, clear_cache, default_cache_dir
     from thalweg.data.dataset import DataFacts, Dataset
+    from thalweg.data.images.augment import Augment
+    from thalweg.data.images.cache import CacheEntry, cache_entries, clear_cache, default_cache_dir
     from thalweg.data.load import load_dataset
     from thalweg.data.preprocessing import Preprocessing
     from thalweg.data.samples import Quarantined
 
 _HOME = {
-    "Augment": "augment",
+    "Augment": "images.augment",
     "Batch": "batch",
     "Batches": "batches",
-    "CacheEntry": "cache",
+    "CacheEntry": "images.cache",
     "DataFacts": "dataset",
     "Dataset": "dataset",
     "Preprocessing": "preprocessing",
     "Quarantined": "samples",
-    "cache_entries": "cache",
-    "clear_cache": "cache",
-    "default_cache_dir": "cache",
+    "cache_entries": "images.cache",
+    "clear_cache": "images.cache",
+    "default_cache_dir": "images.cache",
     "load_dataset": "load",
 }
 __all__ = [

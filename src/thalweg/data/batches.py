@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from thalweg.data.ahead import made_ahead, threads_to_spare
-from thalweg.data.augment import Augment
 from thalweg.data.batch import Batch, cut, part_of, sent
 from thalweg.data.dataset import Dataset
-from thalweg.data.pixels import release
-from thalweg.data.shrink import Shrink
+from thalweg.data.images.augment import Augment
+from thalweg.data.images.load_pixels import release
+from thalweg.data.images.progressive_resizing import Shrink
+from thalweg.data.prefetch import made_ahead, threads_to_spare
 from thalweg.errors import DataError
 
 READY_IMAGE_BYTES = 16 << 20  # a split of images that fits this as floats is normalised once

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from thalweg.data.decoding import Decoding
+from thalweg.data.images.background_decoding import Decoding
 from thalweg.data.preprocessing import Preprocessing
 from thalweg.data.samples import Quarantined
 

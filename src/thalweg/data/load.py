@@ -9,19 +9,19 @@ from pathlib import Path
 import numpy as np
 
 from thalweg.data.dataset import DataFacts, Dataset
-from thalweg.data.decode import POLICY_VERSION
-from thalweg.data.decoding import Decoding
-from thalweg.data.entry_index import DIGEST_BYTES
-from thalweg.data.image_arrays import resized
-from thalweg.data.pixels import Pixels, pixels_of, remarks_of
+from thalweg.data.images.background_decoding import Decoding
+from thalweg.data.images.cache_index import DIGEST_BYTES
+from thalweg.data.images.decode import POLICY_VERSION
+from thalweg.data.images.file_survey import Survey
+from thalweg.data.images.from_arrays import resized
+from thalweg.data.images.image_size import training_size
+from thalweg.data.images.load_pixels import Pixels, pixels_of, remarks_of
+from thalweg.data.images.survey_process import report
 from thalweg.data.preprocessing import Preprocessing
-from thalweg.data.probe import training_size
 from thalweg.data.samples import SPLITS, Files, Quarantined, Samples, some
-from thalweg.data.scout import report
 from thalweg.data.sources import samples_at
 from thalweg.data.split import Holdout, class_notes, duplicate_notes, split_rows
 from thalweg.data.statistics import image_statistics, vector_statistics
-from thalweg.data.survey import Survey
 from thalweg.data.targets import Targets, targets_of
 from thalweg.errors import DataError, UsageError
 

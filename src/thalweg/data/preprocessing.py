@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float32, Shaped, UInt8
 from torch import Tensor
 
-from thalweg.data.decode import POLICY_VERSION, decode, with_channels
-from thalweg.data.formats import read_file
+from thalweg.data.images.decode import POLICY_VERSION, decode, with_channels
+from thalweg.data.images.formats import read_file
 from thalweg.errors import DataError, UsageError
 
 PART_VALUES = 1 << 17  # floats: half a MiB

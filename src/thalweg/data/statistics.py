@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from thalweg.data.pixels import release
+from thalweg.data.images.load_pixels import release
 
 MOST_VALUES = 10_000_000  # pixels × channels that are looked at; evenly spaced images beyond
 ROWS_AT_ONCE = 64

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from thalweg.data.decoding import ROWS_PER_TASK
+from thalweg.data.images.background_decoding import ROWS_PER_TASK
 
 Result = TypeVar("Result")
 TASKS_AHEAD = 64  # submitted at once, so that what waits in the queue stays small

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from thalweg.observe.capture import Pass, capture
-from thalweg.observe.hook import Failed, Hook
+from thalweg.observe.guard import Failed, Hook
 
 Updated = Callable[[Optimizer, list[tuple[str, nn.Parameter]], list[Tensor] | None], None]
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from thalweg.observe.hook import Guard
+from thalweg.observe.guard import Guard
 from thalweg.observe.instrument import Instrument, Moment, Reading, When
 from thalweg.record import Quantity
 

@@ -10,10 +10,10 @@ from torch.optim import Optimizer
 
 from thalweg.observe.attached import Attached, ValidationWatch
 from thalweg.observe.capture import Pass
-from thalweg.observe.hook import Guard
+from thalweg.observe.guard import Guard
 from thalweg.observe.instrument import Moment
 from thalweg.observe.panel import Panel
-from thalweg.observe.recovered import recovered_targets
+from thalweg.observe.recovered_targets import recovered_targets
 from thalweg.observe.schedule import first_reading, next_probe, next_reading
 from thalweg.observe.splits import Splits
 from thalweg.record.quantities import DATA_WAIT, SATURATED, STEP_TIME

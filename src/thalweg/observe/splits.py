@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from thalweg.observe.hook import Guard
+from thalweg.observe.guard import Guard
 from thalweg.observe.samples import MOST_BYTES, Samples, gather, joined
 from thalweg.record.quantities import CHANCE_LOSS, NUM_CLASSES
 

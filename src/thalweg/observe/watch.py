@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from thalweg.errors import UsageError
 from thalweg.observe.attached import ValidationWatch
-from thalweg.observe.hook import Guard
+from thalweg.observe.guard import Guard
 from thalweg.observe.instrument import Instrument
 from thalweg.observe.instruments import INSTRUMENTS
 from thalweg.observe.losses import LearningRates, Losses
@@ -72,8 +72,14 @@ def watch(
     )
 
 
+def unwrapped_optimizer(optimizer: Optimizer) -> Optimizer:
+    """The optimizer inside a wrapper such as accelerate's, which has no hooks of its own."""
+    inside = getattr(optimizer, "optimizer", None)
+    return inside if isinstance(inside, Optimizer) else optimizer
+
+
 def _curvature() -> tuple[Instrument, ...]:
-    from thalweg.observe.sharpness import CURVATURE  # not loaded unless asked for
+    from thalweg.observe.instruments.sharpness import CURVATURE  # not loaded unless asked for
 
     return CURVATURE
 

@@ -27,6 +27,13 @@ SHORT_KEYS = {  # what the Python call and the command line also accept
     "devices": "devices",
     "transfer": "transfer.method",
 }
+
+
+def short_edits(**options: object) -> dict[str, object]:
+    """Edits by dotted key of options by short name; those that are None are left out."""
+    return {SHORT_KEYS[name]: value for name, value in options.items() if value is not None}
+
+
 Changes = Mapping[str, int | float | str | bool]  # settings by name, of what is chosen by name
 
 

@@ -4,7 +4,7 @@ from base64 import b64encode
 from hashlib import sha256
 from pathlib import Path
 
-from thalweg.record.climb import Climb, Rung
+from thalweg.record.ladder import Ladder, Rung
 from thalweg.report.ladder_picture import STYLE, ladder_svg, score_text
 from thalweg.report.tag import section, table, terms
 from thalweg.report.written import count, duration, large, markup
@@ -13,7 +13,7 @@ HERE = Path(__file__).parent
 HEADER = ("rung", "validation", "95 % interval", "n", "training", "time", "weights", "chosen")
 
 
-def render_ladder(climb: Climb) -> str:
+def render_ladder(climb: Ladder) -> str:
     """A self-contained page; nothing in it can reach the network."""
     style = (HERE / "report.css").read_text(encoding="utf-8") + STYLE
     digest = b64encode(sha256(style.encode()).digest()).decode()
@@ -32,7 +32,7 @@ def render_ladder(climb: Climb) -> str:
     )
 
 
-def headline(climb: Climb) -> str:
+def headline(climb: Ladder) -> str:
     """Where to stop, in a few words."""
     if not climb.stop_at:
         return "Nothing climbed yet"
@@ -40,7 +40,7 @@ def headline(climb: Climb) -> str:
     return f"Stop at {stop.title}: {score_text(climb, stop.score)} in {duration(stop.seconds)}"
 
 
-def _body(climb: Climb) -> str:
+def _body(climb: Ladder) -> str:
     rows = [_row(climb, rung) for rung in climb.rungs]
     counts = ", ".join(count(number, f"{split} sample") for split, number in climb.counts.items())
     about = {"data": counts, "time": duration(climb.seconds), **climb.environment}
@@ -53,7 +53,7 @@ def _body(climb: Climb) -> str:
     return "".join([*parts, section("about", "Where and how", terms(about) + _said())])
 
 
-def _row(climb: Climb, rung: Rung) -> list[str]:
+def _row(climb: Ladder, rung: Rung) -> list[str]:
     return [
         rung.title,
         score_text(climb, rung.score),

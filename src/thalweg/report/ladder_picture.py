@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from math import isfinite
 
-from thalweg.record.climb import Climb, Rung
+from thalweg.record.ladder import Ladder, Rung
 from thalweg.report.axis import CHARACTER, Axis, axis
 from thalweg.report.written import duration, figure, markup, percent
 
@@ -30,7 +30,7 @@ STYLE = """
 """
 
 
-def ladder_svg(climb: Climb, *, standalone: bool = True) -> str:
+def ladder_svg(climb: Ladder, *, standalone: bool = True) -> str:
     """The picture as SVG, light or dark as its reader has it; `standalone` with its own style."""
     height = TOP + ROW * len(climb.rungs) + FOOT
     scores, seconds = _axes(climb)
@@ -56,14 +56,14 @@ def ladder_svg(climb: Climb, *, standalone: bool = True) -> str:
     )
 
 
-def score_text(climb: Climb, score: float, places: int = 1) -> str:
+def score_text(climb: Ladder, score: float, places: int = 1) -> str:
     """A score as its metric is read: a percentage, or a plain number."""
     if climb.metric == "accuracy":
         return percent(score, places)
     return f"{score:.3f}".replace("-", "−") if isfinite(score) else "–"
 
 
-def _axes(climb: Climb) -> tuple[Axis, Axis]:
+def _axes(climb: Ladder) -> tuple[Axis, Axis]:
     ends = [value for rung in climb.rungs for value in (rung.low, rung.high)]
     shares = climb.metric == "accuracy"
     if not shares:
@@ -81,7 +81,7 @@ def _grid(scale: Axis, bottom: float) -> Iterator[str]:
         yield _text((x, bottom + 18), scale.label(tick), "mid")
 
 
-def _row(climb: Climb, rung: Rung, number: int, *, axes: tuple[Axis, Axis]) -> str:
+def _row(climb: Ladder, rung: Rung, number: int, *, axes: tuple[Axis, Axis]) -> str:
     scores, seconds = axes
     y = TOP + ROW * (number + 0.5)
     low, at, high = (scores.at(value) for value in (rung.low, rung.score, rung.high))
@@ -101,7 +101,7 @@ def _row(climb: Climb, rung: Rung, number: int, *, axes: tuple[Axis, Axis]) -> s
     )
 
 
-def _numbered(climb: Climb) -> Iterable[tuple[int, Rung]]:
+def _numbered(climb: Ladder) -> Iterable[tuple[int, Rung]]:
     return enumerate(climb.rungs)
 
 
@@ -109,12 +109,12 @@ def _text(at: tuple[float, float], text: str, kind: str) -> str:
     return f'<text class="{kind}" x="{at[0]:.1f}" y="{at[1]:g}">{markup(text)}</text>'
 
 
-def _about(climb: Climb) -> str:
+def _about(climb: Ladder) -> str:
     name = "accuracy" if climb.metric == "accuracy" else "R²"
     return f"validation {name}, 95 % interval"
 
 
-def _spoken(climb: Climb) -> str:
+def _spoken(climb: Ladder) -> str:
     rungs = ", ".join(
         f"{rung.title} {score_text(climb, rung.score)} in {figure(rung.seconds, 2)} s"
         for rung in climb.rungs

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from thalweg.data.batch import Batch
+from thalweg.data.images.test_time_augmentation import ONE_VIEW, Views
 from thalweg.errors import DataError
 from thalweg.tasks import Task
-from thalweg.training.views import ONE_VIEW, Views
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,8 +18,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from thalweg.data import Augment, Dataset
-from thalweg.data.augment import Draws
-from thalweg.data.cache import FEATURES
+from thalweg.data.images.augment import Draws
+from thalweg.data.images.cache import FEATURES
 from thalweg.training.quick_forward import BATCH, Way, quickest
 
 View = Literal["plain", "mirrored", "enlarged", "enlarged and mirrored"]

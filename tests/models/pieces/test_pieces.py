@@ -8,9 +8,9 @@ from torch import nn
 
 from thalweg.errors import UsageError
 from thalweg.models import MODELS
+from thalweg.models.anatomy.signal_scale import activation_statistics, verdict
 from thalweg.models.pieces.activation import ACTIVATIONS, widening
 from thalweg.models.pieces.drop_path import DropPath, depth_rates
-from thalweg.models.pieces.init_check import activation_statistics, verdict
 from thalweg.models.pieces.initialise import (
     INITIALISATIONS,
     initialise,

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.lib.format import open_memmap
 
-from thalweg.data.image_arrays import eight_bit_images
+from thalweg.data.images.from_arrays import eight_bit_images
 from thalweg.data.samples import (
     SPLITS,
     UNSPLIT,

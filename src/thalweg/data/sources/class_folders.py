@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from thalweg.data.formats import FOREIGN_SUFFIXES, SNIFFED_BYTES, SUFFIXES, format_of
+from thalweg.data.images.formats import FOREIGN_SUFFIXES, SNIFFED_BYTES, SUFFIXES, format_of
 from thalweg.data.samples import (
     SPLITS,
     UNSPLIT,

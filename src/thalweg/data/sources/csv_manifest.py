@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from thalweg.data.formats import FOREIGN_SUFFIXES, SUFFIXES
+from thalweg.data.images.formats import FOREIGN_SUFFIXES, SUFFIXES
 from thalweg.data.samples import (
     Files,
     Labels,

@@ -9,9 +9,9 @@ from torch import nn
 
 from thalweg.errors import DataError, UsageError
 from thalweg.models.efficientnet_lite import package_name
-from thalweg.models.pieces.weights import load_weights
 from thalweg.models.pretrained.head import head_of
 from thalweg.models.pretrained.timm_model import PREFIX, timm_format, timm_pretrained
+from thalweg.models.pretrained.weight_files import load_weights
 
 PACKAGE, TIMM = "package", "timm"  # what `transfer.weights` may be, beside a file
 PACKAGED_MODEL = "efficientnet_lite0"

@@ -1,0 +1,1 @@
+"""Image files: surveyed, decoded once into a cache, loaded as pixels, augmented in batches."""

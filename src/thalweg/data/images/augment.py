@@ -1,0 +1,201 @@
+"""Images changed at random, a whole batch at a time, on the device that holds it.
+
+Every sample has parameters of its own, all drawn at once from the generator; there is no loop over
+samples. Applied to pixels before they are normalised, in this order: crop and flip, colour,
+random changes, cutout.
+"""
+
+from dataclasses import dataclass
+from math import log
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int, Num
+from torch import Tensor
+
+from thalweg.data.batch import Part, part_of
+from thalweg.data.images.random_ops import grey_values, grey_weights, image_means, random_op
+from thalweg.data.images.resized_crop import Boxes, flipped, resized_crops
+
+_LOG_RATIO = log(4 / 3)  # crops are 3:4 to 4:3, as in Szegedy et al. 2014, "Going Deeper"
+_MIDDLE = 127.5
+
+
+class Draws(NamedTuple):
+    """Numbers in [0, 1), one a sample: all the chance there is in a batch."""
+
+    flip: Float[Tensor, " n"]
+    down: Float[Tensor, " n"]  # shift into the border
+    right: Float[Tensor, " n"]
+    area: Float[Tensor, " n"]
+    ratio: Float[Tensor, " n"]
+    top: Float[Tensor, " n"]  # place of the resized crop
+    left: Float[Tensor, " n"]
+    brightness: Float[Tensor, " n"]
+    contrast: Float[Tensor, " n"]
+    saturation: Float[Tensor, " n"]
+    hole_y: Float[Tensor, " n"]
+    hole_x: Float[Tensor, " n"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Augment:
+    """What is done to training images: the values that a recipe states, with the same meaning."""
+
+    flip: bool = False  # left–right, half of the images
+    alternating_flip: bool = False  # each image in every other epoch, the first one by chance
+    crop_padding: int = 0  # pixels of reflected border that a crop may reach into
+    crop_scale: float = 1.0  # least share of the area that a random resized crop keeps; 1: off
+    brightness: float = 0.0  # factors are drawn from 1 ± this
+    contrast: float = 0.0
+    saturation: float = 0.0
+    random_ops: int = 0  # changes drawn at random for each image, one after the other; 0: off
+    random_magnitude: float = 0.3  # their strength, 0 to 1
+    cutout: float = 0.0  # side of the square hole, as a share of the image's side
+
+    def __call__(
+        self,
+        raw: Num[Tensor, "n h w c"],
+        generator: torch.Generator,
+        *,
+        fill: float | Float[Tensor, " c"] = _MIDDLE,
+        mirrored: Bool[Tensor, " n"] | None = None,
+        part: Part | None = None,
+    ) -> Num[Tensor, "n h w c"]:
+        """The images, pixels in 0..255, changed: of the same type where exact, else float32.
+
+        `fill` is what cutout leaves, one value or one a channel. `mirrored` says which images are
+        flipped, where that is not left to chance. Where the images are `part` of a batch, chance
+        is drawn for all of it, so that they become what they become in it.
+        """
+        part = part or part_of(len(raw))
+        shape = (len(Draws._fields), part.rows)
+        draws = Draws(*part.of(torch.rand(shape, generator=generator, device=raw.device)))
+        if mirrored is not None:
+            draws = draws._replace(flip=1 - mirrored.float())
+        images = self.moved(raw, draws)
+        if self.brightness or self.contrast or self.saturation:
+            images = self.coloured(images.float(), draws)
+        for turn in range(self.random_ops):
+            images = random_op(
+                images.float(), generator, magnitude=self.random_magnitude, turn=turn, part=part
+            )
+        if self.cutout:
+            images = self.cut_out(images.clone() if images is raw else images, draws, fill)
+        return images
+
+    def moved(self, images: Num[Tensor, "n h w c"], draws: Draws) -> Num[Tensor, "n h w c"]:
+        """Cropped from inside a reflected border, flipped, and a random box of that resized."""
+        mirrored = draws.flip < 0.5 if self.flip else None
+        if self.crop_padding:
+            images, mirrored = self._shifted(images, draws), None
+        if self.crop_scale >= 1:
+            return images if mirrored is None else flipped(images, mirrored)
+        height, width = images.shape[1:3]
+        boxes = self._boxes(height, width, draws)
+        return resized_crops(images, boxes, (height, width), mirrored=mirrored)
+
+    def _shifted(self, images: Num[Tensor, "n h w c"], draws: Draws) -> Num[Tensor, "n h w c"]:
+        """Whole pixels move: one gather of pixels, exact in any type."""
+        n, height, width, channels = images.shape
+        reach = 2 * self.crop_padding + 1
+        down = (draws.down * reach).int() - self.crop_padding
+        right = (draws.right * reach).int() - self.crop_padding
+        places = torch.arange(width, device=images.device, dtype=torch.int32)
+        flips = (draws.flip < 0.5) & self.flip
+        across = torch.where(flips[:, None], places.flip(0), places)
+        columns = _reflected(right[:, None] + across, width)
+        rows = torch.arange(height, device=images.device, dtype=torch.int32)
+        rows = _reflected(down[:, None] + rows, height)
+        first = torch.arange(n, device=images.device, dtype=torch.int32)[:, None] * height
+        index = (first + rows)[:, :, None] * width + columns[:, None, :]
+        pixels = images.reshape(-1, channels).index_select(0, index.flatten())
+        return pixels.view(n, height, width, channels)
+
+    def _boxes(self, height: int, width: int, draws: Draws) -> Boxes:
+        """Each sample's crop, whole pixels."""
+        area = self.crop_scale + (1 - self.crop_scale) * draws.area
+        ratio = ((2 * draws.ratio - 1) * _LOG_RATIO).exp()
+        high = ((area / ratio).sqrt() * height).round().clamp(1, height)
+        wide = ((area * ratio).sqrt() * width).round().clamp(1, width)
+        top = (draws.top * (height - high + 1)).floor()
+        left = (draws.left * (width - wide + 1)).floor()
+        return torch.stack((top, left, high, wide), dim=1).int()
+
+    def coloured(self, images: Float[Tensor, "n h w c"], draws: Draws) -> Float[Tensor, "n h w c"]:
+        """Brightness, then contrast about the mean grey, then saturation; clipped to 0..255 once.
+
+        All three are affine in the pixel's colours, so they are one product of matrices.
+        """
+        bright = _factor(draws.brightness, self.brightness)
+        contrast = _factor(draws.contrast, self.contrast)
+        saturation = _factor(draws.saturation, self.saturation)
+        if images.shape[-1] != 3:  # a grey is its own grey
+            shift = _column(bright * (1 - contrast)) * image_means(images)
+            return torch.addcmul(shift, images, _column(bright * contrast)).clamp_(0, 255)
+        grey = grey_weights(images.device)
+        own = _square(saturation) * torch.eye(3, device=images.device)
+        mix = _square(bright * contrast) * (own + _square(1 - saturation) * grey[:, None])
+        shift = _square(bright * (1 - contrast) * grey_values(_mean_colour(images)))
+        return _recoloured(images, mix, shift).clamp_(0, 255)
+
+    def cut_out(
+        self, images: Num[Tensor, "n h w c"], draws: Draws, fill: float | Float[Tensor, " c"]
+    ) -> Num[Tensor, "n h w c"]:
+        """The same tensor, with a square about a pixel anywhere filled; cut off at the border.
+
+        Source: DeVries and Taylor 2017, "Improved Regularization of CNNs with Cutout".
+        """
+        n, height, width, channels = images.shape
+        side = max(1, round(self.cutout * height))
+        rows = _covered(draws.hole_y, side, height)
+        columns = _covered(draws.hole_x, side, width)
+        first = torch.arange(n, device=images.device)[:, None] * height
+        index = (first + rows)[:, :, None] * width + columns[:, None, :]
+        value = torch.as_tensor(fill).to(images).expand(channels)
+        images.view(-1, channels)[index.flatten()] = value
+        return images
+
+
+def _reflected(places: Int[Tensor, "n m"], size: int) -> Int[Tensor, "n m"]:
+    """Places outside 0..size − 1 mirrored at the border pixel, which is not repeated."""
+    last = size - 1
+    return (last - (last - places.abs()).abs()).clamp(0, last)
+
+
+def _factor(draw: Float[Tensor, " n"], spread: float) -> Float[Tensor, " n"]:
+    return 1 + spread * (2 * draw - 1)
+
+
+def _mean_colour(images: Float[Tensor, "n h w c"]) -> Float[Tensor, "n c"]:
+    """Rows first: a sum over pixels alone is of columns as narrow as a colour, and slow."""
+    n, height, width, channels = images.shape
+    columns = images.reshape(n, height, -1).sum(1)
+    return columns.view(n, width, channels).sum(1) / (height * width)
+
+
+def _recoloured(
+    images: Float[Tensor, "n h w 3"], mix: Float[Tensor, "n 3 3"], shift: Float[Tensor, "n 1 1"]
+) -> Float[Tensor, "n h w 3"]:
+    """Each pixel times its image's matrix, and the image's shift added to all three colours."""
+    n, _, width, channels = images.shape
+    together = 4 if width % 4 == 0 else 1  # pixels: a product with three columns is a slow one
+    blocks = torch.eye(together, device=images.device)[:, None, :, None] * mix[:, None, :, None, :]
+    side = together * channels
+    rows = images.reshape(n, -1, side)
+    return torch.baddbmm(shift, rows, blocks.view(n, side, side)).view(images.shape)
+
+
+def _square(values: Float[Tensor, " n"]) -> Float[Tensor, "n 1 1"]:
+    return values[:, None, None]
+
+
+def _column(values: Float[Tensor, " n"]) -> Float[Tensor, "n 1 1 1"]:
+    return values[:, None, None, None]
+
+
+def _covered(draw: Float[Tensor, " n"], side: int, size: int) -> Int[Tensor, "n side"]:
+    """A run of `side` places about a random one; what lies outside falls on the border."""
+    first = (draw * size).floor().long() - side // 2
+    places = first[:, None] + torch.arange(side, device=draw.device)
+    return places.clamp(0, size - 1)

@@ -1,0 +1,169 @@
+"""Which files are images: read without hanging, known by their first bytes, opened in limits.
+
+Only the formats below are opened: each reader is a parser that an attacker can reach, and Pillow's
+less used ones (EPS, PDF, FITS, PSD, …) have had the worst holes.
+"""
+
+import os
+import stat
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.PpmImagePlugin import PpmImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from thalweg.data.images.pillow_warnings import quiet
+from thalweg.errors import DataError
+
+MAX_PIXELS = 178_956_970  # Pillow's own bomb limit: 2 × (1 GiB / 4 / 3 bytes a pixel)
+MAX_FILE_BYTES = 1 << 30
+SNIFFED_BYTES = 16
+
+
+class Format(NamedTuple):
+    """An image format that is read: name, first bytes, Pillow's reader."""
+
+    name: str
+    starts: tuple[bytes, ...]
+    reader: Callable[[BytesIO], ImageFile]
+
+
+# The plain readers, not `Image.open`: that one warns through process-wide state, loads every
+# plug-in, and turns a phone's multi-picture JPEG into an animation.
+FORMATS = (
+    Format("JPEG", (b"\xff\xd8\xff",), JpegImageFile),
+    Format("PNG", (b"\x89PNG\r\n\x1a\n",), PngImageFile),
+    Format("WebP", (b"RIFF",), WebPImageFile),
+    Format("GIF", (b"GIF87a", b"GIF89a"), GifImageFile),
+    Format("BMP", (b"BM",), BmpImageFile),
+    Format(
+        "TIFF",
+        (b"II\x2a\x00", b"MM\x00\x2a", b"II\x2b\x00", b"MM\x00\x2b"),
+        TiffImageFile,
+    ),
+    Format("PPM", (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6"), PpmImageFile),
+)
+SUFFIXES = frozenset(
+    {
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib"),
+        *(".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"),
+    }
+)
+# Images that are not read; named so that they are quarantined with advice and not passed over.
+FOREIGN_SUFFIXES = frozenset(
+    {
+        *(".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg", ".psd", ".eps", ".ico", ".dng"),
+        *(".cr2", ".cr3", ".nef", ".arw", ".raw", ".exr", ".hdr"),
+    }
+)
+_ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND", "GIF": b";"}
+_TRAILER_BYTES = 1024  # cameras and editors append to a JPEG
+_CONVERT = "convert it to JPEG or PNG"
+_NOT_IMAGES = (
+    (b"\x00\x00\x00", "ftyp", "a HEIC, AVIF or video file"),
+    (b"%PDF", "", "a PDF document"),
+    (b"PK\x03\x04", "", "a zip archive"),
+    (b"\x1f\x8b", "", "a gzip archive"),
+)
+
+
+def read_file(path: Path) -> bytes:
+    """The contents of a regular file. DataError for what is none or cannot be read."""
+    try:
+        # Non-blocking: opening a pipe that nobody writes to would wait for ever.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise DataError("not a regular file")
+            if status.st_size > MAX_FILE_BYTES:
+                raise DataError(f"{status.st_size / 1e9:.1f} GB: larger than any image should be")
+            return _contents(descriptor, status.st_size)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise DataError(error.strerror or str(error)) from error
+
+
+def _contents(descriptor: int, size: int) -> bytes:
+    """All bytes, in one call unless the file has grown; a file object would cost as much again."""
+    data = os.read(descriptor, size + 1)
+    if len(data) == size:
+        return data
+    parts = [data]
+    while part := os.read(descriptor, 1 << 20):
+        parts.append(part)
+    return b"".join(parts)
+
+
+def format_of(start: bytes) -> Format | None:
+    """The format whose files begin so."""
+    for format_ in FORMATS:
+        if start.startswith(format_.starts):
+            if format_.name == "WebP" and start[8:12] != b"WEBP":
+                continue  # RIFF holds sound and video too
+            return format_
+    return None
+
+
+def is_whole(data: bytes) -> bool:
+    """Whether both ends are an image's, for the formats whose end is known; nothing is decoded."""
+    format_ = format_of(data[:SNIFFED_BYTES])
+    if format_ is None:
+        return False
+    if format_.name == "WebP":
+        return len(data) >= 8 + int.from_bytes(data[4:8], "little")
+    end = _ENDS.get(format_.name, b"")
+    return end in data[-_TRAILER_BYTES:]
+
+
+def opened(data: bytes) -> ImageFile:
+    """The image with its header read and its pixels not. DataError for what is not allowed."""
+    format_ = format_of(data[:SNIFFED_BYTES])
+    if format_ is None:
+        raise DataError(_what_else(data), fix=_CONVERT)
+    try:
+        with quiet:
+            image = format_.reader(BytesIO(data))
+    except Image.DecompressionBombError as error:  # WebP's reader looks before it allocates
+        raise DataError("too many pixels", fix="make it smaller") from error
+    except Exception as error:  # damaged headers raise just anything
+        raise DataError(f"damaged {format_.name}: {reason_of(error)}") from error
+    width, height = image.size
+    if width < 1 or height < 1:
+        raise DataError(f"{width} × {height} pixels")
+    if width * height > MAX_PIXELS:
+        raise DataError(
+            f"{width:,} × {height:,} pixels: the limit is {MAX_PIXELS / 1e6:.0f} million",
+            fix="make it smaller",
+        )
+    return image
+
+
+def reason_of(error: BaseException) -> str:
+    """What an error says, on one short line."""
+    return " ".join(str(error).split())[:120] or type(error).__name__
+
+
+def _what_else(data: bytes) -> str:
+    """What a file that is no image is instead, as far as its first bytes tell."""
+    if not data:
+        return "empty file"
+    start = data[:512].lstrip().lower()
+    if start.startswith((b"<!doctype html", b"<html", b"<head")):
+        return "an HTML page, not an image"
+    if start.startswith((b"<svg", b"<?xml")):
+        return "an SVG or XML document, not a raster image"
+    for magic, mark, name in _NOT_IMAGES:
+        if data.startswith(magic) and mark.encode() in data[4:12]:
+            return f"{name}: {', '.join(f.name for f in FORMATS)} are read"
+    return f"not an image: {', '.join(f.name for f in FORMATS)} are read"

@@ -1,0 +1,1 @@
+"""Training by several processes: ranks, their launch, shared updates and synchronised norms."""

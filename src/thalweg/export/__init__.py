@@ -1,1 +1,0 @@
-"""A trained model to files that others can load."""

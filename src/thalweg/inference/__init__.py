@@ -1,0 +1,1 @@
+"""A saved model: weights, preprocessing and class names, from a run to a prediction."""

@@ -1,1 +1,0 @@
-"""The classic experiments, one file a claim: question, source, our run, verdict."""

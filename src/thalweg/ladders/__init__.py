@@ -1,0 +1,1 @@
+"""Several models on one data set, from chance to a pretrained network."""

@@ -1,0 +1,1 @@
+"""Wishes and data become a Plan: the recipe, the numerics of a step, the cost, before training."""

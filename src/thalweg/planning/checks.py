@@ -1,0 +1,292 @@
+"""What cannot be trained, said before the first step. All functions here raise UsageError."""
+
+import inspect
+import os
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import fields
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from thalweg.data import Augment, DataFacts
+from thalweg.data.images.progressive_resizing import shrunk
+from thalweg.distributed.ranks import is_one_of_many
+from thalweg.errors import UsageError
+from thalweg.models import MODELS
+from thalweg.optim import OPTIMIZERS, SCHEDULES
+from thalweg.recipes.recipe import AugmentRecipe, Recipe
+from thalweg.registry import unknown_name
+from thalweg.tasks.losses import LOSSES, takes_soft_targets
+from thalweg.tasks.penalties import PENALTIES
+from thalweg.tasks.value_losses import VALUE_LOSSES
+
+AT_LEAST = {
+    "budget.epochs": 1,
+    "budget.patience": 0,
+    "transfer.views": 1,
+    "batch.size": 1,
+    "batch.accumulate": 1,
+    "optimizer.lr": 0,
+    "optimizer.weight_decay": 0,
+    "optimizer.max_grad_norm": 0,
+    "precision.threads": 0,
+    "task.penalty_weight": 0,
+    "task.elastic_beta": 0,
+    "augment.crop_padding": 0,
+    "augment.random_ops": 0,
+    "evaluation.every": 1,
+    "augment.mixup": 0,
+    "augment.cutmix": 0,
+}
+SHARES = (
+    "augment.crop_scale",
+    "augment.cutout",
+    "augment.random_magnitude",
+    "evaluation.sure",
+)  # 0 to 1
+BELOW_ONE = ("optimizer.momentum", "optimizer.ema_decay")  # from 0 up to, but not including, 1
+
+
+def check_recipe(recipe: Recipe, facts: DataFacts) -> None:
+    """Names, ranges, and what does not go together."""
+    MODELS[recipe.model.name]
+    values = recipe.flat()
+    for key, least in (AT_LEAST | _epochs(recipe)).items():
+        if not values[key] >= least:
+            raise UsageError(f"{key} is too small", seen=str(values[key]), fix=f"at least {least}")
+    for key in (*SHARES, *BELOW_ONE):
+        if not (0 <= values[key] <= 1) or (key in BELOW_ONE and values[key] == 1):
+            bound = "below 1" if key in BELOW_ONE else "up to 1"
+            raise UsageError(f"{key} is a share", seen=str(values[key]), fix=f"from 0, {bound}")
+    _check_task(recipe, facts)
+    _check_augmentation(recipe, facts)
+    _check_views(recipe, facts)
+    _check_optimizer(recipe)
+    _check_device(recipe.device)
+    check_devices(recipe, here=recipe.devices)
+
+
+def _epochs(recipe: Recipe) -> dict[str, int]:
+    """A head that is fitted in closed form knows no epochs."""
+    if recipe.transfer.method != "probe":
+        return {}
+    if recipe.budget.epochs:
+        raise UsageError(
+            "transfer.method = probe fits a head to features: there are no epochs",
+            seen=f"budget.epochs = {recipe.budget.epochs}",
+            fix="--transfer last or --transfer all, or no --epochs",
+        )
+    return {"budget.epochs": 0}
+
+
+def check_model(recipe: Recipe, model: nn.Module, facts: DataFacts) -> None:
+    """Batch norm needs more than one sample to normalise by."""
+    size = min(recipe.batch.size, facts.counts["train"])
+    norms = [name for name, part in model.named_modules() if isinstance(part, _BatchNorm)]
+    if size == 1 and norms:
+        raise UsageError(
+            "batch norm cannot normalise by a batch of one sample",
+            seen=f"{recipe.model.name} has {len(norms)} batch norms; batch.size="
+            f"{recipe.batch.size}, {facts.counts['train']} training samples",
+            fix="batch.size=2 or more, or model.changes.norm=group where the model has it",
+        )
+    for side, share in recipe.augment.small.items():
+        if reason := _unfit(side, share, model=model, shape=facts.input_shape):
+            raise UsageError(
+                "images cannot be brought to that size in the first part of the training",
+                seen=f"augment.small.{side}={share}: {reason}",
+                fix="sides below the images' that the network takes, and shares of the training, "
+                'such as augment.small = { "20" = 0.5 }',
+            )
+
+
+def _unfit(size: str, share: object, *, model: nn.Module, shape: tuple[int, ...]) -> str:
+    """Why images cannot be brought to that side for that share of the training; "" if they can."""
+    if not (size.isdecimal() and 0 < int(size) < max(shape[1:])):
+        return f"no side between 0 and {max(shape[1:])}"
+    if not (isinstance(share, int | float) and 0 <= share <= 1):
+        return "a share is from 0 to 1"
+    images = shrunk(torch.zeros(1, *shape).movedim(1, 3), size=int(size)).movedim(3, 1)
+    try:
+        with torch.no_grad():
+            model.eval()(images)
+    except (RuntimeError, ValueError) as error:
+        return f"{type(model).__name__}: {' '.join(str(error).split())[:80]}"
+    return ""
+
+
+def _check_task(recipe: Recipe, facts: DataFacts) -> None:
+    task = recipe.task
+    if task.name != facts.task:
+        raise UsageError(
+            f"these targets make a {facts.task}",
+            seen=f"task.name={task.name}",
+            fix=f"task.name={facts.task}, or other targets",
+        )
+    table: Mapping[str, Any] = LOSSES if task.name == "classification" else VALUE_LOSSES
+    other: Mapping[str, Any] = VALUE_LOSSES if task.name == "classification" else LOSSES
+    if task.loss != "auto":
+        if task.loss in other and task.loss not in table:
+            raise UsageError(
+                f"{task.loss} is no loss for {task.name}",
+                seen=f"task.loss={task.loss}",
+                fix=f"one of {', '.join(table)}",
+            )
+        table[task.loss]
+    standard = "cross_entropy" if task.name == "classification" else "mse"
+    name = standard if task.loss == "auto" else task.loss
+    _check_settings("loss", name, task.changes, build=table[name])
+    if task.name == "regression" and task.label_smoothing:
+        raise UsageError(
+            "only the labels of classes can be smoothed",
+            seen=f"task.label_smoothing={task.label_smoothing}, a regression",
+            fix="task.label_smoothing=0",
+        )
+    if task.penalty != "none":
+        PENALTIES[task.penalty]
+    if (task.penalty != "none") != (task.penalty_weight > 0):
+        raise UsageError(
+            "a penalty needs a name and a weight",
+            seen=f"task.penalty={task.penalty}, task.penalty_weight={task.penalty_weight}",
+            fix="such as task.penalty=l2, task.penalty_weight=1e-4",
+        )
+
+
+def _check_augmentation(recipe: Recipe, facts: DataFacts) -> None:
+    wanted, defaults = recipe.augment, AugmentRecipe()
+    if facts.kind != "image":
+        names = [*(part.name for part in fields(Augment)), "cutmix", "small"]
+        changed = [name for name in names if getattr(wanted, name) != getattr(defaults, name)]
+        if changed:
+            raise UsageError(
+                "vectors cannot be augmented as images are",
+                seen=", ".join(f"augment.{name}={getattr(wanted, name)}" for name in changed),
+                fix="leave it out; augment.mixup works on vectors",
+            )
+    if wanted.alternating_flip and not wanted.flip:
+        raise UsageError(
+            "images that are not flipped are not flipped by turns",
+            seen="augment.alternating_flip=True, augment.flip=False",
+            fix="augment.flip=true, or augment.alternating_flip=false",
+        )
+    if (wanted.mixup or wanted.cutmix) and not takes_soft_targets(recipe.task.loss):
+        raise UsageError(
+            f"{recipe.task.loss} takes one class a sample, which mixed samples have not",
+            seen=f"augment.mixup={wanted.mixup}, augment.cutmix={wanted.cutmix}",
+            fix="task.loss=cross_entropy, or no mixing",
+        )
+
+
+def _check_views(recipe: Recipe, facts: DataFacts) -> None:
+    wanted, reason = recipe.evaluation, ""
+    if wanted.views == "one":
+        reason = "one view is sure of itself" if wanted.sure < 1 else ""
+    elif facts.kind != "image":
+        reason = "vectors have no views"
+    elif recipe.transfer.method == "probe":
+        reason = "a fitted head is judged by features; see transfer.views"
+    elif recipe.task.name == "regression" and wanted.sure < 1:
+        reason = "a value has no probability"
+    if reason:
+        raise UsageError(
+            "these views cannot be averaged",
+            seen=f"evaluation.views={wanted.views}, evaluation.sure={wanted.sure}: {reason}",
+            fix="evaluation.views=one, evaluation.sure=1",
+        )
+
+
+def _check_optimizer(recipe: Recipe) -> None:
+    wanted, schedule = recipe.optimizer, recipe.schedule
+    build = OPTIMIZERS[wanted.name]
+    _check_settings("optimizer", wanted.name, wanted.changes, build=build)
+    _check_settings("schedule", schedule.name, schedule.changes, build=SCHEDULES[schedule.name])
+    SCHEDULES[schedule.name](schedule.warmup, **schedule.changes)
+    given = {"lr": wanted.lr, "weight_decay": wanted.weight_decay, "momentum": wanted.momentum}
+    try:
+        build([("weight", nn.Parameter(torch.zeros(1, 1)))], **given, **wanted.changes)
+    except UsageError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"{wanted.name} cannot be set like that",
+            seen=f"{given | dict(wanted.changes)}: {error}",
+            fix="see docs/reference/optimizers.md",
+        ) from error
+
+
+def _check_settings(
+    kind: str, name: str, changes: Mapping[str, object], *, build: Callable[..., object]
+) -> None:
+    known = settings_of(build)
+    for key, value in changes.items():
+        if key not in known:
+            raise unknown_name(f"setting of the {kind} {name}", key, known)
+        if isinstance(value, str):
+            raise UsageError(
+                f"{kind}.changes.{key} is a number", seen=repr(value), fix=f"{key} = 0.1"
+            )
+
+
+def settings_of(build: Callable[..., object]) -> Collection[str]:
+    """What can be set in a recipe's `changes`: the keyword-only parameters with a default."""
+    parameters = inspect.signature(build).parameters.values()
+    return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is not p.empty]
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"no device {device!r} here", seen=reason, fix="device = cpu") from error
+
+
+def check_alone() -> None:
+    """Whether nobody has started this process beside others: for what trains several runs."""
+    if is_one_of_many():
+        raise UsageError(
+            "this trains several runs, which torchrun cannot divide",
+            seen=f"rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']}",
+            fix="without torchrun; --devices N starts its processes for each run",
+        )
+
+
+def check_devices(recipe: Recipe, *, here: int) -> None:
+    """Whether this machine has so many, and whether what they would do can be divided."""
+    if recipe.devices == 1:
+        return
+    there = torch.cuda.device_count() if recipe.device.startswith("cuda") else here
+    refused = (
+        (recipe.devices < 1, "there must be a device", "", "--devices 1"),
+        (here > there, "there are not so many GPUs", f"{there} here", f"--devices {there}"),
+        (
+            recipe.device.startswith("cuda:"),
+            "many devices are the first GPUs",
+            f"device = {recipe.device}",
+            "--device cuda, and CUDA_VISIBLE_DEVICES where only some should be used",
+        ),
+        (
+            recipe.batch.size < recipe.devices,
+            "a batch cannot be divided among so many devices",
+            f"batch.size = {recipe.batch.size}",
+            f"--batch-size {recipe.devices} or more",
+        ),
+        (
+            recipe.transfer.method != "none",
+            "a pretrained network is trained by one process",
+            f"transfer.method = {recipe.transfer.method}",
+            "--devices 1, or --transfer none",
+        ),
+        (
+            recipe.precision.compile,
+            "a compiled step is made by one process",
+            "precision.compile = true",
+            "--devices 1, or --precision.no-compile",
+        ),
+    )
+    for is_so, problem, seen, fix in refused:
+        if is_so:
+            count = f"devices = {recipe.devices}"
+            raise UsageError(problem, seen=f"{count}, {seen}" if seen else count, fix=fix)

@@ -1,0 +1,94 @@
+"""A plan → what carrying it out will take, roughly: a few of its steps are made and timed."""
+
+from contextlib import suppress
+from dataclasses import dataclass
+from math import ceil, nan
+from statistics import median
+from time import perf_counter
+
+import torch
+
+from thalweg.models.anatomy.summary import summary
+from thalweg.optim.state_bytes import state_bytes
+from thalweg.planning.build import (
+    dtype_of,
+    first_whole,
+    model_and_optimizer,
+    penalty_of,
+    training_stream,
+)
+from thalweg.planning.plan import Plan, spec_of, training_task
+from thalweg.training.loop import train as updates
+from thalweg.training.nonfinite import NonFiniteLossError
+
+WARM_UP = 2  # steps that are slower than the others: memory is claimed, kernels are chosen
+TIMED = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """Bytes and seconds. Neither reading the data nor what the allocator keeps is in them."""
+
+    seconds: float  # of training and validating; NaN where no step could be made
+    step_seconds: float
+    weights: int  # bytes, like the following: the weights, and their average where one is kept
+    gradients: int
+    optimizer: int  # its state
+    activations: int  # outputs of all layers for one batch, which the backward pass reads
+
+    @property
+    def memory(self) -> int:
+        return self.weights + self.gradients + self.optimizer + self.activations
+
+
+def estimate_plan(plan: Plan) -> Estimate:
+    """Time from a few steps on the plan's own batches, memory from the model's layers.
+
+    Nothing is left behind: the weights are fresh ones, and the random state is put back.
+    """
+    with torch.random.fork_rng():
+        model, optimizer = model_and_optimizer(plan)
+        times: list[float] = []
+        with suppress(NonFiniteLossError):  # the run itself will say so; here there is no time
+            since = perf_counter()
+            for step in updates(
+                model,
+                training_stream(plan, start=first_whole(plan)),
+                training_task(spec_of(plan), plan.recipe).loss_fn,
+                optimizer=optimizer,
+                schedule=lambda progress: 0.01,
+                steps=WARM_UP + TIMED,
+                accumulate=plan.recipe.batch.accumulate,
+                max_grad_norm=plan.recipe.optimizer.max_grad_norm,
+                dtype=dtype_of(plan),
+                penalty=penalty_of(plan, model),
+            ):
+                step.loss.item()  # waits for the device
+                times.append(perf_counter() - since)
+                since = perf_counter()
+    layers = summary(model, plan.dataset.facts.input_shape)
+    per_step = median(times[WARM_UP:]) if len(times) > WARM_UP else nan
+    copies = 2 if plan.recipe.optimizer.ema_decay else 1
+    return Estimate(
+        seconds=per_step * (_training(plan) + _validating(plan)),
+        step_seconds=per_step,
+        weights=copies * layers.weight_bytes,
+        gradients=layers.weight_bytes,
+        optimizer=state_bytes(optimizer),
+        activations=layers.activation_bytes * plan.recipe.batch.size,
+    )
+
+
+def _training(plan: Plan) -> float:
+    """All updates, in updates on images of full size: time is in proportion to their pixels."""
+    whole = max(plan.dataset.facts.input_shape[1:], default=1)
+    small = plan.recipe.augment.small.items()
+    saved = sum(float(share) * (1 - (int(size) / whole) ** 2) for size, share in small)
+    return plan.steps * (1 - saved)
+
+
+def _validating(plan: Plan) -> float:
+    """All validations, in steps: a forward pass is a third of a step, two of which go backward."""
+    recipe, count = plan.recipe, plan.dataset.facts.counts.get("val", 0)
+    each = ceil(count / (recipe.batch.size * recipe.batch.accumulate)) / 3
+    return each * (ceil(recipe.budget.epochs / recipe.evaluation.every) + 1)

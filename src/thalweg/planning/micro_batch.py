@@ -1,0 +1,74 @@
+"""A plan → the same plan in batches that fit into memory: made of parts, gradients added up."""
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from thalweg.data import Batch
+from thalweg.memory import available_bytes
+from thalweg.planning.build import model_and_optimizer, setting_of
+from thalweg.planning.plan import Plan, spec_of, training_task
+from thalweg.planning.speed.benchmark import Subject, gradient
+from thalweg.training.memory import ran_out, step_bytes
+
+LEAST = 2  # samples: one alone has no variance to normalise by
+SURE = 0.5  # of what is available: a step estimated to take less is not tried
+MOST = 0.9  # on a CPU one estimated to take more is not tried: there the system ends the process
+
+
+def with_fitting_batch(plan: Plan) -> Plan:
+    """The plan, its batches halved and twice as many accumulated until a step fits into memory.
+
+    An update is still of as many samples. It is done even where the user chose the size, since
+    what does not fit cannot be had; the note says so.
+    """
+    batch, parts = plan.recipe.batch, 1
+    size = min(batch.size, plan.dataset.facts.counts["train"])
+    with torch.random.fork_rng(devices=[]):
+        model = spec_of(plan).build().train()
+        while size // (2 * parts) >= LEAST and not _fits(plan, model, math.ceil(size / parts)):
+            parts *= 2
+    if parts == 1:
+        return plan
+    part = math.ceil(batch.size / parts)
+    note = f"a batch of {batch.size} does not fit into memory: {parts} of {part} are accumulated"
+    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
+        note += "; batch norms see the statistics of such a part"
+    edits = {"batch.size": part, "batch.accumulate": parts * batch.accumulate}
+    return replace(plan, recipe=plan.recipe.edited(edits), notes=(*plan.notes, note))
+
+
+def _needed(model: nn.Module, shape: tuple[int, ...], size: int) -> int:
+    """Bytes of a step; 0 where the model fails, which training will say better."""
+    try:
+        return step_bytes(model, torch.zeros(LEAST, *shape), samples=size)
+    except Exception:
+        return 0
+
+
+def _fits(plan: Plan, model: nn.Module, size: int) -> bool:
+    device, shape = torch.device(plan.recipe.device), plan.dataset.facts.input_shape
+    share = _needed(model, shape, size) / max(1, available_bytes(device))
+    if share <= SURE or (device.type == "cpu" and share > MOST):
+        return share <= SURE
+    return _is_made(plan, (size, *shape))
+
+
+def _is_made(plan: Plan, shape: tuple[int, ...]) -> bool:
+    """Whether a step of such inputs does not run out of memory, by making one."""
+    device, task = torch.device(plan.recipe.device), training_task(spec_of(plan), plan.recipe)
+    try:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            model, _ = model_and_optimizer(plan)
+            is_class = plan.dataset.facts.task == "classification"
+            targets = torch.zeros(shape[0], dtype=torch.long if is_class else torch.float32)
+            batch = Batch(torch.zeros(shape), targets).to(device)
+            gradient(Subject(model.train(), batch, task.loss_fn), setting_of(plan))
+    except Exception as error:
+        return not ran_out(error)
+    finally:
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+    return True

@@ -1,0 +1,135 @@
+"""The frozen part of a pretrained network during a run, and the head fitted to its features."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from thalweg.classical.linear_head import Candidate, choose_classifier, choose_regressor
+from thalweg.data import Batch, Dataset
+from thalweg.models.pretrained.head import Features, fill_head, head_of
+from thalweg.models.pretrained.source import (
+    load_pretrained,
+)
+from thalweg.planning.progress import Progress
+from thalweg.recipes.recipe import Recipe
+from thalweg.tasks import Task
+from thalweg.training.evaluate import Evaluation, evaluate
+from thalweg.training.features import VIEWS, Extractor, weights_digest
+
+
+@dataclass(slots=True, kw_only=True)
+class Backbone:
+    """The pretrained part of a run's network, and what it made of the images."""
+
+    recipe: Recipe
+    dataset: Dataset
+    model: nn.Module
+    task: Task
+    progress: Progress
+    check: Callable[[], None] = lambda: None  # may raise: whether to go on
+    _extractor: Extractor | None = field(default=None)
+
+    def load(self) -> None:
+        """Put the pretrained weights into the network."""
+        load_pretrained(
+            self.model,
+            name=self.recipe.model.name,
+            weights=self.recipe.transfer.weights,
+            outputs=self.task.outputs,
+        )
+
+    def fit_head(self) -> list[Candidate]:
+        """Fit heads to the features, give the network the best; all of them, that one first."""
+        views = VIEWS[: max(1, self.recipe.transfer.views)]
+        train, targets = self._rows("train"), self._targets("train")
+        inputs = self._features().features(train, views)
+        val = self._features().features(self._rows("val"))
+        pairs = (inputs, torch.cat([targets] * len(views))), (val, self._targets("val"))
+        found = self._candidates(*pairs)
+        fill_head(self.head, found[0].map.weight, found[0].map.bias)
+        return found
+
+    def evaluate(self, split: str) -> Evaluation:
+        """What `training.evaluate` finds, from the features: the backbone need not run again."""
+        return evaluate(self.head, self.batches(split), self.task)
+
+    @property
+    def is_fitted_only(self) -> bool:
+        """Whether nothing is trained by gradient: the head is then the model that is watched."""
+        return self.recipe.transfer.method == "probe"
+
+    def batches(self, split: str) -> list[Batch]:
+        """Features and targets of the split, in order: the data of the head."""
+        rows = self._rows(split)
+        features = self._features().features(rows)
+        targets = torch.from_numpy(self.dataset.targets[rows])
+        size = self.recipe.batch.size
+        pairs = zip(features.split(size), targets.split(size), strict=True)
+        device = torch.device(self.recipe.device)
+        return [Batch(*pair).to(device) for pair in pairs]
+
+    @property
+    def head(self) -> nn.Linear:
+        """The last layer, which is fitted."""
+        return head_of(self.model, outputs=self.task.outputs)[1]
+
+    def _candidates(
+        self, train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor]
+    ) -> list[Candidate]:
+        if self.task.name == "classification":
+            return choose_classifier(train, val, num_classes=self.task.outputs)
+        return choose_regressor(train, val)
+
+    def _targets(self, split: str) -> Tensor:
+        """Classes; or values standardised, as the loss compares them, [n, 1]."""
+        targets = torch.from_numpy(self.dataset.targets[self._rows(split)])
+        if self.task.name == "classification":
+            return targets
+        facts = self.dataset.facts
+        return ((targets - facts.target_mean) / facts.target_std)[:, None].float()
+
+    def _rows(self, split: str) -> np.ndarray:
+        return self.dataset.indices[split]
+
+    def _features(self) -> Extractor:
+        """What computes features, made once the weights are those that they are of."""
+        name, head = head_of(self.model, outputs=self.task.outputs)
+        about = self.recipe.model.name, self.dataset.preprocessing
+        key = weights_digest(self.model, about=about, without=f"{name}.")
+        if self._extractor is None or self._extractor.key != key:
+            self._extractor = Extractor(
+                Features(self.model, head).eval(),
+                dim=head.in_features,
+                dataset=self.dataset,
+                device=torch.device(self.recipe.device),
+                key=key,
+                progress=self._note,
+            )
+        return self._extractor
+
+    def _note(self, done: int, total: int) -> None:
+        self.check()
+        self.progress.phase, self.progress.samples = "features", (done, total)
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureBatches:
+    """The data of a head, for its watcher: read when it asks, by when the features are there."""
+
+    backbone: Backbone
+    split: str
+
+    def __iter__(self) -> Iterator[Batch]:
+        """One epoch; the training split in random order, as a loop would see it."""
+        batches = self.backbone.batches(self.split)
+        if self.split != "train":
+            yield from batches
+            return
+        inputs, targets = (torch.cat(parts) for parts in zip(*batches, strict=True))
+        order = torch.randperm(len(targets), generator=torch.Generator().manual_seed(0))
+        size = len(batches[0].targets)
+        for picked in order.to(targets.device).split(size):
+            yield Batch(inputs[picked], targets[picked])

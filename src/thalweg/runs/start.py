@@ -1,0 +1,143 @@
+"""How a run begins: from data and wishes, or where it was stopped; alone or as one of many."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from shutil import rmtree
+from typing import Any
+
+from thalweg.data.images.background_decoding import FoundLateError
+from thalweg.distributed.ranks import is_one_of_many, joined
+from thalweg.errors import RunError
+from thalweg.planning.checks import check_devices
+from thalweg.planning.numerics import with_precision
+from thalweg.planning.plan import Plan, make_plan, read_dataset
+from thalweg.planning.progress import Progress
+from thalweg.recipes.recipe import recorded_recipe
+from thalweg.record import claim_run_folder
+from thalweg.runs.fit import carry_out
+from thalweg.runs.ranks import shared
+from thalweg.runs.run import Run, replace_text
+from thalweg.runs.session import known
+from thalweg.training.allocator import keep_freed_memory
+
+
+def train(
+    path: str | Path,
+    edits: Mapping[str, object],
+    *,
+    out: str | Path,
+    progress: Progress | None = None,
+) -> Run:
+    """Train on the data at `path` and return the finished run, a new folder in `out`."""
+    progress = progress or Progress()
+    keep_freed_memory()
+    if is_one_of_many():
+        return _as_rank(lambda: _claimed(path, edits, out=out, progress=progress), progress)
+    try:
+        return _train(path, edits, out=out, progress=progress, overlap=True)
+    except FoundLateError as late:
+        progress.messages.append(f"begun again, without a file that is damaged: {late.seen}")
+        late.decoding.join()
+        return _train(path, edits, out=out, progress=progress, overlap=False)
+
+
+def _train(
+    path: str | Path,
+    edits: Mapping[str, object],
+    *,
+    out: str | Path,
+    progress: Progress,
+    overlap: bool,
+) -> Run:
+    """With `overlap`, FoundLateError may be raised, and no run is left."""
+    ready, folder = _claimed(path, edits, out=out, progress=progress, overlap=overlap)
+    try:
+        with _left_clean(folder):
+            return carry_out(ready, folder, progress)
+    finally:
+        if ready.dataset.decoding is not None:
+            ready.dataset.decoding.let_go()
+
+
+def _claimed(
+    path: str | Path,
+    edits: Mapping[str, object],
+    *,
+    out: str | Path,
+    progress: Progress,
+    overlap: bool = False,
+) -> tuple[Plan, Path]:
+    """The plan, and a new folder in `out` for its run, with the recipe in it."""
+    read = make_plan(path, edits, progress=progress, overlap=overlap)
+    try:
+        ready = with_precision(read, progress)
+        folder = claim_run_folder(Path(out), Path(ready.recipe.data.path).resolve().name or "run")
+        replace_text(folder / "recipe.toml", ready.recipe.to_toml())
+    except BaseException:
+        if read.dataset.decoding is not None:
+            read.dataset.decoding.let_go()
+        raise
+    return ready, folder
+
+
+@contextmanager
+def _left_clean(folder: Path) -> Iterator[None]:
+    """No trace of a run that is to begin again."""
+    try:
+        yield
+    except FoundLateError:
+        rmtree(folder)
+        raise
+
+
+def resume(run: str | Path, *, devices: int | None = None, progress: Progress | None = None) -> Run:
+    """Go on with a run that was stopped, from its newest whole checkpoint, to the same end.
+
+    By as many `devices` as before, or by so many.
+    """
+    progress = progress or Progress()
+    keep_freed_memory()
+    folder = Path(run)
+    if is_one_of_many():
+        return _as_rank(lambda: _reopened(folder, progress), progress)
+    ready, _ = _reopened(folder, progress)
+    if ready is None:
+        return Run(folder)
+    if devices is not None:
+        ready = replace(ready, recipe=ready.recipe.edited({"devices": devices}))
+        check_devices(ready.recipe, here=devices)
+    return carry_out(ready, folder, progress)
+
+
+def _reopened(folder: Path, progress: Progress) -> tuple[Plan | None, Path]:
+    """What is left to be done of a run: nothing where it has ended."""
+    meta = known(folder)
+    is_over = meta.get("state") == "finished"
+    return (None if is_over else recorded_plan(folder, meta, progress)), folder
+
+
+def _as_rank(prepare: Callable[[], tuple[Plan | None, Path]], progress: Progress) -> Run:
+    """The run that this process trains as one of those that torchrun started.
+
+    What `prepare` returns on the first rank, all of them carry out.
+    """
+    with joined() as ranks:
+        plan, folder = shared(prepare() if ranks.is_first else None, ranks, progress)
+        return Run(folder) if plan is None else carry_out(plan, folder, progress, ranks=ranks)
+
+
+def recorded_plan(folder: Path, meta: Mapping[str, Any], progress: Progress) -> Plan:
+    """The plan that the run was made by, its data read again. RunError where they have changed."""
+    recipe = recorded_recipe(folder)
+    dataset = read_dataset(recipe.flat(), progress)
+    recorded = meta.get("fingerprint", dataset.fingerprint)
+    if recorded != dataset.fingerprint:
+        raise RunError(
+            f"the data of {folder} has changed since the run began",
+            seen=f"{recipe.data.path}: fingerprint {dataset.fingerprint[:12]}…, "
+            f"recorded {recorded[:12]}…",
+            fix="put the data back as it was, or start a new run",
+        )
+    return Plan(recipe=recipe, defaults=recipe, dataset=dataset)

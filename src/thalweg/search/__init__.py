@@ -1,1 +1,0 @@
-"""Hyper-parameter search: the bridge from a recipe to Optuna's search space."""

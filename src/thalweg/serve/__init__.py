@@ -1,1 +1,0 @@
-"""Live dashboard and predictions over HTTP."""

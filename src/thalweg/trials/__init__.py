@@ -1,1 +1,0 @@
-"""Controlled experiments on a copy that convict or acquit a finding; one file a trial."""

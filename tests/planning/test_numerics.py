@@ -1,0 +1,54 @@
+"""A training computes as was measured, says so, and goes on in it when resumed."""
+
+import pytest
+import torch
+from runs.test_train import interrupted_at, weights_of
+
+from thalweg.api import Progress, plan, resume, train
+from thalweg.planning.numerics import measured_precision, with_precision
+from thalweg.recipes.recipe import recorded_recipe
+from thalweg.record.quantities import LOSS
+
+pytestmark = pytest.mark.measures
+
+EVERYTHING = {
+    "precision.dtype": "bfloat16",
+    "precision.channels_last": False,
+    "precision.matmul": "medium",
+    "precision.threads": 1,
+    "precision.compile": False,
+}
+
+
+def test_a_short_training_says_that_nothing_was_measured(scans, tmp_path):
+    run = train(scans, out=tmp_path, model="mlp", epochs=1)
+    assert any("precision not measured" in note for note in run.reader.meta["notes"])
+    assert recorded_recipe(run.path).precision.dtype == "float32"
+
+
+def test_what_was_measured_becomes_the_recipe_and_wishes_win(scans):
+    ready = plan(scans, model="convnet", edits={"precision.dtype": "float32"})
+    found = measured_precision(ready, always=True)
+    settled = with_precision(ready, Progress())
+    assert found.chosen.dtype == "float32"
+    assert {row.setting.dtype for row in found.rows} == {"float32"}
+    assert len(found.rows) > 1
+    assert settled.recipe.precision.dtype == "float32"
+    assert settled.notes
+
+
+def test_a_recipe_that_says_everything_is_not_measured(scans):
+    ready = plan(scans, edits=EVERYTHING)
+    assert with_precision(ready, Progress()) == ready
+
+
+def test_resumed_in_the_recorded_precision_equals_uninterrupted(scans, tmp_path):
+    options = {"model": "convnet", "epochs": 2, "batch_size": 32, "edits": EVERYTHING}
+    whole = train(scans, out=tmp_path, **options)
+    plain = train(scans, out=tmp_path, model="convnet", epochs=2, batch_size=32)
+    process = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    resumed = resume(interrupted_at(7, scans, out=tmp_path, **options).path)
+    assert weights_of(resumed) == weights_of(whole) != weights_of(plain)
+    assert resumed.history.series(LOSS) == whole.history.series(LOSS)
+    assert whole.metrics["val_accuracy"] == pytest.approx(plain.metrics["val_accuracy"], abs=0.15)
+    assert (torch.get_num_threads(), torch.get_float32_matmul_precision()) == process

@@ -1,0 +1,47 @@
+"""Views of an image are averaged alike wherever a run's model is asked."""
+
+import numpy as np
+import pytest
+import torch
+
+from thalweg.api import load, plan, train
+from thalweg.data.images.test_time_augmentation import Views
+from thalweg.planning.build import batches_of
+from thalweg.record.quantities import LOSS, VAL_LOSS
+from thalweg.training import evaluate
+
+
+def test_training_saving_and_predicting_average_the_same_views(scans, tmp_path):
+    edits = {"evaluation.views": "shift", "model.name": "convnet"}
+    wishes = {"epochs": 2, "batch_size": 32, "edits": edits}
+    run, ready = train(scans, out=tmp_path, **wishes), plan(scans, **wishes)
+    saved = load(run.path)
+    assert saved.spec.views == Views(views="shift")
+    rows = ready.dataset.indices["val"]
+    raw = [torch.from_numpy(ready.dataset.inputs[row]) for row in rows]
+    told = [row for row in run.reader.predictions if row.split == "val"]
+    for prediction, row in zip(saved.predict_raw(raw), told, strict=True):
+        assert prediction.label == row.predicted
+        assert prediction.probability == pytest.approx(row.probability, abs=1e-4)
+    single = evaluate(saved.module, batches_of(ready, "val"), saved.spec.build_task())
+    alone = single.logits.softmax(1).amax(1).tolist()
+    assert alone != pytest.approx([row.probability for row in told], abs=1e-4)
+
+
+def test_validations_may_be_rarer_than_epochs_and_the_last_one_is_made(scans, tmp_path):
+    edits = {"evaluation.every": 2, "model.name": "convnet"}
+    run = train(scans, out=tmp_path, epochs=5, batch_size=64, edits=edits)
+    steps = len(run.history.series(LOSS)) // 5
+    validated = [step + 1 for step in run.history.series(VAL_LOSS)]
+    assert validated == [2 * steps, 4 * steps, 5 * steps]
+
+
+def test_what_is_switched_off_takes_its_settings_with_it(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (12_000, 24, 24, 3), dtype=np.uint8)
+    np.savez(tmp_path / "many.npz", x=images, y=np.arange(12_000) % 3)
+    usual = plan(tmp_path / "many.npz").recipe
+    assert (usual.augment.alternating_flip, usual.evaluation.sure < 1) == (True, True)
+    edits = {"augment.flip": False, "evaluation.views": "one"}
+    recipe = plan(tmp_path / "many.npz", edits=edits).recipe
+    assert (recipe.augment.alternating_flip, recipe.evaluation.sure) == (False, 1.0)
+    assert recipe.model.name == "airbench"
