@@ -3,7 +3,7 @@
 Two things are claimed: each rung reaches what the course notes' assignments and the literature
 report for it (FLOOR), and `thalweg ladder` is at its first MLP after about a minute on two cores.
 The test images stand in for the validation split, so that figures are comparable; no setting is
-chosen on them. $THALWEG_RUNGS names the parts to run: climb (up to HOG + hue, MLP), neighbours
+chosen on them. $THALWEG_RUNGS names the parts to run: ladder (up to HOG + hue, MLP), neighbours
 (5,000 / 500), nearest (1-NN on all images, L1 and L2), words (visual words, $THALWEG_WORDS).
 """
 
@@ -45,7 +45,7 @@ def main() -> dict[str, object]:
     rungs = {name: row for rows in found.values() for name, row in rows.items()}
     held = {name: rungs[name]["accuracy"] >= low for name, low in FLOOR.items() if name in rungs}
     total = {
-        kind: round(sum(row[kind] for row in found.get("climb", {}).values()), 1)
+        kind: round(sum(row[kind] for row in found.get("ladder", {}).values()), 1)
         for kind in ("seconds", "CPU seconds")
     }
     return {
@@ -58,7 +58,7 @@ def main() -> dict[str, object]:
     }
 
 
-def climbed(data: Cifar10) -> dict[str, dict]:
+def run_ladder(data: Cifar10) -> dict[str, dict]:
     """`thalweg ladder` up to the first MLP; reading the file belongs to the first rung."""
     rows: dict[str, dict] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -113,7 +113,7 @@ def _file(data: Cifar10, folder: Path) -> Path:
 
 
 PARTS = {
-    "climb": climbed,
+    "ladder": run_ladder,
     "neighbours": classical("5,000 / 500 nearest neighbours"),
     "nearest": classical("1-NN, L2", "1-NN, L1"),
     "words": classical("visual words, L2-SVM"),

@@ -259,7 +259,7 @@ def ladder_steps(
 
     Takes the arguments of `ladder`.
     """
-    from thalweg.ladders import climb
+    from thalweg.ladders.ladder import run_ladder
 
     options = short_edits(
         epochs=epochs,
@@ -270,7 +270,7 @@ def ladder_steps(
         device=device,
         devices=devices,
     )
-    return climb.ladder_steps(
+    return run_ladder(
         path,
         options,
         minutes=minutes,
@@ -309,7 +309,7 @@ def ladder(
     Args:
         path: what `train` takes.
         minutes: budget. A rung that takes longer than what is left is skipped, with a reason.
-        rungs: names of the rungs to climb; by default all that fit the data.
+        rungs: names of the rungs to run; by default all that fit the data.
         k: number of neighbours; by default chosen inside the training split.
         penalty: λ on the mean loss of ridge and the linear classifiers; by default chosen likewise.
         epochs, lr, batch_size, image_size, target, device, devices: as in `train`.

@@ -1,4 +1,4 @@
-"""What a climb is said to mean: each sentence from rungs made for it, and for none other."""
+"""Each sentence of the advice comes from rungs built for it, and from no others."""
 
 from math import nan
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from thalweg.ladders.advice import advice, better, difference, worth_stopping_at
+from thalweg.ladders.advice import advice, error_difference, is_better, rung_to_stop_at
 from thalweg.record.ladder import Ladder, Rung
 
 COUNT = 400
@@ -34,7 +34,7 @@ def rung(name, kind, score, *, seconds=1.0, train=nan, loss=nan, seed=0):
     )
 
 
-def climb_of(*rungs):
+def ladder_of(*rungs):
     return Ladder(
         path=Path("ladder"),
         source="made",
@@ -49,9 +49,11 @@ CHANCE = rung("chance", "baseline", 0.1, seconds=0.01, seed=9)
 
 
 @pytest.mark.parametrize(
-    ("rungs", "said"),
+    ("rungs", "sentence"),
     [
-        pytest.param([rung("softmax", "linear", 0.11)], "No rung is surely better", id="no signal"),
+        pytest.param(
+            [rung("softmax", "linear", 0.11)], "No rung is significantly better", id="no signal"
+        ),
         pytest.param(
             [
                 rung("mlp", "network", 0.5, loss=1.2),
@@ -113,37 +115,37 @@ CHANCE = rung("chance", "baseline", 0.1, seconds=0.01, seed=9)
         ),
     ],
 )
-def test_each_sentence_is_said_for_its_climb(rungs, said):
-    assert advice(climb_of(CHANCE, *rungs)).startswith(said)
+def test_each_sentence_is_given_for_its_ladder(rungs, sentence):
+    assert advice(ladder_of(CHANCE, *rungs)).startswith(sentence)
 
 
 def test_errors_on_the_same_samples_decide():
-    """Intervals of the two scores overlap; the paired comparison is sure. Oracle: scipy."""
+    """Intervals of the two scores overlap; the paired comparison is significant. Oracle: scipy."""
     good = rung("good", "linear", 0.80)
     wrong = np.array(good.errors)
     wrong[np.flatnonzero(wrong == 0)[:12]] = 1  # the same mistakes, and twelve more
-    worse = Rung(**{**_parts(good), "score": 1 - wrong.mean(), "errors": tuple(wrong.tolist())})
-    assert better(good, worse)
-    assert not better(worse, good)
-    low, high = difference(good, worse)
+    worse = Rung(**{**_fields(good), "score": 1 - wrong.mean(), "errors": tuple(wrong.tolist())})
+    assert is_better(good, worse)
+    assert not is_better(worse, good)
+    low, high = error_difference(good, worse)
     test = stats.ttest_rel(good.errors, worse.errors).confidence_interval(0.95)
     assert (low, high) == pytest.approx((test.low, test.high), rel=0.01)
 
 
-def test_samples_that_one_was_not_judged_on_do_not_count():
+def test_samples_that_one_was_not_scored_on_do_not_count():
     first, second = rung("first", "memory", 0.9), rung("second", "linear", 0.5, seed=1)
-    few = Rung(**{**_parts(first), "errors": (*first.errors[:5], *[nan] * (COUNT - 5))})
-    assert difference(few, second) == (-float("inf"), float("inf"))
-    assert not better(few, second)
+    few = Rung(**{**_fields(first), "errors": (*first.errors[:5], *[nan] * (COUNT - 5))})
+    assert error_difference(few, second) == (-float("inf"), float("inf"))
+    assert not is_better(few, second)
 
 
-def test_quickest_of_the_best_is_worth_stopping_at():
+def test_quickest_of_the_best_is_rung_to_stop_at():
     slow, quick = rung("slow", "network", 0.81, seconds=60), rung("quick", "linear", 0.8, seed=1)
     poor = rung("poor", "memory", 0.5, seconds=0.1, seed=2)
-    assert worth_stopping_at(climb_of(poor, quick, slow)).name == "quick"
-    assert worth_stopping_at(climb_of()) is None
-    assert advice(climb_of(CHANCE)) == ""
+    assert rung_to_stop_at(ladder_of(poor, quick, slow)).name == "quick"
+    assert rung_to_stop_at(ladder_of()) is None
+    assert advice(ladder_of(CHANCE)) == ""
 
 
-def _parts(found):
-    return {name: getattr(found, name) for name in found.__slots__}
+def _fields(rung):
+    return {name: getattr(rung, name) for name in rung.__slots__}

@@ -1,4 +1,4 @@
-"""The ladder from end to end: scores that other code finds too, settings chosen inside training."""
+"""The ladder end to end: scores agree with other code, settings are chosen inside training."""
 
 import json
 import os
@@ -20,8 +20,8 @@ import thalweg
 from thalweg.api import InterruptedLadderError, Progress, ladder_steps
 from thalweg.data import load_dataset
 from thalweg.errors import DataError, UnknownNameError, UsageError
-from thalweg.ladders.interval import interval
 from thalweg.ladders.rungs import RUNGS
+from thalweg.ladders.score_interval import score_interval
 from thalweg.record import RunReader
 from thalweg.record.ladder import read_ladder
 
@@ -92,7 +92,7 @@ def test_validation_targets_cannot_move_a_setting(cells, tmp_path):
     assert max(scores) < 0.2  # the same answers, judged by the opposite
 
 
-def test_digits_are_climbed_to_a_network(scans, tmp_path):
+def test_digits_reach_a_network(scans, tmp_path):
     found = thalweg.ladder(scans, rungs=(*SHALLOW, "mlp"), epochs=6, out=tmp_path)
     assert [rung.name for rung in found.rungs] == [*SHALLOW, "mlp"]
     scores = {rung.name: rung.score for rung in found.rungs}
@@ -118,7 +118,7 @@ def test_features_feed_a_network_whose_run_stands_alone(scans, tmp_path):
     assert thalweg.Run(found.path / "hog-mlp").diagnosis is not None
 
 
-def test_test_split_is_not_climbed_on(scans, tmp_path):
+def test_test_split_is_not_used(scans, tmp_path):
     held = np.load(scans)
     parts = {"train": slice(0, 250), "val": slice(250, 320), "test": slice(320, 400)}
     arrays = {f"x_{name}": held["images"][rows] for name, rows in parts.items()}
@@ -134,7 +134,9 @@ def test_rungs_that_do_not_fit_into_the_time_say_what_they_need(scans, tmp_path)
     found = thalweg.ladder(
         scans, rungs=("ridge", "visual-words", "mlp"), minutes=1e-9, out=tmp_path
     )
-    assert [rung.name for rung in found.rungs] == ["ridge"]  # what takes no time is always climbed
+    assert [rung.name for rung in found.rungs] == [
+        "ridge"
+    ]  # a rung without a time estimate always runs
     assert all(found.left_out[name].startswith("needs about") for name in ("visual-words", "mlp"))
 
 
@@ -175,7 +177,7 @@ def test_ctrl_c_keeps_the_rungs_that_are_done(scans, tmp_path):
         pytest.param({"widht": 3}, TypeError, "widht", id="option"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_before_the_climb(cells, tmp_path, options, error, text):
+def test_what_cannot_be_meant_is_refused_before_the_ladder(cells, tmp_path, options, error, text):
     with pytest.raises(error, match=text):
         thalweg.ladder(cells, out=tmp_path / "runs", **options)
     assert not (tmp_path / "runs").exists()
@@ -191,14 +193,14 @@ def test_few_samples_end_in_no_traceback(tmp_path):
     path.write_text("a,target\n1,x\n2,y\n3,x\n4,y\n5,x\n")
     found = thalweg.ladder(path, rungs=SHALLOW[:5], out=tmp_path)
     assert "chance" in {rung.name for rung in found.rungs}
-    assert "No rung is surely better" in found.advice
+    assert "No rung is significantly better" in found.advice
 
 
 class TestIntervals:
     def test_of_an_accuracy_is_wilsons(self):
         errors = torch.tensor([0.0] * 90 + [1.0] * 10, dtype=torch.float64)
         targets = torch.zeros(100, dtype=torch.int64)
-        found = interval(errors, targets, classifies=True)
+        found = score_interval(errors, targets, is_classification=True)
         truth = stats.binomtest(90, 100).proportion_ci(method="wilson")
         assert found == pytest.approx((truth.low, truth.high), abs=1e-4)
 
@@ -209,7 +211,7 @@ class TestIntervals:
         for _ in range(120):
             signal_part = torch.randn(200, generator=draw, dtype=torch.float64)
             noise = torch.randn(200, generator=draw, dtype=torch.float64)
-            low, high = interval(noise.square(), signal_part + noise, classifies=False)
+            low, high = score_interval(noise.square(), signal_part + noise, is_classification=False)
             covered += low <= 0.5 <= high
         assert covered >= 105
 
@@ -221,7 +223,7 @@ def test_every_rung_has_a_name_and_a_title_of_its_own():
 
 def test_transfer_is_for_photographs_and_says_what_it_misses(scans):
     facts = load_dataset(scans).facts
-    assert RUNGS["transfer"].unfit(facts) == "needs photographs of 64 px"
+    assert RUNGS["transfer"].unfit_reason(facts) == "needs photographs of 64 px"
     photographs = replace(facts, input_shape=(3, 128, 128))
-    assert RUNGS["transfer"].unfit(photographs) == ""
-    assert RUNGS["transfer"].unfit(replace(facts, task="regression")) == "needs classes"
+    assert RUNGS["transfer"].unfit_reason(photographs) == ""
+    assert RUNGS["transfer"].unfit_reason(replace(facts, task="regression")) == "needs classes"

@@ -1,16 +1,20 @@
-"""What a rung is before it is climbed."""
+"""The interface of a rung: what runs it, what it returns, and the data that it does not fit."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import nan
+from typing import NamedTuple
+
+from torch import Tensor
 
 from thalweg.data.dataset import DataFacts
 from thalweg.errors import ThalwegError
-from thalweg.ladders.samples import Climbed, Ground
+from thalweg.ladders.ladder_data import LadderData
 from thalweg.record.ladder import Kind
 
 
 class TooLongError(ThalwegError):
-    """A rung that cannot be climbed in the time left; `minutes` would do."""
+    """A rung needs `seconds`, which is more than the time left."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"needs about {max(1, round(seconds)):,} s")
@@ -18,7 +22,19 @@ class TooLongError(ThalwegError):
 
 
 class MissingError(ThalwegError):
-    """A rung that needs what is not installed."""
+    """A rung needs a package that is not installed."""
+
+
+class RungResult(NamedTuple):
+    """A fitted model's predictions for the validation split, in the units of the targets."""
+
+    predictions: Tensor  # int64 class or float value, for each row of the validation split
+    train_score: float = nan
+    train_loss: float = nan
+    parameters: int = 0
+    chosen: str = ""  # settings, and how they were chosen
+    run: str = ""  # name of the run's folder in the ladder's
+    scored: Tensor | None = None  # bool per validation row; None: all rows are scored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,8 +44,8 @@ class RungMaker:
     name: str
     title: str
     kind: Kind
-    climb: Callable[[Ground], Climbed]  # raises TooLongError, MissingError, DataError
-    unfit: Callable[[DataFacts], str] = lambda facts: ""  # why not these data; "": they fit
+    run: Callable[[LadderData], RungResult]  # raises TooLongError, MissingError, DataError
+    unfit_reason: Callable[[DataFacts], str] = lambda facts: ""  # "": the rung fits the data
     share: float = 0.5  # of the time left that it may take; the last rung may take all
 
 

@@ -1,21 +1,22 @@
-"""The rung that knows nothing: always the commonest class, or the mean."""
+"""The baseline rung: predict the commonest class, or the mean, whatever the inputs."""
 
 import torch
 
-from thalweg.ladders.rung import RungMaker
-from thalweg.ladders.samples import Climbed, Ground
+from thalweg.ladders.ladder_data import LadderData
+from thalweg.ladders.rung import RungMaker, RungResult
 
 
-def climb(ground: Ground) -> Climbed:
-    targets, count = ground.targets("train"), len(ground.targets("val"))
-    answer = targets.mode().values if ground.classifies else targets.double().mean()
-    predicted = answer.expand(count).clone()
-    train = ground.score(answer.expand(len(targets)), targets)
-    names = ground.dataset.class_names
-    chosen = f"always {names[int(answer)]}" if ground.classifies else f"always {answer.item():.4g}"
-    return Climbed(
-        predicted.to(torch.int64 if ground.classifies else torch.float64), train, chosen=chosen
-    )
+def score_constant(data: LadderData) -> RungResult:
+    targets, count = data.targets("train"), len(data.targets("val"))
+    constant = targets.mode().values if data.is_classification else targets.double().mean()
+    predictions = constant.expand(count).clone()
+    train_score = data.score(constant.expand(len(targets)), targets)
+    if data.is_classification:
+        chosen = f"always {data.dataset.class_names[int(constant)]}"
+    else:
+        chosen = f"always {constant.item():.4g}"
+    dtype = torch.int64 if data.is_classification else torch.float64
+    return RungResult(predictions.to(dtype), train_score, chosen=chosen)
 
 
-RUNG = RungMaker(name="chance", title="chance", kind="baseline", climb=climb)
+RUNG = RungMaker(name="chance", title="chance", kind="baseline", run=score_constant)

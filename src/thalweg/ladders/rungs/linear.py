@@ -1,4 +1,4 @@
-"""The linear rungs: softmax and support vectors, on raw inputs or on features that were made."""
+"""The linear rungs: softmax and support vectors, on raw inputs or on extracted features."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -8,83 +8,84 @@ from torch import Tensor
 from thalweg.classical import LinearFit, LinearMap, linear_classifier
 from thalweg.classical.checks import check_penalty
 from thalweg.classical.linear import Loss
-from thalweg.ladders.rung import RungMaker, classes_only, classified_images_only
-from thalweg.ladders.samples import JUDGED_TRAIN, Climbed, Ground
+from thalweg.ladders.ladder_data import TRAIN_SCORE_SAMPLES, LadderData
+from thalweg.ladders.rung import RungMaker, RungResult, classes_only, classified_images_only
 
 ROUGH, FINE = 1e-3, 1e-4  # tolerances: to choose a penalty by, and for the fit itself
 
 
-def climb_inputs(ground: Ground, *, loss: Loss, penalties: Sequence[float]) -> Climbed:
-    inputs = ground.train, ground.val
-    return fitted(ground, inputs, loss=loss, penalties=penalties, scale=ground.unit)
+def fit_inputs(data: LadderData, *, loss: Loss, penalties: Sequence[float]) -> RungResult:
+    inputs = data.train_inputs, data.val_inputs
+    return fit_classifier(data, inputs, loss=loss, penalties=penalties, scale=data.penalty_scale)
 
 
-def climb_features(ground: Ground) -> Climbed:
-    return fitted(ground, ground.features, loss="softmax", penalties=(1e-4, 1e-3, 1e-2))
+def fit_features(data: LadderData) -> RungResult:
+    return fit_classifier(data, data.features, loss="softmax", penalties=(1e-4, 1e-3, 1e-2))
 
 
-def fitted(
-    ground: Ground,
+def fit_classifier(
+    data: LadderData,
     vectors: tuple[Tensor, Tensor],
     *,
     loss: Loss,
     penalties: Sequence[float],
     scale: float = 1.0,
-) -> Climbed:
-    """The classifier of all training samples, at the penalty that is best inside them."""
+) -> RungResult:
+    """Fit all training samples, at the penalty that is best on a held-out part of them."""
     train, val = vectors
-    targets, fixed = ground.targets("train"), ground.wishes.penalty
-    fit = partial(linear_classifier, num_classes=ground.facts.num_classes, loss=loss)
+    targets, fixed = data.targets("train"), data.options.penalty
+    fit = partial(linear_classifier, num_classes=data.facts.num_classes, loss=loss)
     if fixed is not None:
         check_penalty(fixed)
         best, start, chosen = fixed, None, f"λ = {fixed:g}"
     else:
-        best, start = _chosen(ground, train, fit, choices=[scale * p for p in penalties])
+        best, start = _best_penalty(data, train, fit, penalties=[scale * p for p in penalties])
         best, chosen = best / scale, f"λ = {best / scale:g} by a held-out fifth"
-    found = fit(train, targets, penalty=best * scale, start=start, tolerance=FINE)
-    some = slice(JUDGED_TRAIN)
-    return Climbed(
-        found.map.predict(val),
-        ground.score(found.map.predict(train[some]), targets[some]),
-        parameters=found.map.weight.numel() + found.map.bias.numel(),
-        chosen=chosen if found.converged else f"{chosen}, not converged",
+    solution = fit(train, targets, penalty=best * scale, start=start, tolerance=FINE)
+    sample = slice(TRAIN_SCORE_SAMPLES)
+    return RungResult(
+        solution.map.predict(val),
+        data.score(solution.map.predict(train[sample]), targets[sample]),
+        parameters=solution.map.weight.numel() + solution.map.bias.numel(),
+        chosen=chosen if solution.converged else f"{chosen}, not converged",
     )
 
 
-def _chosen(
-    ground: Ground, train: Tensor, fit: Callable[..., LinearFit], *, choices: Sequence[float]
+def _best_penalty(
+    data: LadderData, train: Tensor, fit: Callable[..., LinearFit], *, penalties: Sequence[float]
 ) -> tuple[float, LinearMap]:
-    """The penalty of best accuracy on training samples that were held out, and its solution."""
-    rows, judge = (part.to(train.device) for part in ground.choosing)
-    targets = ground.targets("train")
-    found: dict[float, tuple[float, LinearMap]] = {}
+    """The penalty of best accuracy on held-out training samples, and its solution."""
+    fit_rows, val_rows = (rows.to(train.device) for rows in data.tuning_split)
+    targets = data.targets("train")
+    solutions: dict[float, tuple[float, LinearMap]] = {}
     start: LinearMap | None = None
-    for penalty in sorted(choices, reverse=True):
-        solved = fit(train[rows], targets[rows], penalty=penalty, start=start, tolerance=ROUGH)
-        start = solved.map
-        found[penalty] = ground.score(start.predict(train[judge]), targets[judge]), start
-    best = max(found, key=lambda penalty: found[penalty][0])
-    return best, found[best][1]
+    for penalty in sorted(penalties, reverse=True):
+        start = fit(
+            train[fit_rows], targets[fit_rows], penalty=penalty, start=start, tolerance=ROUGH
+        ).map
+        solutions[penalty] = data.score(start.predict(train[val_rows]), targets[val_rows]), start
+    best = max(solutions, key=lambda penalty: solutions[penalty][0])
+    return best, solutions[best][1]
 
 
 SOFTMAX = RungMaker(
     name="softmax",
     title="softmax",
     kind="linear",
-    climb=partial(climb_inputs, loss="softmax", penalties=(1e-4, 1e-3, 1e-2)),
-    unfit=classes_only,
+    run=partial(fit_inputs, loss="softmax", penalties=(1e-4, 1e-3, 1e-2)),
+    unfit_reason=classes_only,
 )
 SVM = RungMaker(
     name="svm",
     title="linear SVM",
     kind="linear",
-    climb=partial(climb_inputs, loss="svm", penalties=(1e-2, 1e-1)),
-    unfit=classes_only,
+    run=partial(fit_inputs, loss="svm", penalties=(1e-2, 1e-1)),
+    unfit_reason=classes_only,
 )
 HOG_SOFTMAX = RungMaker(
     name="hog-softmax",
     title="HOG + hue, softmax",
     kind="features",
-    climb=climb_features,
-    unfit=classified_images_only,
+    run=fit_features,
+    unfit_reason=classified_images_only,
 )

@@ -1,11 +1,11 @@
-"""The rungs that are trained: a run each, as long as the time allows, in the climb's folder."""
+"""The rungs trained by gradient: one run each in the ladder's folder, as long as time allows."""
 
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,8 +13,19 @@ from torch import Tensor
 
 from thalweg.data import Batches
 from thalweg.inference.saved_model import load_model
-from thalweg.ladders.rung import RungMaker, TooLongError, classified_images_only, images_only
-from thalweg.ladders.samples import FEATURES_SIDE, JUDGED_TRAIN, PIXELS_SIDE, Climbed, Ground
+from thalweg.ladders.ladder_data import (
+    FEATURES_SIDE,
+    PIXELS_SIDE,
+    TRAIN_SCORE_SAMPLES,
+    LadderData,
+)
+from thalweg.ladders.rung import (
+    RungMaker,
+    RungResult,
+    TooLongError,
+    classified_images_only,
+    images_only,
+)
 from thalweg.planning.build import dtype_of, first_whole, model_and_optimizer, training_stream
 from thalweg.planning.numerics import with_precision
 from thalweg.planning.plan import Plan, make_plan, spec_of, training_task
@@ -23,113 +34,107 @@ from thalweg.runs.run import Run, replace_text
 from thalweg.training.evaluate import evaluate
 from thalweg.training.loop import train as updates
 
-STEPS = 8  # timed before the length is chosen, the first three not counted
+TIMED_STEPS = 8  # before the number of epochs is chosen; the first three are warm-up
 OVERHEAD = 1.3  # validation, watching and saving, beside the updates
 LARGE = 128  # px: from here on a residual network for photographs
 
 
-class Wanted(NamedTuple):
-    """A network, and the data that it is trained on."""
-
-    path: str
-    edits: Mapping[str, object]
-
-
-def climb(ground: Ground, *, name: str, wanted: Wanted) -> Climbed:
-    """Train for as many epochs as fit into the rung's time, and read the run's predictions."""
-    edits = settings(ground, wanted)
-    ready = make_plan(wanted.path, edits)
-    fixed = "budget.epochs" in (ground.wishes.options or {})
-    ready = with_precision(_affordable(ready, ground.seconds, fixed=fixed), ground.progress)
-    return carried_out(ground, ready, name=name)
+def train_network(
+    data: LadderData, edits: Mapping[str, object], *, name: str, path: str = ""
+) -> RungResult:
+    """Train for as many epochs as fit into the rung's time, on the features at `path` if named."""
+    edits = rung_edits(data, edits, from_features=bool(path))
+    plan = make_plan(path or data.path, edits)
+    has_fixed_length = "budget.epochs" in (data.options.edits or {})
+    if not has_fixed_length:
+        plan = _shorten(plan, data.time_limit)
+    return run_plan(data, with_precision(plan, data.progress), name=name)
 
 
-def settings(ground: Ground, wanted: Wanted) -> dict[str, object]:
-    """Recipe keys of a rung's run: what the rung wants, and what the user does."""
-    options = dict(ground.wishes.options or {})
-    if wanted.path != ground.path:  # features: what was said of the data was done to make them
-        options = {key: value for key, value in options.items() if not key.startswith("data.")}
-    return {"seed": ground.wishes.seed, "device": ground.device, **wanted.edits, **options}
+def rung_edits(
+    data: LadderData, edits: Mapping[str, object], *, from_features: bool = False
+) -> dict[str, object]:
+    """Recipe keys of a rung's run: the rung's own, then the user's."""
+    user_edits = dict(data.options.edits or {})
+    if from_features:  # the user's data options already acted when the features were extracted
+        user_edits = {key: v for key, v in user_edits.items() if not key.startswith("data.")}
+    return {"seed": data.options.seed, "device": data.device, **edits, **user_edits}
 
 
-def carried_out(ground: Ground, ready: Plan, *, name: str, judged: int = JUDGED_TRAIN) -> Climbed:
-    """The plan as a run in the climb's folder, and what it said of each validation sample.
-
-    `judged` training samples are looked at for the train score.
-    """
-    folder = ground.folder / name
+def run_plan(data: LadderData, plan: Plan, *, name: str) -> RungResult:
+    """Carry out the plan in the ladder's folder and read the run's validation predictions."""
+    folder = data.folder / name
     folder.mkdir()
-    replace_text(folder / "recipe.toml", ready.recipe.to_toml())
-    run = carry_out(ready, folder, ground.progress)
-    loss, score = _on_train(ready, run, judged)
-    return Climbed(
-        _predicted(ground, run),
-        score,
-        loss,
+    replace_text(folder / "recipe.toml", plan.recipe.to_toml())
+    run = carry_out(plan, folder, data.progress)
+    train_loss, train_score = _evaluate_on_train(plan, run)
+    return RungResult(
+        _val_predictions(data, run),
+        train_score,
+        train_loss,
         parameters=int(run.reader.meta["parameters"]),
-        chosen=_length(ready),
+        chosen=_epochs_text(plan),
         run=name,
     )
 
 
-def climb_features(ground: Ground) -> Climbed:
-    """An MLP on HOG and hue: the features stay in the folder, for the run to be resumed from."""
-    path = ground.folder / "features.npz"
-    names = np.array(ground.dataset.class_names)
+def train_on_features(data: LadderData) -> RungResult:
+    """Train an MLP on HOG and hue; the features stay in the folder so that the run can resume."""
+    path = data.folder / "features.npz"
+    names = np.array(data.dataset.class_names)
     arrays: dict[str, Any] = {}
-    for split, vectors in zip(("train", "val"), ground.features, strict=True):
+    for split, vectors in zip(("train", "val"), data.features, strict=True):
         arrays[f"x_{split}"] = vectors.cpu().numpy()
-        arrays[f"y_{split}"] = names[ground.targets(split).cpu().numpy()]
+        arrays[f"y_{split}"] = names[data.targets(split).cpu().numpy()]
     np.savez(path, **arrays)
     edits = {"model.name": "mlp", "model.changes": {"width": 512, "depth": 1, "dropout": 0.5}}
-    return climb(ground, name="hog-mlp", wanted=Wanted(str(path.absolute()), edits))
+    return train_network(data, edits, name="hog-mlp", path=str(path.absolute()))
 
 
-def climb_inputs(ground: Ground, *, model: str, side: int) -> Climbed:
+def train_on_inputs(data: LadderData, *, model: str, side: int) -> RungResult:
     edits: dict[str, object] = {"model.name": model}
-    if ground.facts.kind == "image":
-        edits["data.image_size"] = min(side, *ground.facts.input_shape[1:])
-    return climb(ground, name=model, wanted=Wanted(ground.path, edits))
+    if data.facts.kind == "image":
+        edits["data.image_size"] = min(side, *data.facts.input_shape[1:])
+    return train_network(data, edits, name=model)
 
 
-def climb_resnet(ground: Ground) -> Climbed:
-    """ResNet-20 as for CIFAR, or from 128 px on the ResNet-18 of the recipe for photographs."""
-    large = min(ground.facts.input_shape[1:]) >= LARGE
+def train_resnet(data: LadderData) -> RungResult:
+    """Train ResNet-20 as for CIFAR, or from 128 px on the ResNet-18 of the photograph recipe."""
+    large = min(data.facts.input_shape[1:]) >= LARGE
     edits: dict[str, object] = {"model.name": "resnet18" if large else "resnet20"}
-    if large and ground.facts.counts["train"] < 5_000:
+    if large and data.facts.counts["train"] < 5_000:
         edits["model.changes"] = {"width": 32}
-    return climb(ground, name="resnet", wanted=Wanted(ground.path, edits))
+    return train_network(data, edits, name="resnet")
 
 
-def _affordable(ready: Plan, seconds: float, *, fixed: bool) -> Plan:
-    """The plan, cut to the epochs that fit. Raises: TooLongError where not even one does."""
-    if fixed:
-        return ready
-    epoch = OVERHEAD * ready.steps_per_epoch * _seconds_a_step(ready)
-    epochs = min(ready.recipe.budget.epochs, int(seconds / epoch))
+def _shorten(plan: Plan, seconds: float) -> Plan:
+    """Time some steps and cut the plan to the epochs that fit.
+
+    Raises: TooLongError where not even one epoch fits.
+    """
+    epoch_seconds = OVERHEAD * plan.steps_per_epoch * _measure_step_seconds(plan)
+    epochs = min(plan.recipe.budget.epochs, int(seconds / epoch_seconds))
     if epochs < 1:
-        raise TooLongError(epoch)
-    recipe = ready.recipe.edited({"budget.epochs": epochs})
-    return replace(ready, recipe=recipe)
+        raise TooLongError(epoch_seconds)
+    return replace(plan, recipe=plan.recipe.edited({"budget.epochs": epochs}))
 
 
-def _length(ready: Plan) -> str:
-    made, usual = ready.recipe.budget.epochs, ready.defaults.budget.epochs
-    return f"{made} epochs" if made >= usual else f"{made} of {usual} epochs"
+def _epochs_text(plan: Plan) -> str:
+    epochs, default = plan.recipe.budget.epochs, plan.defaults.budget.epochs
+    return f"{epochs} epochs" if epochs >= default else f"{epochs} of {default} epochs"
 
 
-def _seconds_a_step(ready: Plan) -> float:
-    """The median of a few updates of a copy, which is thrown away."""
-    model, optimizer = model_and_optimizer(ready)
-    task = training_task(spec_of(ready), ready.recipe)
+def _measure_step_seconds(plan: Plan) -> float:
+    """Return the median time of a few updates of a throwaway model."""
+    model, optimizer = model_and_optimizer(plan)
     times = [perf_counter()]
     for step in updates(
         model,
-        training_stream(ready, start=first_whole(ready)),
-        task.loss_fn,
+        training_stream(plan, start=first_whole(plan)),
+        training_task(spec_of(plan), plan.recipe).loss_fn,
         optimizer=optimizer,
         schedule=lambda progress: 1.0,
-        steps=min(STEPS, ready.steps),
+        steps=min(TIMED_STEPS, plan.steps),
     ):
         step.loss.item()  # waits for the device
         times.append(perf_counter())
@@ -137,25 +142,27 @@ def _seconds_a_step(ready: Plan) -> float:
     return sorted(gaps[3:] or gaps)[len(gaps[3:] or gaps) // 2]
 
 
-def _on_train(ready: Plan, run: Run, judged: int) -> tuple[float, float]:
-    """Loss, unsmoothed, and score of the best weights on some training samples, unaugmented."""
-    model = load_model(run.path / "model", device=ready.recipe.device)
+def _evaluate_on_train(plan: Plan, run: Run) -> tuple[float, float]:
+    """Unsmoothed loss and score of the best weights on some unaugmented training samples."""
+    model = load_model(run.path / "model", device=plan.recipe.device)
     task = model.spec.build_task()
-    rows = ready.dataset.indices["train"]
-    rows = rows[:: max(1, len(rows) // judged)]  # from all over: files are sorted by class
-    some = replace(ready.dataset, indices={**ready.dataset.indices, "train": rows})
-    batches = Batches(some, "train", batch_size=256, device=ready.recipe.device)
-    views, dtype = model.spec.views, dtype_of(ready)
-    found = evaluate(model.module, batches, task, dtype=dtype, views=views)
-    return found.loss, found.metrics[task.headline]
+    rows = plan.dataset.indices["train"]
+    rows = rows[
+        :: max(1, len(rows) // TRAIN_SCORE_SAMPLES)
+    ]  # from all over: files are sorted by class
+    sample = replace(plan.dataset, indices={**plan.dataset.indices, "train": rows})
+    batches = Batches(sample, "train", batch_size=256, device=plan.recipe.device)
+    views, dtype = model.spec.views, dtype_of(plan)
+    evaluation = evaluate(model.module, batches, task, dtype=dtype, views=views)
+    return evaluation.loss, evaluation.metrics[task.headline]
 
 
-def _predicted(ground: Ground, run: Run) -> Tensor:
-    """What the run's best weights said of each validation sample, in the order of the data."""
+def _val_predictions(data: LadderData, run: Run) -> Tensor:
+    """Predictions of the run's best weights on the validation split, in the order of the data."""
     rows = [row for row in run.reader.predictions if row.split == "val"]
-    if not ground.classifies:
+    if not data.is_classification:
         return torch.tensor([float(row.predicted) for row in rows], dtype=torch.float64)
-    index = {name: number for number, name in enumerate(ground.dataset.class_names)}
+    index = {name: number for number, name in enumerate(data.dataset.class_names)}
     return torch.tensor([index[row.predicted] for row in rows])
 
 
@@ -163,26 +170,26 @@ HOG_MLP = RungMaker(
     name="hog-mlp",
     title="HOG + hue, MLP",
     kind="feature network",
-    climb=climb_features,
-    unfit=classified_images_only,
+    run=train_on_features,
+    unfit_reason=classified_images_only,
 )
 MLP = RungMaker(
     name="mlp",
     title="MLP",
     kind="network",
-    climb=partial(climb_inputs, model="mlp", side=PIXELS_SIDE),
+    run=partial(train_on_inputs, model="mlp", side=PIXELS_SIDE),
 )
 CONVNET = RungMaker(
     name="convnet",
     title="ConvNet",
     kind="network",
-    climb=partial(climb_inputs, model="convnet", side=FEATURES_SIDE),
-    unfit=images_only,
+    run=partial(train_on_inputs, model="convnet", side=FEATURES_SIDE),
+    unfit_reason=images_only,
 )
 RESNET = RungMaker(
     name="resnet",
     title="ResNet",
     kind="network",
-    climb=climb_resnet,
-    unfit=images_only,
+    run=train_resnet,
+    unfit_reason=images_only,
 )

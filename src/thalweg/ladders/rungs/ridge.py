@@ -1,4 +1,4 @@
-"""The linear rung in closed form: squared errors, on one-hot targets where they are classes."""
+"""The linear rung in closed form: least squares, on one-hot targets for classes."""
 
 from typing import NamedTuple
 
@@ -6,66 +6,74 @@ from torch import Tensor
 
 from thalweg.classical import LinearMap, choose_by_gcv, least_squares, moments, one_hot
 from thalweg.classical.checks import check_penalty
-from thalweg.ladders.rung import RungMaker
-from thalweg.ladders.samples import JUDGED_TRAIN, Climbed, Ground
+from thalweg.ladders.ladder_data import TRAIN_SCORE_SAMPLES, LadderData
+from thalweg.ladders.rung import RungMaker, RungResult
 
-WIDEST = 4_096  # features up to which their products fit in memory: 128 MiB
+MAX_FEATURES_FOR_GCV = 4_096  # their products fit in memory: 128 MiB
 SHARES = (1e-4, 1e-3, 1e-2, 0.1, 1.0)  # of the inputs' mean square: λ tried by holding out
 
 
-class _Fit(NamedTuple):
+class _RidgeFit(NamedTuple):
     map: LinearMap
     chosen: str
 
 
-def climb(ground: Ground) -> Climbed:
-    targets = ground.targets("train")
-    wanted = _wanted(ground, targets)
-    fit = _fixed(ground, wanted) if ground.wishes.penalty is not None else _chosen(ground, wanted)
-    some = slice(JUDGED_TRAIN)
-    return Climbed(
-        _answers(ground, fit.map, ground.val),
-        ground.score(_answers(ground, fit.map, ground.train[some]), targets[some]),
+def fit_ridge(data: LadderData) -> RungResult:
+    classes_or_values = data.targets("train")
+    targets = _regression_targets(data, classes_or_values)
+    fit = (
+        _fit_with_chosen_penalty(data, targets)
+        if data.options.penalty is None
+        else _fit_with_penalty(data, targets, data.options.penalty)
+    )
+    sample = slice(TRAIN_SCORE_SAMPLES)
+    train_predictions = _predictions(data, fit.map, data.train_inputs[sample])
+    return RungResult(
+        _predictions(data, fit.map, data.val_inputs),
+        data.score(train_predictions, classes_or_values[sample]),
         parameters=fit.map.weight.numel() + fit.map.bias.numel(),
         chosen=fit.chosen,
     )
 
 
-def _wanted(ground: Ground, targets: Tensor) -> Tensor:
-    if ground.classifies:
-        return one_hot(targets, num_classes=ground.facts.num_classes)
+def _regression_targets(data: LadderData, targets: Tensor) -> Tensor:
+    if data.is_classification:
+        return one_hot(targets, num_classes=data.facts.num_classes)
     return targets[:, None]
 
 
-def _answers(ground: Ground, fitted: LinearMap, inputs: Tensor) -> Tensor:
-    return fitted.predict(inputs) if ground.classifies else fitted(inputs)[:, 0]
+def _predictions(data: LadderData, linear_map: LinearMap, inputs: Tensor) -> Tensor:
+    return linear_map.predict(inputs) if data.is_classification else linear_map(inputs)[:, 0]
 
 
-def _fixed(ground: Ground, wanted: Tensor) -> _Fit:
-    penalty = ground.wishes.penalty or 0.0
+def _fit_with_penalty(data: LadderData, targets: Tensor, penalty: float) -> _RidgeFit:
     check_penalty(penalty)
-    fit = least_squares(ground.train, wanted, penalty=penalty * ground.unit * len(wanted))
-    return _Fit(fit.map, f"λ = {penalty:g}")
+    scaled = penalty * data.penalty_scale * len(targets)
+    fit = least_squares(data.train_inputs, targets, penalty=scaled)
+    return _RidgeFit(fit.map, f"λ = {penalty:g}")
 
 
-def _chosen(ground: Ground, wanted: Tensor) -> _Fit:
-    """λ by generalised cross-validation; by a part of the training split where that misleads:
-    with about as many features as samples its numerator and denominator both vanish."""
-    inputs = ground.train
-    if inputs.shape[1] <= WIDEST and len(inputs) > 2 * inputs.shape[1]:
-        fit = choose_by_gcv(moments(inputs, wanted)).fit
-        return _Fit(fit.map, f"λ = {fit.penalty / len(wanted) / ground.unit:.2g} by GCV")
-    fit_rows, judge = ground.choosing
-    scale = inputs[judge].float().square().mean().item() * inputs.shape[1]
-    targets = ground.targets("train")
+def _fit_with_chosen_penalty(data: LadderData, targets: Tensor) -> _RidgeFit:
+    """Choose λ by generalised cross-validation, or by a held-out fifth where that misleads.
+
+    With about as many features as samples its numerator and denominator both vanish.
+    """
+    inputs = data.train_inputs
+    if inputs.shape[1] <= MAX_FEATURES_FOR_GCV and len(inputs) > 2 * inputs.shape[1]:
+        fit = choose_by_gcv(moments(inputs, targets)).fit
+        return _RidgeFit(
+            fit.map, f"λ = {fit.penalty / len(targets) / data.penalty_scale:.2g} by GCV"
+        )
+    fit_rows, val_rows = data.tuning_split
+    scale = inputs[val_rows].float().square().mean().item() * inputs.shape[1]
+    val_targets = data.targets("train")[val_rows]
     scores = {}
     for penalty in (share * scale for share in SHARES):
-        found = least_squares(inputs[fit_rows], wanted[fit_rows], penalty=penalty * len(fit_rows))
-        answers = _answers(ground, found.map, inputs[judge])
-        scores[penalty] = ground.score(answers, targets[judge])
+        fit = least_squares(inputs[fit_rows], targets[fit_rows], penalty=penalty * len(fit_rows))
+        scores[penalty] = data.score(_predictions(data, fit.map, inputs[val_rows]), val_targets)
     best = max(scores, key=lambda penalty: scores[penalty])
-    fitted = least_squares(inputs, wanted, penalty=best * len(wanted)).map
-    return _Fit(fitted, f"λ = {best / ground.unit:.2g} by a held-out fifth")
+    best_map = least_squares(inputs, targets, penalty=best * len(targets)).map
+    return _RidgeFit(best_map, f"λ = {best / data.penalty_scale:.2g} by a held-out fifth")
 
 
-RUNG = RungMaker(name="ridge", title="ridge", kind="linear", climb=climb)
+RUNG = RungMaker(name="ridge", title="ridge", kind="linear", run=fit_ridge)
