@@ -11,7 +11,8 @@ import pytest
 
 from thalweg.api import Progress
 from thalweg.cli import progress as painter
-from thalweg.cli.progress import duration, painted
+from thalweg.cli.progress import painted
+from thalweg.wording import clock_time
 
 
 @pytest.fixture(autouse=True)
@@ -134,4 +135,4 @@ def test_counters_before_the_first_step_are_painted():
     [(0, "0:00"), (7.4, "0:07"), (59.6, "1:00"), (750, "12:30"), (11045, "3:04:05")],
 )
 def test_durations(seconds, text):
-    assert duration(seconds) == text
+    assert clock_time(seconds) == text

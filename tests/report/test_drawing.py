@@ -11,7 +11,8 @@ from thalweg.record import PredictionRow
 from thalweg.report.axis import axis
 from thalweg.report.confusion import confusion
 from thalweg.report.line import MOST_POINTS, line, spread_line
-from thalweg.report.written import duration, figure, large, percent, shown, wilson
+from thalweg.statistics import wilson_interval
+from thalweg.wording import duration, figure, large, percent, shown
 
 
 @given(st.lists(st.floats(-1e12, 1e12), min_size=1, max_size=20))
@@ -96,7 +97,7 @@ def test_wilson_against_its_published_example():
     """Newcombe 1998, Statistics in Medicine 17:857, table I, method 3."""
     for right, total, low, high in ((81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605),
                                     (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)):  # fmt: skip
-        assert wilson(right, total) == pytest.approx((low, high), abs=1e-4)
+        assert wilson_interval(right, total) == pytest.approx((low, high), abs=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thalweg.cli.output import print_json, print_run
-from thalweg.cli.progress import duration, painted
+from thalweg.cli.progress import painted
 from thalweg.cli.settings import Settings
 from thalweg.cli.terminal import table
 from thalweg.errors import UsageError, printable
+from thalweg.wording import clock_time
 
 if TYPE_CHECKING:
     from thalweg.api import Run
@@ -89,7 +90,7 @@ def _table(transferred: "Run", scratch: "Run") -> str:
             how,
             run.reader.meta["model"],
             f"{run.metrics[metric]:.4f}",
-            duration(_seconds(run)),
+            clock_time(_seconds(run)),
             run.path,
         )
         for how, run in (("transfer", transferred), ("from scratch", scratch))

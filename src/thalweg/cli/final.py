@@ -42,12 +42,13 @@ def final(run: Path, /, *, json: bool = False) -> None:
 
 
 def _text(found: "FinalScore") -> str:
-    from thalweg.report.written import NARROW, percent, times, wilson
+    from thalweg.statistics import wilson_interval
+    from thalweg.wording import NARROW, percent, times
 
     rows = [(name, f"{value:.4f}") for name, value in found.metrics.items()]
     accuracy = found.metrics.get("test_accuracy")
     if accuracy is not None:
-        low, high = wilson(round(accuracy * found.samples), found.samples)
+        low, high = wilson_interval(round(accuracy * found.samples), found.samples)
         rows.append(("95 % interval", f"{percent(low)} to {percent(high)}".replace(NARROW, " ")))
     rows.append(("samples", f"{found.samples:,}"))
     when = datetime.fromtimestamp(found.time, UTC).astimezone()

@@ -128,7 +128,7 @@ def _print_news(before: "Ladder | None", now: "Ladder") -> None:
 
 def _cells(climb: "Ladder", rung: "Rung") -> tuple[str, ...]:
     from thalweg.report.ladder_picture import score_text
-    from thalweg.report.written import NARROW, duration, large
+    from thalweg.wording import NARROW, duration, large
 
     low, high = (score_text(climb, value) for value in (rung.low, rung.high))
     cells = (
@@ -149,7 +149,7 @@ def _line(cells: tuple[str, ...]) -> str:
 
 def _ending(found: "Ladder") -> str:
     from thalweg.report.ladder_page import headline
-    from thalweg.report.written import NARROW
+    from thalweg.wording import NARROW
 
     left = [f"left out  {name}: {why}" for name, why in found.left_out.items()]
     parts = [

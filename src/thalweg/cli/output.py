@@ -18,9 +18,9 @@ SCHEMA = 1  # raised when a key changes its meaning or goes away
 
 def print_json(**content: object) -> None:
     """One JSON object, null for every number that is not finite."""
-    from thalweg.record.schema import finite
+    from thalweg.record.schema import json_safe
 
-    print(json.dumps(finite({"schema": SCHEMA, **content}), indent=2, ensure_ascii=False))
+    print(json.dumps(json_safe({"schema": SCHEMA, **content}), indent=2, ensure_ascii=False))
 
 
 def print_run(reader: "RunReader", diagnosis: "Diagnosis", *, json: bool) -> None:
@@ -35,7 +35,7 @@ def print_run(reader: "RunReader", diagnosis: "Diagnosis", *, json: bool) -> Non
 
 def print_curves(recording: "Recording", diagnosis: "Diagnosis", *, json: bool) -> None:
     """What was read of somebody's curves, and what is wrong with them."""
-    from thalweg.diagnosis.evidence import some
+    from thalweg.wording import some
 
     read = [f"{name} ← {column}" for column, name in recording.columns.items()]
     if json:

@@ -17,6 +17,7 @@ from rich.cells import cell_len, set_cell_size
 
 from thalweg.cli.terminal import Stream, is_terminal
 from thalweg.errors import printable
+from thalweg.wording import clock_time
 
 if TYPE_CHECKING:
     from thalweg.api import Progress  # the name alone: importing it loads torch
@@ -146,14 +147,7 @@ class _Painter:
         if not rate:
             return "", ""
         left = (progress.steps - progress.step) / rate
-        return f"{rate * progress.batch_size:.0f} samples/s", f"eta {duration(left)}"
-
-
-def duration(seconds: float) -> str:
-    """Such as 0:07, 12:30 or 3:04:05."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+        return f"{rate * progress.batch_size:.0f} samples/s", f"eta {clock_time(left)}"
 
 
 def _bar(done: int, total: int) -> str:

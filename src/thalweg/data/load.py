@@ -18,12 +18,13 @@ from thalweg.data.images.image_size import training_size
 from thalweg.data.images.load_pixels import Pixels, pixels_of, remarks_of
 from thalweg.data.images.survey_process import report
 from thalweg.data.preprocessing import Preprocessing
-from thalweg.data.samples import SPLITS, Files, Quarantined, Samples, some
+from thalweg.data.samples import SPLITS, Files, Quarantined, Samples
 from thalweg.data.sources import samples_at
 from thalweg.data.split import Holdout, class_notes, duplicate_notes, split_rows
 from thalweg.data.statistics import image_statistics, vector_statistics
 from thalweg.data.targets import Targets, targets_of
 from thalweg.errors import DataError, UsageError
+from thalweg.wording import some
 
 MOST_QUARANTINED = 0.2  # a larger share is no accident: the run ends
 LEAST_SIZE, MOST_SIZE = 4, 2048  # pixels

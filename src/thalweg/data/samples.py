@@ -64,12 +64,6 @@ def split_called(word: str) -> int:
     return SPLITS.index(name) if name else UNSPLIT
 
 
-def some(names: Sequence[str], most: int = 3) -> str:
-    """The first few names, and how many more there are."""
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"
-
-
 @dataclass(frozen=True, slots=True)
 class RowNames(Sequence[str]):
     """ "row 17" for every row of an array or a table, made when asked for."""

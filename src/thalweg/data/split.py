@@ -6,8 +6,9 @@ from hashlib import blake2b
 
 import numpy as np
 
-from thalweg.data.samples import SPLITS, UNSPLIT, some
+from thalweg.data.samples import SPLITS, UNSPLIT
 from thalweg.errors import DataError, UsageError
+from thalweg.wording import some
 
 TRAIN, VAL, TEST = range(3)
 IMBALANCED = 10  # times as many samples of one class as of another are worth a word

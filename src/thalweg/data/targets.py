@@ -8,8 +8,9 @@ from unicodedata import normalize
 import numpy as np
 
 from thalweg.data.dataset import TaskName
-from thalweg.data.samples import Labels, Samples, some
+from thalweg.data.samples import Labels, Samples
 from thalweg.errors import DataError, printable
+from thalweg.wording import some
 
 MOST_NUMBERED_CLASSES = 20  # more distinct whole numbers than this are a measurement…
 CLASS_WORDS = ("class", "label", "category", "species")  # …unless the place is called so

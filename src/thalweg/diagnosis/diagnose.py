@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from json import dumps
-from math import isfinite
 
 from numpy import errstate
 
@@ -13,6 +12,7 @@ from thalweg.diagnosis.rule import SEVERITIES, STAGES, Finding, Rule
 from thalweg.diagnosis.rules import RULES
 from thalweg.record import History
 from thalweg.record.quantities import INSTRUMENT_FAILED
+from thalweg.record.schema import json_safe
 
 MOST_CAUSES = 3  # ranked causes that a page shows; more would be a list, not a verdict
 
@@ -39,7 +39,7 @@ class Diagnosis:
 
     def to_json(self) -> str:
         """Everything, as JSON; numbers that are not finite become null."""
-        return dumps(_json(asdict(self)), indent=2, allow_nan=False, ensure_ascii=False)
+        return dumps(json_safe(asdict(self)), indent=2, allow_nan=False, ensure_ascii=False)
 
     def to_html(self) -> str:
         """One self-contained page, light and dark, that needs no network."""
@@ -116,13 +116,3 @@ def _why_unchecked(rule: Rule, history: History, broken: Mapping[str, str]) -> s
     if failed:
         return f"a measurement broke: {failed[0]}"
     return "; ".join(dict.fromkeys(how_to_measure(quantity, history) for quantity in missing))
-
-
-def _json(value: object) -> object:
-    if isinstance(value, float) and not isfinite(value):
-        return None
-    if isinstance(value, Mapping):
-        return {str(key): _json(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_json(inner) for inner in value]
-    return value

@@ -101,12 +101,6 @@ def kind(history: History, quantity: Quantity) -> str:
     return max(places, key=lambda place: places[place], default="")
 
 
-def some(names: list[str], most: int = 3) -> str:
-    """A few names, and how many more there are."""
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
-
-
 def share_of_chance(history: History) -> float:
     """The late training loss as a share of what knowing nothing scores; NaN where unknown."""
     chance, losses = value(history, CHANCE_LOSS), curve(history, LOSS)
@@ -151,6 +145,6 @@ def promised(history: History, *, least: int = 30) -> tuple[float, float]:
     return end, -rate * len(losses) / 5 if rate < -3 * error else 0.0
 
 
-def finite(evidence: dict[str, float]) -> dict[str, float]:
-    """The evidence without what could not be computed."""
-    return {name: each for name, each in evidence.items() if isfinite(each)}
+def finite_values(numbers: dict[str, float]) -> dict[str, float]:
+    """The entries whose number is finite; the others could not be computed."""
+    return {name: each for name, each in numbers.items() if isfinite(each)}

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float64, Shaped
 from torch import Tensor
 
-from thalweg.report.written import wilson
+from thalweg.statistics import wilson_interval
 
 RESAMPLES = 1_000
 SAMPLES_PER_DRAW = 2**22  # bounds the memory of one draw
@@ -22,7 +22,7 @@ def score_interval(
     Tibshirani 1993, An Introduction to the Bootstrap, §13.3. Every call draws the same samples.
     """
     if is_classification:
-        return wilson(len(errors) - int(errors.sum().item()), len(errors))
+        return wilson_interval(len(errors) - int(errors.sum().item()), len(errors))
     generator = torch.Generator().manual_seed(0)
     count, values = len(errors), targets.double()
     scores = []

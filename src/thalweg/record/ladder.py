@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from thalweg.errors import RunError
-from thalweg.record.schema import finite
+from thalweg.record.schema import json_safe
 
 LADDER = "ladder.json"
 FORMAT = 1
@@ -77,7 +77,7 @@ class Ladder:
             {name: value for name, value in asdict(rung).items() if name != "errors"}
             for rung in self.rungs
         ]
-        plain: dict[str, Any] = finite(body)
+        plain: dict[str, Any] = json_safe(body)
         return plain
 
 

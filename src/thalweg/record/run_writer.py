@@ -19,7 +19,7 @@ from thalweg.errors import RunError, ThalwegWarning
 from thalweg.record.quantities import Quantity
 from thalweg.record.rows import PredictionRow
 from thalweg.record.run_lock import HEARTBEAT, RunLock
-from thalweg.record.schema import DATABASE, JSON, SCHEMA, VERSION, finite, read_text, stored_text
+from thalweg.record.schema import DATABASE, JSON, SCHEMA, VERSION, json_safe, read_text, stored_text
 
 COMMIT_EVERY = 0.4  # seconds; with the commit itself, below the 0.5 promised
 KEPT = 500_000  # measured values held in memory, about 50 MB, while the disk takes none
@@ -107,7 +107,7 @@ class RunWriter:
 
     def set(self, key: str, value: JSON) -> None:
         """Record a fact about the run; a later value replaces an earlier one. NaN becomes null."""
-        row = (stored_text(key), json.dumps(finite(value), allow_nan=False))
+        row = (stored_text(key), json.dumps(json_safe(value), allow_nan=False))
         self._statements.append(_Statement("INSERT OR REPLACE INTO meta VALUES (?, ?)", [row]))
 
     def quarantine(self, rows: Iterable[tuple[str, str]]) -> None:
@@ -253,7 +253,7 @@ class RunWriter:
 
 
 def _event(kind: str, message: str, *, step: int, detail: Mapping[str, JSON]) -> _Statement:
-    body = json.dumps(finite(detail), allow_nan=False)
+    body = json.dumps(json_safe(detail), allow_nan=False)
     return _Statement(_EVENT, [(time(), int(step), stored_text(kind), stored_text(message), body)])
 
 

@@ -76,12 +76,12 @@ def read_text(stored: str | bytes) -> str:
     return stored if isinstance(stored, str) else stored.decode(errors="surrogatepass")
 
 
-def finite(value: JSON) -> JSON:
-    """The value with null for every number that JSON cannot hold: NaN and the infinities."""
+def json_safe(value: JSON) -> JSON:
+    """Replace every number that JSON cannot hold, NaN and the infinities, by None."""
     if isinstance(value, float) and not isfinite(value):
         return None
     if isinstance(value, Mapping):
-        return {str(key): finite(inner) for key, inner in value.items()}
+        return {str(key): json_safe(inner) for key, inner in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return [finite(inner) for inner in value]
+        return [json_safe(inner) for inner in value]
     return value

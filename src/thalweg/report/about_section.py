@@ -4,7 +4,7 @@ from collections import Counter
 
 from thalweg.report.facts import SPLITS, Facts
 from thalweg.report.tag import bar, listed, section, table, terms
-from thalweg.report.written import count, duration, markup, moment, percent, pixels
+from thalweg.wording import count, duration, markup, moment, percent, pixels
 
 MOST_NAMES = 100  # of quarantined samples that are listed
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import ceil, floor, log10
 
-from thalweg.report.written import figure, percent, power_of_ten
+from thalweg.wording import figure, percent, power_of_ten
 
 CHARACTER = 7.6  # pixels, of a digit in the charts' type; generous
 LARGEST = 1e300  # what is beyond is drawn at the edge; its span would overflow

@@ -6,7 +6,7 @@ from math import isfinite
 
 from thalweg.report.axis import CHARACTER, Axis, axis, round_steps
 from thalweg.report.line import Line, Point
-from thalweg.report.written import count, figure, markup, percent
+from thalweg.wording import count, figure, markup, percent
 
 DOTTED = 40  # validations, up to which each has its dot
 TEXT = 15.0  # pixels between two labels, at least

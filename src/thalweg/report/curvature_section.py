@@ -8,7 +8,7 @@ from thalweg.record import Picture
 from thalweg.record.schema import JSON
 from thalweg.report.facts import Facts
 from thalweg.report.tag import section, terms
-from thalweg.report.written import count, figure, markup, percent
+from thalweg.wording import count, figure, markup, percent
 
 MOST = 5  # eigenvalues that are written out
 

@@ -21,7 +21,7 @@ from thalweg.report.chart import Chart, line_chart, written
 from thalweg.report.facts import Facts
 from thalweg.report.line import Line, line, plain_line, spread_line
 from thalweg.report.tag import section, table
-from thalweg.report.written import count, figure
+from thalweg.wording import count, figure
 
 ROWS = 40  # validations that the table under the curves lists; of more, every so many
 MARKS = {"loss-not-finite": "not a number", "interrupted": "interrupted", "resumed": "resumed"}

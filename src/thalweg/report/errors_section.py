@@ -8,7 +8,7 @@ from thalweg.record import PredictionRow
 from thalweg.report.confusion import ClassScore, Confusion, confusion, mistakes
 from thalweg.report.facts import SPLITS, Facts
 from thalweg.report.tag import bar, scrolling, section, table
-from thalweg.report.written import count, markup, percent
+from thalweg.wording import count, markup, percent
 
 MOST_CLASSES = 30  # of a matrix that can still be read
 WITH_COUNTS = 15  # classes up to which the counts are written into the cells

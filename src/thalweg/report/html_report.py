@@ -19,7 +19,7 @@ from thalweg.report.facts import Facts, read_facts
 from thalweg.report.regression_section import regression_section
 from thalweg.report.verdict import verdict
 from thalweg.report.verdict_section import checks_section, top
-from thalweg.report.written import markup
+from thalweg.wording import markup
 
 HERE = Path(__file__).parent
 

@@ -4,7 +4,7 @@ import json
 
 from thalweg.diagnosis import Diagnosis
 from thalweg.record import RunReader
-from thalweg.record.schema import JSON, finite
+from thalweg.record.schema import JSON, json_safe
 from thalweg.report.confusion import confusion
 from thalweg.report.facts import Facts, read_facts
 from thalweg.report.verdict import verdict
@@ -33,7 +33,7 @@ def render_json(run: RunReader, diagnosis: Diagnosis) -> str:
         "quarantined": [{"name": name, "reason": reason} for name, reason in facts.quarantined],
         "events": [event._asdict() for event in facts.events],
     }
-    return json.dumps(finite(content), indent=2, allow_nan=False)
+    return json.dumps(json_safe(content), indent=2, allow_nan=False)
 
 
 def _curves(facts: Facts) -> JSON:

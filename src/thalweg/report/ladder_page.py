@@ -7,7 +7,7 @@ from pathlib import Path
 from thalweg.record.ladder import Ladder, Rung
 from thalweg.report.ladder_picture import STYLE, ladder_svg, score_text
 from thalweg.report.tag import section, table, terms
-from thalweg.report.written import count, duration, large, markup
+from thalweg.wording import count, duration, large, markup
 
 HERE = Path(__file__).parent
 HEADER = ("rung", "validation", "95 % interval", "n", "training", "time", "weights", "chosen")

@@ -5,7 +5,7 @@ from math import isfinite
 
 from thalweg.record.ladder import Ladder, Rung
 from thalweg.report.axis import CHARACTER, Axis, axis
-from thalweg.report.written import duration, figure, markup, percent
+from thalweg.wording import duration, figure, markup, percent
 
 WIDTH = 780.0  # pixels
 ROW, TOP, FOOT = 30.0, 34.0, 30.0

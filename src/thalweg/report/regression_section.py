@@ -8,7 +8,7 @@ from typing import NamedTuple
 from thalweg.report.axis import Axis, axis
 from thalweg.report.facts import SPLITS, Facts
 from thalweg.report.tag import section, table
-from thalweg.report.written import count, figure, markup
+from thalweg.wording import count, figure, markup
 
 MOST_DOTS = 2000  # drawn, evenly chosen from more
 WORST = 12

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from thalweg.report.written import markup
+from thalweg.wording import markup
 
 
 def section(key: str, title: str, body: str) -> str:

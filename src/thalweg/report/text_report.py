@@ -17,7 +17,7 @@ from thalweg.report.confusion import confusion
 from thalweg.report.curvature_section import spectrum_terms
 from thalweg.report.facts import NO_UPDATES, SPLITS, Facts, is_share, metric_name, read_facts
 from thalweg.report.verdict import sentence, title_of, unfinished, verdict
-from thalweg.report.written import NARROW, count, duration, figure, percent, shown, times
+from thalweg.wording import NARROW, count, duration, figure, percent, shown, times
 
 NARROWEST, WIDEST = 40, 100  # columns
 BLOCKS = "▁▂▃▄▅▆▇█"

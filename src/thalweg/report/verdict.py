@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from thalweg.diagnosis import Finding
 from thalweg.report.facts import Facts
-from thalweg.report.written import count
+from thalweg.wording import count
 
 
 @dataclass(frozen=True)

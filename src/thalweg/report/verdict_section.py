@@ -7,7 +7,8 @@ from thalweg.report.confusion import confusion
 from thalweg.report.facts import Facts, is_share, metric_name
 from thalweg.report.tag import listed, section, terms
 from thalweg.report.verdict import Verdict, sentence, title_of, unfinished, verdict
-from thalweg.report.written import (
+from thalweg.statistics import wilson_interval
+from thalweg.wording import (
     count,
     duration,
     figure,
@@ -17,7 +18,6 @@ from thalweg.report.written import (
     percent,
     pixels,
     times,
-    wilson,
 )
 
 MOST_OPEN = 9  # checks, up to which a list of them is not folded away
@@ -142,7 +142,7 @@ def _certainty(facts: Facts, metric: str) -> str:
     if metric != f"{facts.split}_accuracy":
         return ""
     found = confusion(facts.predictions, facts.classes)
-    low, high = wilson(found.right, found.total)
+    low, high = wilson_interval(found.right, found.total)
     return f"95 % interval {percent(low)} to {percent(high)}, n\u00a0=\u00a0{count(found.total)}"
 
 

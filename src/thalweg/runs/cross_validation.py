@@ -14,7 +14,7 @@ from thalweg.planning.progress import Progress
 from thalweg.recipes.recipe import Recipe, recorded_recipe
 from thalweg.record import claim_run_folder
 from thalweg.record.run_folder import CROSS_VALIDATION
-from thalweg.record.schema import DATABASE, finite
+from thalweg.record.schema import DATABASE, json_safe
 from thalweg.runs.fit import carry_out
 from thalweg.runs.run import InterruptedRunError, Run, replace_text
 from thalweg.runs.start import resume
@@ -136,7 +136,7 @@ def _summary(found: CrossValidation) -> dict[str, object]:
 
 def _note(folder: Path, content: Mapping[str, object]) -> None:
     replace_text(
-        folder / CROSS_VALIDATION, json.dumps(finite({"schema": 1, **content}), indent=2) + "\n"
+        folder / CROSS_VALIDATION, json.dumps(json_safe({"schema": 1, **content}), indent=2) + "\n"
     )
 
 

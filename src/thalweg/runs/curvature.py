@@ -19,7 +19,7 @@ from thalweg.inference.saved_model import load_model
 from thalweg.planning.plan import read_dataset, training_task
 from thalweg.planning.progress import Progress
 from thalweg.recipes.recipe import recorded_recipe
-from thalweg.record.schema import finite
+from thalweg.record.schema import json_safe
 from thalweg.runs.run import replace_text
 
 SAMPLES = 1024  # of the training split: of 256 of 512, λmax came out within 1 % of all
@@ -104,7 +104,7 @@ def keep(found: Spectrum | Landscape, run: str | Path) -> Path:
     """
     picture = Path(run) / f"{type(found).__name__.lower()}.svg"
     draw(found, picture)
-    numbers = json.dumps(finite(found.to_dict()), allow_nan=False)
+    numbers = json.dumps(json_safe(found.to_dict()), allow_nan=False)
     replace_text(picture.with_suffix(".json"), numbers + "\n")
     return picture
 

@@ -14,12 +14,12 @@ from thalweg.planning.plan import Plan, training_task
 from thalweg.planning.progress import Progress
 from thalweg.record import Event, PredictionRow, RunReader, RunWriter
 from thalweg.record.schema import DATABASE
-from thalweg.report.written import times
 from thalweg.runs.results import model_card, prediction_rows
 from thalweg.runs.run import Run, replace_text
 from thalweg.runs.session import scores
 from thalweg.runs.start import recorded_plan
 from thalweg.training.evaluate import evaluate
+from thalweg.wording import times
 
 FINAL = "final"  # the kind of the event that a look at the test split leaves
 

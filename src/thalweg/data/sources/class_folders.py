@@ -16,10 +16,10 @@ from thalweg.data.samples import (
     Files,
     Labels,
     Samples,
-    some,
     split_called,
 )
 from thalweg.errors import DataError, printable
+from thalweg.wording import some
 
 _SYSTEM_NAMES = frozenset(
     {"thumbs.db", "desktop.ini", "__macosx", "icon\r", "@eadir", "ehthumbs.db"}

@@ -13,7 +13,6 @@ from thalweg.data.samples import (
     Quarantined,
     RowNames,
     Samples,
-    some,
 )
 from thalweg.data.sources.csv_file import (
     SPLIT_WORDS,
@@ -26,6 +25,7 @@ from thalweg.data.sources.csv_file import (
     target_column,
 )
 from thalweg.errors import DataError
+from thalweg.wording import some
 
 ROWS_AT_ONCE = 8192
 FREE_TEXT_ROWS = 20  # fewer may all differ by chance

@@ -1,7 +1,7 @@
-from thalweg.diagnosis.evidence import some
 from thalweg.diagnosis.rule import Finding, Prescription, rule
 from thalweg.record import History
 from thalweg.record.quantities import LAYERS, USELESS_BIAS
+from thalweg.wording import some
 
 
 @rule("bias-before-norm", stage="signal", needs=(LAYERS,))

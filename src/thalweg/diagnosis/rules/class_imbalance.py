@@ -1,9 +1,10 @@
 import numpy as np
 
-from thalweg.diagnosis.evidence import finite, latest, number, some
+from thalweg.diagnosis.evidence import finite_values, latest, number
 from thalweg.diagnosis.rule import Finding, Prescription, rule
 from thalweg.record import History
 from thalweg.record.quantities import CLASS_COUNT, CLASS_RECALL
+from thalweg.wording import some
 
 
 @rule(
@@ -27,7 +28,10 @@ def class_imbalance(
     Convicted by: a balanced sampler on a copy raises the mean recall.
     Source: He and Garcia 2009, "Learning from imbalanced data"; SageMaker Debugger has ratio 10.
     """
-    counts, recalls = finite(latest(history, CLASS_COUNT)), finite(latest(history, CLASS_RECALL))
+    counts, recalls = (
+        finite_values(latest(history, CLASS_COUNT)),
+        finite_values(latest(history, CLASS_RECALL)),
+    )
     both = sorted(set(counts) & set(recalls), key=lambda name: counts[name])
     if len(both) < 2:
         return None

@@ -1,7 +1,8 @@
-from thalweg.diagnosis.evidence import curve, kind, latest, share_of_chance, some
+from thalweg.diagnosis.evidence import curve, kind, latest, share_of_chance
 from thalweg.diagnosis.rule import Finding, Prescription, rule
 from thalweg.record import History
 from thalweg.record.quantities import DEAD_UNITS, OUTPUT_ACTIVATION, OUTPUT_HIGH, OUTPUT_LOW
+from thalweg.wording import some
 
 
 @rule(

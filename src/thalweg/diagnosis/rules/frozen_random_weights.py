@@ -1,7 +1,8 @@
-from thalweg.diagnosis.evidence import latest, some
+from thalweg.diagnosis.evidence import latest
 from thalweg.diagnosis.rule import Finding, Prescription, rule
 from thalweg.record import History
 from thalweg.record.quantities import FROZEN_AT_RANDOM, HELD
+from thalweg.wording import some
 
 
 @rule("frozen-random-weights", stage="wiring", needs=(HELD,))

@@ -1,4 +1,4 @@
-from thalweg.diagnosis.evidence import curve, latest, some
+from thalweg.diagnosis.evidence import curve, latest
 from thalweg.diagnosis.rule import Finding, Prescription, rule
 from thalweg.record import History
 from thalweg.record.quantities import (
@@ -9,6 +9,7 @@ from thalweg.record.quantities import (
     OUTPUT_HIGH,
     OUTPUT_LOW,
 )
+from thalweg.wording import some
 
 
 @rule(

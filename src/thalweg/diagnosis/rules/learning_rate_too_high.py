@@ -2,7 +2,7 @@ from math import isfinite, nan
 
 import numpy as np
 
-from thalweg.diagnosis.evidence import Curve, curve, finite, number, value
+from thalweg.diagnosis.evidence import Curve, curve, finite_values, number, value
 from thalweg.diagnosis.rule import Finding, Prescription, rule
 from thalweg.record import History
 from thalweg.record.quantities import CHANCE_LOSS, LEARNING_RATE, LOSS, UPDATE_RATIO
@@ -73,7 +73,7 @@ def learning_rate_too_high(
         summary=f"with learning rate {number(lr)} the loss leapt from {number(start)} to "
         f"{number(peak)} and {_ending(end)}",
         where=place,
-        evidence=finite(
+        evidence=finite_values(
             {
                 "learning rate": lr,
                 "first loss": start,

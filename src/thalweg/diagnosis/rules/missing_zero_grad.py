@@ -1,7 +1,8 @@
-from thalweg.diagnosis.evidence import curve, latest, number, some, value
+from thalweg.diagnosis.evidence import curve, latest, number, value
 from thalweg.diagnosis.rule import Finding, Prescription, rule
 from thalweg.record import History
 from thalweg.record.quantities import HELD, LEFTOVER_GRADIENT
+from thalweg.wording import some
 
 
 @rule(

@@ -1,7 +1,8 @@
-from thalweg.diagnosis.evidence import curve, latest, some
+from thalweg.diagnosis.evidence import curve, latest
 from thalweg.diagnosis.rule import Finding, Prescription, rule
 from thalweg.record import History
 from thalweg.record.quantities import CONSTANT_WEIGHT, FROZEN_AT_RANDOM, IDENTICAL_ROWS
+from thalweg.wording import some
 
 
 @rule(

@@ -3,7 +3,7 @@ import numpy as np
 from thalweg.diagnosis.evidence import (
     Curve,
     curve,
-    finite,
+    finite_values,
     gradient_norms,
     latest,
     number,
@@ -59,7 +59,7 @@ def training_plateau(history: History, *, high: float = 0.6, least: int = 100) -
         summary=f"the loss stands at {number(end)}, {level:.0%} of chance, since step "
         f"{late.steps[0]:.0f}",
         where=f"step {late.steps[0]:.0f}",
-        evidence=finite(
+        evidence=finite_values(
             {
                 "level": end,
                 "share of chance": level,

@@ -1,4 +1,4 @@
-from thalweg.diagnosis.evidence import curve, finite, number
+from thalweg.diagnosis.evidence import curve, finite_values, number
 from thalweg.diagnosis.rule import Finding, Prescription, rule
 from thalweg.record import History
 from thalweg.record.quantities import INPUT_OFFSET, INPUT_STD
@@ -58,7 +58,9 @@ def unscaled_inputs(
     return Finding(
         severity="warning",
         summary="inputs are not scaled: " + "; ".join(problems),
-        evidence=finite({"median std": median, "highest std": highest, "median offset": off}),
+        evidence=finite_values(
+            {"median std": median, "highest std": highest, "median offset": off}
+        ),
         prescriptions=(
             Prescription(
                 change="subtract the training split's mean and divide by its std, per feature "

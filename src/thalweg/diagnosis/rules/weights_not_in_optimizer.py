@@ -1,7 +1,8 @@
-from thalweg.diagnosis.evidence import latest, some, value
+from thalweg.diagnosis.evidence import latest, value
 from thalweg.diagnosis.rule import Finding, Prescription, Severity, rule
 from thalweg.record import History
 from thalweg.record.quantities import FROZEN_AT_RANDOM, HELD, STALE_WEIGHTS
+from thalweg.wording import some
 
 
 @rule(

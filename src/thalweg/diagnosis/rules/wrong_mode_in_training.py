@@ -1,7 +1,8 @@
-from thalweg.diagnosis.evidence import curve, some
+from thalweg.diagnosis.evidence import curve
 from thalweg.diagnosis.rule import Finding, Prescription, rule
 from thalweg.record import History
 from thalweg.record.quantities import TRAIN_MODE
+from thalweg.wording import some
 
 
 @rule("wrong-mode-in-training", stage="wiring", needs=(TRAIN_MODE,), explains=("overfitting",))

@@ -1,7 +1,8 @@
-from thalweg.diagnosis.evidence import latest, some, value
+from thalweg.diagnosis.evidence import latest, value
 from thalweg.diagnosis.rule import Finding, Prescription, rule
 from thalweg.record import History
 from thalweg.record.quantities import VAL_MODE
+from thalweg.wording import some
 
 
 @rule("wrong-mode-in-validation", stage="wiring", needs=(VAL_MODE,), explains=("overfitting",))

@@ -1,9 +1,9 @@
-"""How a report writes names and numbers. All text of the user's passes through here."""
+"""Numbers, times and names as text for people. Every text that a user chose passes through here."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from html import escape
-from math import floor, isfinite, log10, sqrt
+from math import floor, isfinite, log10
 
 from thalweg.errors import printable
 
@@ -54,6 +54,12 @@ def count(number: float, noun: str = "", plural: str = "") -> str:
     return f"{text} {noun if int(number) == 1 else plural or noun + 's'}"
 
 
+def some(names: Sequence[str], most: int = 3) -> str:
+    """The first few names, and how many more there are."""
+    first = ", ".join(names[:most])
+    return first if len(names) <= most else f"{first} and {len(names) - most:,} more"
+
+
 def times(number: int) -> str:
     """1 → "once", 2 → "twice", 3 → "3 times"."""
     return {1: "once", 2: "twice"}.get(number, f"{number} times")
@@ -79,6 +85,13 @@ def duration(seconds: float) -> str:
     return f"{minutes}{NARROW}min {rest}{NARROW}s" if minutes else f"{rest}{NARROW}s"
 
 
+def clock_time(seconds: float) -> str:
+    """A duration as a clock shows it: 0:07, 12:30 or 3:04:05."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
 def moment(seconds: float) -> str:
     """Seconds since 1970 as "21 Nov 2026, 04:12 UTC"; the same on every machine."""
     at = datetime.fromtimestamp(seconds, UTC)
@@ -91,16 +104,6 @@ def large(number: float) -> str:
         if number >= size:
             return f"{number / size:.3g}{NARROW}{letter}"
     return count(number)
-
-
-def wilson(right: int, total: int) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson 1927): honest near 0 and 1, and for few samples."""
-    if not total:
-        return 0.0, 1.0
-    z, share = 1.96, right / total
-    middle = (share + z * z / (2 * total)) / (1 + z * z / total)
-    half = z / (1 + z * z / total) * sqrt(share * (1 - share) / total + z * z / (4 * total**2))
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def _minus(text: str) -> str:
