@@ -420,7 +420,7 @@ def diagnose(
     """
     from thalweg import diagnosis
     from thalweg.record import History, RunReader
-    from thalweg.record.curves import read_curves
+    from thalweg.record.logs import read_log
     from thalweg.record.run_folder import is_run
 
     if isinstance(source, History):
@@ -429,8 +429,8 @@ def diagnose(
         return source.diagnose()
     if is_run(Path(source)):
         return diagnosis.diagnose(RunReader(Path(source)).history)
-    recording = read_curves(Path(source), columns=columns, num_classes=num_classes)
-    return diagnosis.diagnose_curves(recording.history, by_epoch=recording.by_epoch)
+    recording = read_log(Path(source), columns=columns, num_classes=num_classes)
+    return diagnosis.diagnose_log(recording.history, by_epoch=recording.by_epoch)
 
 
 def is_silent() -> bool:

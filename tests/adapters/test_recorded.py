@@ -9,8 +9,8 @@ from adapters.digits import library, loaders, network
 from torch.nn import functional as F
 
 import thalweg
-from thalweg.record.curves import read_curves
-from thalweg.record.curves.event_file import event_scalars
+from thalweg.record.logs import read_log
+from thalweg.record.logs.event_file import event_scalars
 from thalweg.record.quantities import ACCURACY, LEARNING_RATE, LOSS, VAL_ACCURACY, VAL_LOSS
 
 pytestmark = pytest.mark.filterwarnings("ignore:(?!.*thalweg)")  # the libraries' own advice
@@ -40,7 +40,7 @@ def test_lightnings_csv_and_tensorboard_loggers(tmp_path):
     )
     trainer.fit(Logging(), *loaders())
     for logger in loggers:
-        found = read_curves(logger.log_dir)
+        found = read_log(logger.log_dir)
         assert len(found.history.series(LOSS)) == 45
         assert len(found.history.series(VAL_LOSS)) == len(found.history.series(VAL_ACCURACY)) == 5
         assert LEARNING_RATE in found.history
@@ -51,7 +51,7 @@ def test_keras_csv_logger(tmp_path):
     from adapters.test_keras import fit, keras, model
 
     fit(model(), keras.callbacks.CSVLogger(str(tmp_path / "log.csv")), epochs=12)
-    found = read_curves(tmp_path / "log.csv")
+    found = read_log(tmp_path / "log.csv")
     assert found.by_epoch
     assert all(len(found.history.series(q)) == 12 for q in (LOSS, ACCURACY, VAL_LOSS, VAL_ACCURACY))
     diagnosis = thalweg.diagnose(tmp_path / "log.csv")
@@ -66,7 +66,7 @@ def test_hugging_faces_trainer_state(tmp_path):
     trainer = trainer_of(tmp_path, save_strategy="epoch", save_total_limit=1, logging_steps=1)
     trainer.train()
     checkpoint = next(tmp_path.glob("checkpoint-*"))
-    found = read_curves(checkpoint)
+    found = read_log(checkpoint)
     assert len(found.history.series(LOSS)) == trainer.state.global_step
     assert len(found.history.series(VAL_ACCURACY)) == 6
     assert thalweg.diagnose(checkpoint).headline is None
@@ -100,7 +100,7 @@ def test_torchs_summary_writer_is_read_as_tensorboard_reads_it(options, tmp_path
     assert ours["Loss/train"] == expected
     assert np.isnan(ours["nan"][2**40])
     assert set(ours) == {"Loss/train", "nan"}
-    assert read_curves(tmp_path).history.series(VAL_LOSS) == {5: 1.0}
+    assert read_log(tmp_path).history.series(VAL_LOSS) == {5: 1.0}
 
 
 @pytest.mark.parametrize(
@@ -140,6 +140,6 @@ def test_fastais_csv_logger(tmp_path):
         learn.fit(12)
     with (tmp_path / "history.csv").open() as file:
         assert next(csv.reader(file))[:3] == ["epoch", "train_loss", "valid_loss"]
-    found = read_curves(tmp_path / "history.csv")
+    found = read_log(tmp_path / "history.csv")
     assert len(found.history.series(VAL_ACCURACY)) == 12
     assert thalweg.diagnose(tmp_path / "history.csv").headline is None

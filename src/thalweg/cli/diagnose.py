@@ -6,12 +6,12 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from thalweg.cli.output import print_curves, print_run
-from thalweg.diagnosis import Diagnosis, diagnose_curves
+from thalweg.diagnosis import Diagnosis, diagnose_log
 from thalweg.diagnosis import diagnose as judge
 from thalweg.diagnosis.rule import SEVERITIES, Severity
 from thalweg.errors import UsageError
 from thalweg.record import RunReader
-from thalweg.record.curves import read_curves
+from thalweg.record.logs import read_log
 from thalweg.record.run_folder import is_run
 from thalweg.report import render_html
 
@@ -70,8 +70,8 @@ def _of_curves(
     columns: dict[str, str],
     num_classes: int | None,
 ) -> Diagnosis:
-    recording = read_curves(path, columns=columns, num_classes=num_classes)
-    found = diagnose_curves(recording.history, by_epoch=recording.by_epoch)
+    recording = read_log(path, columns=columns, num_classes=num_classes)
+    found = diagnose_log(recording.history, by_epoch=recording.by_epoch)
     if html is not None:
         html.write_text(found.to_html(), encoding="utf-8")
     print_curves(recording, found, json=json)

@@ -11,7 +11,7 @@ from thalweg.errors import printable
 if TYPE_CHECKING:
     from thalweg.diagnosis import Diagnosis
     from thalweg.record import RunReader
-    from thalweg.record.curves import Recording
+    from thalweg.record.logs import TrainingLog
 
 SCHEMA = 1  # raised when a key changes its meaning or goes away
 
@@ -33,7 +33,7 @@ def print_run(reader: "RunReader", diagnosis: "Diagnosis", *, json: bool) -> Non
         print(render_text(reader, diagnosis, color=uses_color(sys.stdout)))
 
 
-def print_curves(recording: "Recording", diagnosis: "Diagnosis", *, json: bool) -> None:
+def print_curves(recording: "TrainingLog", diagnosis: "Diagnosis", *, json: bool) -> None:
     """What was read of somebody's curves, and what is wrong with them."""
     from thalweg.wording import some
 

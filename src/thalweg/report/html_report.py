@@ -13,7 +13,7 @@ from thalweg.report.about_section import (
     time_section,
 )
 from thalweg.report.curvature_section import curvature_section
-from thalweg.report.curves import curves_section
+from thalweg.report.curves_section import curves_section
 from thalweg.report.errors_section import errors_section
 from thalweg.report.facts import Facts, read_facts
 from thalweg.report.regression_section import regression_section

@@ -12,7 +12,7 @@ from struct import calcsize, error, iter_unpack, unpack_from
 from warnings import warn
 
 from thalweg.errors import DataError, ThalwegWarning
-from thalweg.record.curves.scalars import Points
+from thalweg.record.logs.scalars import Points
 
 LARGEST = 2**16  # bytes of a record with scalars in it; images and graphs are larger
 _POLYNOMIAL = 0x82F63B78  # CRC-32C, reflected

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thalweg.errors import DataError, RunError, ThalwegWarning, UnknownNameError, UsageError
-from thalweg.record.curves import read_curves
-from thalweg.record.curves.event_file import event_scalars, masked_crc
+from thalweg.record.logs import read_log
+from thalweg.record.logs.event_file import event_scalars, masked_crc
 from thalweg.record.metric_names import meaning_of
 from thalweg.record.quantities import (
     ACCURACY,
@@ -79,7 +79,7 @@ def series(recording, quantity, place=""):
 
 
 def test_lightnings_table_has_blanks_and_a_loss_by_step(file):
-    found = read_curves(file("metrics.csv", LIGHTNING))
+    found = read_log(file("metrics.csv", LIGHTNING))
     assert series(found, LOSS) == {1: 2.1, 3: 1.7, 5: 1.2}
     assert series(found, VAL_LOSS) == {3: 1.6, 7: 1.1}
     assert series(found, VAL_ACCURACY) == {3: 0.5, 7: 0.8}
@@ -89,7 +89,7 @@ def test_lightnings_table_has_blanks_and_a_loss_by_step(file):
 
 
 def test_keras_writes_its_training_scores_without_a_prefix(file):
-    found = read_curves(file("log.csv", KERAS))
+    found = read_log(file("log.csv", KERAS))
     assert series(found, LOSS) == {0: 2.1, 1: 1.4, 2: 0.9}
     assert series(found, ACCURACY) == {0: 0.31, 1: 0.62, 2: 0.75}
     assert series(found, VAL_ACCURACY) == {0: 0.5, 1: 0.7, 2: 0.8}
@@ -97,13 +97,13 @@ def test_keras_writes_its_training_scores_without_a_prefix(file):
 
 
 def test_fastai_writes_its_validation_scores_without_a_prefix(file):
-    found = read_curves(file("history.csv", FASTAI))
+    found = read_log(file("history.csv", FASTAI))
     assert series(found, VAL_ACCURACY) == {0: 0.4, 1: 0.7}
     assert ACCURACY not in found.history
 
 
 def test_padded_names_and_rates_of_several_groups(file):
-    found = read_curves(file("results.csv", ULTRALYTICS))
+    found = read_log(file("results.csv", ULTRALYTICS))
     assert series(found, LOSS) == {1: 2.1, 2: 1.1}
     assert series(found, VAL_LOSS) == {1: 1.9, 2: 0.9}
     assert series(found, VAL_ACCURACY) == {1: 0.5, 2: 0.7}
@@ -111,7 +111,7 @@ def test_padded_names_and_rates_of_several_groups(file):
 
 
 def test_semicolons_and_names_with_spaces(file):
-    found = read_curves(file("log.csv", SEMICOLONS))
+    found = read_log(file("log.csv", SEMICOLONS))
     assert series(found, LOSS) == {10: 2.5, 20: 1.5}
 
 
@@ -119,7 +119,7 @@ def test_a_trainers_state_without_its_summary(file):
     for name in ("trainer_state.json", "checkpoint-20/trainer_state.json"):
         path = file(name, json.dumps(STATE))
         for given_path in {path, path if path.parent.name != "checkpoint-20" else path.parent}:
-            found = read_curves(given_path)
+            found = read_log(given_path)
             assert series(found, LOSS) == {10: 0.7, 20: 0.5}
             assert series(found, VAL_LOSS) == {10: 0.6}
             assert series(found, VAL_ACCURACY) == {10: 0.8}
@@ -137,35 +137,35 @@ def test_a_trainers_state_without_its_summary(file):
     ],
 )
 def test_histories_in_json(file, name, content):
-    found = read_curves(file(name, content))
+    found = read_log(file(name, content))
     assert series(found, LOSS) == {0: 2.0, 1: 1.0}
     assert series(found, VAL_LOSS) == {0: 2.5, 1: 1.5}
 
 
 def test_accuracy_in_percent_and_error_rates_are_shares(file):
     rows = "epoch,train_loss,val_acc,val_top5_accuracy\n0,2,40.5,0.9\n1,1,81,0.95\n"
-    assert series(read_curves(file("a.csv", rows)), VAL_ACCURACY) == {0: 0.405, 1: 0.81}
+    assert series(read_log(file("a.csv", rows)), VAL_ACCURACY) == {0: 0.405, 1: 0.81}
     rows = "epoch,train_loss,val_error_rate\n0,2,0.75\n1,1,0.25\n"
-    assert series(read_curves(file("b.csv", rows)), VAL_ACCURACY) == {0: 0.25, 1: 0.75}
+    assert series(read_log(file("b.csv", rows)), VAL_ACCURACY) == {0: 0.25, 1: 0.75}
 
 
 def test_a_loss_that_became_nan_stays_and_a_nan_for_a_blank_goes(file):
     dead = "step,loss\n0,2\n1,inf\n2,nan\n3,NaN\n"
-    losses = series(read_curves(file("dead.csv", dead)), LOSS)
+    losses = series(read_log(file("dead.csv", dead)), LOSS)
     assert isinf(losses[1])
     assert isnan(losses[2])
     assert isnan(losses[3])
     gaps = "step,loss,val_loss\n0,2,nan\n1,nan,1.9\n2,1,nan\n3,nan,1\n"
-    found = read_curves(file("gaps.csv", gaps))
+    found = read_log(file("gaps.csv", gaps))
     assert series(found, LOSS) == {0: 2.0, 2: 1.0}
     assert series(found, VAL_LOSS) == {1: 1.9, 3: 1.0}
 
 
 def test_names_that_tell_nothing_are_listed_and_can_be_told(file):
     path = file("log.csv", "step,ce,validation/ce,gpu\n0,2,2.5,70\n1,1,1.5,71\n")
-    assert read_curves(path).unread == ("ce", "validation/ce", "gpu")
+    assert read_log(path).unread == ("ce", "validation/ce", "gpu")
     columns = {"train_loss": "ce", "val_loss": "validation/ce"}
-    found = read_curves(path, columns=columns, num_classes=10)
+    found = read_log(path, columns=columns, num_classes=10)
     assert series(found, LOSS) == {0: 2.0, 1: 1.0}
     assert series(found, VAL_LOSS) == {0: 2.5, 1: 1.5}
     assert series(found, NUM_CLASSES) == {0: 10.0}
@@ -176,15 +176,15 @@ def test_names_that_tell_nothing_are_listed_and_can_be_told(file):
 
 def test_a_column_that_was_told_wins_over_one_that_was_guessed(file):
     path = file("log.csv", "step,loss,ema\n0,2,3\n1,1,2\n")
-    assert series(read_curves(path, columns={"loss": "ema"}), LOSS) == {0: 3.0, 1: 2.0}
+    assert series(read_log(path, columns={"loss": "ema"}), LOSS) == {0: 3.0, 1: 2.0}
 
 
 def test_a_typing_error_gets_the_nearest_name(file):
     path = file("log.csv", KERAS)
     with pytest.raises(UsageError, match="did you mean val_loss"):
-        read_curves(path, columns={"val_loss": "val_los"})
+        read_log(path, columns={"val_loss": "val_los"})
     with pytest.raises(UnknownNameError, match="did you mean val_accuracy"):
-        read_curves(path, columns={"val_acuracy": "accuracy"})
+        read_log(path, columns={"val_acuracy": "accuracy"})
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_a_typing_error_gets_the_nearest_name(file):
 )
 def test_a_bad_file_gets_one_clear_error(file, name, content, problem):
     with pytest.raises(DataError, match=problem) as caught:
-        read_curves(file(name, content))
+        read_log(file(name, content))
     assert caught.value.exit_code == 3
     assert caught.value.fix
 
@@ -212,7 +212,7 @@ def test_a_bad_file_gets_one_clear_error(file, name, content, problem):
 def test_where_nothing_is_there_is_no_run(tmp_path):
     for path in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(RunError, match="is no run"):
-            read_curves(path)
+            read_log(path)
 
 
 def varint(number):
@@ -260,7 +260,7 @@ def test_an_event_file_in_every_encoding(file):
     rows = [(step, "Loss/train", 4.0 - step, kind) for step, kind in enumerate(kinds)]
     rows += [(9, "Loss/train", 1.0, "vector"), (9, "h", 1.0, "histogram")]
     path = file("events.out.tfevents.1.host", events(*rows))
-    assert series(read_curves(path), LOSS) == {0: 4.0, 1: 3.0, 2: 2.0, 3: 1.0, 4: 0.0}
+    assert series(read_log(path), LOSS) == {0: 4.0, 1: 3.0, 2: 2.0, 3: 1.0, 4: 0.0}
 
 
 def test_a_truncated_event_file_is_read_as_far_as_it_goes(file):
@@ -294,7 +294,7 @@ def test_a_log_in_folders_named_for_splits(file):
         "logs/validation/events.out.tfevents.1",
         events((0, "epoch_loss", 2.5), (1, "epoch_accuracy", 0.5, "content")),
     ).parent.parent
-    found = read_curves(folder)
+    found = read_log(folder)
     assert series(found, LOSS) == {0: 2.0, 1: 1.0}
     assert series(found, VAL_LOSS) == {0: 2.5}
     assert series(found, VAL_ACCURACY) == {1: 0.5}
@@ -303,19 +303,19 @@ def test_a_log_in_folders_named_for_splits(file):
 def test_a_resumed_log_is_one_and_two_runs_are_two(file):
     folder = file("a/events.out.tfevents.1", LOG).parent
     file("a/events.out.tfevents.2", events((600, "Loss/train", 1.0)))
-    assert series(read_curves(folder), LOSS) == {0: 2.0, 300: 1.5, 600: 1.0}
+    assert series(read_log(folder), LOSS) == {0: 2.0, 300: 1.5, 600: 1.0}
     file("b/events.out.tfevents.1", LOG)
     with pytest.raises(UsageError, match=r"several logs(.|\n)*a, b"):
-        read_curves(folder.parent)
+        read_log(folder.parent)
 
 
 def test_a_folder_with_one_table_and_one_with_two(file):
     folder = file("version_0/metrics.csv", LIGHTNING).parent
     file("version_0/hparams.yaml", "lr: 1")
-    assert LOSS in read_curves(folder).history
+    assert LOSS in read_log(folder).history
     file("version_0/other.csv", KERAS)
     with pytest.raises(UsageError, match=r"metrics.csv, other.csv"):
-        read_curves(folder)
+        read_log(folder)
 
 
 @pytest.mark.parametrize(

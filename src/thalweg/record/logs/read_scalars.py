@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from thalweg.errors import DataError, RunError, UsageError
-from thalweg.record.curves.csv_rows import csv_rows
-from thalweg.record.curves.event_file import event_scalars
-from thalweg.record.curves.json_rows import json_rows
-from thalweg.record.curves.scalars import Points, Scalars, from_rows
+from thalweg.record.logs.csv_rows import csv_rows
+from thalweg.record.logs.event_file import event_scalars
+from thalweg.record.logs.json_rows import json_rows
+from thalweg.record.logs.scalars import Points, Scalars, from_rows
 from thalweg.record.metric_names import split_of
 
 EVENTS = "tfevents"  # in the name of every event file

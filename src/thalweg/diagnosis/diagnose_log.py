@@ -17,7 +17,7 @@ MANY = (LOSS, VAL_LOSS, VAL_ACCURACY)  # whose points a rule counts
 OF_FIRST_LOSS = "initial-loss-above-chance"
 
 
-def diagnose_curves(history: History, *, by_epoch: bool = False) -> Diagnosis:
+def diagnose_log(history: History, *, by_epoch: bool = False) -> Diagnosis:
     """The diagnosis that a history of nothing but logged numbers allows.
 
     `by_epoch`: each point is the mean of an epoch. A rule that takes more points than there are is

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import thalweg
-from thalweg.diagnosis.curves import UNSHOWN
+from thalweg.diagnosis.diagnose_log import UNSHOWN
 from thalweg.diagnosis.rules import RULES
 
 

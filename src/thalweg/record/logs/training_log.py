@@ -7,9 +7,9 @@ from math import isfinite, log
 from pathlib import Path
 
 from thalweg.errors import DataError, UnknownNameError, UsageError
-from thalweg.record.curves.find import read_scalars
-from thalweg.record.curves.scalars import Points
 from thalweg.record.history import History
+from thalweg.record.logs.read_scalars import read_scalars
+from thalweg.record.logs.scalars import Points
 from thalweg.record.metric_names import READABLE, Meaning, Split, meaning_of, split_of, words_of
 from thalweg.record.quantities import (
     ACCURACY,
@@ -26,7 +26,7 @@ NAMES |= {"train_loss": LOSS, "train_accuracy": ACCURACY}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recording:
+class TrainingLog:
     """Curves from a file, as a history."""
 
     path: Path
@@ -36,9 +36,9 @@ class Recording:
     by_epoch: bool  # whether a point is the mean of a whole epoch
 
 
-def read_curves(
+def read_log(
     path: str | Path, *, columns: Mapping[str, str] | None = None, num_classes: int | None = None
-) -> Recording:
+) -> TrainingLog:
     """What the file, or the one log in the folder, has measured.
 
     `columns` says which column is what where the names do not: {"val_loss": "validation/ce"}.
@@ -57,7 +57,7 @@ def read_curves(
     if num_classes is not None and num_classes > 1:
         history.add(NUM_CLASSES, 0, {"": float(num_classes)})
         history.add(CHANCE_LOSS, 0, {"": log(num_classes)})
-    return Recording(
+    return TrainingLog(
         path=path,
         history=history,
         columns={name: meanings[name].quantity.name for name in chosen},

@@ -1,0 +1,5 @@
+"""Curves that others logged, as a history: CSV, JSON, TensorBoard's event files. No torch."""
+
+from thalweg.record.logs.training_log import TrainingLog, read_log
+
+__all__ = ["TrainingLog", "read_log"]
