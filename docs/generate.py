@@ -9,11 +9,11 @@ from inspect import cleandoc, signature
 from pathlib import Path
 from typing import Any
 
-from thalweg.cli.recipe_options import meanings, option
-from thalweg.cli.settings import variable
+from thalweg.cli.recipe_options import option
 from thalweg.diagnosis.rules import RULES
 from thalweg.planning.checks import settings_of
-from thalweg.recipes.recipe import Recipe
+from thalweg.recipes.key import Key, toml_value
+from thalweg.recipes.recipe import KEYS
 from thalweg.record import QUANTITIES
 
 FOLDER = Path(__file__).parent / "reference"
@@ -84,17 +84,32 @@ def _entry(entry: Callable[..., Any]) -> str:
 
 
 def recipe_page() -> str:
-    about = meanings()
     rows = [
-        (f"`{key}`", f"`{option(key)}`", f"`{variable(key)}`", about.get(key, ""))
-        for key in Recipe().flat()
+        (
+            f"`{name}`",
+            f"`{option(name)}`",
+            _values(key),
+            f"`{toml_value(key.default)}`",
+            key.meaning,
+        )
+        for name, key in KEYS.items()
     ]
     return (
-        "# Recipe\n\nEvery key of a run. What is not given is chosen from the data; "
-        "`thalweg train PATH --print-config` shows each value and where it came from.\n"
-        "Command line > environment > file (`--config recipe.toml`) > what the data suggests.\n\n"
-        + _table(("key", "option", "environment", "meaning"), rows)
+        "# Recipe\n\nEvery key of a run. Values that are not given are chosen from the data; where "
+        "the data suggest nothing, the default holds.\n"
+        "`thalweg train PATH --print-config` shows each value and where it comes from.\n\n"
+        "Command line > environment > file (`--config recipe.toml`) > what the data suggest. The "
+        "environment variable of `optimizer.lr` is `THALWEG_OPTIMIZER_LR`, and so on.\n\n"
+        + _table(("key", "option", "values", "default", "meaning"), rows)
     )
+
+
+def _values(key: Key) -> str:
+    """The type of a key, its choices or its range."""
+    if key.choices:
+        return ", ".join(f"`{choice}`" for choice in key.choices)
+    kind = "table" if key.is_table else key.type.__name__
+    return ", ".join(filter(None, (kind, key.range, key.log and "log scale")))
 
 
 PAGES: dict[str, Callable[[], str]] = {

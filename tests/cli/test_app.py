@@ -49,10 +49,10 @@ def test_version():
 
 def test_train_has_an_option_for_every_recipe_key():
     from thalweg.cli.recipe_options import option
-    from thalweg.recipes.recipe import keys
+    from thalweg.recipes.recipe import KEYS
 
     text = run("train", "--help", COLUMNS="200").stdout
-    assert [key for key in keys() if f"--{key}" not in text or option(key) not in text] == []
+    assert [key for key in KEYS if f"--{key}" not in text or option(key) not in text] == []
 
 
 @pytest.mark.parametrize(

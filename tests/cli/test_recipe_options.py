@@ -2,7 +2,7 @@
 
 from cyclopts import App
 
-from thalweg.cli.recipe_options import given, takes_recipe_keys
+from thalweg.cli.recipe_options import recipe_edits, takes_recipe_keys
 
 
 def test_settings_by_name_are_numbers_as_they_are_written():
@@ -11,7 +11,7 @@ def test_settings_by_name_are_numbers_as_they_are_written():
     @app.default
     @takes_recipe_keys
     def command(**recipe: object):
-        return given(recipe)
+        return recipe_edits(recipe)
 
     wanted = {
         "--optimizer.changes.beta2": "0.95",

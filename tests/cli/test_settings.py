@@ -4,7 +4,7 @@ import pytest
 
 from thalweg.cli.settings import gather, variable, with_origins
 from thalweg.errors import UnknownNameError, UsageError
-from thalweg.recipes.recipe import Recipe, edits_from_toml, keys
+from thalweg.recipes.recipe import KEYS, Recipe, edits_from_toml
 
 
 @pytest.fixture
@@ -39,9 +39,9 @@ def test_what_is_printed_is_a_recipe_again(config, tmp_path):
     assert Recipe().edited(edits_from_toml(again)) == recipe
 
 
-@pytest.mark.parametrize("key", keys())
+@pytest.mark.parametrize("key", KEYS)
 def test_every_key_has_a_variable_of_its_own(key):
-    assert [other for other in keys() if variable(other) == variable(key)] == [key]
+    assert [other for other in KEYS if variable(other) == variable(key)] == [key]
 
 
 def test_a_misspelt_variable_is_refused_with_the_nearest():

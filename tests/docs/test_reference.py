@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from thalweg.cli.recipe_options import meanings
 from thalweg.diagnosis.rules import RULES
 from thalweg.models import MODELS
 from thalweg.optim import OPTIMIZERS, SCHEDULES
-from thalweg.recipes.recipe import keys
+from thalweg.recipes.recipe import KEYS
 from thalweg.record import QUANTITIES
 
 ROOT = Path(__file__).parents[2]
@@ -44,4 +43,4 @@ def test_every_quantity_has_a_unit_and_a_meaning(quantity):
 
 
 def test_every_recipe_key_says_what_it_means():
-    assert [key for key in keys() if key not in meanings()] == []
+    assert [name for name, key in KEYS.items() if not key.meaning.endswith(".")] == []

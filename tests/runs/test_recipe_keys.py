@@ -344,7 +344,7 @@ def bad(id, text, *, data="scans", error=UsageError, **edits):
         bad("ema -0.1", "optimizer.ema_decay", optimizer__ema_decay=-0.1),
         bad(
             "1-cycle of warm-up alone",
-            "warmup is a share",
+            "schedule.warmup",
             schedule__name="one_cycle",
             schedule__warmup=1.0,
         ),
@@ -356,7 +356,7 @@ def bad(id, text, *, data="scans", error=UsageError, **edits):
             task__loss="multiclass_svm",
             task__label_smoothing=0.1,
         ),
-        bad("smoothing of 1", "label smoothing", task__label_smoothing=1.0),
+        bad("smoothing of 1", "task.label_smoothing", task__label_smoothing=1.0),
         bad("mae for classes", "no loss for classification", task__loss="mae"),
         bad(
             "svm for values", "no loss for regression", data="diabetes", task__loss="multiclass_svm"

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from thalweg.cli.output import print_json
 from thalweg.cli.progress import painted
-from thalweg.cli.recipe_options import RECIPE, given, takes_recipe_keys
+from thalweg.cli.recipe_options import RECIPE, recipe_edits, takes_recipe_keys
 from thalweg.cli.settings import gather
 from thalweg.cli.terminal import table
 
@@ -46,7 +46,7 @@ def plan(
     from thalweg import api
     from thalweg.planning.numerics import measured_precision
 
-    options = given(recipe) | ({"data.path": path} if path else {})
+    options = recipe_edits(recipe) | ({"data.path": path} if path else {})
     settings = gather(options, os.environ, config)
     progress = api.Progress()
     with painted(progress, sys.stderr):

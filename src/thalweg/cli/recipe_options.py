@@ -1,92 +1,68 @@
-"""Every key of a recipe as an option, made from the recipe itself, so that none can be missing."""
+"""Every key of a recipe as a command-line option, made from its declaration."""
 
 import inspect
-import re
 from collections.abc import Callable, Iterator
-from dataclasses import fields, is_dataclass
 from inspect import Parameter as Argument
-from typing import Annotated, Any, get_origin, get_type_hints
+from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
 
-from thalweg.recipes import recipe
-from thalweg.recipes.recipe import SHORT_KEYS, Recipe
+from thalweg.recipes.key import Key
+from thalweg.recipes.recipe import KEYS
 
-_SHORT = {key: f"--{name.replace('_', '-')}" for name, key in SHORT_KEYS.items()}
-_SHORT["data.path"] = "PATH"
-_COMMENTED = re.compile(r"^    (\w+): [^#\n]*# (.+)$", re.MULTILINE)
-RECIPE = Group("Recipe", sort_key=2, help="What is not given is chosen from the data.")
+RECIPE = Group("Recipe", sort_key=2, help="Values that are not given are chosen from the data.")
 
 
 def takes_recipe_keys(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The command with its `**recipe` spelled out: one typed option a key, None if not given."""
-    kept = [
-        argument
-        for argument in inspect.signature(command).parameters.values()
-        if argument.kind is not Argument.VAR_KEYWORD
-    ]
-    signature = inspect.Signature([*kept, *_arguments()])
+    """Replace the `**recipe` of a command by one typed option per key, None if not given."""
+    arguments = inspect.signature(command).parameters.values()
+    own = [argument for argument in arguments if argument.kind is not Argument.VAR_KEYWORD]
+    signature = inspect.Signature([*own, *_recipe_arguments()])
     command.__signature__ = signature  # type: ignore[attr-defined]
     return command
 
 
-def given(options: dict[str, Any]) -> dict[str, object]:
-    """Dotted key → value, of the options that were given."""
-    names = {_identifier(key): key for key, _ in _typed_keys(Recipe, "")}
+def recipe_edits(options: dict[str, Any]) -> dict[str, object]:
+    """Dotted key → value, of the options that are not None."""
+    names = {_identifier(name): name for name in KEYS}
     return {names[name]: _whole(value) for name, value in options.items() if value is not None}
 
 
+def option(name: str) -> str:
+    """The option of a recipe key in messages: the short one, if any."""
+    if name == "data.path":
+        return "PATH"
+    short = KEYS[name].short
+    return f"--{short.replace('_', '-')}" if short else f"--{name}"
+
+
+def help_text(key: Key) -> str:
+    """The meaning of a key, with its range."""
+    return f"{key.meaning} ({key.range})" if key.range else key.meaning
+
+
+def _recipe_arguments() -> Iterator[Argument]:
+    for name, key in KEYS.items():
+        names = [text for text in dict.fromkeys((option(name), f"--{name}")) if text[0] == "-"]
+        off = f"--{'.no-'.join(name.rsplit('.', 1))}" if key.type is bool else ()
+        described = Parameter(name=names, negative=off, help=help_text(key), group=RECIPE)
+        # Not also int for settings by name: Cyclopts would round 0.95 to 1.
+        kind = dict[str, float | bool | str] if key.is_table else key.type
+        annotation = Annotated[kind | None, described]  # type: ignore[valid-type]  # made at run time
+        yield Argument(
+            _identifier(name), Argument.KEYWORD_ONLY, default=None, annotation=annotation
+        )
+
+
 def _whole(value: object) -> object:
-    """Settings by name with whole numbers as such; anything else as it is."""
+    """Settings by name with whole numbers as int; anything else unchanged."""
     if not isinstance(value, dict):
         return value
     return {
-        name: int(one) if isinstance(one, float) and one.is_integer() else one
-        for name, one in value.items()
+        name: int(setting) if isinstance(setting, float) and setting.is_integer() else setting
+        for name, setting in value.items()
     }
 
 
-def meanings() -> dict[str, str]:
-    """Dotted key → what it means: the comment beside it in the recipe's source."""
-    try:
-        source = inspect.getsource(recipe)
-    except OSError:  # installed without sources: options are then listed without their meaning
-        return {}
-    found: dict[str, str] = {}
-    for block in re.split(r"^class ", source, flags=re.MULTILINE)[1:]:
-        owner = block.partition("Recipe:")[0].lower()
-        for name, meaning in _COMMENTED.findall(block):
-            found[f"{owner}.{name}".lstrip(".")] = meaning
-    return found
-
-
-def option(key: str) -> str:
-    """What to call it in a message: the short option where there is one."""
-    return _SHORT.get(key, f"--{key}")
-
-
-def _arguments() -> Iterator[Argument]:
-    about = meanings()
-    for key, kind in _typed_keys(Recipe, ""):
-        names = dict.fromkeys(name for name in (option(key), f"--{key}") if name[0] == "-")
-        off = f"--{'.no-'.join(key.rsplit('.', 1))}" if kind is bool else ()
-        described = Parameter(name=[*names], negative=off, help=about.get(key, ""), group=RECIPE)
-        annotation = Annotated[kind | None, described]  # type: ignore[valid-type]  # made at run time
-        yield Argument(_identifier(key), Argument.KEYWORD_ONLY, default=None, annotation=annotation)
-
-
-def _typed_keys(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    hints = get_type_hints(node)
-    for part in fields(node):
-        kind = hints[part.name]
-        if is_dataclass(kind):
-            yield from _typed_keys(kind, f"{prefix}{part.name}.")
-        elif isinstance(get_origin(kind), type):
-            # Not also int: Cyclopts would round 0.95 to 1.
-            yield prefix + part.name, dict[str, float | bool | str]
-        else:
-            yield prefix + part.name, kind
-
-
-def _identifier(key: str) -> str:
-    return key.replace(".", "_")
+def _identifier(name: str) -> str:
+    return name.replace(".", "_")

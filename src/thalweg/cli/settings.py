@@ -7,7 +7,7 @@ from pathlib import Path
 
 from thalweg.cli.recipe_options import option
 from thalweg.errors import UsageError
-from thalweg.recipes.recipe import Recipe, edits_from_toml, keys, tables
+from thalweg.recipes.recipe import KEYS, Recipe, edits_from_toml
 from thalweg.registry import unknown_name
 
 _PREFIX = "THALWEG_"
@@ -52,7 +52,7 @@ def with_origins(recipe: Recipe, origins: Mapping[str, str]) -> str:
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, object]:
-    variables = {variable(key): key for key in keys()}
+    variables = {variable(key): key for key in KEYS}
     edits: dict[str, object] = {}
     for name, text in environment.items():
         if not name.startswith(_PREFIX) or name in _NO_RECIPE_KEYS:
@@ -64,9 +64,9 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, object]:
 
 
 def _checked(name: str, key: str, text: str) -> object:
-    value: object = _table(name, text) if key in tables() else text
+    value: object = _table(name, text) if KEYS[key].is_table else text
     try:
-        return Recipe().edited({key: value}).flat()[key]
+        return KEYS[key].parse(value)
     except UsageError as error:
         raise type(error)(f"{name}: {error.problem}", seen=error.seen, fix=error.fix) from error
 

@@ -12,7 +12,7 @@ from thalweg.cli.compare_scratch import compared
 from thalweg.cli.folds import Splits, cross_validated
 from thalweg.cli.output import print_json, print_run
 from thalweg.cli.progress import painted
-from thalweg.cli.recipe_options import RECIPE, given, takes_recipe_keys
+from thalweg.cli.recipe_options import RECIPE, recipe_edits, takes_recipe_keys
 from thalweg.cli.settings import Settings, gather, with_origins
 from thalweg.data.images.survey_process import scouting
 from thalweg.errors import UsageError, printable
@@ -69,7 +69,7 @@ def train(
     print_config: bool
         Print every value and where it comes from, as a file for --config.
     """
-    options = given(recipe) | ({"data.path": path} if path else {})
+    options = recipe_edits(recipe) | ({"data.path": path} if path else {})
     settings = gather(options, os.environ, config)
     if print_config or dry_run:
         return _show_plan(settings, only_config=print_config, json=json)

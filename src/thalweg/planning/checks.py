@@ -16,50 +16,17 @@ from thalweg.distributed.ranks import is_one_of_many
 from thalweg.errors import UsageError
 from thalweg.models import MODELS
 from thalweg.optim import OPTIMIZERS, SCHEDULES
-from thalweg.recipes.recipe import AugmentRecipe, Recipe
+from thalweg.recipes.recipe import KEYS, AugmentRecipe, Recipe
 from thalweg.registry import unknown_name
 from thalweg.tasks.losses import LOSSES, takes_soft_targets
 from thalweg.tasks.penalties import PENALTIES
 from thalweg.tasks.value_losses import VALUE_LOSSES
 
-AT_LEAST = {
-    "budget.epochs": 1,
-    "budget.patience": 0,
-    "transfer.views": 1,
-    "batch.size": 1,
-    "batch.accumulate": 1,
-    "optimizer.lr": 0,
-    "optimizer.weight_decay": 0,
-    "optimizer.max_grad_norm": 0,
-    "precision.threads": 0,
-    "task.penalty_weight": 0,
-    "task.elastic_beta": 0,
-    "augment.crop_padding": 0,
-    "augment.random_ops": 0,
-    "evaluation.every": 1,
-    "augment.mixup": 0,
-    "augment.cutmix": 0,
-}
-SHARES = (
-    "augment.crop_scale",
-    "augment.cutout",
-    "augment.random_magnitude",
-    "evaluation.sure",
-)  # 0 to 1
-BELOW_ONE = ("optimizer.momentum", "optimizer.ema_decay")  # from 0 up to, but not including, 1
-
 
 def check_recipe(recipe: Recipe, facts: DataFacts) -> None:
     """Names, ranges, and what does not go together."""
     MODELS[recipe.model.name]
-    values = recipe.flat()
-    for key, least in (AT_LEAST | _epochs(recipe)).items():
-        if not values[key] >= least:
-            raise UsageError(f"{key} is too small", seen=str(values[key]), fix=f"at least {least}")
-    for key in (*SHARES, *BELOW_ONE):
-        if not (0 <= values[key] <= 1) or (key in BELOW_ONE and values[key] == 1):
-            bound = "below 1" if key in BELOW_ONE else "up to 1"
-            raise UsageError(f"{key} is a share", seen=str(values[key]), fix=f"from 0, {bound}")
+    _check_ranges(recipe)
     _check_task(recipe, facts)
     _check_augmentation(recipe, facts)
     _check_views(recipe, facts)
@@ -68,17 +35,17 @@ def check_recipe(recipe: Recipe, facts: DataFacts) -> None:
     check_devices(recipe, here=recipe.devices)
 
 
-def _epochs(recipe: Recipe) -> dict[str, int]:
-    """A head that is fitted in closed form knows no epochs."""
-    if recipe.transfer.method != "probe":
-        return {}
-    if recipe.budget.epochs:
+def _check_ranges(recipe: Recipe) -> None:
+    is_probe = recipe.transfer.method == "probe"
+    if is_probe and recipe.budget.epochs:
         raise UsageError(
-            "transfer.method = probe fits a head to features: there are no epochs",
+            "transfer.method = probe fits a head in closed form, without epochs",
             seen=f"budget.epochs = {recipe.budget.epochs}",
             fix="--transfer last or --transfer all, or no --epochs",
         )
-    return {"budget.epochs": 0}
+    for name, value in recipe.flat().items():
+        if not (is_probe and name == "budget.epochs"):
+            KEYS[name].check(value)
 
 
 def check_model(recipe: Recipe, model: nn.Module, facts: DataFacts) -> None:

@@ -7,138 +7,272 @@ the command line (--optimizer.lr) and in a prescription's edit.
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from json import dumps
+from operator import attrgetter
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
 from thalweg.errors import RunError, UsageError
+from thalweg.recipes.key import Key, key, toml_value
 from thalweg.registry import unknown_name
-
-SHORT_KEYS = {  # what the Python call and the command line also accept
-    "model": "model.name",
-    "epochs": "budget.epochs",
-    "lr": "optimizer.lr",
-    "batch_size": "batch.size",
-    "image_size": "data.image_size",
-    "target": "data.target",
-    "seed": "seed",
-    "device": "device",
-    "devices": "devices",
-    "transfer": "transfer.method",
-}
-
-
-def short_edits(**options: object) -> dict[str, object]:
-    """Edits by dotted key of options by short name; those that are None are left out."""
-    return {SHORT_KEYS[name]: value for name, value in options.items() if value is not None}
-
 
 Changes = Mapping[str, int | float | str | bool]  # settings by name, of what is chosen by name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataRecipe:
-    path: str = ""  # what was given: a folder, a file, or the name of a built-in set
-    image_size: int = 0  # pixels, the side of the square that images are brought to; 0: no images
-    val_fraction: float = 0.2  # share held out where no validation split is given
-    test_fraction: float = 0.0  # share kept for the end where no test split is given; 0: none
-    folds: int = 0  # parts that validate in turn, for cross-validation; 0: one split
-    fold: int = 1  # which of the folds validates, from 1
-    target: str = ""  # the column of a table to predict; empty: `target`, else the last
+    path: str = key("", "Data to train on: a folder, a file, or the name of a built-in set.")
+    image_size: int = key(
+        0,
+        "Side of the square that images are resized to, in pixels; 0 chooses it from the images.",
+        at_least=0,
+        short="image_size",
+    )
+    val_fraction: float = key(
+        0.2,
+        "Share of the samples held out for validation; not used if the data bring that split.",
+        above=0,
+        below=1,
+    )
+    test_fraction: float = key(
+        0.0,
+        "Share of the samples held out for the final test; 0 holds out none. Not used if the data "
+        "bring that split.",
+        at_least=0,
+        below=1,
+    )
+    folds: int = key(
+        0, "Number of cross-validation folds; 0 holds out val_fraction instead.", at_least=0
+    )
+    fold: int = key(1, "The fold that validates, counted from 1.", at_least=1)
+    target: str = key(
+        "",
+        "Column of a table to predict; empty takes the one called `target`, or else the last.",
+        short="target",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRecipe:
-    name: str = "mlp"  # which architecture; docs/reference/models.md lists them
-    changes: Changes = field(default_factory=dict)  # its settings, such as norm, dropout or init
+    name: str = key(
+        "mlp", "Architecture of the network; docs/reference/models.md lists them.", short="model"
+    )
+    changes: Changes = key({}, "Settings of the network, such as width, norm or dropout.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransferRecipe:
-    method: Literal["none", "probe", "last", "all"] = "none"  # of pretrained layers, train what?
-    weights: str = ""  # pretrained: `package` (of the extra `pretrained`), `timm`, or a file
-    views: int = 1  # of each training image: as is, mirrored, enlarged, both
+    method: Literal["none", "probe", "last", "all"] = key(
+        "none",
+        "Layers of a pretrained network to train. none: start from random weights; probe: fit a "
+        "new head only; last: fit the head, then train the last third; all: then train all layers.",
+        short="transfer",
+    )
+    weights: str = key(
+        "",
+        "Pretrained weights: `package` (from the extra `pretrained`), `timm`, or a file; empty "
+        "takes those of the network.",
+    )
+    views: int = key(
+        1,
+        "Versions of each training image that the head is fitted to. 1: the image itself; 2: also "
+        "mirrored; 3: also enlarged; 4: also enlarged and mirrored.",
+        at_least=1,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskRecipe:
-    name: Literal["classification", "regression"] = "classification"  # what success means
-    loss: str = "auto"  # docs/reference/losses.md lists them; auto: cross_entropy, or mse
-    changes: Changes = field(default_factory=dict)  # the loss's settings, such as margin or gamma
-    label_smoothing: float = 0.0  # share of a target's weight that is spread over all classes
-    penalty: str = "none"  # on the weights, beside the loss: l1, l2 or elastic_net
-    penalty_weight: float = 0.0  # λ in loss + λ · penalty
-    elastic_beta: float = 1.0  # β in elastic_net = Σ β w² + |w|
+    name: Literal["classification", "regression"] = key(
+        "classification", "Predict one of several classes, or a number."
+    )
+    loss: str = key(
+        "auto",
+        "Loss function; docs/reference/losses.md lists them. auto: cross_entropy for classes, mse "
+        "for numbers.",
+    )
+    changes: Changes = key({}, "Settings of the loss, such as margin or gamma.")
+    label_smoothing: float = key(
+        0.0,
+        "Share of each target's probability that is spread over all classes; 0 is off.",
+        at_least=0,
+        below=1,
+    )
+    penalty: str = key(
+        "none", "Penalty on the weights that is added to the loss: none, l1, l2 or elastic_net."
+    )
+    penalty_weight: float = key(
+        0.0, "Factor of the penalty: λ in loss + λ · penalty.", at_least=0, log=True
+    )
+    elastic_beta: float = key(
+        1.0, "Factor of the squares in elastic_net: β in Σ β w² + |w|.", at_least=0
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimizerRecipe:
-    name: str = "adamw"  # how gradients become updates; docs/reference/optimizers.md lists them
-    lr: float = 1e-3  # the peak; the schedule multiplies it
-    weight_decay: float = 0.01  # decoupled for adamw, L2 for sgd; biases and norms are spared
-    momentum: float = 0.9  # sgd's momentum; adamw's first beta
-    max_grad_norm: float = 0.0  # L2 over all weights; 0: no clipping
-    ema_decay: float = 0.0  # of the moving average of weights that is judged and saved; 0: off
-    changes: Changes = field(default_factory=dict)  # its other settings, such as beta2 or eps
+    name: str = key("adamw", "Optimizer; docs/reference/optimizers.md lists them.")
+    lr: float = key(
+        1e-3, "Peak learning rate; the schedule multiplies it.", at_least=0, log=True, short="lr"
+    )
+    weight_decay: float = key(
+        0.01,
+        "Weight decay: decoupled in adamw, L2 in sgd; biases and norms have none. 0 is off.",
+        at_least=0,
+        log=True,
+    )
+    momentum: float = key(
+        0.9, "Momentum of sgd; the first beta of adamw. 0 is off.", at_least=0, below=1
+    )
+    max_grad_norm: float = key(
+        0.0,
+        "Clip gradients to this L2 norm over all weights; 0 does not clip.",
+        at_least=0,
+        log=True,
+    )
+    ema_decay: float = key(
+        0.0,
+        "Decay per update of a moving average of the weights, which is validated and saved in "
+        "their place; 0 is off.",
+        at_least=0,
+        below=1,
+    )
+    changes: Changes = key({}, "Further settings of the optimizer, such as beta2 or eps.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduleRecipe:
-    name: str = "warmup_linear"  # of the learning rate; docs/reference/schedules.md lists them
-    warmup: float = 0.05  # share of the training
-    changes: Changes = field(default_factory=dict)  # its settings, such as floor or first
+    name: str = key(
+        "warmup_linear", "Learning-rate schedule; docs/reference/schedules.md lists them."
+    )
+    warmup: float = key(
+        0.05,
+        "Share of the training in which the learning rate rises to its peak; 0: none.",
+        at_least=0,
+        below=1,
+    )
+    changes: Changes = key({}, "Further settings of the schedule, such as floor or first.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchRecipe:
-    size: int = 64  # samples per backward pass
-    accumulate: int = 1  # backward passes per update
+    size: int = key(64, "Samples per backward pass.", at_least=1, log=True, short="batch_size")
+    accumulate: int = key(
+        1, "Backward passes per update; their gradients are averaged.", at_least=1, log=True
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AugmentRecipe:
-    flip: bool = False  # left–right, half of the images
-    alternating_flip: bool = False  # with flip: each image in every other epoch, not by chance
-    small: Changes = field(default_factory=dict)  # side, pixels → share: smaller images at first
-    crop_padding: int = 0  # pixels of reflected border that a crop may reach into
-    crop_scale: float = 1.0  # least share of the area that a random resized crop keeps; 1: off
-    brightness: float = 0.0  # factors are drawn from 1 ± this
-    contrast: float = 0.0  # as brightness
-    saturation: float = 0.0  # as brightness
-    cutout: float = 0.0  # side of the square hole, as a share of the image's side
-    random_ops: int = 0  # changes drawn at random for each image, one after the other; 0: off
-    random_magnitude: float = 0.3  # their strength, 0 to 1
-    mixup: float = 0.0  # α of the Beta(α, α) that pairs of samples are blended by; 0: off
-    cutmix: float = 0.0  # α, for a rectangle of a partner's; with mixup, either by turns
+    flip: bool = key(False, "Mirror half of the training images, left to right.")
+    alternating_flip: bool = key(
+        False, "With flip: mirror each image in every other epoch instead of by chance."
+    )
+    small: Changes = key(
+        {},
+        "Progressive resizing: side in pixels → share of the training, in order; the rest of the "
+        "training sees full size. Empty is off.",
+    )
+    crop_padding: int = key(
+        0,
+        "Shift images by up to this many pixels, into a border of reflected pixels; 0 is off.",
+        at_least=0,
+    )
+    crop_scale: float = key(
+        1.0,
+        "Random resized crop: the least share of the image's area that it keeps; 1 is off.",
+        at_least=0,
+        at_most=1,
+    )
+    brightness: float = key(
+        0.0, "Multiply the brightness by a random factor of 1 ± this; 0 is off."
+    )
+    contrast: float = key(0.0, "Multiply the contrast by a random factor of 1 ± this; 0 is off.")
+    saturation: float = key(
+        0.0, "Multiply the saturation by a random factor of 1 ± this; 0 is off."
+    )
+    cutout: float = key(
+        0.0,
+        "Cover a square of each image; its side as a share of the image's side. 0 is off.",
+        at_least=0,
+        at_most=1,
+    )
+    random_ops: int = key(
+        0, "RandAugment: number of random changes to each image; 0 is off.", at_least=0
+    )
+    random_magnitude: float = key(
+        0.3, "RandAugment: strength of the random changes.", at_least=0, at_most=1
+    )
+    mixup: float = key(
+        0.0,
+        "Mixup: blend pairs of samples by a share drawn from Beta(α, α); this is α. 0 is off.",
+        at_least=0,
+    )
+    cutmix: float = key(
+        0.0,
+        "Cutmix: paste a rectangle of another image, its area drawn from Beta(α, α); this is α. "
+        "0 is off. With mixup, each batch gets one of the two.",
+        at_least=0,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrecisionRecipe:
-    dtype: Literal["float32", "bfloat16"] = "float32"  # what matrix products compute in
-    channels_last: bool = False  # the memory order that convolutions of most machines prefer
-    matmul: Literal["highest", "high", "medium"] = "highest"  # of float32 products, as torch's
-    threads: int = 0  # of the processor; 0: as many as torch has
-    compile: bool = False  # by torch.compile
+    dtype: Literal["float32", "bfloat16"] = key(
+        "float32", "Type of number that matrix products are computed in."
+    )
+    channels_last: bool = key(
+        False, "Store images with their channels last, which most convolutions prefer."
+    )
+    matmul: Literal["highest", "high", "medium"] = key(
+        "highest", "Precision of float32 matrix products, as torch.set_float32_matmul_precision."
+    )
+    threads: int = key(
+        0, "Processor threads that compute; 0: as many as torch chooses.", at_least=0
+    )
+    compile: bool = key(False, "Compile the training step with torch.compile.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BudgetRecipe:
-    epochs: int = 10  # passes over the training split
-    patience: int = 0  # epochs without a better validation score before it stops; 0: never
-    checkpoint_seconds: float = 60.0  # longest time that a crash can cost; also every epoch
+    epochs: int = key(10, "Passes over the training split.", at_least=1, short="epochs")
+    patience: int = key(
+        0,
+        "Stop after this many epochs without a better validation score; 0 never stops early.",
+        at_least=0,
+    )
+    checkpoint_seconds: float = key(
+        60.0,
+        "Seconds between checkpoints, at most; each epoch ends with one too. A crash costs no "
+        "more training than that.",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationRecipe:
-    every: int = 1  # epochs from one validation to the next; the last one always ends with one
-    views: Literal["one", "flip", "shift"] = "one"  # of an image, averaged at the end and after it
-    sure: float = 1.0  # probability from which the first view counts alone; 1: never
+    every: int = key(
+        1, "Epochs between validations; the last epoch always ends with one.", at_least=1
+    )
+    views: Literal["one", "flip", "shift"] = key(
+        "one",
+        "Test-time augmentation of the final validation and of all predictions: average over the "
+        "image and its mirror image (flip), or over both shifted by a pixel too (shift).",
+    )
+    sure: float = key(
+        1.0,
+        "Skip test-time augmentation for images whose class has at least this probability "
+        "without it; 1 skips none.",
+        at_least=0,
+        at_most=1,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchRecipe:
-    sharpness: bool = False  # measure the largest curvature now and then; at the end, seek saddles
+    sharpness: bool = key(
+        False,
+        "Measure the largest curvature of the loss during the training, and look for saddle points "
+        "at its end.",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,24 +291,52 @@ class Recipe:
     budget: BudgetRecipe = field(default_factory=BudgetRecipe)
     evaluation: EvaluationRecipe = field(default_factory=EvaluationRecipe)
     watch: WatchRecipe = field(default_factory=WatchRecipe)
-    seed: int = 0  # of the split, the weights, the order and the augmentation
-    device: str = "cpu"  # such as cpu, cuda or cuda:1
-    devices: int = 1  # processes that train together: a GPU, or a share of the cores, for each
+    seed: int = key(
+        0,
+        "Seed of the split, the weights, the order of samples and the augmentation.",
+        short="seed",
+    )
+    device: str = key("cpu", "Device that trains, such as cpu, cuda or cuda:1.", short="device")
+    devices: int = key(
+        1,
+        "Processes that train together, each on a GPU or a share of the processor's cores.",
+        at_least=1,
+        short="devices",
+    )
 
     def edited(self, edits: Mapping[str, object]) -> "Recipe":
         """This recipe with some dotted keys changed; UsageError for an unknown key or value."""
         recipe = self
-        for key, value in edits.items():
-            recipe = _with(recipe, key.split("."), value, key=key)
+        for name, value in edits.items():
+            if name not in KEYS:
+                raise unknown_name("recipe key", name, KEYS)
+            recipe = _replaced(recipe, name.split("."), KEYS[name].parse(value))
         return recipe
 
     def flat(self) -> dict[str, Any]:
         """Dotted key → value, in the order of declaration."""
-        return dict(_flatten(self, ""))
+        return {name: attrgetter(name)(self) for name in KEYS}
 
     def to_toml(self) -> str:
         """The recipe as TOML; `edits_from_toml` reads it back to equal values."""
-        return _render(self)
+        return _toml(self)
+
+
+def _declared_keys(recipe: type, prefix: str = "") -> Iterator[Key]:
+    for part in fields(recipe):
+        if isinstance(part.type, type) and is_dataclass(part.type):
+            yield from _declared_keys(part.type, f"{prefix}{part.name}.")
+        else:
+            yield Key(name=prefix + part.name, type=part.type, **part.metadata)
+
+
+KEYS = {declared.name: declared for declared in _declared_keys(Recipe)}  # by dotted name
+_SHORT_NAMES = {declared.short: name for name, declared in KEYS.items() if declared.short}
+
+
+def short_edits(**options: object) -> dict[str, object]:
+    """Edits by dotted key of options by short name; those that are None are left out."""
+    return {_SHORT_NAMES[name]: value for name, value in options.items() if value is not None}
 
 
 def edits_from_toml(path: Path) -> dict[str, object]:
@@ -183,9 +345,9 @@ def edits_from_toml(path: Path) -> dict[str, object]:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(
-            f"{path} is no recipe that can be read", seen=str(error), fix="a TOML file, UTF-8"
+            f"{path} cannot be read as a recipe", seen=str(error), fix="a TOML file in UTF-8"
         ) from error
-    edits = dict(_flatten_table(table, ""))
+    edits = dict(_flatten(table, ""))
     try:
         Recipe().edited(edits)
     except UsageError as error:
@@ -198,7 +360,7 @@ def recorded_recipe(run: Path) -> Recipe:
     path = run / "recipe.toml"
     if not path.exists():
         raise RunError(
-            f"{run} is no run that can be resumed",
+            f"{run} is not a run that can be resumed",
             seen=f"{path} does not exist",
             fix="the folder of a run, as `thalweg runs` lists them",
         )
@@ -208,95 +370,28 @@ def recorded_recipe(run: Path) -> Recipe:
         raise RunError(error.problem, seen=error.seen, fix=error.fix) from error
 
 
-def keys() -> tuple[str, ...]:
-    """Every dotted key that a recipe has."""
-    return tuple(Recipe().flat())
-
-
-def tables() -> frozenset[str]:
-    """The keys whose value is a table of settings by name."""
-    return frozenset(key for key, value in Recipe().flat().items() if isinstance(value, Mapping))
-
-
-def _flatten(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    for part in fields(node):
-        value = getattr(node, part.name)
-        if is_dataclass(value):
-            yield from _flatten(value, f"{prefix}{part.name}.")
+def _flatten(table: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, object]]:
+    for part, value in table.items():
+        name = prefix + part
+        if isinstance(value, dict) and not (name in KEYS and KEYS[name].is_table):
+            yield from _flatten(value, name + ".")
         else:
-            yield prefix + part.name, value
+            yield name, value
 
 
-def _flatten_table(table: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, object]]:
-    for name, value in table.items():
-        key = prefix + name
-        if isinstance(value, dict) and key not in tables():
-            yield from _flatten_table(value, key + ".")
-        else:
-            yield key, value
+def _replaced(node: Any, path: list[str], value: object) -> Any:
+    """The dataclass with the value at the end of the path replaced."""
+    first, *rest = path
+    return replace(node, **{first: _replaced(getattr(node, first), rest, value) if rest else value})
 
 
-def _with(node: Any, path: list[str], value: object, *, key: str) -> Any:
-    names = {part.name for part in fields(node)}
-    if path[0] not in names or (len(path) > 1) != is_dataclass(getattr(node, path[0])):
-        raise unknown_name("recipe key", key, keys())
-    if len(path) > 1:
-        return replace(node, **{path[0]: _with(getattr(node, path[0]), path[1:], value, key=key)})
-    kind = get_type_hints(type(node))[path[0]]
-    return replace(node, **{path[0]: _converted(value, kind, key)})
-
-
-def _converted(value: object, kind: Any, key: str) -> Any:
-    """The value as the key's type; text, as from the environment, is parsed."""
-    if get_origin(kind) is Literal:
-        if value in get_args(kind):
-            return value
-        raise unknown_name(f"value of {key}", str(value), map(str, get_args(kind)))
-    if get_origin(kind) is not None and not isinstance(kind, UnionType):
-        if isinstance(value, Mapping):
-            return dict(value)
-        raise _unfit(value, "a table", key)
-    parsed = _parsed(value, kind)
-    if parsed is None:
-        raise _unfit(value, kind.__name__, key)
-    return parsed
-
-
-def _parsed(value: object, kind: type) -> object:
-    """None where the value does not fit."""
-    if kind is bool:
-        texts = {"true": True, "1": True, "false": False, "0": False}
-        return value if isinstance(value, bool) else texts.get(str(value).lower())
-    if kind is str:
-        return value if isinstance(value, str) else None
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        return None
-    try:
-        return kind(value) if isinstance(value, str) or kind(value) == value else None
-    except (ValueError, OverflowError):
-        return None
-
-
-def _unfit(value: object, wanted: str, key: str) -> UsageError:
-    return UsageError(f"{key} must be {wanted}", seen=f"{value!r}", fix=f"{key} = {wanted}")
-
-
-def _render(node: Any, prefix: str = "") -> str:
+def _toml(node: Any, prefix: str = "") -> str:
     """Plain keys first, then the tables: TOML would otherwise put a key into the table above it."""
     plain, tables = [], []
     for part in fields(node):
         value = getattr(node, part.name)
         if is_dataclass(value):
-            tables.append(f"\n[{prefix}{part.name}]\n{_render(value, f'{prefix}{part.name}.')}")
-        elif isinstance(value, Mapping):
-            inline = ", ".join(f"{dumps(k)} = {_literal(v)}" for k, v in value.items())
-            plain.append(f"{part.name} = {{ {inline} }}\n")
+            tables.append(f"\n[{prefix}{part.name}]\n{_toml(value, f'{prefix}{part.name}.')}")
         else:
-            plain.append(f"{part.name} = {_literal(value)}\n")
+            plain.append(f"{part.name} = {toml_value(value)}\n")
     return "".join(plain + tables)
-
-
-def _literal(value: object) -> str:
-    if isinstance(value, str):
-        return dumps(value)  # a JSON string is a TOML basic string
-    return str(value).lower() if isinstance(value, bool) else repr(value)

@@ -1,0 +1,130 @@
+"""The declaration of a recipe key: type, default, range, scale, meaning and short name."""
+
+from collections.abc import Mapping
+from copy import copy
+from dataclasses import dataclass, field
+from json import dumps
+from operator import ge, gt, le, lt
+from typing import Any, Literal, TypeVar, get_args, get_origin
+
+from thalweg.errors import UsageError
+from thalweg.registry import unknown_name
+
+T = TypeVar("T")
+
+_COMPARISONS = {"at least": ge, "above": gt, "at most": le, "below": lt}
+_FLAGS = {"true": True, "1": True, "false": False, "0": False}
+_TYPE_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+
+
+def key(
+    default: T,
+    meaning: str,
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+    log: bool = False,
+    short: str = "",
+) -> T:
+    """Declare a recipe key as the field of a dataclass; its annotation is the key's type.
+
+    `meaning` is a sentence for users: unit, effect, what 0 does. `log` says that values are to be
+    compared by ratio. `short` is the name in the Python call and on the command line.
+    """
+    bounds = dict(zip(_COMPARISONS, (at_least, above, at_most, below), strict=True))
+    return field(
+        default_factory=lambda: copy(default),
+        metadata={
+            "default": default,
+            "meaning": meaning,
+            "bounds": {words: bound for words, bound in bounds.items() if bound is not None},
+            "log": log,
+            "short": short,
+        },
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """A recipe key as its field declares it."""
+
+    name: str  # dotted, such as optimizer.lr
+    type: Any
+    default: Any
+    meaning: str
+    bounds: Mapping[str, float]  # "at least", "above", "at most" or "below" → number
+    log: bool
+    short: str
+
+    @property
+    def is_table(self) -> bool:
+        """True if the value is a table of settings by name."""
+        return get_origin(self.type) is Mapping
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The only values that the key takes; empty if it takes others."""
+        return get_args(self.type) if get_origin(self.type) is Literal else ()
+
+    @property
+    def range(self) -> str:
+        """The bounds in words, such as "at least 0 and below 1"."""
+        return " and ".join(f"{words} {bound:g}" for words, bound in self.bounds.items())
+
+    def check(self, value: Any) -> None:
+        """Raise UsageError for a number out of range."""
+        if not all(_COMPARISONS[words](value, bound) for words, bound in self.bounds.items()):
+            raise UsageError(f"{self.name} is out of range", seen=str(value), fix=self.range)
+
+    def parse(self, value: object) -> Any:
+        """Convert a value to the key's type; text, as from the environment, is parsed.
+
+        Raises: UsageError for a value of another type, whatever the range.
+        """
+        if self.choices:
+            if value in self.choices:
+                return value
+            raise unknown_name(f"value of {self.name}", str(value), self.choices)
+        parsed = _table(value) if self.is_table else _scalar(value, self.type)
+        if parsed is None:
+            raise self._type_error(value)
+        return parsed
+
+    def _type_error(self, value: object) -> UsageError:
+        type_name, example = "a table", "{ width = 8 }"
+        if not self.is_table:
+            type_name, example = _TYPE_NAMES[self.type], toml_value(self.default)
+        return UsageError(
+            f"{self.name} must be {type_name}",
+            seen=repr(value),
+            fix=f"such as {self.name} = {example}",
+        )
+
+
+def toml_value(value: object) -> str:
+    """The value as TOML on one line."""
+    if isinstance(value, Mapping):
+        return f"{{ {', '.join(f'{dumps(k)} = {toml_value(v)}' for k, v in value.items())} }}"
+    if isinstance(value, str):
+        return dumps(value)  # a JSON string is a TOML basic string
+    return str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def _table(value: object) -> dict[str, object] | None:
+    return dict(value) if isinstance(value, Mapping) else None
+
+
+def _scalar(value: object, kind: type) -> object:
+    """None where the value does not fit."""
+    if kind is bool:
+        return value if isinstance(value, bool) else _FLAGS.get(str(value).lower())
+    if kind is str:
+        return value if isinstance(value, str) else None
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        return kind(value) if isinstance(value, str) or kind(value) == value else None
+    except (ValueError, OverflowError):
+        return None
