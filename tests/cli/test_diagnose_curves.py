@@ -4,7 +4,7 @@ import json
 
 import pytest
 from cli.test_app import modules_loaded_by, run
-from record.test_curves import KERAS, LIGHTNING, LOG, STATE
+from record.test_logs import KERAS, LIGHTNING, LOG, STATE
 
 OVERFIT = "epoch,train_loss,validation/ce\n" + "".join(
     f"{i},{2 / (i + 1):.3f},{0.5 + 2 / (i + 1) + 0.06 * i:.3f}\n" for i in range(30)
