@@ -8,7 +8,7 @@ from thalweg.models import MODELS
 from thalweg.planning import micro_batch
 from thalweg.planning.micro_batch import with_fitting_batch
 from thalweg.recipes.recipe import recorded_recipe
-from thalweg.training.memory import COPIES, OVERHEAD, ran_out, step_bytes
+from thalweg.training.memory import COPIES, OVERHEAD, is_out_of_memory, step_bytes
 
 
 @pytest.fixture
@@ -73,10 +73,12 @@ def test_in_doubt_a_step_is_tried(scans, memory, monkeypatch):
 def test_only_a_lack_of_memory_is_one():
     with pytest.raises(RuntimeError) as refused:
         torch.empty(1 << 60)
-    assert ran_out(refused.value)
-    assert ran_out(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"))
-    assert ran_out(MemoryError())
-    assert not ran_out(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert is_out_of_memory(refused.value)
+    assert is_out_of_memory(
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+    )
+    assert is_out_of_memory(MemoryError())
+    assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
 
 
 def test_the_run_records_what_it_was_made_in(scans, tmp_path, memory):

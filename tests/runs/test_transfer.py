@@ -108,7 +108,7 @@ def test_a_probe_is_an_ordinary_run_whose_model_is_backbone_and_head(train, phot
 
 
 def test_the_reported_figures_are_those_of_the_saved_model(train, photos, monkeypatch):
-    monkeypatch.setattr("thalweg.training.features.WORTH_A_PROBE", 10**9)  # float32 throughout
+    monkeypatch.setattr("thalweg.training.features.AUTOTUNE_FROM", 10**9)  # float32 throughout
     monkeypatch.setattr("thalweg.training.features.VERSION", "test")
     run = train(transfer__method="probe")
     dataset = plan(photos, edits={"transfer.method": "none", "data.image_size": SIZE}).dataset
@@ -128,7 +128,7 @@ def test_features_are_computed_once_and_found_again(train, monkeypatch):
     def never(*_):
         raise AssertionError("the backbone ran again")
 
-    monkeypatch.setattr("thalweg.training.quick_forward.Way.__call__", never)
+    monkeypatch.setattr("thalweg.training.frozen_forward.FrozenForward.__call__", never)
     second = train(transfer__method="probe", transfer__views=2, seed=0)
     assert second.metrics == first.metrics
 
@@ -190,13 +190,13 @@ PROGRAM = """
 import sys
 from thalweg.api import resume, train
 from thalweg.training import features
-from thalweg.training.quick_forward import Way
+from thalweg.training.frozen_forward import FrozenForward
 from time import sleep
-call = Way.__call__
+call = FrozenForward.__call__
 def slow(way, images):  # long enough to be killed in the middle
     sleep(0.15)
     return call(way, images)
-Way.__call__ = slow
+FrozenForward.__call__ = slow
 if sys.argv[1] == "train":
     edits = {"model.name": "resnet20", "transfer.weights": sys.argv[4]}
     train(sys.argv[2], edits=edits, out=sys.argv[3], transfer="probe")
@@ -236,7 +236,7 @@ def whole(path):
 
 
 def test_a_damaged_feature_is_computed_again(train, monkeypatch):
-    monkeypatch.setattr("thalweg.training.features.WORTH_A_PROBE", 10**9)  # float32 throughout
+    monkeypatch.setattr("thalweg.training.features.AUTOTUNE_FROM", 10**9)  # float32 throughout
     monkeypatch.setattr("thalweg.training.features.VERSION", "damaged")
     first = train(transfer__method="probe", transfer__views=1)
     found = [p for e in cache_entries() for p in e.path.glob("features-*-0")]

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from thalweg.data import Batch
-from thalweg.training.lr_range import lr_range, smooth, suggested
+from thalweg.training.lr_range import lr_range, running_average, suggested_lr
 
 
 def bowl(curvature):
@@ -58,6 +58,6 @@ def test_rates_rise_by_a_constant_factor_and_losses_are_those_of_a_loop():
 
 
 def test_smoothing_keeps_a_constant_and_an_unfallen_loss_suggests_nothing():
-    assert smooth((2.0, 2.0, 2.0)) == pytest.approx((2, 2, 2))
-    assert isnan(suggested((0.1, 1.0), (1.0, 2.0)))
-    assert isnan(suggested((), ()))
+    assert running_average((2.0, 2.0, 2.0)) == pytest.approx((2, 2, 2))
+    assert isnan(suggested_lr((0.1, 1.0), (1.0, 2.0)))
+    assert isnan(suggested_lr((), ()))

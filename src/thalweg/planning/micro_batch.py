@@ -11,7 +11,7 @@ from thalweg.memory import available_bytes
 from thalweg.planning.build import model_and_optimizer, setting_of
 from thalweg.planning.plan import Plan, spec_of, training_task
 from thalweg.planning.speed.benchmark import Subject, gradient
-from thalweg.training.memory import ran_out, step_bytes
+from thalweg.training.memory import is_out_of_memory, step_bytes
 
 LEAST = 2  # samples: one alone has no variance to normalise by
 SURE = 0.5  # of what is available: a step estimated to take less is not tried
@@ -67,7 +67,7 @@ def _is_made(plan: Plan, shape: tuple[int, ...]) -> bool:
             batch = Batch(torch.zeros(shape), targets).to(device)
             gradient(Subject(model.train(), batch, task.loss_fn), setting_of(plan))
     except Exception as error:
-        return not ran_out(error)
+        return not is_out_of_memory(error)
     finally:
         if device.type == "cuda":
             torch.cuda.empty_cache()

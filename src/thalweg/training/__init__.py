@@ -1,4 +1,4 @@
-"""Batches in, updates out."""
+"""Batches in, updates out: the training loop, evaluation, checkpoints, numerics."""
 
 from thalweg.training.checkpoint import Checkpoint, latest_checkpoint, prune, save_checkpoint
 from thalweg.training.evaluate import Evaluation, evaluate

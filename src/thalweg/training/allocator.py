@@ -1,9 +1,9 @@
-"""Memory that steps free is kept for the next step, in place of being returned to the system.
+"""Keep the memory that a step frees for the next step, instead of returning it to the system.
 
-The C library of Linux returns any block of more than 32 MiB at once, and the end of its heap when
-it is free; the next step gets it back a page at a time, zeroed, at a fault each. A step of
+glibc returns every freed block of more than 32 MiB, and the free end of its heap, to the system at
+once. The next step gets the memory back page by page, zeroed, at one page fault each. A step of
 ResNet-18 on 32 images of 128 px takes 70,000 such faults in float32, 8,000 in bfloat16: 9 and 4 %
-of its time (torch 2.13, Zen 5); a batch of augmented images took twice as long for them.
+of its time (torch 2.13, Zen 5); they doubled the time of a batch of augmented images.
 """
 
 import ctypes
@@ -14,9 +14,10 @@ _NEVER = 2**31 - 1  # bytes, the largest that mallopt takes
 
 
 def keep_freed_memory() -> bool:
-    """Whether the process now keeps what it frees, for good; elsewhere than with glibc it cannot.
+    """Tell malloc to keep freed memory; return whether that worked (only glibc can).
 
-    Its resident memory stays at its peak: 5 to 10 % above what it was, in the step above.
+    This holds for the rest of the process. Its resident memory stays at its peak, 5 to 10 % more
+    than before in the step above.
     """
     if sys.platform != "linux":
         return False

@@ -1,9 +1,9 @@
-"""Everything that a run needs to go on as if it had never stopped, written so that a crash, a full
-disk or a failing one always leaves the checkpoint before intact.
+"""Checkpoints, from which a run resumes as if it had never stopped.
 
 A checkpoint is a folder, `step-00000120/`, with `state.safetensors` (weights, buffers, optimizer
-state, random state) and `manifest.json` (what is no tensor, and the sha256 of the former). It is
-written under another name, flushed to the disk and then renamed: it exists whole or not at all.
+state, random state) and `manifest.json` (plain values, and the sha256 of the former). It is written
+under a temporary name, flushed to the disk and then renamed, so it exists whole or not at all: a
+crash or a full disk always leaves the previous checkpoint intact.
 """
 
 import json
@@ -33,12 +33,12 @@ _CHUNK = 1 << 22  # bytes per write
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """An intact checkpoint: its digests were verified when it was found."""
+    """An intact checkpoint, whose digests were verified."""
 
     path: Path
     step: int  # the next update to make
     extra: Mapping[str, JSON]
-    skipped: Mapping[str, str]  # newer ones that are damaged: folder name → what is wrong
+    skipped: Mapping[str, str]  # newer checkpoints that are damaged: folder name → reason
     manifest: Mapping[str, JSON]
 
     def restore(
@@ -47,9 +47,9 @@ class Checkpoint:
         optimizer: torch.optim.Optimizer,
         average: WeightAverage | None = None,
     ) -> None:
-        """Put weights, their average, optimizer and random state back, byte for byte.
+        """Restore weights, their average, optimizer and random state, byte for byte.
 
-        Raises: TrainingError when the model or the optimizer is another one than was saved.
+        Raises: TrainingError if the model or the optimizer differs from the saved one.
         """
         tensors = safetensors.torch.load_file(self.path / _STATE)
         state.restore(
@@ -68,8 +68,8 @@ def save_checkpoint(
 ) -> Path:
     """Write `folder/step-…` and return its path; `step` is the next update to make.
 
-    Raises: TrainingError when the disk is full or fails, NonFiniteWeightsError when a weight is NaN
-    or infinite. Either way the checkpoints before are intact.
+    Raises: TrainingError if the disk is full or fails, NonFiniteWeightsError if a weight is NaN or
+    infinite. Either way the previous checkpoints stay intact.
     """
     if bad := nonfinite_weight(model):
         raise NonFiniteWeightsError(bad, step=step)
@@ -82,18 +82,18 @@ def save_checkpoint(
         "state": plain,
         "sha256": {_STATE: sha256(data).hexdigest()},
     }
-    with _explained("no checkpoint could be written to", folder):
+    with _as_training_error("no checkpoint could be written to", folder):
         return _commit(folder, step, {_STATE: data, _MANIFEST: _sealed(manifest)})
 
 
 def latest_checkpoint(folder: Path, *, step: int | None = None) -> Checkpoint | None:
-    """The newest checkpoint, of any step or of one, whose digests hold; None where there is none.
+    """The newest intact checkpoint, of any step or of `step`; None if there is no checkpoint.
 
-    Raises: TrainingError when there are some and every one is damaged.
+    Raises: TrainingError if every checkpoint is damaged.
     """
     skipped: dict[str, str] = {}
-    found = [path for path in _checkpoints(folder) if step in (None, _order(path)[0])]
-    for path in sorted(found, key=_order, reverse=True):
+    candidates = [path for path in _checkpoints(folder) if step in (None, _order(path)[0])]
+    for path in sorted(candidates, key=_order, reverse=True):
         try:
             manifest = _verified(path)
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -110,7 +110,7 @@ def latest_checkpoint(folder: Path, *, step: int | None = None) -> Checkpoint | 
         raise TrainingError(
             f"every checkpoint in {folder} is damaged",
             seen="; ".join(f"{name}: {reason}" for name, reason in skipped.items()),
-            fix="train anew; the disk should be checked",
+            fix="start a new run, and check the disk",
         )
     return None
 
@@ -118,23 +118,23 @@ def latest_checkpoint(folder: Path, *, step: int | None = None) -> Checkpoint | 
 def prune(folder: Path, *, keep: int = 2, best: int | None = None) -> None:
     """Delete all checkpoints but the last `keep` and the one of step `best`.
 
-    Raises: TrainingError when the disk fails; what it was to keep is intact.
+    Raises: TrainingError if the disk fails; the checkpoints to keep stay intact.
     """
     paths = sorted(_checkpoints(folder), key=_order)
-    with _explained("old checkpoints could not be deleted from", folder):
+    with _as_training_error("old checkpoints could not be deleted from", folder):
         for path in paths[: max(len(paths) - keep, 0)]:
             if _order(path)[0] != best:
                 _discard(path)
 
 
 @contextmanager
-def _explained(problem: str, folder: Path) -> Iterator[None]:
+def _as_training_error(problem: str, folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise TrainingError(
             f"{problem} {folder}",
-            seen=f"{error.strerror or error}; the checkpoints before are intact",
+            seen=f"{error.strerror or error}; the previous checkpoints are intact",
             fix="free some space on that disk, or choose another folder with --out",
         ) from error
 
@@ -163,7 +163,7 @@ def _commit(folder: Path, step: int, files: Mapping[str, bytes]) -> Path:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """The file, on the disk when this returns."""
+    """Write the file and flush it to the disk."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         rest = memoryview(data)
@@ -175,7 +175,7 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _flush_folder(folder: Path) -> None:
-    """Names, too, are on the disk when this returns."""
+    """Flush the folder's entries to the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -184,14 +184,14 @@ def _flush_folder(folder: Path) -> None:
 
 
 def _discard(path: Path) -> None:
-    """Renamed first, so that a half-deleted checkpoint is never taken for a damaged one."""
+    """Delete a checkpoint, renamed first so that a half-deleted one never looks damaged."""
     trash = path.with_name(f".trash-{path.name}")
     path.rename(trash)
     shutil.rmtree(trash)
 
 
 def _sweep(folder: Path) -> None:
-    """Delete what a killed process left unfinished."""
+    """Delete the unfinished folders of a killed process."""
     for pattern in (".draft-*", ".trash-*"):
         for path in folder.glob(pattern):
             shutil.rmtree(path)
@@ -208,14 +208,14 @@ def _order(path: Path) -> tuple[int, int]:
 
 
 def _sealed(manifest: Mapping[str, JSON]) -> bytes:
-    """JSON that carries a digest of itself: one flipped digit in a learning rate must show, too."""
+    """The manifest as JSON with its own digest: one flipped digit in a learning rate shows too."""
     body = json.dumps(manifest)
     digest = sha256(body.encode()).hexdigest()
     return json.dumps({"sha256": digest, "manifest": manifest}, indent=1).encode()
 
 
 def _verified(path: Path) -> dict[str, JSON]:
-    """The manifest, once it and all files it names have been read against their digests."""
+    """The manifest, after checking it and all its files against their digests."""
     sealed = json.loads((path / _MANIFEST).read_bytes())
     manifest: dict[str, JSON] = sealed["manifest"]
     if sha256(json.dumps(manifest).encode()).hexdigest() != sealed["sha256"]:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: finish the step, save, report; a second Ctrl-C: stop at once."""
+"""Ctrl-C and SIGTERM end a training after its step; a second Ctrl-C ends it at once."""
 
 import signal
 import threading
@@ -11,13 +11,13 @@ _WATCHED = (signal.SIGINT, signal.SIGTERM)
 class Interrupt:
     """Inside `with Interrupt() as interrupt`, a signal sets `interrupt.signal` and nothing else.
 
-    A Ctrl-C that follows any signal raises KeyboardInterrupt where the program is. The handlers of
-    before are put back at the end. Outside the main thread, where Python allows no handlers, it
-    does nothing. A shell starts background jobs with SIGINT ignored; inside, it is heard again.
+    A Ctrl-C after any signal raises KeyboardInterrupt. The previous handlers are restored at the end.
+    Outside the main thread, where Python allows no handlers, it does nothing. A shell starts
+    background jobs with SIGINT ignored; inside, SIGINT works again.
     """
 
     def __init__(self) -> None:
-        self.signal = 0  # the first signal's number; 0: none came
+        self.signal = 0  # number of the first signal; 0: none yet
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "Interrupt":
@@ -42,7 +42,7 @@ class Interrupt:
 
     @property
     def exit_code(self) -> int:
-        """What the process should end with: 130 after Ctrl-C, 143 after SIGTERM, 0 without."""
+        """Exit code for the process: 130 after Ctrl-C, 143 after SIGTERM, else 0."""
         return 128 + self.signal if self.signal else 0
 
     def _receive(self, number: int, frame: FrameType | None) -> None:

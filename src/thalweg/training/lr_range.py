@@ -1,7 +1,7 @@
-"""The learning-rate range test: which rates train, seen in a hundred steps on a copy.
+"""The learning-rate range test, in a hundred steps on a copy of the model.
 
-The rate rises by a constant factor a step, from far too small to far too large. Where the smoothed
-loss is least, training is about to break; a tenth of that rate is the suggestion, as fastai's
+The rate rises by a constant factor a step, from far too small to far too large. At the smallest
+smoothed loss training is about to diverge; a tenth of that rate is the suggestion, as fastai's
 "minimum / 10". Source: Smith 2017, https://arxiv.org/abs/1506.01186, §3.3.
 """
 
@@ -17,18 +17,18 @@ from thalweg.data.batch import Batch
 from thalweg.training.loop import NonFiniteLossError, Step, train
 
 SMOOTHING = 0.9  # share of the running average that a step keeps
-BROKEN = 4.0  # times the least smoothed loss: beyond it the test is over, as in fastai
-SAFETY = 10.0  # below the rate of the least loss
+DIVERGED = 4.0  # times the smallest smoothed loss: the test ends there, as in fastai
+SAFETY = 10.0  # divides the rate of the smallest loss
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LrRange:
-    """The curve, and what follows from it."""
+    """The curve of the range test and its suggestion."""
 
     lrs: tuple[float, ...]  # of each step
     losses: tuple[float, ...]  # of each step's batch, before its update
     smoothed: tuple[float, ...]
-    suggestion: float  # NaN where the loss never fell
+    suggestion: float  # learning rate; NaN if the loss never fell
 
     @property
     def fell(self) -> bool:
@@ -45,16 +45,16 @@ def lr_range(
     high: float = 10.0,
     steps: int = 100,
 ) -> LrRange:
-    """Losses at rates from `low` to `high`, and a rate to train with.
+    """Measure the loss at rates from `low` to `high`; suggest a rate to train with.
 
-    `optimizer` makes one for a model, with a learning rate. The model itself is left as it is, and
-    so is torch's random state; `batches` is read from.
+    `optimizer` is a function of a model and a learning rate. The model and torch's random state are
+    left as they were; `batches` is read from.
     """
     assert 0 < low < high
     assert steps > 1
     with torch.random.fork_rng():
         trial = deepcopy(model)
-        losses = _climb(
+        losses = _losses_until_diverged(
             train(
                 trial,
                 batches,
@@ -65,35 +65,37 @@ def lr_range(
             )
         )
     lrs = tuple(high * (low / high) ** (1 - (i + 0.5) / steps) for i in range(len(losses)))
-    smoothed = smooth(losses)
-    return LrRange(lrs=lrs, losses=losses, smoothed=smoothed, suggestion=suggested(lrs, smoothed))
+    smoothed = running_average(losses)
+    return LrRange(
+        lrs=lrs, losses=losses, smoothed=smoothed, suggestion=suggested_lr(lrs, smoothed)
+    )
 
 
-def _climb(steps: Iterator[Step]) -> tuple[float, ...]:
-    """The losses until they break."""
+def _losses_until_diverged(steps: Iterator[Step]) -> tuple[float, ...]:
+    """The losses up to the divergence of their average."""
     losses: tuple[float, ...] = ()
     try:
         for step in steps:
             losses += (step.loss.item(),)
-            smoothed = smooth(losses)
-            if smoothed[-1] > BROKEN * min(smoothed) > 0:
+            smoothed = running_average(losses)
+            if smoothed[-1] > DIVERGED * min(smoothed) > 0:
                 break
     except NonFiniteLossError:
-        pass  # the far end of what can be trained with: not a failure here
+        pass  # the largest rate that trains has been passed: not a failure here
     return losses
 
 
-def smooth(losses: tuple[float, ...]) -> tuple[float, ...]:
-    """Exponential averages, corrected for their start at zero."""
-    average, found = 0.0, []
+def running_average(losses: tuple[float, ...]) -> tuple[float, ...]:
+    """Exponential moving averages of the losses, corrected for their start at zero."""
+    average, averages = 0.0, []
     for index, loss in enumerate(losses, start=1):
         average = SMOOTHING * average + (1 - SMOOTHING) * loss
-        found.append(average / (1 - SMOOTHING**index))
-    return tuple(found)
+        averages.append(average / (1 - SMOOTHING**index))
+    return tuple(averages)
 
 
-def suggested(lrs: tuple[float, ...], smoothed: tuple[float, ...]) -> float:
-    """A tenth of the rate at which the smoothed loss is least; NaN if it is least at the start."""
+def suggested_lr(lrs: tuple[float, ...], smoothed: tuple[float, ...]) -> float:
+    """A tenth of the rate with the smallest smoothed loss; NaN if that is the first."""
     if not smoothed:
         return nan
     best = min(range(len(smoothed)), key=smoothed.__getitem__)

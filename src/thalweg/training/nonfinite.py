@@ -1,4 +1,4 @@
-"""When a loss is NaN or infinite: the error that stops the run, and the search for its origin."""
+"""A NaN or infinite loss or weight: the errors that stop a run, and the search for its origin."""
 
 from collections.abc import Callable, Iterable
 from itertools import chain
@@ -11,13 +11,13 @@ from thalweg.errors import TrainingError
 
 
 class NonFiniteLossError(TrainingError):
-    """The loss is NaN or infinite. The update that it would have made was not made."""
+    """The loss is NaN or infinite. Its update was not made."""
 
     def __init__(self, loss: float, *, step: int, micro_batch: int, batch: Batch) -> None:
         super().__init__(
             f"the loss of step {step} is {loss}",
             seen=f"micro-batch {micro_batch} of the step, {len(batch.targets)} samples",
-            fix="go on from the last checkpoint with a lower learning rate",
+            fix="resume from the last checkpoint with a lower learning rate",
         )
         self.loss, self.step, self.micro_batch, self.batch = loss, step, micro_batch, batch
 
@@ -28,14 +28,14 @@ class NonFiniteWeightsError(TrainingError):
     def __init__(self, weight: str, *, step: int) -> None:
         super().__init__(
             f"the weight {weight} is not finite after step {step - 1}",
-            seen="NaN or infinity in it, so no checkpoint was written; the one before is intact",
-            fix="go on from the last checkpoint with a lower learning rate",
+            seen="it holds NaN or infinity, so no checkpoint was written; the previous one is intact",
+            fix="resume from the last checkpoint with a lower learning rate",
         )
         self.weight, self.step = weight, step
 
 
 def nonfinite_weight(model: nn.Module) -> str:
-    """Name of the first weight with a NaN or an infinity in it; "" where all are finite."""
+    """Name of the first weight that holds NaN or infinity; "" if all are finite."""
     return _first_bad(model.named_parameters())
 
 
@@ -46,10 +46,10 @@ def first_nonfinite(
     *,
     dtype: torch.dtype = torch.float32,
 ) -> str:
-    """Where the first NaN or infinity of a forward pass is: "inputs", "targets", "weight 0.bias",
-    "output of layer1.0.relu", "loss", or "" when everything is finite.
+    """Name the origin of the first NaN or infinity of a forward pass.
 
-    The pass is made in the model's present mode; buffers and random state are put back after it.
+    One of "inputs", "targets", "weight 0.bias", "output of layer1.0.relu", "loss", or "" if all is
+    finite. The model keeps its mode; buffers and random state are restored afterwards.
     """
     state = chain(model.named_parameters(), model.named_buffers())
     if bad := _first_bad(batch._asdict().items()):

@@ -1,4 +1,4 @@
-"""The state of a model, an optimizer and the random generators: named tensors, plain values."""
+"""State of a model, an optimizer and the random generators, as named tensors and plain values."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,10 +15,10 @@ Plain = dict[str, Any]
 def collect(
     model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage | None = None
 ) -> tuple[dict[str, Tensor], Plain]:
-    """Tensors on the CPU, dense, each with its own memory; and what else is needed to restore them.
+    """Dense copies of all tensors on the CPU, and the plain values needed to restore them.
 
-    "strides" says how each tensor lay in memory: a convolution's weights in channels-last order
-    must come back so, or the fused kernels would run another path with other rounding.
+    "strides" holds the memory layout of each tensor: a convolution's weights must be restored in
+    channels-last order, or fused kernels take another path with other rounding.
     """
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     saved = optimizer.state_dict()
@@ -47,8 +47,8 @@ def restore(
     optimizer: torch.optim.Optimizer,
     average: WeightAverage | None = None,
 ) -> None:
-    """Put back what `collect` returned. Raises TrainingError where the names or shapes differ."""
-    fresh = {name: _laid_out(t, plain["strides"][name]) for name, t in tensors.items()}
+    """Restore what `collect` returned. Raises TrainingError if names or shapes differ."""
+    fresh = {name: _with_strides(t, plain["strides"][name]) for name, t in tensors.items()}
     weights = {n.removeprefix("model."): t for n, t in fresh.items() if n.startswith("model.")}
     try:
         model.load_state_dict(weights)
@@ -71,27 +71,27 @@ def _optimizer_state(
     tensors: Mapping[str, Tensor], plain: Mapping[str, Any], optimizer: torch.optim.Optimizer
 ) -> dict[str, Any]:
     entries: dict[int, dict[str, Any]] = {}
-    found = {n.removeprefix("optimizer."): t for n, t in tensors.items() if n[:10] == "optimizer."}
-    for name, value in (found | plain["scalars"]).items():
+    saved = {n.removeprefix("optimizer."): t for n, t in tensors.items() if n[:10] == "optimizer."}
+    for name, value in (saved | plain["scalars"]).items():
         index, key = name.split(".", 1)
         entries.setdefault(int(index), {})[key] = value
     groups = [
-        {key: _as_before(value, now.get(key)) for key, value in group.items()}
-        for group, now in zip(plain["groups"], optimizer.param_groups, strict=True)
+        {key: _like(value, current.get(key)) for key, value in group.items()}
+        for group, current in zip(plain["groups"], optimizer.param_groups, strict=True)
     ]
     return {"state": entries, "param_groups": groups}
 
 
-def _as_before(value: Any, now: Any) -> Any:
-    """JSON knows no tuples; AdamW's betas are one."""
-    return tuple(value) if isinstance(now, tuple) else value
+def _like(value: Any, current: Any) -> Any:
+    """The value as a tuple if the current one is a tuple: JSON has none, AdamW's betas are one."""
+    return tuple(value) if isinstance(current, tuple) else value
 
 
 def _dense(tensor: Tensor) -> Tensor:
-    """A copy on the CPU, row after row."""
+    """A contiguous copy on the CPU."""
     return tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
 
 
-def _laid_out(tensor: Tensor, strides: list[int]) -> Tensor:
-    """A copy in memory of its own, aligned as any new tensor's, in the order it had."""
+def _with_strides(tensor: Tensor, strides: list[int]) -> Tensor:
+    """A copy with these strides, in newly allocated and so aligned memory."""
     return torch.empty_strided(tensor.shape, strides, dtype=tensor.dtype).copy_(tensor)

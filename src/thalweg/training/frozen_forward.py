@@ -1,8 +1,8 @@
-"""How to run a frozen network over many images quickest on this machine: measured, not assumed.
+"""Autotune the forward pass of a frozen network over many images, by timing it on this machine.
 
 bfloat16 is 4 times as fast as float32 on one processor and 16 times slower on another, and folding
-batch norms into convolutions saves a pass over every map. So a few images are tried each way, and a
-way is taken only if it changes little of what tells images apart.
+batch norms into convolutions saves a pass over every feature map. So each candidate is timed on a few
+images, and rejected if it changes the differences between images.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,15 +17,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-ERROR = 0.1  # of the spread of the outputs over images: 1 % of their variance; rounding to bfloat16
-# makes 0.05 to 0.07 with EfficientNet-Lite0, and heads fitted to either are right as often
-GAIN = 1.05  # a way must be this much faster to be preferred
+MAX_ERROR = 0.1  # share of the outputs' spread over images: 1 % of their variance; bfloat16 makes
+# 0.05 to 0.07 with EfficientNet-Lite0, and heads fitted to either are equally accurate
+MIN_SPEEDUP = 1.05
 BATCH = {"cpu": 8, "cuda": 256}  # images; of 224 px, their maps fit what malloc reuses (32 MiB)
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """A network, and what its convolutions and matrix products compute in."""
+class FrozenForward:
+    """The forward pass of a frozen network, with the dtype of its convolutions and products."""
 
     model: nn.Module
     dtype: torch.dtype = torch.float32
@@ -40,33 +40,34 @@ class Way:
         return outputs.float()
 
 
-def quickest(model: nn.Module, images: Float[Tensor, "n c y x"]) -> Way:
-    """The fastest of a few ways whose outputs are nearly those of the network as it is.
+def fastest_forward(model: nn.Module, images: Float[Tensor, "n c y x"]) -> FrozenForward:
+    """The fastest candidate whose outputs differ little from the network's own in float32.
 
     `model` is in evaluation mode; it is not changed.
     """
     folded = fold_batch_norms(model, images)
-    reference = Way(model)(images)
-    best, least = Way(model), _seconds(lambda: Way(model)(images), images.device)
-    for way in (Way(folded), Way(folded, torch.bfloat16)):
-        if not _error(way(images), reference) <= ERROR:
+    best = FrozenForward(model)
+    reference = best(images)
+    least = _seconds(lambda: FrozenForward(model)(images), images.device)
+    for candidate in (FrozenForward(folded), FrozenForward(folded, torch.bfloat16)):
+        if not _error(candidate(images), reference) <= MAX_ERROR:
             continue
-        seconds = _seconds(lambda way=way: way(images), images.device)  # type: ignore[misc]
-        if seconds * GAIN < least:
-            best, least = way, seconds
+        seconds = _seconds(lambda forward=candidate: forward(images), images.device)  # type: ignore[misc]
+        if seconds * MIN_SPEEDUP < least:
+            best, least = candidate, seconds
     return best
 
 
 def _error(outputs: Float[Tensor, "n d"], reference: Float[Tensor, "n d"]) -> float:
-    """The size of the difference, as a share of how much the reference varies over the images."""
+    """The norm of the difference as a share of the reference's spread over the images."""
     spread = (reference - reference.mean(0)).norm()
     return ((outputs - reference).norm() / spread).item()
 
 
 def fold_batch_norms(model: nn.Module, images: Float[Tensor, "n c y x"]) -> nn.Module:
-    """A copy in which batch norms that follow a convolution are a part of its weights.
+    """A copy whose batch norms are folded into the convolutions before them.
 
-    Who follows whom is seen in one forward pass, so that it holds for any network.
+    One forward pass shows which norm follows which convolution, so this works for any network.
     """
     copy = deepcopy(model)
     names = {module: name for name, module in copy.named_modules()}
@@ -81,11 +82,11 @@ def fold_batch_norms(model: nn.Module, images: Float[Tensor, "n c y x"]) -> nn.M
 def _pairs(
     model: nn.Module, images: Float[Tensor, "n c y x"]
 ) -> Iterator[tuple[nn.Conv2d, nn.BatchNorm2d]]:
-    """Each batch norm that reads just what a convolution has written, both used once."""
+    """Convolutions and the batch norms that read their outputs, both used once a pass."""
     written: list[tuple[nn.Conv2d, Tensor]] = []
     read: list[tuple[nn.BatchNorm2d, Tensor]] = []
 
-    def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if isinstance(module, nn.Conv2d):
             written.append((module, output))
         elif isinstance(module, nn.BatchNorm2d):
@@ -93,21 +94,21 @@ def _pairs(
 
     with ExitStack() as stack, torch.inference_mode():
         for module in model.modules():
-            stack.enter_context(module.register_forward_hook(note))
+            stack.enter_context(module.register_forward_hook(record))
         model(images)
-    for norm, seen in read:
-        makers = [convolution for convolution, output in written if output is seen]
+    for norm, inputs in read:
+        sources = [convolution for convolution, output in written if output is inputs]
         once = [other for other, _ in read].count(norm) == 1
-        if makers and once and [other for other, _ in written].count(makers[0]) == 1:
-            yield makers[0], norm
+        if sources and once and [other for other, _ in written].count(sources[0]) == 1:
+            yield sources[0], norm
 
 
 def _seconds(work: Callable[[], Tensor], device: torch.device) -> float:
-    """Of one run, after another; what a CUDA device has queued is waited for."""
+    """Seconds of one run after a first one, the queue of a CUDA device included."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    began = perf_counter()
+    start = perf_counter()
     work()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return perf_counter() - began
+    return perf_counter() - start

@@ -6,7 +6,12 @@ from torch import nn
 
 from thalweg.models import MODELS
 from thalweg.models.pretrained.head import Features, freeze, head_of, last_third
-from thalweg.training.quick_forward import ERROR, Way, fold_batch_norms, quickest
+from thalweg.training.frozen_forward import (
+    MAX_ERROR,
+    FrozenForward,
+    fastest_forward,
+    fold_batch_norms,
+)
 
 NETS = {"resnet20": 32, "efficientnet_lite0": 64, "convnet": 32, "vit_tiny": 32}
 
@@ -26,7 +31,9 @@ def frozen(name):
 def test_folding_batch_norms_changes_nothing_but_rounding(name):
     features, images = frozen(name)
     folded = fold_batch_norms(features, images)
-    torch.testing.assert_close(Way(folded)(images), Way(features)(images), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(
+        FrozenForward(folded)(images), FrozenForward(features)(images), rtol=1e-3, atol=1e-4
+    )
     norms = [m for m in folded.modules() if isinstance(m, nn.BatchNorm2d)]
     assert not norms
     if name != "vit_tiny":
@@ -36,10 +43,10 @@ def test_folding_batch_norms_changes_nothing_but_rounding(name):
 @pytest.mark.parametrize("name", NETS)
 def test_the_quickest_way_is_close_to_the_network(name):
     features, images = frozen(name)
-    expected = Way(features)(images)
-    found = quickest(features, images)(images)
+    expected = FrozenForward(features)(images)
+    found = fastest_forward(features, images)(images)
     spread = (expected - expected.mean(0)).norm()
-    assert (found - expected).norm() <= 1.001 * ERROR * spread
+    assert (found - expected).norm() <= 1.001 * MAX_ERROR * spread
 
 
 def test_a_norm_that_is_used_twice_is_not_folded():
