@@ -100,7 +100,7 @@ def _transformed(raw: Tensor, view: View) -> Tensor:
 
 
 def weights_digest(model: nn.Module, *, about: object, without: str) -> str:
-    """Hash of the weights, without those named `without`…, and of `about`: a key for the features."""
+    """Hash of `about` and of all weights but those whose names begin with `without`."""
     hashed = blake2b(repr((VERSION, about)).encode(), digest_size=8)
     for name, value in model.state_dict().items():
         if not name.startswith(without):

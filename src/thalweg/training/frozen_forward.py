@@ -1,8 +1,8 @@
 """Autotune the forward pass of a frozen network over many images, by timing it on this machine.
 
 bfloat16 is 4 times as fast as float32 on one processor and 16 times slower on another, and folding
-batch norms into convolutions saves a pass over every feature map. So each candidate is timed on a few
-images, and rejected if it changes the differences between images.
+batch norms into convolutions saves a pass over every feature map. So each candidate is timed on a
+few images, and rejected if it changes the differences between images.
 """
 
 from collections.abc import Callable, Iterator

@@ -11,7 +11,7 @@ _WATCHED = (signal.SIGINT, signal.SIGTERM)
 class Interrupt:
     """Inside `with Interrupt() as interrupt`, a signal sets `interrupt.signal` and nothing else.
 
-    A Ctrl-C after any signal raises KeyboardInterrupt. The previous handlers are restored at the end.
+    A Ctrl-C after any signal raises KeyboardInterrupt. The end restores the previous handlers.
     Outside the main thread, where Python allows no handlers, it does nothing. A shell starts
     background jobs with SIGINT ignored; inside, SIGINT works again.
     """

@@ -16,8 +16,8 @@ _OUT_OF_MEMORY = (
 def step_bytes(model: nn.Module, few: Tensor, *, samples: int) -> int:
     """Estimate the bytes that a float32 step on `samples` samples takes.
 
-    A forward pass on the inputs `few` shows which tensors autograd saves for the backward pass. (The
-    meta device would need no inputs, but loads PyTorch's compiler, which takes a second.)
+    A forward pass on the inputs `few` shows which tensors autograd saves for the backward pass.
+    (The meta device would need no inputs, but loads PyTorch's compiler, which takes a second.)
     """
     weights = {weight.data_ptr(): weight.nbytes for weight in model.parameters()}
     saved: dict[int, Tensor] = {}

@@ -28,7 +28,7 @@ class NonFiniteWeightsError(TrainingError):
     def __init__(self, weight: str, *, step: int) -> None:
         super().__init__(
             f"the weight {weight} is not finite after step {step - 1}",
-            seen="it holds NaN or infinity, so no checkpoint was written; the previous one is intact",
+            seen="NaN or infinity, so no checkpoint was written; the previous one is intact",
             fix="resume from the last checkpoint with a lower learning rate",
         )
         self.weight, self.step = weight, step
