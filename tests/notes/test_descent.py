@@ -11,7 +11,7 @@ from torch.nn.utils import parameters_to_vector
 from thalweg.api import plan, train
 from thalweg.data import Batches
 from thalweg.models.mlp import mlp
-from thalweg.optim.general import General, gradient, one, root_average
+from thalweg.optim.composable import ComposableOptimizer, gradient, one, root_average
 from thalweg.record.quantities import LOSS, VAL_LOSS
 
 
@@ -45,10 +45,10 @@ def test_a_long_flat_stretch_lets_the_size_shrink_until_the_step_bursts_sideways
     AdaGrad's sum never shrinks; plain descent has no σ. A falling rate cures it. checklist: F18"""
 
     def rms(weights):
-        return General(weights, lr=0.1, direction=gradient, size=root_average(0.9))
+        return ComposableOptimizer(weights, lr=0.1, direction=gradient, size=root_average(0.9))
 
     def plain(weights):
-        return General(weights, lr=0.1, direction=gradient, size=one)
+        return ComposableOptimizer(weights, lr=0.1, direction=gradient, size=one)
 
     burst, at_the_end = sideways(rms)
     assert burst > 0.04

@@ -10,7 +10,7 @@ from thalweg.models import MODELS
 from thalweg.optim import OPTIMIZERS
 from thalweg.optim.batch_scaling import scaled_lr
 from thalweg.optim.ema import WeightAverage
-from thalweg.optim.muon import orthogonalised
+from thalweg.optim.muon import orthogonal_factor
 from thalweg.optim.state_bytes import state_bytes
 
 
@@ -22,7 +22,7 @@ def test_the_update_has_the_directions_of_the_matrix_and_nearly_equal_sizes(shap
         torch.randn(shape, dtype=torch.float64), full_matrices=False
     )
     matrices = left @ torch.diag_embed(torch.logspace(0, -1.5, sizes.shape[1]).double()) @ right
-    found = orthogonalised(matrices)
+    found = orthogonal_factor(matrices)
     rotated = left.mT @ found @ right.mT  # diagonal, if the singular directions were kept
     diagonal = rotated.diagonal(dim1=1, dim2=2)
     assert (rotated - torch.diag_embed(diagonal)).abs().max() < 1e-10
@@ -32,8 +32,8 @@ def test_the_update_has_the_directions_of_the_matrix_and_nearly_equal_sizes(shap
 def test_a_batch_of_matrices_is_each_on_its_own_and_zero_stays_zero():
     matrices = torch.randn(4, 6, 9, dtype=torch.float64)
     matrices[2] = 0
-    alone = torch.cat([orthogonalised(matrix[None]) for matrix in matrices])
-    torch.testing.assert_close(orthogonalised(matrices), alone)
+    alone = torch.cat([orthogonal_factor(matrix[None]) for matrix in matrices])
+    torch.testing.assert_close(orthogonal_factor(matrices), alone)
     assert not alone[2].any()
 
 
@@ -104,7 +104,7 @@ def test_matrices_of_unit_norm_change_by_the_share_that_the_rate_says():
         buffer = 0.6 * buffer + gradient
         direction = (gradient + 0.6 * buffer).flatten(1)
         expected = expected * 8**0.5 / expected.norm()
-        expected = expected - 0.1 * orthogonalised(direction[None], steps=3).view_as(expected)
+        expected = expected - 0.1 * orthogonal_factor(direction[None], steps=3).view_as(expected)
     torch.testing.assert_close(hidden.detach(), expected)
 
 
@@ -132,9 +132,9 @@ def test_the_rest_is_pytorchs_sgd_at_rates_of_its_own():
 def test_products_in_bfloat16_are_near_those_in_float32():
     torch.manual_seed(0)
     matrices = torch.randn(3, 24, 40)
-    found = orthogonalised(matrices, dtype=torch.bfloat16)
+    found = orthogonal_factor(matrices, dtype=torch.bfloat16)
     assert found.dtype == torch.float32
-    cosine = F.cosine_similarity(found.flatten(), orthogonalised(matrices).flatten(), dim=0)
+    cosine = F.cosine_similarity(found.flatten(), orthogonal_factor(matrices).flatten(), dim=0)
     assert cosine > 0.99
 
 
@@ -220,7 +220,7 @@ def test_learning_rates_scale_with_the_batch():
     """checklist: G5"""
     assert scaled_lr(0.1, batch_size=1024, reference=256) == pytest.approx(0.4)
     assert scaled_lr(0.1, batch_size=1024, reference=256, rule="sqrt") == pytest.approx(0.2)
-    with pytest.raises(UsageError, match="at least one sample"):
+    with pytest.raises(UsageError, match="at least 1"):
         scaled_lr(0.1, batch_size=0, reference=256)
     with pytest.raises(UsageError, match="scaling rule"):
         scaled_lr(0.1, batch_size=1, reference=256, rule="cubic")
@@ -242,7 +242,7 @@ def test_averaged_weights_are_pytorchs():
         average.update()
         torchs.update_parameters(model)
     own = [weight.clone() for weight in model.parameters()]
-    with average.applied() as averaged:
+    with average.averaged_model() as averaged:
         for ours, theirs in zip(averaged.parameters(), torchs.module.parameters(), strict=True):
             torch.testing.assert_close(ours, theirs)
         assert torch.equal(averaged[1].running_mean, average.average["1.running_mean"])

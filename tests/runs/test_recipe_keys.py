@@ -335,7 +335,7 @@ def bad(id, text, *, data="scans", error=UsageError, **edits):
         ),
         bad(
             "nesterov without momentum",
-            "looks ahead",
+            "positive momentum",
             optimizer__name="nesterov",
             optimizer__momentum=0.0,
         ),
@@ -348,7 +348,7 @@ def bad(id, text, *, data="scans", error=UsageError, **edits):
             schedule__name="one_cycle",
             schedule__warmup=1.0,
         ),
-        bad("stairs upward", "go down", schedule__name="step", schedule__changes={"factor": 2.0}),
+        bad("stairs upward", "lowers the learning rate", schedule__name="step", schedule__changes={"factor": 2.0}),
         bad("mixup with svm", "mixed samples", task__loss="multiclass_svm", augment__mixup=0.2),
         bad(
             "smoothing with svm",

@@ -1,12 +1,11 @@
-"""Optimizers, weight groups, schedules."""
+"""Optimizers, weight groups, schedules: the tables that recipes choose from."""
 
 from collections.abc import Callable
 
 from torch.optim import Optimizer
 
 from thalweg.optim.adagrad import adagrad
-from thalweg.optim.adam import adam
-from thalweg.optim.adamw import adamw
+from thalweg.optim.adam import adam, adamw
 from thalweg.optim.momentum import momentum, momentum_velocity
 from thalweg.optim.muon import muon
 from thalweg.optim.nesterov import nesterov

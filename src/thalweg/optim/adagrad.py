@@ -1,12 +1,12 @@
-"""AdaGrad."""
+"""AdaGrad: every weight's step shrinks with the sum of its squared gradients."""
 
 from collections.abc import Iterable
 
 import torch
 from torch import nn
 
+from thalweg.optim.compiler_free import compiler_free
 from thalweg.optim.groups import weight_groups
-from thalweg.optim.lean import lean
 
 
 def adagrad(
@@ -17,8 +17,11 @@ def adagrad(
     momentum: float,
     eps: float = 1e-10,
 ) -> torch.optim.Adagrad:
-    """PyTorch's; steps shrink like 1/√t. It has no momentum. Source: Duchi et al. 2011 (JMLR)."""
+    """Run PyTorch's AdaGrad: steps shrink like 1/√t, without momentum.
+
+    Source: Duchi et al. 2011 (JMLR).
+    """
     groups = weight_groups(named_weights, weight_decay=weight_decay)
     on_cpu = all(weight.device.type == "cpu" for group in groups for weight in group["params"])
-    # Fused on a GPU only in torch after 2.10 (pytorch#177672): there, PyTorch's own choice.
-    return lean(torch.optim.Adagrad)(groups, lr=lr, eps=eps, fused=on_cpu or None)
+    # torch up to 2.10 has no fused kernel on a GPU (pytorch#177672): None lets PyTorch choose.
+    return compiler_free(torch.optim.Adagrad)(groups, lr=lr, eps=eps, fused=on_cpu or None)

@@ -1,4 +1,4 @@
-"""An exponential moving average of a model's weights: often better than the last ones.
+"""Exponential moving average (EMA) of a model's weights, often better than the last weights.
 
 Source: Polyak & Juditsky 1992; for deep nets Tarvainen & Valpola 2017,
 https://arxiv.org/abs/1703.01780.
@@ -16,32 +16,32 @@ from thalweg.errors import UsageError
 class WeightAverage:
     """`average ← decay · average + (1 − decay) · weight`; buffers, such as norms', are copied.
 
-    State outlives a call: call `update` after each optimizer step, read inside `applied`.
+    Call `update` after each optimizer step, and evaluate inside `averaged_model`.
     """
 
     def __init__(self, model: nn.Module, *, decay: float = 0.999) -> None:
         if not 0 <= decay < 1:
             raise UsageError(
-                "the average of weights keeps a share of itself at each step",
+                "decay is the share of the average that each step keeps",
                 seen=f"decay={decay}",
                 fix="a number from 0 up to, but not including, 1, such as 0.999",
             )
         self.model, self.decay = model, decay
-        held = model.state_dict()  # views of the weights: what they hold changes with them
+        state = model.state_dict()  # shares memory with the weights, so it follows them
         trained = {name for name, _ in model.named_parameters()}
-        self.average = {name: weight.detach().clone() for name, weight in held.items()}
-        self._weights = [weight.detach() for name, weight in held.items() if name in trained]
+        self.average = {name: weight.detach().clone() for name, weight in state.items()}
+        self._weights = [weight.detach() for name, weight in state.items() if name in trained]
         self._means = [mean for name, mean in self.average.items() if name in trained]
-        others = [name for name in held if name not in trained]
+        others = [name for name in state if name not in trained]
         self._copies = [self.average[name] for name in others]
-        self._buffers = [held[name] for name in others]
+        self._buffers = [state[name] for name in others]
 
     @torch.no_grad()
     def update(self, step: int | None = None) -> None:
-        """Take the model's weights of now into the average.
+        """Add the model's current weights to the average.
 
-        With the number of the step, from 0, young averages forget faster, min(decay,
-        (1 + step) / (10 + step)): else a short run's would mostly hold its initial weights.
+        With the number of the step, from 0, early averages decay faster: min(decay,
+        (1 + step) / (10 + step)). Otherwise a short run would mostly hold its initial weights.
         Source: TensorFlow's ExponentialMovingAverage, `num_updates`.
         """
         decay = self.decay if step is None else min(self.decay, (1 + step) / (10 + step))
@@ -50,16 +50,17 @@ class WeightAverage:
             torch._foreach_copy_(self._copies, self._buffers)
 
     def load(self, average: Mapping[str, Tensor]) -> None:
-        """Go on from an average that was kept."""
+        """Restore a saved average."""
         for name, weight in self.average.items():
             weight.copy_(average[name])
 
     @contextmanager
-    def applied(self) -> Iterator[nn.Module]:
-        """The model with averaged weights; its own are put back afterwards, bit for bit."""
-        own: dict[str, Tensor] = {n: w.detach().clone() for n, w in self.model.state_dict().items()}
+    def averaged_model(self) -> Iterator[nn.Module]:
+        """Swap the averaged weights into the model; restore its own afterwards, bit for bit."""
+        state = self.model.state_dict()
+        weights: dict[str, Tensor] = {name: w.detach().clone() for name, w in state.items()}
         self.model.load_state_dict(self.average)
         try:
             yield self.model
         finally:
-            self.model.load_state_dict(own)
+            self.model.load_state_dict(weights)

@@ -1,4 +1,4 @@
-"""Which weights decay, and which are trained for how long."""
+"""Optimizer groups: weights that decay, and weights that are trained for a part of the run."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -12,8 +12,8 @@ def weight_groups(
     """Optimizer groups: "weights", which decay, and "biases and norms", which do not.
 
     Shrinking a bias or a normalisation's scale regularises nothing and costs accuracy:
-    He et al. 2019, arXiv:1812.01187 §3.1. They are the trainable tensors of less than two
-    dimensions. Frozen weights are in neither group.
+    He et al. 2019, arXiv:1812.01187 §3.1. They are the trainable tensors of fewer than
+    two dimensions. Frozen weights are in neither group.
     """
     trainable = [weight for _, weight in named_weights if weight.requires_grad]
     matrices = [weight for weight in trainable if weight.ndim >= 2]
@@ -25,10 +25,11 @@ def weight_groups(
     return [group for group in groups if group["params"]]
 
 
-def share_left(group: dict[str, Any], progress: float) -> float:
-    """What is left of a training of its own, up to `until`, that a group may have; 1 without.
+def decay_or_freeze(group: dict[str, Any], progress: float) -> float:
+    """Return the group's own factor on the learning rate; freeze its weights once it is 0.
 
-    When that is over, no gradient is computed for its weights, nor for what lies before them.
+    The factor falls linearly to 0 at the group's `until`, a share of the training; without `until`
+    it is 1. Frozen weights get no gradient, and backpropagation stops at the last trainable layer.
     """
     until = group.get("until", 1.0)
     if until == 1.0 or progress < until:

@@ -1,13 +1,13 @@
-"""Momentum without a look ahead, in its two forms."""
+"""Heavy-ball momentum, in its two forms."""
 
 from collections.abc import Iterable
 
 import torch
 from torch import nn
 
-from thalweg.optim.general import General, one, velocity
+from thalweg.optim.compiler_free import compiler_free
+from thalweg.optim.composable import ComposableOptimizer, one, velocity
 from thalweg.optim.groups import weight_groups
-from thalweg.optim.lean import lean
 
 
 def momentum(
@@ -18,12 +18,14 @@ def momentum(
     momentum: float,
     dampening: float = 0.0,
 ) -> torch.optim.SGD:
-    """v = ρv + g; θ −= ηv, as PyTorch has it. Source: Polyak 1964; ρ is like friction.
+    """Run PyTorch's SGD with heavy-ball momentum: v = ρv + g; θ −= ηv.
 
-    `dampening` d makes it v = ρv + (1 − d)g.
+    `dampening` d makes it v = ρv + (1 − d)g. Source: Polyak 1964.
     """
     groups = weight_groups(named_weights, weight_decay=weight_decay)
-    return lean(torch.optim.SGD)(groups, lr=lr, momentum=momentum, dampening=dampening, fused=True)
+    return compiler_free(torch.optim.SGD)(
+        groups, lr=lr, momentum=momentum, dampening=dampening, fused=True
+    )
 
 
 def momentum_velocity(
@@ -32,7 +34,12 @@ def momentum_velocity(
     lr: float,
     weight_decay: float,
     momentum: float,
-) -> General:
-    """v = ρv − ηg; θ += v: Sutskever et al. 2013's form, in which v keeps the rates it met."""
+) -> ComposableOptimizer:
+    """Momentum with the learning rate inside the velocity: v = ρv − ηg; θ += v.
+
+    Unlike `momentum`, v keeps the learning rates of earlier steps. Source: Sutskever et al. 2013.
+    """
     groups = weight_groups(named_weights, weight_decay=weight_decay)
-    return lean(General)(groups, lr=lr, direction=velocity(momentum), size=one, decay="l2")
+    return compiler_free(ComposableOptimizer)(
+        groups, lr=lr, direction=velocity(momentum), size=one, decay="l2"
+    )

@@ -1,7 +1,7 @@
-"""Muon: momentum whose matrices are made orthogonal before each step.
+"""Muon: momentum, orthogonalised matrix by matrix before each step.
 
-An update of all-equal singular values moves every direction of a layer alike, where the raw
-momentum of a matrix is dominated by a few. It keeps one buffer a weight, half of Adam's.
+An update with equal singular values moves every direction of a layer alike, while a few
+directions dominate the raw momentum. It keeps one buffer per weight, half of Adam's.
 Source: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/; the scale of the update:
 Liu et al. 2025, https://arxiv.org/abs/2502.16982, equation 4. Matrices of constant norm, three
 steps, and SGD for the rest: airbench94_muon, https://github.com/KellerJordan/cifar10-airbench.
@@ -16,22 +16,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from thalweg.optim.lean import lean
+from thalweg.optim.compiler_free import compiler_free
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # a quintic that is steep at 0 and near 1 on [0.7, 1.2]
 NEWTON_SCHULZ_STEPS = 5
-FEW, LONG = 3, 2  # steps and, of a matrix, length to height, from which on X Xᵀ is stepped
+MAX_GRAM_STEPS, LONG = 3, 2  # iterate on X Xᵀ for so few steps, and from this length : height
 ADAM_RMS = 0.2  # typical root mean square of an AdamW update, so that one lr suits both groups
 ADAM_BETAS = (0.9, 0.95)
 EPS = 1e-8
-SGD_MOMENTUM = 0.85  # of what is left to SGD, as the CIFAR-10 speed records have it
+SGD_MOMENTUM = 0.85  # for the groups that SGD steps, as in the CIFAR-10 speed records
 
 
 class Muon(torch.optim.Optimizer):
     """Each group has a `rule`: "orthogonal" or "unit" for matrices and filters, "adamw", "sgd".
 
-    "unit" brings each matrix to the norm √rows before the step, whose size then is lr · √rows at
-    most: lr is the share of the matrix that changes, and weight decay has no meaning.
+    "unit" rescales each matrix to the norm √rows before the step, whose norm then is at most
+    lr · √rows: lr is the share of the matrix that changes, and weight decay has no effect.
     """
 
     def __init__(
@@ -60,16 +60,16 @@ class Muon(torch.optim.Optimizer):
 
     def _step_orthogonal(self, weights: list[Tensor], group: dict[str, Any]) -> None:
         """Nesterov momentum, then one batch of matrix products for all matrices of one shape."""
-        alike: dict[tuple[int, ...], list[tuple[Tensor, Tensor]]] = defaultdict(list)
+        by_shape: dict[tuple[int, ...], list[tuple[Tensor, Tensor]]] = defaultdict(list)
         lr, momentum, is_unit = group["lr"], group["momentum"], group["rule"] == "unit"
         for weight in weights:
-            weight.mul_(sqrt(len(weight)) / weight.norm() if is_unit else _kept(group))
+            weight.mul_(sqrt(len(weight)) / weight.norm() if is_unit else _decay_factor(group))
             gradient = _gradient(weight)
             buffer = self._buffer(weight, "momentum").lerp_(gradient, 1 - momentum)
             matrix = _in_memory_order(gradient.lerp(buffer, momentum)).flatten(1)
-            alike[tuple(matrix.shape)].append((weight, matrix))
-        for shape, members in alike.items():
-            updates = orthogonalised(
+            by_shape[tuple(matrix.shape)].append((weight, matrix))
+        for shape, members in by_shape.items():
+            updates = orthogonal_factor(
                 torch.stack([matrix for _, matrix in members]),
                 steps=self.newton_schulz_steps,
                 dtype=self.dtype,
@@ -82,7 +82,7 @@ class Muon(torch.optim.Optimizer):
     def _step_adam(self, weights: list[Tensor], group: dict[str, Any]) -> None:
         slow, fast = ADAM_BETAS[1], ADAM_BETAS[0]
         for weight in weights:
-            weight.mul_(_kept(group))
+            weight.mul_(_decay_factor(group))
             gradient = _gradient(weight)
             mean = self._buffer(weight, "mean").lerp_(gradient, 1 - fast)
             square = self._buffer(weight, "square").lerp_(gradient.square(), 1 - slow)
@@ -104,51 +104,51 @@ class Muon(torch.optim.Optimizer):
         return state[name]
 
 
-def orthogonalised(
+def orthogonal_factor(
     matrices: Float[Tensor, "matrix row column"],
     *,
     steps: int = NEWTON_SCHULZ_STEPS,
     dtype: torch.dtype | None = None,
 ) -> Float[Tensor, "matrix row column"]:
-    """U Vᵀ of each matrix U S Vᵀ, roughly: singular values end between 0.7 and 1.2.
+    """Approximate U Vᵀ of each matrix U S Vᵀ by Newton–Schulz iteration.
 
-    Cost: products in `dtype`: bfloat16 is exact enough for what is rough anyway, and PyTorch's
-    own. Few steps for long matrices X are taken on X Xᵀ, the rest on X. A matrix of zeros stays
-    one.
+    Singular values end between 0.7 and 1.2; a matrix of zeros stays zero. Cost: products in
+    `dtype`; bfloat16, which PyTorch's Muon uses, is exact enough for so rough a result.
     """
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if tall else matrices
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp_min(1e-7)  # all singular values ≤ 1
     x = x.to(dtype or x.dtype)
-    is_long = x.shape[2] > LONG * x.shape[1]
-    x = _stepped_by_gram(x, steps) if is_long and 0 < steps <= FEW else _stepped(x, steps)
+    on_gram = x.shape[2] > LONG * x.shape[1] and 0 < steps <= MAX_GRAM_STEPS
+    x = _iterate_on_gram(x, steps) if on_gram else _iterate(x, steps)
     return (x.mT if tall else x).to(matrices.dtype)
 
 
-def _stepped(x: Tensor, steps: int) -> Tensor:
+def _iterate(x: Tensor, steps: int) -> Tensor:
     for _ in range(steps):
         x = _factor(x @ x.mT) @ x
     return x
 
 
-def _stepped_by_gram(x: Tensor, steps: int) -> Tensor:
-    """The same: every step is a polynomial of X Xᵀ, so X itself is needed at both ends alone.
+def _iterate_on_gram(x: Tensor, steps: int) -> Tensor:
+    """Return the same as `_iterate`, faster for few steps on long matrices.
 
-    Two products of the long side in place of two a step. 512 × 4608, three steps in bfloat16: 83 →
-    40 ms of one core (Zen 4, torch 2.13). More steps would raise what rounding leaves of values
-    near zero, which may be negative in X Xᵀ.
+    Every step is a polynomial of X Xᵀ, so X itself is needed only at the start and the end: two
+    products of the long side instead of two a step. 512 × 4608, three steps in bfloat16: 83 → 40 ms
+    of one core (Zen 4, torch 2.13). More steps would amplify the rounding errors of singular values
+    near zero, whose squares may be negative in X Xᵀ.
     """
     gram = x @ x.mT
-    whole = factor = _factor(gram)
+    product = factor = _factor(gram)
     for _ in range(steps - 1):
         gram = factor @ gram @ factor
         factor = _factor(gram)
-        whole = factor @ whole
-    return whole @ x
+        product = factor @ product
+    return product @ x
 
 
 def _factor(gram: Tensor) -> Tensor:
-    """a I + b G + c G²: what a step multiplies X by, where G = X Xᵀ."""
+    """a I + b G + c G², which a step multiplies X by, where G = X Xᵀ."""
     a, b, c = NEWTON_SCHULZ
     factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
     factor.diagonal(dim1=1, dim2=2).add_(a)
@@ -167,48 +167,50 @@ def muon(
     bias_rate: float = 0.0,
     frozen_bias_share: float = 1.0,
 ) -> Muon:
-    """Muon for hidden matrices and convolution filters; AdamW for the head, biases and norms.
+    """Train hidden matrices and convolution filters by Muon; the head, biases and norms by AdamW.
 
-    The head is the last matrix: its rows are the classes, which are no directions to be equalised.
+    The head is the last matrix: its rows are the classes, not directions to equalise.
 
     `unit_norm` keeps each hidden matrix at the norm √rows; lr is then the share of it that a step
-    changes. `head_rate` and `bias_rate`, where not 0, are how many times lr is the rate of the head
-    and of biases and norms, which are then left to SGD, momentum 0.85, and all decay by lr ·
-    weight_decay a step. `frozen_bias_share` is the part of the training, from its beginning, in
-    which biases of layers with frozen weights are trained.
+    changes. `head_rate` and `bias_rate`, unless 0, train the head, and biases and norms, by SGD
+    with momentum 0.85 at that multiple of lr, decaying by lr · weight_decay a step.
+    `frozen_bias_share` is the part of the training, from its start, in which biases of layers with
+    frozen weights are trained.
     """
     named = [(name, weight) for name, weight in named_weights]
     weights = [weight for _, weight in named if weight.requires_grad]
     matrices = [weight for weight in weights if weight.ndim >= 2]
-    early = _biases_of_frozen(named) if frozen_bias_share < 1 else []
+    early = _biases_of_frozen_layers(named) if frozen_bias_share < 1 else []
     vectors = [w for w in weights if w.ndim < 2 and not any(w is other for other in early)]
-    head = _left(head_rate, lr, weight_decay)
-    bias = _left(bias_rate, lr, weight_decay if bias_rate else 0.0)
+    head = _non_matrix_options(head_rate, lr, weight_decay)
+    bias = _non_matrix_options(bias_rate, lr, weight_decay if bias_rate else 0.0)
     groups: list[dict[str, Any]] = [
         {"name": "weights", "params": matrices[:-1], "rule": "unit" if unit_norm else "orthogonal"},
         {"name": "head", "params": matrices[-1:], **head},
         {"name": "biases and norms", "params": vectors, **bias},
         {"name": "early biases", "params": early, "until": frozen_bias_share, **bias},
     ]
-    filled = [{"weight_decay": weight_decay} | group for group in groups if group["params"]]
-    return lean(Muon)(filled, lr=lr, momentum=momentum, newton_schulz_steps=newton_schulz_steps)
+    groups = [{"weight_decay": weight_decay} | group for group in groups if group["params"]]
+    return compiler_free(Muon)(
+        groups, lr=lr, momentum=momentum, newton_schulz_steps=newton_schulz_steps
+    )
 
 
 def _in_memory_order(weight: Tensor) -> Tensor:
-    """A view whose rows can be flattened without a copy; the order of columns changes nothing."""
-    by_pixel = weight.ndim == 4 and weight.is_contiguous(memory_format=torch.channels_last)
-    return weight.permute(0, 2, 3, 1) if by_pixel else weight
+    """A view whose rows flatten without a copy; the order of columns does not matter."""
+    channels_last = weight.ndim == 4 and weight.is_contiguous(memory_format=torch.channels_last)
+    return weight.permute(0, 2, 3, 1) if channels_last else weight
 
 
-def _left(rate: float, lr: float, weight_decay: float) -> dict[str, Any]:
-    """What a group has that is no matrix's: SGD at `rate` times lr, or AdamW."""
+def _non_matrix_options(rate: float, lr: float, weight_decay: float) -> dict[str, Any]:
+    """Options of a group without matrices: SGD at `rate` times lr, or AdamW for rate 0."""
     if not rate:
         return {"rule": "adamw", "weight_decay": weight_decay}
     return {"rule": "sgd", "lr": rate * lr, "weight_decay": weight_decay / rate}
 
 
-def _biases_of_frozen(named: list[tuple[str, nn.Parameter]]) -> list[nn.Parameter]:
-    """Trainable biases of layers whose filters or matrices are not trained."""
+def _biases_of_frozen_layers(named: list[tuple[str, nn.Parameter]]) -> list[nn.Parameter]:
+    """Trainable biases of layers whose filters or matrices are frozen."""
     frozen = {name for name, weight in named if weight.ndim >= 2 and not weight.requires_grad}
     return [
         weight
@@ -219,8 +221,8 @@ def _biases_of_frozen(named: list[tuple[str, nn.Parameter]]) -> list[nn.Paramete
     ]
 
 
-def _kept(group: dict[str, Any]) -> float:
-    """The share of a weight that decoupled decay leaves."""
+def _decay_factor(group: dict[str, Any]) -> float:
+    """The factor by which decoupled weight decay shrinks a weight."""
     return 1 - group["lr"] * group["weight_decay"]
 
 

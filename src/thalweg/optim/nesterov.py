@@ -1,4 +1,4 @@
-"""Nesterov's momentum."""
+"""SGD with Nesterov momentum."""
 
 from collections.abc import Iterable
 
@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from thalweg.errors import UsageError
+from thalweg.optim.compiler_free import compiler_free
 from thalweg.optim.groups import weight_groups
-from thalweg.optim.lean import lean
 
 
 def nesterov(
@@ -17,15 +17,17 @@ def nesterov(
     weight_decay: float,
     momentum: float,
 ) -> torch.optim.SGD:
-    """PyTorch's; stable up to a smaller learning rate than plain momentum.
+    """Run PyTorch's SGD with Nesterov momentum; stable up to a smaller lr than plain momentum.
 
     Source: Sutskever et al. 2013 (ICML), §2. Raises UsageError for momentum 0.
     """
     if not momentum > 0:
         raise UsageError(
-            "nesterov looks ahead along its momentum",
+            "nesterov needs a positive momentum",
             seen=f"momentum={momentum}",
             fix="momentum=0.9, or optimizer=sgd",
         )
     groups = weight_groups(named_weights, weight_decay=weight_decay)
-    return lean(torch.optim.SGD)(groups, lr=lr, momentum=momentum, nesterov=True, fused=True)
+    return compiler_free(torch.optim.SGD)(
+        groups, lr=lr, momentum=momentum, nesterov=True, fused=True
+    )

@@ -1,12 +1,12 @@
-"""RMSProp."""
+"""RMSProp: steps divided by a running root mean square of the gradient."""
 
 from collections.abc import Iterable
 
 import torch
 from torch import nn
 
+from thalweg.optim.compiler_free import compiler_free
 from thalweg.optim.groups import weight_groups
-from thalweg.optim.lean import lean
 
 
 def rmsprop(
@@ -19,11 +19,12 @@ def rmsprop(
     eps: float = 1e-8,
     centered: bool = False,
 ) -> torch.optim.RMSprop:
-    """PyTorch's; `momentum` gathers the scaled steps. Source: Hinton 2012, lecture 6e.
+    """Run PyTorch's RMSProp; `momentum` accumulates the scaled steps.
 
-    `alpha` is what the average of squares keeps; `centered` divides by a standard deviation.
+    `alpha` is the decay of the average of squared gradients; `centered` divides by their standard
+    deviation instead. Source: Hinton 2012, lecture 6e.
     """
     groups = weight_groups(named_weights, weight_decay=weight_decay)
-    return lean(torch.optim.RMSprop)(
+    return compiler_free(torch.optim.RMSprop)(
         groups, lr=lr, momentum=momentum, alpha=alpha, eps=eps, centered=centered
     )

@@ -1,10 +1,12 @@
+"""SGD with momentum."""
+
 from collections.abc import Iterable
 
 import torch
 from torch import nn
 
+from thalweg.optim.compiler_free import compiler_free
 from thalweg.optim.groups import weight_groups
-from thalweg.optim.lean import lean
 
 
 def sgd(
@@ -15,8 +17,11 @@ def sgd(
     momentum: float,
     nesterov: bool = True,
 ) -> torch.optim.SGD:
-    """PyTorch's fused SGD; its momentum is Nesterov's: Sutskever et al. 2013 (ICML), §2."""
-    return lean(torch.optim.SGD)(
+    """Run PyTorch's fused SGD; momentum is Nesterov's unless `nesterov` is false.
+
+    Source: Sutskever et al. 2013 (ICML), §2.
+    """
+    return compiler_free(torch.optim.SGD)(
         weight_groups(named_weights, weight_decay=weight_decay),
         lr=lr,
         momentum=momentum,

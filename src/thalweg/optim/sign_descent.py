@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import nn
 
+from thalweg.optim.compiler_free import compiler_free
 from thalweg.optim.groups import weight_groups
-from thalweg.optim.lean import lean
 
-MEMORY = 0.99  # share of the buffer that a step keeps
+BETA2 = 0.99  # share of the buffer that a step keeps
 
 
 class SignDescent(torch.optim.Optimizer):
-    """One buffer a weight."""
+    """Lion; its state is one buffer per weight."""
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -44,11 +44,11 @@ def sign_descent(
     lr: float,
     weight_decay: float,
     momentum: float,
-    beta2: float = MEMORY,
+    beta2: float = BETA2,
 ) -> SignDescent:
-    """Lion. `momentum` is the share of the buffer in the direction whose sign is taken.
+    """Sign descent with momentum (Lion); `momentum` is the share of the buffer in the direction.
 
     `beta2` is the share of the buffer that a step keeps.
     """
     groups = weight_groups(named_weights, weight_decay=weight_decay)
-    return lean(SignDescent)(groups, {"lr": lr, "momentum": momentum, "beta2": beta2})
+    return compiler_free(SignDescent)(groups, {"lr": lr, "momentum": momentum, "beta2": beta2})

@@ -1,4 +1,4 @@
-"""What an optimizer remembers."""
+"""Memory of an optimizer's state."""
 
 import torch
 from torch import Tensor
@@ -7,8 +7,7 @@ from torch import Tensor
 def state_bytes(optimizer: torch.optim.Optimizer) -> int:
     """Bytes of all tensors in the optimizer's state; 0 before its first step.
 
-    Beside the weights themselves: SGD none, momentum, AdaGrad, RMSProp, Lion and Muon as much
-    again, Adam twice as much.
+    In multiples of the weights: SGD 0; momentum, AdaGrad, RMSProp, Lion and Muon 1; Adam 2.
     """
     tensors = (
         value

@@ -181,5 +181,5 @@ def follow(plan: Plan, ranks: Ranks) -> None:
 
 def _judge(plan: Plan, model: nn.Module, average: WeightAverage | None, *, ranks: Ranks) -> None:
     task, val = training_task(spec_of(plan), plan.recipe), batches_of(plan, "val")
-    with nullcontext() if average is None else average.applied():
+    with nullcontext() if average is None else average.averaged_model():
         evaluate_together(model, val, task, ranks=ranks, dtype=dtype_of(plan))

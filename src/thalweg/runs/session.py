@@ -61,7 +61,7 @@ class Parts:
         if self.average is None:
             yield self.model
             return
-        with self.average.applied() as model:
+        with self.average.averaged_model() as model:
             yield model
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from thalweg.data.batch import Batch
-from thalweg.optim.groups import share_left
+from thalweg.optim.groups import decay_or_freeze
 from thalweg.training.late_losses import LateLosses, note
 from thalweg.training.nonfinite import NonFiniteLossError
 
@@ -63,7 +63,7 @@ def train(
         progress = (index + 0.5) / steps  # mid-step: no update is made at lr 0
         lr_factor = schedule(progress)
         for group in optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * lr_factor * share_left(group, progress)
+            group["lr"] = group["initial_lr"] * lr_factor * decay_or_freeze(group, progress)
 
         if not model.training:
             model.train()

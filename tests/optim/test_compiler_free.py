@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from thalweg.optim.lean import lean
+from thalweg.optim.compiler_free import compiler_free
 
 UPDATE = """
 import sys, torch
@@ -39,7 +39,7 @@ def test_every_number_is_pytorchs(kind):
     torch.manual_seed(0)
     ours, inputs = nn.Linear(6, 3), torch.randn(8, 6)
     theirs = deepcopy(ours)
-    pairs = [(ours, lean(kind)(ours.parameters())), (theirs, kind(theirs.parameters()))]
+    pairs = [(ours, compiler_free(kind)(ours.parameters())), (theirs, kind(theirs.parameters()))]
     for model, optimizer in pairs:
         for _ in range(3):
             optimizer.zero_grad()
@@ -51,7 +51,7 @@ def test_every_number_is_pytorchs(kind):
 
 def test_hooks_and_closures_are_called():
     weight, called = nn.Parameter(torch.ones(2)), []
-    optimizer = lean(torch.optim.SGD)([weight], lr=0.5)
+    optimizer = compiler_free(torch.optim.SGD)([weight], lr=0.5)
     optimizer.register_step_post_hook(lambda *_: called.append("after"))
 
     def closure():

@@ -3,13 +3,14 @@
 checklist: F1 F2 F3 F5 F6 F7 F8 F9 F10 F11 F12 F13 F14 F17
 """
 
+from functools import partial
 from math import sqrt
 
 import pytest
 import torch
 from torch import nn
 
-from thalweg.optim import general as g
+from thalweg.optim import composable as g
 
 STEPS = 12
 LR = 0.05
@@ -52,7 +53,7 @@ def path(optimizer_of, *, rates=None, start=None):
 
 
 def composed(direction, size, **settings):
-    return lambda weights: g.General(weights, lr=LR, direction=direction, size=size, **settings)
+    return partial(g.ComposableOptimizer, lr=LR, direction=direction, size=size, **settings)
 
 
 @pytest.mark.parametrize("name", TORCHS)

@@ -1,6 +1,6 @@
-"""θ ← θ − η_t / σ_t · m_t: a step is a direction m, divided by a size σ, times a rate η.
+"""An optimizer composed of parts: θ ← θ − η_t / σ_t · m_t, a direction m, a size σ, a rate η.
 
-Three slots reproduce the named optimizers, step for step (checklist F17):
+It reproduces the named optimizers, step for step:
 
 | optimizer | direction | size |
 | --- | --- | --- |
@@ -9,12 +9,12 @@ Three slots reproduce the named optimizers, step for step (checklist F17):
 | momentum, form B (v = ρv − ηg; θ += v) | `velocity(ρ)` | `one` |
 | Nesterov | `nesterov(ρ)` | `one` |
 | AdaGrad | `gradient` | `root_sum()` |
-| AdaGrad as one note has it: a mean, hence no decay by 1/√t | `gradient` | `root_mean()` |
+| AdaGrad with a mean instead of a sum: steps do not decay by 1/√t | `gradient` | `root_mean()` |
 | RMSProp | `gradient` | `root_average(α)` |
 | Adam | `average(β₁)` | `root_average(β₂, corrected=True)` |
 
 The two forms of momentum agree while the rate is constant, and differ under a schedule: B's
-velocity remembers the rates at which it was gathered.
+velocity keeps the learning rates of earlier steps.
 """
 
 from collections.abc import Callable, Iterable
@@ -28,9 +28,12 @@ Direction = Callable[[Tensor, State, float], Tensor]  # (gradient, state, η) �
 Size = Callable[[Tensor, State], Tensor | float]  # (gradient, state) → σ
 
 
-class General(torch.optim.Optimizer):
-    """`decay`: "decoupled" shrinks the weights by η · weight_decay, as AdamW does; "l2" adds
-    weight_decay · θ to the gradient, which `size` then divides, as it does in Adam."""
+class ComposableOptimizer(torch.optim.Optimizer):
+    """Step along `direction`, divided by `size`.
+
+    The decay "decoupled" shrinks the weights by η · weight_decay, as AdamW does; "l2" adds
+    weight_decay · θ to the gradient, which `size` then divides, as in Adam.
+    """
 
     def __init__(
         self,
@@ -54,10 +57,10 @@ class General(torch.optim.Optimizer):
         for group in self.param_groups:
             for weight in group["params"]:
                 if weight.grad is not None:
-                    self._move(weight, lr=group["lr"], weight_decay=group["weight_decay"])
+                    self._update(weight, lr=group["lr"], weight_decay=group["weight_decay"])
         return loss
 
-    def _move(self, weight: Tensor, *, lr: float, weight_decay: float) -> None:
+    def _update(self, weight: Tensor, *, lr: float, weight_decay: float) -> None:
         assert weight.grad is not None
         state, gradient = self.state[weight], weight.grad
         state["step"] = state.get("step", 0) + 1
@@ -77,34 +80,34 @@ def momentum(rho: float) -> Direction:
     """m = ρ m + g."""
 
     def direction(gradient: Tensor, state: State, lr: float) -> Tensor:
-        return lr * _gathered(gradient, state, rho)
+        return lr * _update_buffer(gradient, state, rho)
 
     return direction
 
 
 def velocity(rho: float) -> Direction:
-    """η m = ρ · (the last η m) + η g: the learning rate is inside what is remembered."""
+    """η m = ρ · (the last η m) + η g: the velocity includes the learning rate."""
 
     def direction(gradient: Tensor, state: State, lr: float) -> Tensor:
-        return _gathered(lr * gradient, state, rho)
+        return _update_buffer(lr * gradient, state, rho)
 
     return direction
 
 
 def nesterov(rho: float) -> Direction:
-    """m = g + ρ v with v = ρ v + g: the gradient where momentum is about to lead."""
+    """m = g + ρ v with v = ρ v + g: the gradient, plus the step that momentum takes next."""
 
     def direction(gradient: Tensor, state: State, lr: float) -> Tensor:
-        return lr * (gradient + rho * _gathered(gradient, state, rho))
+        return lr * (gradient + rho * _update_buffer(gradient, state, rho))
 
     return direction
 
 
 def average(beta: float, *, corrected: bool = True) -> Direction:
-    """m = β m + (1 − β) g; corrected for its start at zero, divided by 1 − βᵗ with t from 1."""
+    """m = β m + (1 − β) g; bias correction divides by 1 − βᵗ, with t from 1."""
 
     def direction(gradient: Tensor, state: State, lr: float) -> Tensor:
-        mean = _averaged(gradient, state, "mean", beta=beta)
+        mean = _update_average(gradient, state, "mean", beta=beta)
         return lr * mean / ((1 - beta ** state["step"]) if corrected else 1)
 
     return direction
@@ -116,7 +119,7 @@ def one(gradient: Tensor, state: State) -> float:
 
 
 def root_sum(eps: float = 1e-10) -> Size:
-    """σ = √(Σ g²) + eps: grows for ever, so that steps shrink like 1/√t."""
+    """σ = √(Σ g²) + eps: it only grows, so that steps shrink like 1/√t."""
 
     def size(gradient: Tensor, state: State) -> Tensor:
         state["sum"] = state.get("sum", 0) + gradient.square()
@@ -139,17 +142,17 @@ def root_average(beta: float, *, eps: float = 1e-8, corrected: bool = False) -> 
     """σ = √(v) + eps with v = β v + (1 − β) g²: forgets old gradients."""
 
     def size(gradient: Tensor, state: State) -> Tensor:
-        square = _averaged(gradient.square(), state, "square", beta=beta)
+        square = _update_average(gradient.square(), state, "square", beta=beta)
         return (square / ((1 - beta ** state["step"]) if corrected else 1)).sqrt() + eps
 
     return size
 
 
-def _gathered(gradient: Tensor, state: State, rho: float) -> Tensor:
+def _update_buffer(gradient: Tensor, state: State, rho: float) -> Tensor:
     state["gathered"] = rho * state.get("gathered", 0) + gradient
     return state["gathered"]
 
 
-def _averaged(value: Tensor, state: State, name: str, *, beta: float) -> Tensor:
-    state[name] = beta * state.get(name, 0) + (1 - beta) * value
+def _update_average(term: Tensor, state: State, name: str, *, beta: float) -> Tensor:
+    state[name] = beta * state.get(name, 0) + (1 - beta) * term
     return state[name]
