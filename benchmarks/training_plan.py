@@ -100,17 +100,17 @@ def _ours() -> tuple[Iterator[object], dict[str, object]]:
     import torch
     import torch.nn.functional as F
 
+    from thalweg.borrow import Subject
     from thalweg.data import Batch
     from thalweg.optim import OPTIMIZERS
     from thalweg.planning.speed.autotune import measured
-    from thalweg.planning.speed.benchmark import Subject
     from thalweg.training import train
     from thalweg.training.allocator import keep_freed_memory
     from thalweg.training.numerics import Setting, inputs_for
 
     keep_freed_memory()
     model, inputs, targets = _problem()
-    subject = Subject(model, Batch(inputs, targets), F.cross_entropy)
+    subject = Subject(model=model, loss_fn=F.cross_entropy, batches=[Batch(inputs, targets)])
     begin = perf_counter()
     found = measured(subject, Setting(channels_last=True), steps=10_000)
     seconds = perf_counter() - begin

@@ -1,21 +1,14 @@
 """Look at a loader's batches without a trace: the training then sees what it would have seen."""
 
-import random
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from types import FunctionType, ModuleType
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from thalweg.observe.samples import pair, undisturbed
+from thalweg.borrow import preserve_attributes, preserve_random_state
+from thalweg.observe.samples import pair
 
-LEFT_ALONE = (type, ModuleType, FunctionType, Tensor, torch.nn.Module)
-DEEP = 4  # loader → dataset → the dataset of a subset → its transforms
-Put = Callable[[], object]
 Pair = Callable[[Any], tuple[Tensor | None, Tensor | None]]
 
 
@@ -42,7 +35,7 @@ class Traceless:
         self._batches, self._owner, self._pair = batches, owner, pair
 
     def __iter__(self) -> Iterator[tuple[Tensor | None, Tensor | None]]:
-        with undisturbed(self._owner), put_back(self._owner):
+        with preserve_random_state(self._owner), preserve_attributes(self._owner):
             for batch in self._batches():
                 yield self._pair(batch)
 
@@ -73,55 +66,3 @@ def _in_this_process(loader: DataLoader[Any]) -> Iterator[Any]:
         return
     for indices in loader.batch_sampler:
         yield collate([dataset[index] for index in indices])
-
-
-@contextmanager
-def put_back(*owners: Any) -> Iterator[None]:
-    """Put back the attributes and the random generators of these objects, and of their parts."""
-    undo = [step for owner in owners for step in _undo(owner, set(), DEEP)]
-    try:
-        yield
-    finally:
-        for step in undo:
-            step()
-
-
-def _undo(owner: Any, seen: set[int], deep: int) -> Iterator[Put]:
-    if id(owner) in seen or deep == 0:
-        return
-    seen.add(id(owner))
-    restore = _generator_undo(owner)
-    if restore is not None:
-        yield restore
-        return
-    parts = owner if isinstance(owner, list | tuple) and len(owner) < 100 else ()
-    if hasattr(owner, "__dict__") and not isinstance(owner, LEFT_ALONE):
-        kept = dict(vars(owner))
-        yield lambda: _restore(owner, kept)
-        parts = tuple(kept.values())
-    for part in parts:
-        yield from _undo(part, seen, deep - 1)
-
-
-def _restore(owner: Any, kept: dict[str, Any]) -> None:
-    """The attributes as they were; what came up while reading, such as an open file, goes."""
-    now = vars(owner)
-    for name in [name for name in now if name not in kept]:
-        del now[name]
-    now.update(kept)
-
-
-def _generator_undo(part: Any) -> Put | None:
-    if isinstance(part, torch.Generator):
-        state = part.get_state()
-        return lambda: part.set_state(state)
-    if isinstance(part, random.Random):
-        known = part.getstate()
-        return lambda: part.setstate(known)
-    if isinstance(part, np.random.RandomState):
-        legacy = part.get_state()
-        return lambda: part.set_state(legacy)
-    if isinstance(part, np.random.Generator):
-        bits, at = part.bit_generator, part.bit_generator.state
-        return lambda: setattr(bits, "state", at)
-    return None

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from thalweg.curvature.borrow import BatchNormMode, Normalised
+from thalweg.borrow import LossFn
 from thalweg.curvature.density import Density, density
 from thalweg.curvature.escape import Escape, escape
 from thalweg.curvature.gradient_noise import GradientNoise, gradient_noise
@@ -19,8 +19,9 @@ from thalweg.curvature.lanczos import lanczos
 from thalweg.curvature.operators import dense
 from thalweg.curvature.portions import Portion
 from thalweg.curvature.products import hessian
-from thalweg.curvature.surface import LossFn, Surface
+from thalweg.curvature.surface import Surface
 from thalweg.curvature.trace import student_quantile
+from thalweg.curvature.twice_differentiable import BatchNormMode, Normalised
 
 Verdict = Literal["minimum", "saddle", "flat", "not-critical", "undecided"]
 EXACT_UP_TO = 4000  # weights: one float64 matrix of 128 MB, eigenvalues in under a minute

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thalweg.curvature.borrow import Normalised
 from thalweg.curvature.landscape import Landscape
 from thalweg.curvature.spectrum import Spectrum
+from thalweg.curvature.twice_differentiable import Normalised
 from thalweg.errors import UsageError
 
 if TYPE_CHECKING:

@@ -9,10 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from thalweg.curvature.borrow import BatchNormMode, Normalised
+from thalweg.borrow import LossFn
 from thalweg.curvature.lanczos import Array, lanczos
 from thalweg.curvature.products import hessian
-from thalweg.curvature.surface import LossFn, Surface
+from thalweg.curvature.surface import Surface
+from thalweg.curvature.twice_differentiable import BatchNormMode, Normalised
 from thalweg.errors import UsageError
 
 Directions = Literal["random", "eigen", "principal"]

@@ -9,11 +9,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from thalweg.curvature.borrow import BatchNormMode, Normalised
+from thalweg.borrow import LossFn
 from thalweg.curvature.lanczos import lanczos
 from thalweg.curvature.operators import Operator
 from thalweg.curvature.products import hessian
-from thalweg.curvature.surface import LossFn, Surface
+from thalweg.curvature.surface import Surface
+from thalweg.curvature.twice_differentiable import BatchNormMode, Normalised
 from thalweg.errors import UsageError
 
 ADAMS = ("Adam", "AdamW", "NAdam", "RAdam")

@@ -8,13 +8,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from thalweg.curvature.borrow import BatchNormMode, Normalised
+from thalweg.borrow import LossFn
 from thalweg.curvature.density import Density, density
 from thalweg.curvature.lanczos import Krylov, lanczos
 from thalweg.curvature.operators import Operator
 from thalweg.curvature.products import Graph, gauss_newton, hessian
-from thalweg.curvature.surface import LossFn, Surface
+from thalweg.curvature.surface import Surface
 from thalweg.curvature.trace import Trace, trace
+from thalweg.curvature.twice_differentiable import BatchNormMode, Normalised
 
 Matrix = Literal["hessian", "gauss-newton"]
 DENSITY_STEPS = 60  # with the outliers counted, as near the truth as plain quadrature with 100

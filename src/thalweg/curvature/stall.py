@@ -10,11 +10,12 @@ from typing import Any, Literal
 from torch import nn
 from torch.optim import Optimizer
 
-from thalweg.curvature.borrow import BatchNormMode
+from thalweg.borrow import LossFn
 from thalweg.curvature.critical_point import ERRORS_FROM_ZERO, WORTHLESS_GAIN
 from thalweg.curvature.gradient_noise import GradientNoise, gradient_noise
 from thalweg.curvature.sharpness import as_felt
-from thalweg.curvature.surface import LossFn, Surface
+from thalweg.curvature.surface import Surface
+from thalweg.curvature.twice_differentiable import BatchNormMode
 
 ACROSS = 0.5  # of what the step can stand: from there on it lands on the other wall
 

@@ -1,6 +1,6 @@
 """The loss of a model over fixed batches, as a function of one flat vector of weights."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from fnmatch import fnmatchcase
 from types import TracebackType
@@ -12,22 +12,22 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from thalweg.curvature.borrow import (
+from thalweg.borrow import LossFn
+from thalweg.curvature.faults import LossNotDeterministicError, LossNotFiniteError
+from thalweg.curvature.portions import Portion, portions_of, regrouped, rows
+from thalweg.curvature.twice_differentiable import (
     BatchNormMode,
     Normalised,
     Slot,
-    borrowed,
-    fresh_buffers,
-    hang,
+    replace_buffers,
+    set_weight,
+    twice_differentiable,
     unwrapped,
     weight_slots,
 )
-from thalweg.curvature.faults import LossNotDeterministicError, LossNotFiniteError
-from thalweg.curvature.portions import Portion, portions_of, regrouped, rows
 from thalweg.errors import UsageError
 from thalweg.registry import unknown_name
 
-LossFn = Callable[[Any, Any], Tensor]  # (what the model returns, targets) -> mean over the samples
 REPEATS = {torch.float32: 1e-5, torch.float64: 1e-10}  # relative: rounding may differ, no more
 
 
@@ -75,7 +75,7 @@ class Surface:
     def __enter__(self) -> "Surface":
         with ExitStack() as stack:
             stack.callback(self._put_back)
-            stack.enter_context(borrowed(self.model, self.batch_norm))
+            stack.enter_context(twice_differentiable(self.model, self.batch_norm))
             self._hang_leaves()
             self._check_repeatable()
             self._stack = stack.pop_all()
@@ -123,7 +123,7 @@ class Surface:
             zip(self.names, self.split(point.detach().to(self.device, self.dtype)), strict=True)
         ):
             self.leaves[i] = nn.Parameter(part)
-            hang(self._slots[name], self.leaves[i])
+            set_weight(self._slots[name], self.leaves[i])
 
     def batch_loss(self, portion: Portion) -> Float[Tensor, ""]:
         """Mean loss of one batch, with its graph."""
@@ -131,7 +131,7 @@ class Surface:
 
     def outputs(self, portion: Portion) -> Any:
         """What the model returns for one batch, with its graph."""
-        fresh_buffers(self.model, self.dtype)
+        replace_buffers(self.model, self.dtype)
         self.passes += 1
         if isinstance(portion.inputs, Mapping):
             return self.model(**portion.inputs)
@@ -189,7 +189,7 @@ class Surface:
         finally:
             self.leaves = found
             for name, leaf in zip(self.names, found, strict=True):
-                hang(self._slots[name], leaf)
+                set_weight(self._slots[name], leaf)
 
     def gradient(self) -> Float[Tensor, " weights"]:
         """Gradient of the mean loss over all batches."""
@@ -212,13 +212,13 @@ class Surface:
             value = weight.detach().to(self.dtype if weight.is_floating_point() else weight.dtype)
             chosen = name in self.names
             leaf = nn.Parameter(value.clone() if copy else value, requires_grad=chosen)
-            hang(self._slots[name], leaf)
+            set_weight(self._slots[name], leaf)
             if chosen:
                 self.leaves.append(leaf)
 
     def _put_back(self) -> None:
         for name, weight in self._found.items():
-            hang(self._slots[name], weight)
+            set_weight(self._slots[name], weight)
         self.leaves = []
 
     def _check_repeatable(self) -> None:

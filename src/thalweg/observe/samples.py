@@ -1,15 +1,14 @@
 """A sample of the user's batches, read without disturbing the order or any random state."""
 
-import random
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
+
+from thalweg.borrow import preserve_random_state
 
 MOST_SAMPLES = 2048
 MOST_BYTES = 64 * 2**20
@@ -65,7 +64,7 @@ def gather(loader: Iterable[Any] | None) -> Samples | None:
     pairs: list[tuple[Tensor, Tensor | None]] = []
     count = size = 0
     whole = True
-    with undisturbed(loader):
+    with preserve_random_state(loader):
         for batch in loader:
             if count >= MOST_SAMPLES or size >= MOST_BYTES:
                 whole = False
@@ -109,31 +108,3 @@ def pair(batch: Any) -> tuple[Tensor | None, Tensor | None]:
 
 INPUT_NAMES = ("inputs", "input", "x", "image", "images", "pixel_values", "input_ids", "data")
 TARGET_NAMES = ("targets", "target", "labels", "label", "y")
-
-
-@contextmanager
-def undisturbed(loader: Any = None) -> Iterator[None]:
-    """Put back the random state of torch, numpy, Python, and of the loader's own generators."""
-    generators = [g for g in map(_generator, _parts(loader)) if g is not None]
-    states = [generator.get_state() for generator in generators]
-    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002 (the user's state)
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
-    try:
-        with torch.random.fork_rng(devices=list(devices)):
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(legacy)  # noqa: NPY002
-        for generator, state in zip(generators, states, strict=True):
-            generator.set_state(state)
-
-
-def _parts(loader: Any) -> list[Any]:
-    sampler = getattr(loader, "sampler", None)
-    batches = getattr(loader, "batch_sampler", None)
-    return [loader, sampler, batches, getattr(batches, "sampler", None)]
-
-
-def _generator(part: Any) -> torch.Generator | None:
-    found = getattr(part, "generator", None)
-    return found if isinstance(found, torch.Generator) else None

@@ -6,8 +6,7 @@ from math import ceil, nan
 from statistics import median
 from time import perf_counter
 
-import torch
-
+from thalweg.borrow import preserve_random_state
 from thalweg.models.anatomy.summary import summary
 from thalweg.optim.state_bytes import state_bytes
 from thalweg.planning.build import (
@@ -46,7 +45,7 @@ def estimate_plan(plan: Plan) -> Estimate:
 
     Nothing is left behind: the weights are fresh ones, and the random state is put back.
     """
-    with torch.random.fork_rng():
+    with preserve_random_state():
         model, optimizer = model_and_optimizer(plan)
         times: list[float] = []
         with suppress(NonFiniteLossError):  # the run itself will say so; here there is no time

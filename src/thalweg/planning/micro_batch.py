@@ -6,11 +6,12 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from thalweg.borrow import Subject, preserve_random_state
 from thalweg.data import Batch
 from thalweg.memory import available_bytes
 from thalweg.planning.build import model_and_optimizer, setting_of
 from thalweg.planning.plan import Plan, spec_of, training_task
-from thalweg.planning.speed.benchmark import Subject, gradient
+from thalweg.planning.speed.benchmark import gradient
 from thalweg.training.memory import is_out_of_memory, step_bytes
 
 LEAST = 2  # samples: one alone has no variance to normalise by
@@ -26,7 +27,7 @@ def with_fitting_batch(plan: Plan) -> Plan:
     """
     batch, parts = plan.recipe.batch, 1
     size = min(batch.size, plan.dataset.facts.counts["train"])
-    with torch.random.fork_rng(devices=[]):
+    with preserve_random_state():
         model = spec_of(plan).build().train()
         while size // (2 * parts) >= LEAST and not _fits(plan, model, math.ceil(size / parts)):
             parts *= 2
@@ -60,12 +61,13 @@ def _is_made(plan: Plan, shape: tuple[int, ...]) -> bool:
     """Whether a step of such inputs does not run out of memory, by making one."""
     device, task = torch.device(plan.recipe.device), training_task(spec_of(plan), plan.recipe)
     try:
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        with preserve_random_state():
             model, _ = model_and_optimizer(plan)
             is_class = plan.dataset.facts.task == "classification"
             targets = torch.zeros(shape[0], dtype=torch.long if is_class else torch.float32)
             batch = Batch(torch.zeros(shape), targets).to(device)
-            gradient(Subject(model.train(), batch, task.loss_fn), setting_of(plan))
+            subject = Subject(model=model.train(), loss_fn=task.loss_fn, batches=[batch])
+            gradient(subject, setting_of(plan))
     except Exception as error:
         return not is_out_of_memory(error)
     finally:

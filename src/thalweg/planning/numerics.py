@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 
 import torch
 
+from thalweg.borrow import Subject
 from thalweg.distributed.ranks import cores_of_a_rank
 from thalweg.planning.build import (
     first_of_last_size,
@@ -17,7 +18,6 @@ from thalweg.planning.micro_batch import with_fitting_batch
 from thalweg.planning.plan import Plan, spec_of, training_task
 from thalweg.planning.progress import Progress
 from thalweg.planning.speed.autotune import Measured
-from thalweg.planning.speed.benchmark import Subject
 from thalweg.planning.speed.cache import remembered
 from thalweg.training.numerics import Setting
 
@@ -60,7 +60,7 @@ def _measured(plan: Plan, *, always: bool, fresh: bool) -> Measured:
     if plan.recipe.devices > 1:
         fixed |= {"compile"}
     return remembered(
-        Subject(model, batch, task.loss_fn),
+        Subject(model=model, loss_fn=task.loss_fn, batches=[batch]),
         setting_of(plan),
         steps=plan.steps * plan.recipe.batch.accumulate,
         fixed=fixed,

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from thalweg.borrow import preserve_random_state
 from thalweg.data import Dataset, load_dataset
 from thalweg.data.images.test_time_augmentation import Views
 from thalweg.errors import UsageError
@@ -78,7 +79,7 @@ def make_plan(
     recipe = _suited(defaults, chosen)
     check_recipe(recipe, dataset.facts)
     ready = Plan(recipe=recipe, defaults=defaults, dataset=dataset, given=frozenset(chosen))
-    with torch.random.fork_rng(devices=[]):  # a network that cannot be is refused here, not later
+    with preserve_random_state():  # a network that cannot be is refused here, not later
         check_model(recipe, spec_of(ready).build(), dataset.facts)
     training_task(spec_of(ready), recipe)
     return ready

@@ -2,18 +2,17 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import safetensors.torch
 from torch import Tensor, nn
 
+from thalweg.borrow import Subject
 from thalweg.curvature import Landscape, Spectrum, between, draw, landscape, spectrum
-from thalweg.curvature.borrow import BatchNormMode
 from thalweg.curvature.landscape import Directions
-from thalweg.curvature.surface import LossFn
-from thalweg.data import Batch, Batches
+from thalweg.curvature.twice_differentiable import BatchNormMode
+from thalweg.data import Batches
 from thalweg.errors import RunError
 from thalweg.inference.saved_model import load_model
 from thalweg.planning.plan import read_dataset, training_task
@@ -25,15 +24,6 @@ from thalweg.runs.run import replace_text
 SAMPLES = 1024  # of the training split: of 256 of 512, λmax came out within 1 % of all
 BATCH = 256
 _PREFIX = "model."
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
-    """What a curvature measurement needs of a run."""
-
-    model: nn.Module
-    loss_fn: LossFn
-    batches: list[Batch]
 
 
 def subject(run: str | Path, *, samples: int = SAMPLES) -> Subject:

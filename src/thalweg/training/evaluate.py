@@ -1,12 +1,12 @@
 """How well a model does on a split."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from thalweg.borrow import preserve_modes, preserve_random_state
 from thalweg.data.batch import Batch
 from thalweg.data.images.test_time_augmentation import ONE_VIEW, Views
 from thalweg.errors import DataError
@@ -56,7 +56,8 @@ def outputs(
     """
     found: list[Batch] = []
     done = 0
-    with _undisturbed(model), torch.inference_mode():
+    with preserve_random_state(), preserve_modes(model), torch.inference_mode():
+        model.eval()
         for inputs, targets in batches:
             device = inputs.device.type
             with torch.autocast(device, dtype, enabled=dtype != torch.float32):
@@ -81,18 +82,3 @@ def judged(found: Sequence[tuple[Tensor, Tensor]], task: Task) -> Evaluation:
         loss = task.loss_fn(logits, targets).item()
         metrics = {name: metric(logits, targets) for name, metric in task.metrics.items()}
     return Evaluation(loss=loss, metrics=metrics, logits=logits.cpu(), targets=targets.cpu())
-
-
-@contextmanager
-def _undisturbed(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; outside, each module's own mode and the random state of before."""
-    modes = [(module, module.training) for module in model.modules()]
-    first = next(model.parameters(), None)
-    devices = [first.device] if first is not None and first.device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
-        model.eval()
-        try:
-            yield
-        finally:
-            for module, mode in modes:
-                module.training = mode

@@ -13,6 +13,7 @@ from math import isfinite, nan
 import torch
 from torch import Tensor, nn
 
+from thalweg.borrow import preserve_random_state
 from thalweg.data.batch import Batch
 from thalweg.training.loop import NonFiniteLossError, Step, train
 
@@ -52,7 +53,7 @@ def lr_range(
     """
     assert 0 < low < high
     assert steps > 1
-    with torch.random.fork_rng():
+    with preserve_random_state():
         trial = deepcopy(model)
         losses = _losses_until_diverged(
             train(

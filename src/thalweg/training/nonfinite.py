@@ -6,6 +6,7 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
+from thalweg.borrow import preserve_buffers, preserve_random_state
 from thalweg.data.batch import Batch
 from thalweg.errors import TrainingError
 
@@ -75,19 +76,15 @@ def _first_bad_output(
 
         return hook
 
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     hooks = [m.register_forward_hook(watch(name)) for name, m in model.named_modules()]
     device = batch.inputs.device
-    devices = [device] if device.type == "cuda" else []
     try:
         cast = torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
-        with torch.no_grad(), torch.random.fork_rng(devices), cast:
+        with torch.no_grad(), preserve_random_state(), preserve_buffers(model), cast:
             loss = loss_fn(model(batch.inputs), batch.targets)
     finally:
         for hook in hooks:
             hook.remove()
-        for name, buffer in model.named_buffers():
-            buffer.data.copy_(buffers[name])
     if bad:
         return bad[0]
     return "" if _finite(loss) else "loss"

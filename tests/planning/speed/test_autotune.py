@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from time import perf_counter, sleep
 
 import pytest
@@ -9,12 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from thalweg.borrow import Subject
 from thalweg.data.batch import Batch
 from thalweg.models import MODELS
 from thalweg.planning.speed import cache
 from thalweg.planning.speed.accuracy_check import LEAST_COSINE, Gradient, deviation
 from thalweg.planning.speed.autotune import measured
-from thalweg.planning.speed.benchmark import Subject, contest, gradient
+from thalweg.planning.speed.benchmark import contest, gradient
 from thalweg.planning.speed.cache import remembered
 from thalweg.training.numerics import Setting, inputs_for
 
@@ -75,7 +77,7 @@ def subject(model, *shape, classes=3):
     chance = torch.Generator().manual_seed(0)
     inputs = torch.randn(*shape, generator=chance)
     targets = torch.randint(classes, shape[:1], generator=chance)
-    return Subject(model, Batch(inputs, targets), F.cross_entropy)
+    return Subject(model=model, loss_fn=F.cross_entropy, batches=[Batch(inputs, targets)])
 
 
 def chosen_for(in_bfloat16):
@@ -248,9 +250,9 @@ def test_a_setting_changes_rounding_only():
     of = subject(model, 8, 3, 32, 32)
     plain = gradient(of, FP32)
     last = Setting(channels_last=True, matmul="medium", threads=1)
-    ordered = Subject(
-        last.laid_out(model), Batch(inputs_for(last, of.batch.inputs), of.batch.targets), of.loss_fn
-    )
+    inputs, targets = of.batches[0]
+    batch = Batch(inputs_for(last, inputs), targets)
+    ordered = replace(of, model=last.laid_out(model), batches=[batch])
     assert deviation(gradient(ordered, last), plain).cosine > 0.999
 
 

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from thalweg.borrow import preserve_random_state
 from thalweg.observe.capture import Pass, main_output
 from thalweg.observe.instrument import Moment, Reading, survey
-from thalweg.observe.samples import undisturbed
 from thalweg.record import Quantity
 from thalweg.record.quantities import (
     ACTIVATION_STD,
@@ -178,7 +178,7 @@ def look_inside(model: nn.Module, inputs: tuple[Any, ...], keywords: Mapping[str
     """Everything that one forward pass of a copy shows."""
     twin = deepcopy(model).eval()
     recorder = RecorderBesideCompiler() if "torch._dynamo" in sys.modules else Recorder()
-    with undisturbed(), torch.no_grad(), recorder, _named(twin, recorder.stack):
+    with preserve_random_state(), torch.no_grad(), recorder, _named(twin, recorder.stack):
         outputs = main_output(twin(*inputs, **keywords))
     seen = recorder.finish()
     seen.outputs = None if outputs is None else outputs.float().cpu()

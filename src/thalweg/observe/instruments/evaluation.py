@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from thalweg.borrow import preserve_random_state
 from thalweg.observe.capture import main_output
 from thalweg.observe.instrument import Moment, Reading, survey
 from thalweg.observe.instruments.activations import SEEN_OUTPUTS, takes_one
-from thalweg.observe.samples import Samples, undisturbed
+from thalweg.observe.samples import Samples
 from thalweg.record import History, Quantity
 from thalweg.record.quantities import (
     CLASS_RECALL,
@@ -84,7 +85,7 @@ def ask(moment: Moment, inputs: Tensor, *, size: int, training: bool) -> Tensor:
     device = next((w.device for w in twin.parameters()), torch.device("cpu"))
     if training and len(inputs) % size == 1 and len(inputs) > 1:
         inputs = inputs[:-1]  # a batch norm cannot train on one sample
-    with undisturbed(), torch.no_grad(), moment.in_its_precision():
+    with preserve_random_state(), torch.no_grad(), moment.in_its_precision():
         parts = [twin(part.to(device)) for part in inputs.split(size)]
     outputs = [output for part in parts if (output := main_output(part)) is not None]
     return torch.cat([output.float().cpu() for output in outputs])

@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from thalweg.planning.speed.benchmark import Contest, Row, Subject, contest
+from thalweg.borrow import Subject, preserve_random_state
+from thalweg.planning.speed.benchmark import Contest, Row, contest
 from thalweg.training.numerics import Setting
 
 MOST_SECONDS = 5.0  # that a measurement may take, a compiler's work apart
@@ -50,8 +51,8 @@ def measured(
     """
     if not always and steps * SHARE < COST:
         return Measured(chosen=start, note=f"precision not measured: only {steps} steps")
-    device = subject.batch.inputs.device
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    device = subject.batches[0].inputs.device
+    with preserve_random_state():
         try:
             found = contest(subject, start)
             step = found.time_of(start)
@@ -77,7 +78,7 @@ def _searched(
 ) -> Measured:
     best = first = _exact_start(found, start, fixed)
     deadline = perf_counter() + limit
-    for axis, values in _axes(found.subject.batch.inputs, run / found.time_of(start)):
+    for axis, values in _axes(found.subject.batches[0].inputs, run / found.time_of(start)):
         for value in () if axis in fixed else values(best, found.time_of(best)):
             challenger = replace(best, **{axis: value})
             late = perf_counter() > deadline and axis != "compile"

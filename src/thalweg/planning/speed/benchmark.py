@@ -1,15 +1,15 @@
 """Settings timed side by side on one model and batch, and checked against plain float32."""
 
-from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import ceil, nan
 from time import perf_counter
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from thalweg.borrow import Subject
 from thalweg.data.batch import Batch
 from thalweg.planning.speed.accuracy_check import Deviation, Gradient, deviation
 from thalweg.training.numerics import Setting, inputs_for
@@ -23,7 +23,6 @@ PART = 8  # of which one is taken
 LEAST_PART = 8  # samples: fewer have no statistics
 FEW_STEPS, MANY_STEPS, STEPS_SECONDS = 3, 20, 0.1
 _ZERO_START = 0.2  # deviation of what is put in the place of weights that start at zero
-LossFn = Callable[[Tensor, Tensor], Tensor]
 
 
 class Row(NamedTuple):
@@ -36,15 +35,6 @@ class Row(NamedTuple):
     verdict: str  # "chosen", or why not
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """What is measured: a model as it will be trained, and one of its batches."""
-
-    model: nn.Module
-    batch: Batch
-    loss_fn: LossFn
-
-
 @dataclass(slots=True)
 class Contest:
     """The times and errors found so far. Failures are results, too."""
@@ -55,7 +45,7 @@ class Contest:
     _seconds: dict[Setting, float] = field(default_factory=dict)
     _verdicts: dict[Setting, str] = field(default_factory=dict)
     _deviations: dict[Setting, Deviation] = field(default_factory=dict)
-    _ready: dict[Setting, tuple[nn.Module, Tensor]] = field(default_factory=dict)
+    _ready: dict[Setting, Subject] = field(default_factory=dict)
     _gradients: dict[Setting, Gradient] = field(default_factory=dict)  # of the last step of each
 
     def time_of(self, setting: Setting) -> float:
@@ -153,19 +143,16 @@ class Contest:
         if setting not in self._ready:
             # The first takes the subject's own, which is a copy already; weights never change.
             model = deepcopy(self.subject.model) if self._seconds else self.subject.model
-            inputs = inputs_for(setting, self.subject.batch.inputs)
-            self._ready[setting] = setting.laid_out(model), inputs
-        model, inputs = self._ready[setting]
-        batch = Batch(inputs, self.subject.batch.targets)
-        made = gradient(Subject(model, batch, self.subject.loss_fn), setting)
+            self._ready[setting] = _laid_out(replace(self.subject, model=model), setting)
+        made = gradient(self._ready[setting], setting)
         self._gradients[setting] = made
         return made
 
 
 def contest(subject: Subject, start: Setting) -> Contest:
     """A contest on the whole batch, or on a part of it where steps are long."""
-    typical = Subject(_typical(subject.model), subject.batch, subject.loss_fn)
-    size = len(subject.batch.inputs)
+    typical = replace(subject, model=_typical(subject.model))
+    size = len(subject.batches[0].inputs)
     part = max(LEAST_PART, size // PART)
     if part >= size:
         return _on_part(typical, size)
@@ -174,21 +161,27 @@ def contest(subject: Subject, start: Setting) -> Contest:
 
 
 def _on_part(subject: Subject, samples: int) -> Contest:
-    inputs, targets = subject.batch
-    part = Subject(subject.model, Batch(inputs[:samples], targets[:samples]), subject.loss_fn)
-    plain = Setting()
-    ordered = Batch(inputs_for(plain, part.batch.inputs), part.batch.targets)
-    exact = gradient(Subject(plain.laid_out(subject.model), ordered, subject.loss_fn), plain)
-    return Contest(part, len(inputs) / len(part.batch.inputs), exact)
+    inputs, targets = subject.batches[0]
+    part = replace(subject, batches=[Batch(inputs[:samples], targets[:samples])])
+    exact = gradient(_laid_out(part, Setting()), Setting())
+    return Contest(part, len(inputs) / len(part.batches[0].inputs), exact)
+
+
+def _laid_out(subject: Subject, setting: Setting) -> Subject:
+    """The subject in a setting's order of memory."""
+    inputs, targets = subject.batches[0]
+    batch = Batch(inputs_for(setting, inputs), targets)
+    return replace(subject, model=setting.laid_out(subject.model), batches=[batch])
 
 
 def gradient(subject: Subject, setting: Setting) -> Gradient:
     """Loss and gradient of the subject as it lies; on a GPU this waits for them."""
     torch.manual_seed(0)  # what is left of chance is the same each time
-    device = subject.batch.inputs.device
+    inputs, targets = subject.batches[0]
+    device = inputs.device
     with setting.in_effect():
         with setting.autocast(device.type):
-            loss = subject.loss_fn(subject.model(subject.batch.inputs), subject.batch.targets)
+            loss = subject.loss_fn(subject.model(inputs), targets)
         loss.backward()
     if device.type == "cuda":
         torch.cuda.synchronize(device)

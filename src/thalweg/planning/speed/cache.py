@@ -17,9 +17,10 @@ from typing import Any, NamedTuple
 
 import torch
 
+from thalweg.borrow import Subject
 from thalweg.data.images.cache import PLANS, default_cache_dir
 from thalweg.planning.speed.autotune import Measured, measured
-from thalweg.planning.speed.benchmark import Row, Subject
+from thalweg.planning.speed.benchmark import Row
 from thalweg.record.environment import environment
 from thalweg.training.numerics import Setting
 
@@ -71,7 +72,7 @@ def load() -> float:
 
 
 def _question(subject: Subject, start: Setting, fixed: frozenset[str]) -> list[object]:
-    inputs, targets = subject.batch
+    inputs, targets = subject.batches[0]
     shapes = [list(weight.shape) for weight in subject.model.parameters()]
     machine = [environment()["processor"], sorted(os.sched_getaffinity(0)), *_gpu(inputs.device)]
     threads = [torch.get_num_threads(), torch.__version__, FORMAT]

@@ -1,28 +1,27 @@
-"""Use somebody's model without leaving a trace: modes, buffers, weights and random state come back.
+"""Prepare somebody's model for second derivatives, and give it back as it was.
 
-Nothing is ever written into the user's tensors. Weights are replaced by leaves of our own (which
-share memory with them where the dtype allows), buffers by copies, and the originals are put back,
-the same objects, whatever happens in between.
+Weights are replaced by leaves of our own (which share memory with them where the dtype allows),
+buffers by copies; the originals are put back, the same objects, whatever happens in between.
 """
 
-import random
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Literal, NamedTuple
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _NormBase
+
+from thalweg.borrow import preserve_buffers, preserve_modes, preserve_random_state
 
 BatchNormMode = Literal["train", "eval", "as-found"]
 Normalised = Literal["train", "eval", "as-found", "none"]  # none: no layer normalises by batches
 
 
 class Slot(NamedTuple):
-    """One place in a model where a tensor hangs."""
+    """One place in a model that holds a tensor: an attribute of a module."""
 
     module: nn.Module
     name: str
@@ -42,7 +41,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def weight_slots(model: nn.Module) -> dict[str, list[Slot]]:
-    """Each weight's name and every place it hangs in: more than one where weights are tied."""
+    """Each weight's name and its slots: more than one where weights are tied."""
     slots: dict[int, tuple[str, list[Slot]]] = {}
     for prefix, module in model.named_modules():
         for name, weight in module._parameters.items():
@@ -53,33 +52,28 @@ def weight_slots(model: nn.Module) -> dict[str, list[Slot]]:
 
 
 @contextmanager
-def borrowed(model: nn.Module, batch_norm: BatchNormMode) -> Iterator[None]:
-    """Inside: dropout off, normalisation as asked for, autograd on. After: everything as found."""
-    found = [(module, module.training, dict(module._buffers)) for module in model.modules()]
+def twice_differentiable(model: nn.Module, batch_norm: BatchNormMode) -> Iterator[None]:
+    """Switch dropout off, autograd on, and normalisation to `batch_norm`, inside the block."""
     with ExitStack() as stack:
-        stack.enter_context(_random_state_kept())
-        stack.enter_context(_differentiable_twice(model))
-        try:
-            _set_modes(model, batch_norm)
-            yield
-        finally:
-            for module, training, buffers in found:
-                module.training = training
-                module._buffers.clear()
-                module._buffers.update(buffers)
+        stack.enter_context(preserve_modes(model))
+        stack.enter_context(preserve_buffers(model))
+        stack.enter_context(preserve_random_state())
+        stack.enter_context(_differentiable_kernels(model))
+        _set_modes(model, batch_norm)
+        yield
 
 
-def fresh_buffers(model: nn.Module, dtype: torch.dtype) -> None:
-    """Hang copies in place of the buffers, so that a forward pass cannot change the originals."""
+def replace_buffers(model: nn.Module, dtype: torch.dtype) -> None:
+    """Replace the buffers by copies, so that a forward pass cannot change the originals."""
     for module in model.modules():
         for name, buffer in module._buffers.items():
             if buffer is not None:
-                kept = dtype if buffer.is_floating_point() else buffer.dtype
-                module._buffers[name] = buffer.detach().to(kept, copy=True)
+                own_dtype = dtype if buffer.is_floating_point() else buffer.dtype
+                module._buffers[name] = buffer.detach().to(own_dtype, copy=True)
 
 
-def hang(slots: list[Slot], weight: nn.Parameter) -> None:
-    """Put a weight in its places. setattr, because recurrent layers keep a list of their own."""
+def set_weight(slots: list[Slot], weight: nn.Parameter) -> None:
+    """Put a weight into its slots. By setattr: recurrent layers keep a list of their own."""
     for module, name in slots:
         setattr(module, name, weight)
 
@@ -93,19 +87,7 @@ def _set_modes(model: nn.Module, batch_norm: BatchNormMode) -> None:
 
 
 @contextmanager
-def _random_state_kept() -> Iterator[None]:
-    of_numpy, of_python = np.random.get_state(), random.getstate()  # noqa: NPY002
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
-    with torch.random.fork_rng(devices=devices):
-        try:
-            yield
-        finally:
-            np.random.set_state(of_numpy)  # noqa: NPY002
-            random.setstate(of_python)
-
-
-@contextmanager
-def _differentiable_twice(model: nn.Module) -> Iterator[None]:
+def _differentiable_kernels(model: nn.Module) -> Iterator[None]:
     """Only kernels with a second derivative: plain attention, no cuDNN recurrence, no autocast."""
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
