@@ -9,10 +9,9 @@ for width in (16, 128):
     validation = thalweg.cross_validate(
         "digits", folds=3, epochs=2, model="mlp", edits={"model.changes": {"width": width}}
     )
-    scores[width] = validation.score.values
-    print(
-        f"width {width}: {validation.metric} {validation.score.mean:.3f} ± {validation.score.std:.3f}"
-    )
+    score = validation.score
+    scores[width] = score.values
+    print(f"width {width}: {validation.metric} {score.mean:.3f} ± {score.std:.3f}")
 
 differences = [wide - narrow for narrow, wide in zip(scores[16], scores[128], strict=True)]
 print(
