@@ -2,6 +2,7 @@
 
 import re
 from base64 import b64encode
+from dataclasses import replace
 from hashlib import sha256
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -12,7 +13,7 @@ from report import sample_runs
 from thalweg.diagnosis import Diagnosis, Finding, Prescription, diagnose
 from thalweg.record import PredictionRow, RunReader, RunWriter
 from thalweg.record.quantities import LOSS, VAL_LOSS
-from thalweg.report import render_html
+from thalweg.report import render_diagnosis, render_html
 
 VOID = {"meta", "img", "link", "br", "hr", "input"}
 EVIL = "<script>alert('x')</script>\"'&<img src=x onerror=alert(1)>"
@@ -67,10 +68,11 @@ def readers(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pages(readers):
-    return {
+    reports = {
         name: render_html(run, FIXED.get(name) or diagnose(run.history))
         for name, run in readers.items()
     }
+    return reports | {"diagnosis": render_diagnosis(FIXED["sick"])}
 
 
 RULES = ("initial-loss-above-chance", "loss-not-finite", "overfitting")
@@ -94,7 +96,7 @@ FIXED = {
     "sick": Diagnosis((SICK,), RULES, {"dead-relu": "pass batch= to watcher.step"}),
 }
 
-NAMES = ["healthy", "sick", "failed", "regression", "many_classes", "just_begun"]
+NAMES = ["healthy", "sick", "failed", "regression", "many_classes", "just_begun", "diagnosis"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -274,6 +276,24 @@ def test_nothing_that_a_user_names_is_markup(evil):
     assert "\u202e" not in text
     assert "a\\nb\\u202e\\udce9" in text
     assert page.words.count("<script>alert('x')</script>") > 10  # shown as what it is
+
+
+def test_diagnosis_page_says_what_to_do(pages):
+    words = Page(pages["diagnosis"]).words
+    first = SICK.prescriptions[0]
+    assert words.startswith("learning-rate-too-high 1 finding · 3 checks passed · 1 not made")
+    assert f"Change {first.change} optimizer.lr = 0.002 Then expect {first.expect}" in words
+    assert "first loss 1.61" in words
+    assert "dead-relu pass batch= to watcher.step" in words
+    assert "initial-loss-above-chance, loss-not-finite, overfitting" in words
+
+
+def test_diagnosis_page_escapes_what_users_name(evil):
+    cause, note = evil[1].findings
+    diagnosis = replace(evil[1], findings=(replace(cause, consequences=("other",)), note))
+    page = Page(render_diagnosis(diagnosis))
+    assert not page.of("script", "img")
+    assert page.words.count("<script>alert('x')</script>") > 10
 
 
 def test_hardly_any_facts(tmp_path):

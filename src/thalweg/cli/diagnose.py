@@ -13,7 +13,7 @@ from thalweg.errors import UsageError
 from thalweg.record import RunReader
 from thalweg.record.logs import read_log
 from thalweg.record.run_folder import is_run
-from thalweg.report import render_html
+from thalweg.report import render_diagnosis, render_html
 
 FAILED = 4  # exit code: a finding at or above --fail-on
 
@@ -73,7 +73,7 @@ def _of_curves(
     recording = read_log(path, columns=columns, num_classes=num_classes)
     found = diagnose_log(recording.history, by_epoch=recording.by_epoch)
     if html is not None:
-        html.write_text(found.to_html(), encoding="utf-8")
+        html.write_text(render_diagnosis(found), encoding="utf-8")
     print_curves(recording, found, json=json)
     return found
 

@@ -7,9 +7,9 @@ from json import dumps
 from numpy import errstate
 
 from thalweg.diagnosis.missing import how_to_measure
-from thalweg.diagnosis.page import html_page, text_page
 from thalweg.diagnosis.rule import SEVERITIES, STAGES, Finding, Rule
 from thalweg.diagnosis.rules import RULES
+from thalweg.diagnosis.text_page import text_page
 from thalweg.record import History
 from thalweg.record.quantities import INSTRUMENT_FAILED
 from thalweg.record.schema import json_safe
@@ -40,10 +40,6 @@ class Diagnosis:
     def to_json(self) -> str:
         """Everything, as JSON; numbers that are not finite become null."""
         return dumps(json_safe(asdict(self)), indent=2, allow_nan=False, ensure_ascii=False)
-
-    def to_html(self) -> str:
-        """One self-contained page, light and dark, that needs no network."""
-        return html_page(self.causes, self.findings, self.passed, not_checked=self.not_checked)
 
     def __str__(self) -> str:
         return text_page(self.causes, self.findings, self.passed, not_checked=self.not_checked)

@@ -1,7 +1,5 @@
-"""The report as one HTML file: opens from disk, asks nothing of the network."""
+"""The report of a run as one HTML file."""
 
-from base64 import b64encode
-from hashlib import sha256
 from pathlib import Path
 
 from thalweg.diagnosis import Diagnosis
@@ -16,31 +14,20 @@ from thalweg.report.curvature_section import curvature_section
 from thalweg.report.curves_section import curves_section
 from thalweg.report.errors_section import errors_section
 from thalweg.report.facts import Facts, read_facts
+from thalweg.report.page import html_page
 from thalweg.report.regression_section import regression_section
 from thalweg.report.verdict import verdict
 from thalweg.report.verdict_section import checks_section, top
 from thalweg.wording import markup
 
-HERE = Path(__file__).parent
+SCRIPT = Path(__file__).with_name("report.js")
 
 
 def render_html(run: RunReader, diagnosis: Diagnosis) -> str:
-    """A self-contained page. Nothing in it can reach the network: its own policy forbids it."""
+    """The report of a run as a self-contained page."""
     facts = read_facts(run, diagnosis)
-    style = (HERE / "report.css").read_text(encoding="utf-8")
-    script = (HERE / "report.js").read_text(encoding="utf-8")
-    policy = (
-        f"default-src 'none'; img-src data:; style-src '{_digest(style)}'; "
-        f"script-src '{_digest(script)}'; base-uri 'none'; form-action 'none'"
-    )
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="color-scheme" content="light dark">'
-        f"<title>{markup(facts.name)}: {markup(verdict(facts).title)}</title>"
-        f"<style>{style}</style></head>\n<body>{_body(facts)}<script>{script}</script></body></html>\n"
-    )
+    title = f"{facts.name}: {verdict(facts).title}"
+    return html_page(title, _body(facts), script=SCRIPT.read_text(encoding="utf-8"))
 
 
 def _body(facts: Facts) -> str:
@@ -60,8 +47,3 @@ def _body(facts: Facts) -> str:
         f"{top(facts)}\n<main>{''.join(make(facts) for make in sections)}</main>\n"
         f"<footer>thalweg {markup(version)}</footer>"
     )
-
-
-def _digest(text: str) -> str:
-    """What the policy knows a style or script by."""
-    return f"sha256-{b64encode(sha256(text.encode()).digest()).decode()}"

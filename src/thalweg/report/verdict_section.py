@@ -31,7 +31,7 @@ def top(facts: Facts) -> str:
         f'<header><p class="eyebrow">{_eyebrow(facts)}</p><div class="hero">'
         f'<div class="verdict {said.tone}">{_tag(said)}<h1>{markup(said.title)}</h1>'
         f'<p class="lead">{markup(said.lead)}</p>'
-        f"{_treatment(said.cause) if said.cause else ''}"
+        f"{treatment(said.cause) if said.cause else ''}"
         f"{f'<p class=state>{markup(late)}</p>' if late else ''}</div>{_score(facts)}</div>"
         f"{_strip(facts)}</header>"
     )
@@ -72,7 +72,7 @@ def _tag(said: Verdict) -> str:
     return f'<p class="tag">{markup(said.cause.severity)} · {markup(said.cause.stage)}</p>'
 
 
-def _treatment(cause: Finding) -> str:
+def treatment(cause: Finding) -> str:
     """Where, the numbers, what to change, what should then happen."""
     parts = [f'<p class="where">at {markup(cause.where)}</p>' if cause.where else ""]
     if cause.prescriptions:
@@ -118,10 +118,15 @@ def _other(finding: Finding) -> str:
     if finding.prescriptions:
         first = finding.prescriptions[0]
         cure = f"<p>{markup(sentence(first.change))} Then expect: {markup(first.expect)}</p>"
+    return finding_article(finding, finding.summary + where, cure)
+
+
+def finding_article(finding: Finding, text: str, body: str) -> str:
+    """A finding as an <article>; `body` is HTML already."""
     return (
         f'<article class="{finding.severity}"><p class="tag">{markup(finding.severity)} · '
         f"{markup(finding.stage)}</p><h3>{markup(title_of(finding.rule))}</h3>"
-        f"<p>{markup(sentence(finding.summary + where))}</p>{cure}</article>"
+        f"<p>{markup(sentence(text))}</p>{body}</article>"
     )
 
 
