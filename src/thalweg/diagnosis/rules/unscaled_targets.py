@@ -42,7 +42,7 @@ def unscaled_targets(history: History, *, decades: float = 1.5) -> Finding | Non
     if not (large or small):
         return None
     losses = curve(history, LOSS).tail(0.2)
-    fits = len(losses) > 0 and float(losses.mean()) < 0.01 * (std**2)
+    fits = len(losses) > 0 and float(losses.mean()) < 0.01 * (std * std)
     fits = fits and kind(history, LOSS_KIND) == "mse"
     return Finding(
         severity="note" if fits else "warning",

@@ -40,8 +40,8 @@ def vanishing_gradients(
     lower = medians[: max(1, len(medians) // 3)]
     name, best = max(lower, key=lambda entry: entry[1])
     top = max(medians[len(lower) :], key=lambda entry: entry[1])[1]
-    if not best < ratio * top or best == 0:
-        return None  # exactly nothing is a cut graph, not a vanishing one
+    if not 0 < best < ratio * top:  # exactly nothing is a cut graph, not a vanishing gradient
+        return None
     return Finding(
         severity="warning",
         summary=f"gradients vanish on the way down: {name} gets {number(best)} of its norm, the "
