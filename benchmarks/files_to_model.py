@@ -26,7 +26,13 @@ LIMITS = {"fastai": 1 / 3, "ultralytics": 1 / 3, "lightning": 1 / 4}
 NOISE = 0.03  # of accuracy: the standard error of a share near 1/2 of 500 is 0.022
 PLAIN = ["--epochs", str(EPOCHS)]
 ONCE = ["--epochs", "1"]
-SMALL = [*ONCE, "--augment.small.64", "0.5", "--augment.small.96", "0.5"]
+SMALL = [
+    *ONCE,
+    "--augment.progressive_resizing.64",
+    "0.5",
+    "--augment.progressive_resizing.96",
+    "0.5",
+]
 SAID = ["--precision.dtype", "bfloat16", "--precision.channels-last"]
 SAID += ["--precision.matmul", "highest", "--precision.threads", "0", "--precision.no-compile"]
 HOW = {

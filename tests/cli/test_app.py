@@ -76,6 +76,20 @@ def test_a_misspelling_is_answered_with_the_nearest_name(arguments, suggestion):
 
 
 @pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("--augment.small.64", "--augment.progressive_resizing"),
+        ("--evaluation.sure", "--evaluation.confidence_threshold"),
+    ],
+)
+def test_an_option_with_an_old_name_is_answered_with_the_new_one(old, new):
+    done = run("train", "photos", old, "0.5")
+    assert done.returncode == UsageError.exit_code
+    assert "has a new name" in done.stderr
+    assert f"fix:  {new}\n" in done.stderr
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         ("train", "photos", "--lr", "fast"),

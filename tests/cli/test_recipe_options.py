@@ -18,12 +18,12 @@ def test_settings_by_name_are_numbers_as_they_are_written():
         "--optimizer.changes.nesterov": "false",
         "--model.changes.width": "64",
         "--model.changes.norm": "group",
-        "--augment.small.64": "0.6",
+        "--augment.progressive_resizing.64": "0.6",
     }
     found = app([word for pair in wanted.items() for word in pair])
     assert found == {
         "optimizer.changes": {"beta2": 0.95, "nesterov": False},
         "model.changes": {"width": 64, "norm": "group"},
-        "augment.small": {"64": 0.6},
+        "augment.progressive_resizing": {"64": 0.6},
     }
     assert isinstance(found["model.changes"]["width"], int)

@@ -49,6 +49,12 @@ def test_a_misspelt_variable_is_refused_with_the_nearest():
         gather({}, {"THALWEG_OPTIMISER_LR": "0.1"}, None)
 
 
+def test_a_variable_with_an_old_name_is_refused_with_the_new_one():
+    with pytest.raises(UsageError, match="has a new name") as caught:
+        gather({}, {"THALWEG_EVALUATION_SURE": "0.9"}, None)
+    assert caught.value.fix == "THALWEG_EVALUATION_CONFIDENCE_THRESHOLD"
+
+
 def test_a_variable_of_another_purpose_is_left_alone():
     assert gather({}, {"THALWEG_CACHE": "/tmp/x"}, None).edits == {}
 

@@ -154,7 +154,7 @@ def test_many_small_colour_images_get_the_network_of_the_speed_records(
 ):
     recipe = recipe_for(facts(shape, samples, task=task))
     assert recipe.model.name == network
-    assert (recipe.evaluation.views == "shift") == (network == "airbench")
+    assert (recipe.evaluation.test_time_augmentation == "shift") == (network == "airbench")
     assert recipe.augment.alternating_flip == (network == "airbench")
 
 
@@ -171,7 +171,7 @@ PHOTOGRAPHS = facts((3, 128, 128), 2_000, classes=6)
 def test_photographs_begin_small_under_muon_and_end_at_their_own_size():
     recipe = recipe_for(PHOTOGRAPHS)
     assert (recipe.model.name, recipe.optimizer.name) == ("resnet18", "muon")
-    assert recipe.augment.small == {"64": 0.5, "96": 0.25}
+    assert recipe.augment.progressive_resizing == {"64": 0.5, "96": 0.25}
     assert recipe_for(PHOTOGRAPHS, {"model.name": "resnet18", "optimizer.name": "muon"}) == recipe
 
 
@@ -190,7 +190,7 @@ def test_what_it_was_not_measured_for_gets_the_usual_recipe(given_facts, chosen)
     recipe = recipe_for(given_facts, chosen)
     assert recipe.optimizer.name == "sgd"
     assert not recipe.optimizer.changes
-    assert not recipe.augment.small
+    assert not recipe.augment.progressive_resizing
 
 
 @pytest.mark.parametrize("side", [65, 80, 128, 224])

@@ -14,7 +14,8 @@ from thalweg.errors import RunError, UnknownNameError, UsageError
 from thalweg.models import MODELS
 from thalweg.optim import OPTIMIZERS, SCHEDULES
 from thalweg.recipes.choice import recipe_for
-from thalweg.recipes.recipe import KEYS, Recipe, edits_from_toml, recorded_recipe
+from thalweg.recipes.old_names import OLD_NAMES
+from thalweg.recipes.recipe import KEYS, EvaluationRecipe, Recipe, edits_from_toml, recorded_recipe
 
 
 def facts_of(kind, task, shape, samples, classes):
@@ -117,9 +118,32 @@ def test_a_runs_recipe_is_read_from_its_folder(tmp_path):
         recorded_recipe(tmp_path)
 
 
+def test_a_recipe_of_an_older_version_still_opens(tmp_path):
+    (tmp_path / "recipe.toml").write_text(
+        '[augment]\nsmall = { "64" = 0.5 }\n[transfer]\nviews = 2\n'
+        '[evaluation]\nevery = 3\nviews = "one"\nsure = 0.7\n'
+    )
+    recipe = recorded_recipe(tmp_path)
+    assert recipe.augment.progressive_resizing == {"64": 0.5}
+    assert recipe.transfer.copies_per_image == 2
+    assert recipe.evaluation == EvaluationRecipe(interval=3, confidence_threshold=0.7)
+    (tmp_path / "recipe.toml").write_text('[evaluation]\nviews = "shift"')
+    assert recorded_recipe(tmp_path).evaluation.test_time_augmentation == "shift"
+
+
+@pytest.mark.parametrize(("old", "new"), OLD_NAMES.items())
+def test_an_edit_with_an_old_name_is_refused_with_the_new_one(old, new):
+    assert new in KEYS
+    with pytest.raises(UnknownNameError, match=f"{old} has a new name") as caught:
+        Recipe().edited({old: 1})
+    assert caught.value.fix == new
+
+
 def test_tables_of_settings_are_known_by_their_type():
     changes = {f"{part}.changes" for part in ("model", "task", "optimizer", "schedule")}
-    assert {key.name for key in KEYS.values() if key.is_table} == changes | {"augment.small"}
+    assert {key.name for key in KEYS.values() if key.is_table} == changes | {
+        "augment.progressive_resizing"
+    }
 
 
 @pytest.mark.parametrize("key", KEYS.values(), ids=lambda key: key.name)

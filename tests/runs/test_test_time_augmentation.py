@@ -12,7 +12,7 @@ from thalweg.training import evaluate
 
 
 def test_training_saving_and_predicting_average_the_same_views(scans, tmp_path):
-    edits = {"evaluation.views": "shift", "model.name": "convnet"}
+    edits = {"evaluation.test_time_augmentation": "shift", "model.name": "convnet"}
     wishes = {"epochs": 2, "batch_size": 32, "edits": edits}
     run, ready = train(scans, out=tmp_path, **wishes), plan(scans, **wishes)
     saved = load(run.path)
@@ -29,7 +29,7 @@ def test_training_saving_and_predicting_average_the_same_views(scans, tmp_path):
 
 
 def test_validations_may_be_rarer_than_epochs_and_the_last_one_is_made(scans, tmp_path):
-    edits = {"evaluation.every": 2, "model.name": "convnet"}
+    edits = {"evaluation.interval": 2, "model.name": "convnet"}
     run = train(scans, out=tmp_path, epochs=5, batch_size=64, edits=edits)
     steps = len(run.history.series(LOSS)) // 5
     validated = [step + 1 for step in run.history.series(VAL_LOSS)]
@@ -40,8 +40,11 @@ def test_what_is_switched_off_takes_its_settings_with_it(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (12_000, 24, 24, 3), dtype=np.uint8)
     np.savez(tmp_path / "many.npz", x=images, y=np.arange(12_000) % 3)
     usual = plan(tmp_path / "many.npz").recipe
-    assert (usual.augment.alternating_flip, usual.evaluation.sure < 1) == (True, True)
-    edits = {"augment.flip": False, "evaluation.views": "one"}
+    assert (usual.augment.alternating_flip, usual.evaluation.confidence_threshold < 1) == (
+        True,
+        True,
+    )
+    edits = {"augment.flip": False, "evaluation.test_time_augmentation": "none"}
     recipe = plan(tmp_path / "many.npz", edits=edits).recipe
-    assert (recipe.augment.alternating_flip, recipe.evaluation.sure) == (False, 1.0)
+    assert (recipe.augment.alternating_flip, recipe.evaluation.confidence_threshold) == (False, 1.0)
     assert recipe.model.name == "airbench"

@@ -123,13 +123,13 @@ def test_the_reported_figures_are_those_of_the_saved_model(train, photos, monkey
 
 
 def test_features_are_computed_once_and_found_again(train, monkeypatch):
-    first = train(transfer__method="probe", transfer__views=2)
+    first = train(transfer__method="probe", transfer__copies_per_image=2)
 
     def never(*_):
         raise AssertionError("the backbone ran again")
 
     monkeypatch.setattr("thalweg.training.frozen_forward.FrozenForward.__call__", never)
-    second = train(transfer__method="probe", transfer__views=2, seed=0)
+    second = train(transfer__method="probe", transfer__copies_per_image=2, seed=0)
     assert second.metrics == first.metrics
 
 
@@ -238,13 +238,13 @@ def whole(path):
 def test_a_damaged_feature_is_computed_again(train, monkeypatch):
     monkeypatch.setattr("thalweg.training.features.AUTOTUNE_FROM", 10**9)  # float32 throughout
     monkeypatch.setattr("thalweg.training.features.VERSION", "damaged")
-    first = train(transfer__method="probe", transfer__views=1)
+    first = train(transfer__method="probe", transfer__copies_per_image=1)
     found = [p for e in cache_entries() for p in e.path.glob("features-*-0")]
     path = max(found, key=lambda p: p.stat().st_mtime_ns)
     damaged = bytearray(path.read_bytes())
     damaged[100] ^= 255
     path.write_bytes(damaged)
-    second = train(transfer__method="probe", transfer__views=1)
+    second = train(transfer__method="probe", transfer__copies_per_image=1)
     assert second.metrics == pytest.approx(first.metrics, rel=1e-4)
     assert path.read_bytes() != bytes(damaged)
 
@@ -290,7 +290,7 @@ def test_weights_of_another_network_are_one_clear_error(train, photos, tmp_path)
 
 
 def test_a_probe_has_no_epochs_and_vectors_no_backbone(train, diabetes):
-    with pytest.raises(UsageError, match="there are no epochs"):
+    with pytest.raises(UsageError, match="without epochs"):
         train(transfer__method="probe", budget__epochs=3)
     with pytest.raises(UsageError, match="transfer is for images"):
         train(diabetes, transfer__method="probe")

@@ -11,11 +11,12 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, UnknownOptionError
 
 from thalweg import __version__
 from thalweg.cli.terminal import error_text, styled
 from thalweg.errors import ThalwegError, ThalwegWarning, UsageError, printable
+from thalweg.recipes.old_names import OLD_NAMES
 
 _COMMANDS = {
     "train": "Train a model on a folder of images, a table or arrays; report what was learnt.",
@@ -97,6 +98,10 @@ def _explain(error: ThalwegError | CycloptsError | OSError) -> int:
 
 
 def _usage_error(error: CycloptsError) -> UsageError:
+    option = str(error.token.keyword) if isinstance(error, UnknownOptionError) else ""
+    for old, new in OLD_NAMES.items():
+        if f"{option}.".startswith(f"--{old}."):
+            return UsageError(f"--{old} has a new name", seen=option, fix=f"--{new}")
     problem, _, suggestion = str(error).partition(" Did you mean ")
     command = " ".join(["thalweg", *(error.command_chain or ())])
     return UsageError(

@@ -1,12 +1,14 @@
 """Where each setting comes from: command line > environment > file > default."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from thalweg.cli.recipe_options import option
 from thalweg.errors import UsageError
+from thalweg.recipes.key import Key
+from thalweg.recipes.old_names import OLD_NAMES
 from thalweg.recipes.recipe import KEYS, Recipe, edits_from_toml
 from thalweg.registry import unknown_name
 
@@ -52,29 +54,35 @@ def with_origins(recipe: Recipe, origins: Mapping[str, str]) -> str:
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, object]:
-    variables = {variable(key): key for key in KEYS}
+    names = {variable(name): name for name in KEYS}
     edits: dict[str, object] = {}
     for name, text in environment.items():
         if not name.startswith(_PREFIX) or name in _NO_RECIPE_KEYS:
             continue
-        if name not in variables:
-            raise unknown_name("setting in the environment", name, [*variables, *_NO_RECIPE_KEYS])
-        edits[variables[name]] = _checked(name, variables[name], text)
+        if name not in names:
+            raise _unknown_variable(name, [*names, *_NO_RECIPE_KEYS])
+        edits[names[name]] = _parse(name, KEYS[names[name]], text)
     return edits
 
 
-def _checked(name: str, key: str, text: str) -> object:
-    value: object = _table(name, text) if KEYS[key].is_table else text
+def _unknown_variable(name: str, variables: Sequence[str]) -> UsageError:
+    for old, new in OLD_NAMES.items():
+        if name == variable(old):
+            return UsageError(f"{name} has a new name", seen=name, fix=variable(new))
+    return unknown_name("setting in the environment", name, variables)
+
+
+def _parse(name: str, key: Key, text: str) -> object:
     try:
-        return KEYS[key].parse(value)
+        return key.parse(_parse_table(name, text) if key.is_table else text)
     except UsageError as error:
         raise type(error)(f"{name}: {error.problem}", seen=error.seen, fix=error.fix) from error
 
 
-def _table(name: str, text: str) -> object:
+def _parse_table(name: str, text: str) -> object:
     try:
         return tomllib.loads(f"table = {text}")["table"]
     except tomllib.TOMLDecodeError as error:
         raise UsageError(
-            f"{name} is no table that can be read", seen=text, fix='such as { stem = "small" }'
+            f"{name} cannot be read as a table", seen=text, fix='such as { stem = "small" }'
         ) from error

@@ -128,7 +128,7 @@ def training_stream(
 def shrink_of(plan: Plan) -> Shrink | None:
     """What makes the images of the first batches smaller; None where the recipe wants none."""
     recipe = plan.recipe
-    shares = {size: float(share) for size, share in recipe.augment.small.items()}
+    shares = {size: float(share) for size, share in recipe.augment.progressive_resizing.items()}
     return shrink_for(shares, batches=plan.steps * recipe.batch.accumulate)
 
 

@@ -29,7 +29,7 @@ def check_recipe(recipe: Recipe, facts: DataFacts) -> None:
     _check_ranges(recipe)
     _check_task(recipe, facts)
     _check_augmentation(recipe, facts)
-    _check_views(recipe, facts)
+    _check_test_time_augmentation(recipe, facts)
     _check_optimizer(recipe)
     _check_device(recipe.device)
     check_devices(recipe, here=recipe.devices)
@@ -59,13 +59,13 @@ def check_model(recipe: Recipe, model: nn.Module, facts: DataFacts) -> None:
             f"{recipe.batch.size}, {facts.counts['train']} training samples",
             fix="batch.size=2 or more, or model.changes.norm=group where the model has it",
         )
-    for side, share in recipe.augment.small.items():
+    for side, share in recipe.augment.progressive_resizing.items():
         if reason := _unfit(side, share, model=model, shape=facts.input_shape):
             raise UsageError(
-                "images cannot be brought to that size in the first part of the training",
-                seen=f"augment.small.{side}={share}: {reason}",
-                fix="sides below the images' that the network takes, and shares of the training, "
-                'such as augment.small = { "20" = 0.5 }',
+                "progressive resizing cannot use this size or this share",
+                seen=f"augment.progressive_resizing.{side}={share}: {reason}",
+                fix="sides in pixels below the image size, which the network takes, and shares of "
+                'the training, such as augment.progressive_resizing = { "20" = 0.5 }',
             )
 
 
@@ -124,7 +124,7 @@ def _check_task(recipe: Recipe, facts: DataFacts) -> None:
 def _check_augmentation(recipe: Recipe, facts: DataFacts) -> None:
     wanted, defaults = recipe.augment, AugmentRecipe()
     if facts.kind != "image":
-        names = [*(part.name for part in fields(Augment)), "cutmix", "small"]
+        names = [*(part.name for part in fields(Augment)), "cutmix", "progressive_resizing"]
         changed = [name for name in names if getattr(wanted, name) != getattr(defaults, name)]
         if changed:
             raise UsageError(
@@ -146,21 +146,23 @@ def _check_augmentation(recipe: Recipe, facts: DataFacts) -> None:
         )
 
 
-def _check_views(recipe: Recipe, facts: DataFacts) -> None:
-    wanted, reason = recipe.evaluation, ""
-    if wanted.views == "one":
-        reason = "one view is sure of itself" if wanted.sure < 1 else ""
+def _check_test_time_augmentation(recipe: Recipe, facts: DataFacts) -> None:
+    evaluation, reason = recipe.evaluation, ""
+    has_threshold = evaluation.confidence_threshold < 1
+    if evaluation.test_time_augmentation == "none":
+        reason = "a threshold without test-time augmentation" if has_threshold else ""
     elif facts.kind != "image":
-        reason = "vectors have no views"
+        reason = "the samples are vectors"
     elif recipe.transfer.method == "probe":
-        reason = "a fitted head is judged by features; see transfer.views"
-    elif recipe.task.name == "regression" and wanted.sure < 1:
-        reason = "a value has no probability"
+        reason = "a fitted head is evaluated on features; see transfer.copies_per_image"
+    elif recipe.task.name == "regression" and has_threshold:
+        reason = "a predicted number has no probability"
     if reason:
         raise UsageError(
-            "these views cannot be averaged",
-            seen=f"evaluation.views={wanted.views}, evaluation.sure={wanted.sure}: {reason}",
-            fix="evaluation.views=one, evaluation.sure=1",
+            "test-time augmentation is not possible",
+            seen=f"evaluation.test_time_augmentation={evaluation.test_time_augmentation}, "
+            f"evaluation.confidence_threshold={evaluation.confidence_threshold}: {reason}",
+            fix="evaluation.test_time_augmentation=none, evaluation.confidence_threshold=1",
         )
 
 

@@ -81,7 +81,7 @@ def estimate_plan(plan: Plan) -> Estimate:
 def _training(plan: Plan) -> float:
     """All updates, in updates on images of full size: time is in proportion to their pixels."""
     whole = max(plan.dataset.facts.input_shape[1:], default=1)
-    small = plan.recipe.augment.small.items()
+    small = plan.recipe.augment.progressive_resizing.items()
     saved = sum(float(share) * (1 - (int(size) / whole) ** 2) for size, share in small)
     return plan.steps * (1 - saved)
 
@@ -90,4 +90,4 @@ def _validating(plan: Plan) -> float:
     """All validations, in steps: a forward pass is a third of a step, two of which go backward."""
     recipe, count = plan.recipe, plan.dataset.facts.counts.get("val", 0)
     each = ceil(count / (recipe.batch.size * recipe.batch.accumulate)) / 3
-    return each * (ceil(recipe.budget.epochs / recipe.evaluation.every) + 1)
+    return each * (ceil(recipe.budget.epochs / recipe.evaluation.interval) + 1)

@@ -94,8 +94,9 @@ def _suited(defaults: Recipe, chosen: Mapping[str, object]) -> Recipe:
         recipe = recipe.edited({"task.label_smoothing": 0.0})
     if "augment.alternating_flip" not in chosen and not recipe.augment.flip:
         recipe = recipe.edited({"augment.alternating_flip": False})
-    if "evaluation.sure" not in chosen and recipe.evaluation.views == "one":
-        recipe = recipe.edited({"evaluation.sure": 1.0})
+    is_plain = recipe.evaluation.test_time_augmentation == "none"
+    if is_plain and "evaluation.confidence_threshold" not in chosen:
+        recipe = recipe.edited({"evaluation.confidence_threshold": 1.0})
     return recipe
 
 
@@ -163,4 +164,6 @@ def spec_of(plan: Plan) -> ModelSpec:
 
 def views_of(recipe: Recipe) -> Views:
     """Which views of an image are averaged in the end, and in every prediction."""
-    return Views(views=recipe.evaluation.views, sure=recipe.evaluation.sure)
+    kind = recipe.evaluation.test_time_augmentation
+    threshold = recipe.evaluation.confidence_threshold
+    return Views(views="one" if kind == "none" else kind, sure=threshold)

@@ -29,8 +29,12 @@ DECAY = 2e-6 * BATCH  # share of head and biases that is lost a step
 UPDATES, LEAST_EPOCHS = 1_000, 10
 SMALL, SMALL_SHARE = 0.75, 0.3  # of the side; of the training
 FIRST_BIAS_SHARE = 1 / 20
-SURE = 0.68  # a quarter of CIFAR-10's test images are below it after such a training
-VALIDATED = 3  # epochs; a validation of 10,000 images costs a fifteenth of an epoch of 50,000
+CONFIDENCE_THRESHOLD = (
+    0.68  # a quarter of CIFAR-10's test images are below it after such a training
+)
+VALIDATION_INTERVAL = (
+    3  # epochs; a validation of 10,000 images costs a fifteenth of an epoch of 50,000
+)
 
 
 def is_of_speed_records(facts: DataFacts, chosen: Mapping[str, object]) -> bool:
@@ -81,9 +85,13 @@ def many_small_images(facts: DataFacts) -> Recipe:
             flip=True,
             alternating_flip=True,
             crop_padding=2,
-            small={str(round(SMALL * side)): round(SMALL_SHARE, 4)},
+            progressive_resizing={str(round(SMALL * side)): round(SMALL_SHARE, 4)},
         ),
         precision=PrecisionRecipe(channels_last=True),
         budget=BudgetRecipe(epochs=epochs),
-        evaluation=EvaluationRecipe(every=VALIDATED, views="shift", sure=SURE),
+        evaluation=EvaluationRecipe(
+            interval=VALIDATION_INTERVAL,
+            test_time_augmentation="shift",
+            confidence_threshold=CONFIDENCE_THRESHOLD,
+        ),
     )

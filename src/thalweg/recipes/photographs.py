@@ -48,6 +48,9 @@ def photographs(facts: DataFacts) -> Recipe:
             "optimizer.lr": round(LR * sqrt(min(1.0, recipe.batch.size / 64)), 4),
             "optimizer.weight_decay": 0.01,
             "optimizer.changes": {"newton_schulz_steps": 3},
-            "augment.small": {str(round(HALF * side)): 0.5, str(round(MORE * side)): 0.25},
+            "augment.progressive_resizing": {
+                str(round(HALF * side)): 0.5,
+                str(round(MORE * side)): 0.25,
+            },
         }
     )

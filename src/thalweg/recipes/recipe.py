@@ -11,8 +11,9 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
 
-from thalweg.errors import RunError, UsageError
+from thalweg.errors import RunError, UnknownNameError, UsageError
 from thalweg.recipes.key import Key, key, toml_value
+from thalweg.recipes.old_names import OLD_NAMES, current_edit
 from thalweg.registry import unknown_name
 
 Changes = Mapping[str, int | float | str | bool]  # settings by name, of what is chosen by name
@@ -72,7 +73,7 @@ class TransferRecipe:
         "Pretrained weights: `package` (from the extra `pretrained`), `timm`, or a file; empty "
         "takes those of the network.",
     )
-    views: int = key(
+    copies_per_image: int = key(
         1,
         "Versions of each training image that the head is fitted to. 1: the image itself; 2: also "
         "mirrored; 3: also enlarged; 4: also enlarged and mirrored.",
@@ -167,10 +168,10 @@ class AugmentRecipe:
     alternating_flip: bool = key(
         False, "With flip: mirror each image in every other epoch instead of by chance."
     )
-    small: Changes = key(
+    progressive_resizing: Changes = key(
         {},
-        "Progressive resizing: side in pixels → share of the training, in order; the rest of the "
-        "training sees full size. Empty is off.",
+        "Train on smaller images first: side in pixels → share of the training, in order; the "
+        "rest of the training has images of full size. Empty is off.",
     )
     crop_padding: int = key(
         0,
@@ -249,15 +250,15 @@ class BudgetRecipe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationRecipe:
-    every: int = key(
+    interval: int = key(
         1, "Epochs between validations; the last epoch always ends with one.", at_least=1
     )
-    views: Literal["one", "flip", "shift"] = key(
-        "one",
-        "Test-time augmentation of the final validation and of all predictions: average over the "
-        "image and its mirror image (flip), or over both shifted by a pixel too (shift).",
+    test_time_augmentation: Literal["none", "flip", "shift"] = key(
+        "none",
+        "Average the final validation and all predictions over the image and its mirror image "
+        "(flip), or also over both shifted by a pixel (shift).",
     )
-    sure: float = key(
+    confidence_threshold: float = key(
         1.0,
         "Skip test-time augmentation for images whose class has at least this probability "
         "without it; 1 skips none.",
@@ -309,7 +310,7 @@ class Recipe:
         recipe = self
         for name, value in edits.items():
             if name not in KEYS:
-                raise unknown_name("recipe key", name, KEYS)
+                raise _unknown_key(name)
             recipe = _replaced(recipe, name.split("."), KEYS[name].parse(value))
         return recipe
 
@@ -334,13 +335,22 @@ KEYS = {declared.name: declared for declared in _declared_keys(Recipe)}  # by do
 _SHORT_NAMES = {declared.short: name for name, declared in KEYS.items() if declared.short}
 
 
+def _unknown_key(name: str) -> UnknownNameError:
+    if name in OLD_NAMES:
+        return UnknownNameError(f"{name} has a new name", seen=name, fix=OLD_NAMES[name])
+    return unknown_name("recipe key", name, KEYS)
+
+
 def short_edits(**options: object) -> dict[str, object]:
     """Edits by dotted key of options by short name; those that are None are left out."""
     return {_SHORT_NAMES[name]: value for name, value in options.items() if value is not None}
 
 
 def edits_from_toml(path: Path) -> dict[str, object]:
-    """Dotted key → value from a TOML file. Raises UsageError with the file's name in it."""
+    """Dotted key → value from a TOML file, which may have old names.
+
+    Raises: UsageError with the file's name in it.
+    """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
@@ -371,8 +381,8 @@ def recorded_recipe(run: Path) -> Recipe:
 
 
 def _flatten(table: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, object]]:
-    for part, value in table.items():
-        name = prefix + part
+    for part, written in table.items():
+        name, value = current_edit(prefix + part, written)
         if isinstance(value, dict) and not (name in KEYS and KEYS[name].is_table):
             yield from _flatten(value, name + ".")
         else:

@@ -21,7 +21,7 @@ def transfer_edits(facts: DataFacts, method: str) -> dict[str, object]:
     views = 2 if facts.input_shape[0] == 3 and facts.counts["train"] <= FEW_FOR_VIEWS else 1
     edits: dict[str, object] = {
         "transfer.method": method,
-        "transfer.views": views,
+        "transfer.copies_per_image": views,
         "model.changes": {},
         "precision.channels_last": True,
     }

@@ -43,7 +43,7 @@ class Backbone:
 
     def fit_head(self) -> list[Candidate]:
         """Fit heads to the features, give the network the best; all of them, that one first."""
-        views = VIEWS[: max(1, self.recipe.transfer.views)]
+        views = VIEWS[: max(1, self.recipe.transfer.copies_per_image)]
         train, targets = self._rows("train"), self._targets("train")
         inputs = self._features().features(train, views)
         val = self._features().features(self._rows("val"))

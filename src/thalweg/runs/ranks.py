@@ -140,7 +140,9 @@ def _updates(
 
 def ends_epoch(plan: Plan, done: int) -> bool:
     """Whether so many updates end with a validation."""
-    return done % (plan.steps_per_epoch * plan.recipe.evaluation.every) == 0 or done == plan.steps
+    return (
+        done % (plan.steps_per_epoch * plan.recipe.evaluation.interval) == 0 or done == plan.steps
+    )
 
 
 def follow(plan: Plan, ranks: Ranks) -> None:

@@ -244,6 +244,6 @@ def test_it_has_the_fields_of_the_recipe():
     from thalweg.recipes.recipe import AugmentRecipe
 
     mixed = {"mixup": 0.0, "cutmix": 0.0}  # of whole batches: `data.mix`
-    small = {"small": {}}  # before all else: `data.shrink`
+    small = {"progressive_resizing": {}}  # before all else
     assert asdict(Augment()) | mixed | small == asdict(AugmentRecipe())
     assert replace(Augment(), flip=True).flip
