@@ -63,5 +63,5 @@ def test_an_initialisation_is_shown_as_a_table(capsys):
 
 
 def test_a_change_that_cannot_be_is_refused():
-    with pytest.raises(UsageError, match="cannot be changed"):
+    with pytest.raises(UsageError, match="cannot be built"):
         model("mlp", features=4, changes={"depht": 3})

@@ -6,7 +6,7 @@ import torch
 from thalweg.errors import UsageError
 from thalweg.models import MODELS
 from thalweg.models.pieces.fit_to_inputs import fit_to_inputs
-from thalweg.models.pieces.patches import whitened_patches
+from thalweg.models.pieces.whitening_filters import whitening_filters
 
 
 def built(shape=(3, 32, 32), **changes):
@@ -40,7 +40,7 @@ def test_it_has_the_weights_of_the_published_network():
 def test_whitened_patches_are_uncorrelated_and_of_variance_one(smooth, channels):
     """The second moments of what the filters say of every patch, by convolution."""
     images = smooth[:, :channels]
-    filters = whitened_patches(images, side=2, epsilon=0.0)
+    filters = whitening_filters(images, side=2, epsilon=0.0)
     said = torch.nn.functional.conv2d(images, filters).movedim(1, 3).flatten(0, 2)
     before = images.unfold(2, 2, 1).unfold(3, 2, 1).movedim(1, 3).reshape(len(said), -1)
     identity = torch.eye(4 * channels)
@@ -51,7 +51,7 @@ def test_whitened_patches_are_uncorrelated_and_of_variance_one(smooth, channels)
 def test_damping_keeps_what_hardly_varies_small(smooth):
     flat = smooth.clone()
     flat[:, 2] = flat[:, 1]  # four directions of no variance at all
-    said = torch.nn.functional.conv2d(flat, whitened_patches(flat, side=2))
+    said = torch.nn.functional.conv2d(flat, whitening_filters(flat, side=2))
     variances = said.movedim(1, 3).flatten(0, 2).square().mean(0)
     assert variances[:4].max() < 1e-3
     assert variances[4:].min() > 0.9

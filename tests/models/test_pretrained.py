@@ -120,7 +120,7 @@ def test_what_is_no_file_of_weights_is_a_clear_error(tmp_path, content):
         with pytest.raises(DataError, match="cannot be read as weights"):
             read_weights(tmp_path / name)
     torch.save([1, 2], tmp_path / "list.pt")
-    with pytest.raises(DataError, match="holds no table of weights"):
+    with pytest.raises(DataError, match="contains no table of weights"):
         read_weights(tmp_path / "list.pt")
     with pytest.raises(DataError, match="cannot be read"):
         read_weights(tmp_path / "absent.pt")

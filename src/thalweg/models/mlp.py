@@ -1,4 +1,4 @@
-"""Fully connected layers: for vectors, and the plainest model there is for small images."""
+"""A multilayer perceptron: for vectors, and the simplest model for small images."""
 
 from math import prod
 
@@ -16,7 +16,7 @@ class MLP(nn.Module):
         self.body = body
         self.head = head
         initialise(body, init)
-        nn.init.normal_(head.weight, std=0.01)  # nearly undecided: the first loss is chance
+        nn.init.normal_(head.weight, std=0.01)  # near-equal logits: the first loss is chance
         nn.init.zeros_(head.bias)
 
     def forward(self, inputs: Float[Tensor, " batch *shape"]) -> Float[Tensor, "batch class"]:
@@ -34,16 +34,16 @@ def mlp(
     norm: str = "none",
     init: str = "he",
 ) -> MLP:
-    """`depth` hidden layers of `width` units, rectified if nothing else is asked for.
+    """A multilayer perceptron has `depth` hidden layers of `width` units.
 
-    He initialisation (arXiv:1502.01852) keeps the scale of signals through rectifiers. Any
-    activation, norm and initialisation of `models.pieces` by name.
+    The default He initialisation (arXiv:1502.01852) keeps the scale of signals through ReLUs.
+    `activation`, `norm` and `init` take any name in the tables of `models.pieces`.
     """
     layers: list[nn.Module] = []
-    wide = width * widening(activation)
+    outputs = width * widening(activation)
     for index in range(depth):
-        layers += [nn.Linear(width if index else prod(input_shape), wide)]
-        layers += [] if norm == "none" else [NORMS[norm](wide, dims=0)]
+        layers += [nn.Linear(width if index else prod(input_shape), outputs)]
+        layers += [] if norm == "none" else [NORMS[norm](outputs, dims=0)]
         layers += [ACTIVATIONS[activation]()]
         layers += [nn.Dropout(dropout)] if dropout else []
     head = nn.Linear(width if depth else prod(input_shape), num_classes)

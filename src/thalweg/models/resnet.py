@@ -1,4 +1,4 @@
-"""Residual networks, with torchvision's weight names, so that its pretrained weights load.
+"""Residual networks with torchvision's weight names, so that its pretrained weights load.
 
 Source: He et al. 2016, arXiv:1512.03385; the stride sits on the 3×3 convolution of a bottleneck,
 as in torchvision ("v1.5"). The last normalisation of each branch starts at zero, so that every
@@ -13,12 +13,12 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from thalweg.models.pieces.adapt import adapted
 from thalweg.models.pieces.drop_path import DropPath, depth_rates
 from thalweg.models.pieces.image_shape import image_channels
+from thalweg.models.pieces.swap_layers import swap_layers
 from thalweg.registry import unknown_name
 
-EXPANSION = 4  # channels out of a bottleneck for each one of its name
+EXPANSION = 4  # output channels of a bottleneck per inner channel
 STEMS = ("auto", "imagenet", "small")
 Block = Callable[..., nn.Module]  # (in_channels, channels, *, stride, drop_path)
 
@@ -45,7 +45,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """Narrow, 3×3, wide again; `groups` > 1 makes it ResNeXt's (arXiv:1611.05431)."""
+    """1×1 down, 3×3, 1×1 up; `groups` > 1 makes it ResNeXt's (arXiv:1611.05431)."""
 
     def __init__(
         self,
@@ -115,38 +115,38 @@ class ResNet(nn.Module):
             if isinstance(module, nn.Conv2d):
                 outputs = module.weight[:, 0].numel() / module.groups  # that one input reaches
                 nn.init.normal_(module.weight, std=sqrt(2 / outputs))
-        nn.init.normal_(self.fc.weight, std=0.01)  # nearly undecided: the first loss is chance
+        nn.init.normal_(self.fc.weight, std=0.01)  # near-equal logits: the first loss is chance
         nn.init.zeros_(self.fc.bias)
 
     def forward(self, images: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch class"]:
-        # Either order gives the same; in this one ReLU has a quarter of the pixels to do.
+        # Pooling before ReLU gives the same; ReLU then has a quarter of the pixels.
         hidden = self.relu(self.maxpool(self.bn1(self.conv1(images))))
         hidden = self.layer4(self.layer3(self.layer2(self.layer1(hidden))))
         return self.fc(hidden.mean(dim=(2, 3)))
 
 
 def resnet18(num_classes: int, *, input_shape: tuple[int, ...], **changes: Any) -> ResNet:
-    """11,689,512 weights at 1000 classes."""
+    """ResNet-18 has 11,689,512 weights at 1000 classes."""
     return _resnet(BasicBlock, (2, 2, 2, 2), num_classes, shape=input_shape, **changes)
 
 
 def resnet34(num_classes: int, *, input_shape: tuple[int, ...], **changes: Any) -> ResNet:
-    """21,797,672 weights at 1000 classes."""
+    """ResNet-34 has 21,797,672 weights at 1000 classes."""
     return _resnet(BasicBlock, (3, 4, 6, 3), num_classes, shape=input_shape, **changes)
 
 
 def resnet50(num_classes: int, *, input_shape: tuple[int, ...], **changes: Any) -> ResNet:
-    """25,557,032 weights at 1000 classes."""
+    """ResNet-50 has 25,557,032 weights at 1000 classes."""
     return _resnet(Bottleneck, (3, 4, 6, 3), num_classes, shape=input_shape, **changes)
 
 
 def resnet101(num_classes: int, *, input_shape: tuple[int, ...], **changes: Any) -> ResNet:
-    """44,549,160 weights at 1000 classes."""
+    """ResNet-101 has 44,549,160 weights at 1000 classes."""
     return _resnet(Bottleneck, (3, 4, 23, 3), num_classes, shape=input_shape, **changes)
 
 
 def resnext50_32x4d(num_classes: int, *, input_shape: tuple[int, ...], **changes: Any) -> ResNet:
-    """25,028,904 weights at 1000 classes: 32 groups of 4 channels in each first block's middle."""
+    """ResNeXt-50 (32×4d) has 25,028,904 weights at 1000 classes."""
     grouped = partial(Bottleneck, groups=32, group_width=4)
     return _resnet(grouped, (3, 4, 6, 3), num_classes, shape=input_shape, **changes)
 
@@ -164,10 +164,10 @@ def _resnet(
     norm: str = "batch",
     init: str = "he",
 ) -> ResNet:
-    """`stem`: "imagenet" reduces the image 4-fold before the first block, "small" not at all.
+    """Build a ResNet whose `stem` shrinks the image 4-fold ("imagenet") or not at all ("small").
 
-    "auto" is "small" up to 64 pixels: the 4-fold stem would leave 32-pixel images 1 × 1 places
-    in the last stage; He et al. §4.2 use a 3×3 stem on CIFAR-10 for the same reason.
+    "auto" is "small" up to 64 pixels: the 4-fold stem would leave 32-pixel images a 1×1 map in
+    the last stage; He et al. §4.2 use a 3×3 stem on CIFAR-10 for the same reason.
     """
     if stem not in STEMS:
         raise unknown_name("stem", stem, STEMS)
@@ -176,19 +176,19 @@ def _resnet(
         block,
         depths,
         num_classes=num_classes,
-        # 2 × 2 places in the last stage: of one place a 3×3 kernel would use only its middle
+        # a 2×2 map in the last stage: on a 1×1 map a 3×3 kernel uses only its centre
         in_channels=image_channels(shape, model="a resnet", least=16 if small else 64),
         width=width,
         expansion=1 if block is BasicBlock else EXPANSION,
         small_stem=small,
         drop_path=drop_path,
     )
-    adapted(model, activation=activation, norm=norm, init=init)
+    swap_layers(model, activation=activation, norm=norm, init=init)
     return model
 
 
 def _shortcut(in_channels: int, out_channels: int, *, stride: int) -> nn.Sequential | None:
-    """What brings the block's input to its output's shape; None where they are equal."""
+    """A projection to the block's output shape; None where input and output shapes are equal."""
     if stride == 1 and in_channels == out_channels:
         return None
     return nn.Sequential(

@@ -1,7 +1,7 @@
-"""ResNeXt-29 for 32-pixel images: residual branches split into groups that do not mix.
+"""ResNeXt-29 for 32-pixel images: residual branches with grouped convolutions.
 
-A 32×4d bottleneck of 256 channels has 70,144 weights, the 64-wide plain one 69,632: the same cost,
-spent on more, thinner paths. ResNeXt-50 (32×4d) stands beside ResNet-50 in `resnet.py`.
+A 32×4d bottleneck of 256 channels has 70,144 weights, the plain one of width 64 has 69,632: the
+same cost, spent on more, thinner paths. ResNeXt-50 (32×4d) is in `resnet.py`.
 
 Source: Xie et al. 2017, https://arxiv.org/abs/1611.05431. Published errors on CIFAR-10: 3.65 %
 (8×64d), 3.58 % (16×64d).
@@ -13,9 +13,9 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from thalweg.models.pieces.adapt import adapted
 from thalweg.models.pieces.drop_path import DropPath, depth_rates
 from thalweg.models.pieces.image_shape import image_channels
+from thalweg.models.pieces.swap_layers import swap_layers
 
 EXPANSION = 4
 
@@ -79,8 +79,8 @@ class CifarResNeXt(nn.Module):
         for block, rate in zip(blocks, depth_rates(drop_path, len(blocks)), strict=True):
             block.drop_path.rate = rate
         self.apply(_initialise)
-        adapted(self, activation=activation, norm=norm, init=init)
-        nn.init.normal_(self.fc.weight, std=0.01)  # nearly undecided: the first loss is chance
+        swap_layers(self, activation=activation, norm=norm, init=init)
+        nn.init.normal_(self.fc.weight, std=0.01)  # near-equal logits: the first loss is chance
         nn.init.zeros_(self.fc.bias)
 
     def forward(self, images: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch class"]:
@@ -107,12 +107,12 @@ def _initialise(module: nn.Module) -> None:
 
 
 def resnext29_8x64d(num_classes: int, *, input_shape: tuple[int, ...], **changes: Any) -> nn.Module:
-    """34,426,698 weights at 10 classes; published error on CIFAR-10 3.65 %."""
+    """ResNeXt-29 (8×64d) has 34,426,698 weights at 10 classes; its published error is 3.65 %."""
     return CifarResNeXt(num_classes, input_shape=input_shape, groups=8, **changes)
 
 
 def resnext29_16x64d(
     num_classes: int, *, input_shape: tuple[int, ...], **changes: Any
 ) -> nn.Module:
-    """68,155,210 weights at 10 classes; published error on CIFAR-10 3.58 %."""
+    """ResNeXt-29 (16×64d) has 68,155,210 weights at 10 classes; its published error is 3.58 %."""
     return CifarResNeXt(num_classes, input_shape=input_shape, groups=16, **changes)

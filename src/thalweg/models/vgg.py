@@ -1,4 +1,4 @@
-"""VGG: stacks of 3×3 convolutions, with a max pooling after each stage.
+"""VGG: stacks of 3×3 convolutions with max pooling after each stage.
 
 Two 3×3 layers see 5×5 pixels and three see 7×7, with fewer weights (18C² < 25C², 27C² < 49C²) and
 more non-linearities. Weight names are torchvision's; the CIFAR variants have small hidden layers
@@ -12,8 +12,8 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from thalweg.models.pieces.adapt import adapted
 from thalweg.models.pieces.image_shape import image_channels
+from thalweg.models.pieces.swap_layers import swap_layers
 from thalweg.registry import unknown_name
 
 STAGES = {  # convolutions per stage, by depth
@@ -56,7 +56,7 @@ class VGG(nn.Module):
             nn.Linear(hidden, num_classes),
         )
         self.apply(_initialise)
-        adapted(self, activation=activation, init=init)
+        swap_layers(self, activation=activation, init=init)
 
     def forward(self, images: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch class"]:
         return self.classifier(self.avgpool(self.features(images)).flatten(1))
@@ -84,60 +84,60 @@ def _initialise(module: nn.Module) -> None:
 
 
 def vgg11(num_classes: int, *, input_shape: tuple[int, ...], **changes: Any) -> nn.Module:
-    """132,863,336 weights at 1000 classes."""
+    """VGG-11 has 132,863,336 weights at 1000 classes."""
     return VGG(num_classes, input_shape=input_shape, depth=11, norm=False, **changes)
 
 
 def vgg11_bn(num_classes: int, *, input_shape: tuple[int, ...], **changes: Any) -> nn.Module:
-    """132,868,840 weights at 1000 classes."""
+    """VGG-11 with batch norm has 132,868,840 weights at 1000 classes."""
     return VGG(num_classes, input_shape=input_shape, depth=11, norm=True, **changes)
 
 
 def cifar_vgg11_bn(num_classes: int, *, input_shape: tuple[int, ...], **changes: Any) -> nn.Module:
-    """9.76 million weights at 10 classes; published accuracy on CIFAR-10 92.79 %."""
+    """VGG-11 for CIFAR has 9.76 million weights; its published accuracy on CIFAR-10 is 92.79 %."""
     return vgg11_bn(num_classes, input_shape=input_shape, head="cifar", **changes)
 
 
 def vgg13(num_classes: int, *, input_shape: tuple[int, ...], **changes: Any) -> nn.Module:
-    """133,047,848 weights at 1000 classes."""
+    """VGG-13 has 133,047,848 weights at 1000 classes."""
     return VGG(num_classes, input_shape=input_shape, depth=13, norm=False, **changes)
 
 
 def vgg13_bn(num_classes: int, *, input_shape: tuple[int, ...], **changes: Any) -> nn.Module:
-    """133,053,736 weights at 1000 classes."""
+    """VGG-13 with batch norm has 133,053,736 weights at 1000 classes."""
     return VGG(num_classes, input_shape=input_shape, depth=13, norm=True, **changes)
 
 
 def cifar_vgg13_bn(num_classes: int, *, input_shape: tuple[int, ...], **changes: Any) -> nn.Module:
-    """9.94 million weights at 10 classes; published accuracy on CIFAR-10 94.00 %."""
+    """VGG-13 for CIFAR has 9.94 million weights; its published accuracy on CIFAR-10 is 94.00 %."""
     return vgg13_bn(num_classes, input_shape=input_shape, head="cifar", **changes)
 
 
 def vgg16(num_classes: int, *, input_shape: tuple[int, ...], **changes: Any) -> nn.Module:
-    """138,357,544 weights at 1000 classes."""
+    """VGG-16 has 138,357,544 weights at 1000 classes."""
     return VGG(num_classes, input_shape=input_shape, depth=16, norm=False, **changes)
 
 
 def vgg16_bn(num_classes: int, *, input_shape: tuple[int, ...], **changes: Any) -> nn.Module:
-    """138,365,992 weights at 1000 classes."""
+    """VGG-16 with batch norm has 138,365,992 weights at 1000 classes."""
     return VGG(num_classes, input_shape=input_shape, depth=16, norm=True, **changes)
 
 
 def cifar_vgg16_bn(num_classes: int, *, input_shape: tuple[int, ...], **changes: Any) -> nn.Module:
-    """15.25 million weights at 10 classes; published accuracy on CIFAR-10 94.16 %."""
+    """VGG-16 for CIFAR has 15.25 million weights; its published accuracy on CIFAR-10 is 94.16 %."""
     return vgg16_bn(num_classes, input_shape=input_shape, head="cifar", **changes)
 
 
 def vgg19(num_classes: int, *, input_shape: tuple[int, ...], **changes: Any) -> nn.Module:
-    """143,667,240 weights at 1000 classes."""
+    """VGG-19 has 143,667,240 weights at 1000 classes."""
     return VGG(num_classes, input_shape=input_shape, depth=19, norm=False, **changes)
 
 
 def vgg19_bn(num_classes: int, *, input_shape: tuple[int, ...], **changes: Any) -> nn.Module:
-    """143,678,248 weights at 1000 classes."""
+    """VGG-19 with batch norm has 143,678,248 weights at 1000 classes."""
     return VGG(num_classes, input_shape=input_shape, depth=19, norm=True, **changes)
 
 
 def cifar_vgg19_bn(num_classes: int, *, input_shape: tuple[int, ...], **changes: Any) -> nn.Module:
-    """20.57 million weights at 10 classes; published accuracy on CIFAR-10 93.91 %."""
+    """VGG-19 for CIFAR has 20.57 million weights; its published accuracy on CIFAR-10 is 93.91 %."""
     return vgg19_bn(num_classes, input_shape=input_shape, head="cifar", **changes)

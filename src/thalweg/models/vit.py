@@ -2,7 +2,7 @@
 
 Source: Dosovitskiy et al. 2021, https://arxiv.org/abs/2010.11929; the sizes tiny and small are
 those of Touvron et al. 2021, https://arxiv.org/abs/2012.12877. `pool="mean"` averages the patches
-in place of a class token (Beyer et al. 2022, https://arxiv.org/abs/2205.01580).
+instead of using a class token (Beyer et al. 2022, https://arxiv.org/abs/2205.01580).
 """
 
 from typing import Any
@@ -87,10 +87,10 @@ class ViT(nn.Module):
         if pool not in POOLS:
             raise unknown_name("pool", pool, POOLS)
         in_channels = image_channels(input_shape, model="vit", least=patch_size)
-        patches = _patches(input_shape[1:], patch_size)
+        num_patches = _num_patches(input_shape[1:], patch_size)
         self.pool = pool
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
-        self.pos_embed = nn.Parameter(torch.zeros(1, patches + 1, dim))
+        self.pos_embed = nn.Parameter(torch.zeros(1, num_patches + 1, dim))
         self.patch_embed = PatchEmbed(in_channels, dim, patch_size=patch_size)
         rates = depth_rates(drop_path, depth)
         self.blocks = nn.Sequential(*(Block(dim, num_heads, drop_path=rate) for rate in rates))
@@ -99,10 +99,10 @@ class ViT(nn.Module):
         self.apply(_initialise)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
         nn.init.normal_(self.cls_token, std=1e-6)
-        nn.init.zeros_(self.head.weight)  # every class is equally likely at first
+        nn.init.zeros_(self.head.weight)  # equal logits: the first loss is chance
 
     def features(self, images: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch dim"]:
-        """What the head reads: the class token's place, or the mean over the patches."""
+        """Return the head's inputs: the class token, or the mean over the patches."""
         patches = self.patch_embed(images)
         token = self.cls_token.expand(len(images), -1, -1)
         hidden = self.norm(self.blocks(torch.cat((token, patches), dim=1) + self.pos_embed))
@@ -112,11 +112,11 @@ class ViT(nn.Module):
         return self.head(self.features(images))
 
 
-def _patches(size: tuple[int, ...], patch_size: int) -> int:
+def _num_patches(size: tuple[int, ...], patch_size: int) -> int:
     height, width = size
     if height % patch_size or width % patch_size:
         raise UsageError(
-            "an image must divide into whole patches",
+            "the image does not divide into whole patches",
             seen=f"{height} × {width} pixels, patch_size={patch_size}",
             fix=f"image_size={height - height % patch_size}, or another patch_size",
         )
@@ -130,12 +130,12 @@ def _initialise(module: nn.Module) -> None:
 
 
 def vit_tiny(num_classes: int, *, input_shape: tuple[int, ...], **changes: Any) -> ViT:
-    """5,717,416 weights at 1000 classes, 224 pixels and 16-pixel patches."""
+    """ViT-Ti/16 has 5,717,416 weights at 1000 classes and 224 pixels."""
     sizes: dict[str, Any] = {"dim": 192, "num_heads": 3}
     return ViT(num_classes, input_shape=input_shape, **(sizes | changes))
 
 
 def vit_small(num_classes: int, *, input_shape: tuple[int, ...], **changes: Any) -> ViT:
-    """22,050,664 weights at 1000 classes, 224 pixels and 16-pixel patches."""
+    """ViT-S/16 has 22,050,664 weights at 1000 classes and 224 pixels."""
     sizes: dict[str, Any] = {"dim": 384, "num_heads": 6}
     return ViT(num_classes, input_shape=input_shape, **(sizes | changes))

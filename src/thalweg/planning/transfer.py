@@ -12,16 +12,16 @@ from thalweg.data.images.image_size import probe
 from thalweg.data.samples import Files
 from thalweg.data.sources import samples_at
 from thalweg.errors import UsageError
-from thalweg.models.pretrained.head import freeze, head_of, last_third
-from thalweg.models.pretrained.source import (
+from thalweg.models.pretrained.head import freeze, last_third, named_head
+from thalweg.models.pretrained.timm_model import PREFIX
+from thalweg.models.pretrained.weight_sources import (
     PACKAGE,
     PACKAGED_MODEL,
     TIMM,
     check_weights,
-    format_of,
-    is_installed,
+    input_format,
+    is_package_installed,
 )
-from thalweg.models.pretrained.timm_model import PREFIX
 from thalweg.recipes.recipe import Recipe
 from thalweg.recipes.transfer import FEW_SAMPLES, PHOTOGRAPH
 
@@ -47,7 +47,7 @@ def implied(changes: Mapping[str, Any]) -> tuple[dict[str, object], str]:
         return _completed(changes, str(method or "probe")), ""
     if "model.name" in changes or "model.changes" in changes or not _few_photographs(changes):
         return {}, ""
-    if not is_installed():
+    if not is_package_installed():
         return {}, (f"few photographs: a pretrained network would do better, in less time; {EXTRA}")
     method = "all" if changes.get("budget.epochs") else "probe"
     return _completed(changes, method), f"{CHOSEN}; {GOES_ON[method]}"
@@ -65,7 +65,7 @@ def _completed(changes: Mapping[str, Any], method: str) -> dict[str, object]:
         "transfer.method": method,
         "transfer.weights": weights,
         "model.name": model,
-        "data.image_size": changes.get("data.image_size") or format_of(model).image_size,
+        "data.image_size": changes.get("data.image_size") or input_format(model).image_size,
     }
 
 
@@ -93,7 +93,7 @@ def adapted(dataset: Dataset, recipe: Mapping[str, Any]) -> Dataset:
             seen=f"{recipe['data.path']}: rows of {dataset.facts.input_shape[0]} numbers",
             fix="--transfer none",
         )
-    wanted = format_of(recipe["model.name"])
+    wanted = input_format(recipe["model.name"])
     asked = f"(as {recipe['model.name']} asks)"
     return replace(
         dataset,
@@ -108,6 +108,6 @@ def freeze_for(recipe: Recipe, model: nn.Module, *, outputs: int) -> None:
     method = recipe.transfer.method
     if method in ("none", "all"):
         return
-    name, head = head_of(model, outputs=outputs)
+    name, head = named_head(model, outputs=outputs)
     trained = {f"{name}.{weight}" for weight, _ in head.named_parameters()}
     freeze(model, trained | last_third(model) if method == "last" else trained)

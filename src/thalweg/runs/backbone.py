@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from thalweg.classical.linear_head import Candidate, choose_classifier, choose_regressor
 from thalweg.data import Batch, Dataset
-from thalweg.models.pretrained.head import Features, fill_head, head_of
-from thalweg.models.pretrained.source import (
+from thalweg.models.pretrained.head import Features, fill_head, named_head
+from thalweg.models.pretrained.weight_sources import (
     load_pretrained,
 )
 from thalweg.planning.progress import Progress
@@ -74,7 +74,7 @@ class Backbone:
     @property
     def head(self) -> nn.Linear:
         """The last layer, which is fitted."""
-        return head_of(self.model, outputs=self.task.outputs)[1]
+        return named_head(self.model, outputs=self.task.outputs)[1]
 
     def _candidates(
         self, train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor]
@@ -96,7 +96,7 @@ class Backbone:
 
     def _features(self) -> Extractor:
         """What computes features, made once the weights are those that they are of."""
-        name, head = head_of(self.model, outputs=self.task.outputs)
+        name, head = named_head(self.model, outputs=self.task.outputs)
         about = self.recipe.model.name, self.dataset.preprocessing
         key = weights_digest(self.model, about=about, without=f"{name}.")
         if self._extractor is None or self._extractor.key != key:

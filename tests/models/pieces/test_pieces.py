@@ -8,18 +8,18 @@ from torch import nn
 
 from thalweg.errors import UsageError
 from thalweg.models import MODELS
-from thalweg.models.anatomy.signal_scale import activation_statistics, verdict
+from thalweg.models.anatomy.signal_scale import activation_statistics, signal_trend
 from thalweg.models.pieces.activation import ACTIVATIONS, widening
 from thalweg.models.pieces.drop_path import DropPath, depth_rates
 from thalweg.models.pieces.initialise import (
     INITIALISATIONS,
     initialise,
-    outputs_of,
-    unit_variance,
+    layer_outputs,
+    scale_to_unit_variance,
     weight_layers,
     zero_residual_ends,
 )
-from thalweg.models.pieces.norm import NORMS, standardised
+from thalweg.models.pieces.norm import NORMS
 from thalweg.models.pieces.residual import ResidualBlock
 
 POINTS = [-30.0, -3.0, -1.0, -0.1, 0.0, 0.1, 1.0, 3.0, 30.0]
@@ -69,6 +69,12 @@ def test_mlp_and_convnet_take_any_activation(activation):
         model = MODELS[name](3, input_shape=shape, width=8, activation=activation)
         model(torch.randn(4, *shape)).sum().backward()
         assert all(weight.grad is not None for weight in model.parameters())
+
+
+def standardised(inputs, axes):
+    """(x − mean) / √(variance + 1e-5) over the axes: all four norms before γ and β."""
+    mean = inputs.mean(axes, keepdim=True)
+    return (inputs - mean) / (inputs.var(axes, correction=0, keepdim=True) + 1e-5).sqrt()
 
 
 AXES = {"batch": (0, 2, 3), "layer": (1, 2, 3), "instance": (2, 3)}  # checklist: J1 J6 J7
@@ -163,7 +169,7 @@ def test_the_checker_tells_a_good_initialisation_from_bad_ones(gain, said):
     torch.manual_seed(0)
     statistics = activation_statistics(deep(gain), torch.randn(64, 512))
     assert len(statistics) == 21
-    assert verdict(statistics) == said
+    assert signal_trend(statistics) == said
     growth = (statistics[19].std / statistics[0].std) ** (1 / 19)
     assert growth == pytest.approx(gain / sqrt(2), rel=0.05)
 
@@ -184,11 +190,11 @@ def test_lsuv_gives_every_layer_unit_variance():
     model = MODELS["convnet"](5, input_shape=(3, 16, 16), width=8, norm="none", activation="tanh")
     inputs = torch.randn(32, 3, 16, 16)
     initialise(model, "lsuv")
-    unit_variance(model, inputs)
+    scale_to_unit_variance(model, inputs)
     for layer in activation_statistics(model, inputs):
         assert layer.std == pytest.approx(1, abs=0.06)
     with pytest.raises(UsageError, match="same number everywhere"):
-        unit_variance(model, torch.zeros(32, 3, 16, 16))
+        scale_to_unit_variance(model, torch.zeros(32, 3, 16, 16))
 
 
 def test_a_residual_net_with_zero_ends_passes_its_input_through():
@@ -199,7 +205,7 @@ def test_a_residual_net_with_zero_ends_passes_its_input_through():
 
     def growth():
         names = ("layer1.0", "layer1.8")
-        outputs = outputs_of(model, inputs, names=names)
+        outputs = layer_outputs(model, inputs, names=names)
         return (outputs[names[1]].var() / outputs[names[0]].var()).item()
 
     assert growth() > 2
@@ -284,6 +290,6 @@ def test_orthogonal_filters_by_name():
 
 
 @pytest.mark.parametrize("changes", [{"activation": "maxout"}, {"norm": "none"}])
-def test_what_a_residual_network_cannot_take_is_said(changes):
-    with pytest.raises(UsageError, match="laid out"):
+def test_what_a_residual_network_cannot_take_is_refused(changes):
+    with pytest.raises(UsageError, match="needs a norm"):
         MODELS["resnet20"](5, input_shape=(3, 32, 32), **changes)

@@ -1,1 +1,1 @@
-"""What can be said of a network before it is trained: its layers, its cost, what it sees."""
+"""Properties of an untrained network: layers, cost, receptive field, scale of signals."""

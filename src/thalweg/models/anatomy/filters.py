@@ -1,4 +1,4 @@
-"""What the first layer looks for, as pictures."""
+"""Draw the filters of a network's first convolution. For experiments: no command uses it yet."""
 
 import torch
 from jaxtyping import UInt8
@@ -10,14 +10,14 @@ GREY, BORDER = 128, 255
 
 
 def filter_grid(model: nn.Module, *, columns: int = 8) -> UInt8[Tensor, "y x channel"]:
-    """The first convolution's filters, side by side; each one's largest weight is 0 or 255.
+    """Lay the first convolution's filters side by side; each one's largest weight is 0 or 255.
 
-    A weight of nought is mid-grey. Filters of a trained network show edges and colours; grains
+    A weight of 0 is mid-grey. Filters of a trained network show edges and colours; noisy ones
     show that it was not trained, or not regularised (Zeiler & Fergus 2014, arXiv:1311.2901).
-    Raises UsageError for a model without a convolution of pixels.
+    Raises: UsageError for a model without a convolution of pixels.
     """
-    found = (m.weight for m in model.modules() if isinstance(m, nn.Conv2d))
-    weights = next((w.detach() for w in found if w.shape[1] in (1, 3)), None)
+    filters = (m.weight for m in model.modules() if isinstance(m, nn.Conv2d))
+    weights = next((w.detach() for w in filters if w.shape[1] in (1, 3)), None)
     if weights is None:
         raise UsageError(
             "the model has no convolution of 1 or 3 channels",

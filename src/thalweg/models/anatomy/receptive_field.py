@@ -1,8 +1,8 @@
-"""How many input pixels each layer's unit sees: in theory, and in effect.
+"""Receptive fields: the input pixels that a unit of a layer depends on.
 
-In theory a stack of layers sees r ← r + (kernel − 1) · dilation · jump pixels, with jump the
-product of the strides before (checklist I10, I11). In effect the middle of that square counts far
-more than its rim: Luo et al. 2016, https://arxiv.org/abs/1701.04128.
+The theoretical field grows by r ← r + (kernel − 1) · dilation · jump pixels a layer, with jump the
+product of the strides before. In the effective field the centre of that square counts far more
+than its border: Luo et al. 2016, https://arxiv.org/abs/1701.04128.
 """
 
 from collections.abc import Iterable, Iterator
@@ -27,38 +27,38 @@ START = Field(1, 1)
 
 
 class FieldTracer(TorchDispatchMode):
-    """Follows fields through whatever a forward pass computes: skips and functions too.
+    """Trace receptive fields through all operations of a forward pass, skips included.
 
-    A result sees what the argument with the largest field sees; convolutions and pooling add
-    theirs; an average over all places or attention sees everything.
+    A result takes the field of the argument with the largest one; convolutions and pooling widen
+    it; a global average or attention sees the whole image.
     """
 
     def __init__(self, image: Tensor) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.whole = Field(max(image.shape[2:], default=1), 1)
-        self._known: dict[int, tuple[Tensor, Field]] = {}  # keeps tensors, lest ids be used again
+        self._fields: dict[int, tuple[Tensor, Field]] = {}  # keeps tensors, so that no id is reused
         self.mark(image, START)
 
     def mark(self, tensor: Tensor, field: Field) -> None:
-        self._known[id(tensor)] = (tensor, field)
+        self._fields[id(tensor)] = (tensor, field)
 
-    def of(self, tensor: Tensor) -> Field:
-        return self._known[id(tensor)][1] if id(tensor) in self._known else START
+    def field_of(self, tensor: Tensor) -> Field:
+        return self._fields[id(tensor)][1] if id(tensor) in self._fields else START
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        before = [self.of(tensor) for tensor in _tensors(args)]
-        seen = Field(
-            max((field.size for field in before), default=1),
-            max((field.jump for field in before), default=1),
+        fields = [self.field_of(tensor) for tensor in _tensors(args)]
+        largest = Field(
+            max((field.size for field in fields), default=1),
+            max((field.jump for field in fields), default=1),
         )
         for tensor in _tensors((result,)):
-            self.mark(tensor, self._widened(func.overloadpacket, args, seen))
+            self.mark(tensor, self._field_after(func.overloadpacket, args, largest))
         return result
 
-    def _widened(self, operator: Any, args: tuple[Any, ...], before: Field) -> Field:
+    def _field_after(self, operator: Any, args: tuple[Any, ...], before: Field) -> Field:
         if operator in (ATEN.convolution, ATEN.max_pool2d_with_indices, ATEN.avg_pool2d):
             kernel, stride, dilation = _window(operator, args)
             return Field(before.size + (kernel - 1) * dilation * before.jump, before.jump * stride)
@@ -84,8 +84,8 @@ def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
 
 
 @contextmanager
-def _unchanged(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, then the modes and gradients of before."""
+def _evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Switch to evaluation mode, then restore each module's mode."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
@@ -98,30 +98,30 @@ def _unchanged(model: nn.Module) -> Iterator[None]:
 def effective_field(
     model: nn.Module, layer: str, images: Float[Tensor, "batch channel y x"]
 ) -> Float[Tensor, "y x"]:
-    """How much each pixel moves the middle unit of the layer, summing to 1: mean |∂unit / ∂pixel|.
+    """The influence of each pixel on the layer's central unit: mean |∂unit / ∂pixel|, sum 1.
 
-    Cost: one forward and one backward pass. The model's own gradients are left alone.
+    Cost: one forward and one backward pass. The model's own gradients do not change.
     """
-    seen: list[Tensor] = []
+    outputs: list[Tensor] = []
     handle = model.get_submodule(layer).register_forward_hook(
-        lambda module, args, output: seen.append(output)
+        lambda module, args, output: outputs.append(output)
     )
     inputs = images.detach().requires_grad_()
     try:
-        with _unchanged(model), torch.enable_grad():
+        with _evaluation_mode(model), torch.enable_grad():
             model(inputs)
     finally:
         handle.remove()
-    output = seen[0]
-    middle = output[:, :, output.shape[2] // 2, output.shape[3] // 2].sum()
-    (gradient,) = torch.autograd.grad(middle, inputs)
+    output = outputs[0]
+    centre = output[:, :, output.shape[2] // 2, output.shape[3] // 2].sum()
+    (gradient,) = torch.autograd.grad(centre, inputs)
     weight = gradient.abs().sum((0, 1))
     return weight / weight.sum().clamp_min(torch.finfo(weight.dtype).tiny)
 
 
 def effective_size(weight: Float[Tensor, "y x"]) -> float:
-    """Side of the square that a field of this spread would fill evenly, in pixels: √12 · std."""
-    across = weight.sum(0)
-    places = torch.arange(len(across), dtype=weight.dtype, device=weight.device)
-    mean = (across * places).sum()
-    return sqrt(12 * (across * (places - mean).square()).sum().item() + 1)
+    """Side in pixels of the uniform square with the same spread: √12 · std."""
+    profile = weight.sum(0)
+    columns = torch.arange(len(profile), dtype=weight.dtype, device=weight.device)
+    mean = (profile * columns).sum()
+    return sqrt(12 * (profile * (columns - mean).square()).sum().item() + 1)

@@ -1,8 +1,8 @@
 """The layers of a network: output shapes, weights, FLOPs, memory, receptive field.
 
-Nothing is computed and no memory is taken: the network is traced with tensors that have only a
-shape. A FLOP is one multiplication or one addition, as PyTorch's FlopCounterMode counts, which
-sees matrix products and convolutions only.
+Tracing uses meta tensors, which have a shape but no values, so that it takes neither time nor
+memory. A FLOP is one multiplication or one addition; like PyTorch's FlopCounterMode, it counts
+matrix products and convolutions only.
 """
 
 from collections.abc import Callable
@@ -36,11 +36,11 @@ class Summary(NamedTuple):
 
 
 def summary(model: nn.Module, input_shape: tuple[int, ...]) -> Summary:
-    """One row per layer that has no layers in it, in the order in which they run.
+    """One row per innermost layer, in the order in which they run.
 
-    The model itself is not run, changed or moved: a copy without memory is.
+    The model itself does not run, change or move: a copy on the meta device does.
     """
-    traced = _without_memory(model)
+    traced = _meta_copy(model)
     inputs = torch.empty(1, *input_shape, device="meta")
     tracer, rows = FieldTracer(inputs), []
 
@@ -49,9 +49,9 @@ def summary(model: nn.Module, input_shape: tuple[int, ...]) -> Summary:
             if output is args[0]:
                 return  # the identity, such as a shortcut that needs nothing
             if isinstance(module, nn.Linear) and args[0].ndim == 2:
-                tracer.mark(output, tracer.whole)  # it joins all that was flattened
-            field = tracer.of(output).size
-            rows.append(_row(name, module, given=args[0], output=output, field=field))
+                tracer.mark(output, tracer.whole)  # it reads all flattened pixels
+            field = tracer.field_of(output).size
+            rows.append(_row(name, module, inputs=args[0], output=output, field=field))
 
         return hook
 
@@ -70,8 +70,8 @@ def summary(model: nn.Module, input_shape: tuple[int, ...]) -> Summary:
     )
 
 
-def _without_memory(model: nn.Module) -> nn.Module:
-    """A copy on the meta device, made without copying any weight."""
+def _meta_copy(model: nn.Module) -> nn.Module:
+    """A copy on the meta device; no weight is copied."""
     memo: dict[int, object] = {}
     for tensor in [*model.parameters(), *model.buffers()]:
         empty = torch.empty_like(tensor, device="meta")
@@ -80,28 +80,28 @@ def _without_memory(model: nn.Module) -> nn.Module:
 
 
 def _row(
-    name: str, module: nn.Module, *, given: Tensor, output: Tensor, field: int
+    name: str, module: nn.Module, *, inputs: Tensor, output: Tensor, field: int
 ) -> LayerSummary:
     shape = tuple(output.shape[1:])
-    own = sum(weight.numel() for weight in module.parameters(recurse=False))
+    weights = sum(weight.numel() for weight in module.parameters(recurse=False))
     return LayerSummary(
         name=name,
         kind=type(module).__name__,
         output_shape=shape,
-        weights=own,
-        flops=_flops(module, given, shape),
+        weights=weights,
+        flops=_flops(module, inputs, shape),
         output_bytes=4 * prod(shape),
         receptive_field=field,
     )
 
 
-def _flops(module: nn.Module, given: Tensor, shape: tuple[int, ...]) -> int:
-    """Two per weight and place: a multiplication and an addition."""
+def _flops(module: nn.Module, inputs: Tensor, shape: tuple[int, ...]) -> int:
+    """Two per weight and position: a multiplication and an addition."""
     if isinstance(module, nn.Conv2d):
         return 2 * prod(shape) * module.weight[0].numel()
     if isinstance(module, nn.Linear):
         return 2 * prod(shape) * module.in_features
     if isinstance(module, Attention):  # queries · keys, then weights · values
-        patches, dim = given.shape[1:]
+        patches, dim = inputs.shape[1:]
         return 4 * patches * patches * dim
     return 0

@@ -1,1 +1,1 @@
-"""What architectures are made of and treated with: activations, norms, initialisation, weights."""
+"""Building blocks of the architectures: activations, norms, initialisations, regularisers."""

@@ -1,7 +1,7 @@
-"""The table of activations: what stands between two linear layers, by name.
+"""The table of activation functions.
 
-Source: checklist H8; the curves and where they differ in practice: Ramachandran et al. 2017,
-https://arxiv.org/abs/1710.05941. Maxout: Goodfellow et al. 2013, https://arxiv.org/abs/1302.4389.
+Sources: Ramachandran et al. 2017, https://arxiv.org/abs/1710.05941, who compare them; maxout:
+Goodfellow et al. 2013, https://arxiv.org/abs/1302.4389.
 """
 
 from jaxtyping import Float
@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from thalweg.registry import Registry
 
-MAXOUT_PIECES = 2  # lines per unit, as in the paper's densely connected nets
+MAXOUT_PIECES = 2  # linear functions per unit, as in the paper's fully connected networks
 
 
 class Maxout(nn.Module):
-    """The largest of each `pieces` neighbouring channels: a convex function that is learned.
+    """The maximum of each `pieces` neighbouring channels: a learned convex function.
 
-    The layer before it must be `pieces` times as wide as what comes out: see `widening`.
+    The layer before it must be `pieces` times as wide as the output: see `widening`.
     """
 
     def __init__(self, pieces: int = MAXOUT_PIECES) -> None:
@@ -47,7 +47,7 @@ def leaky_relu() -> nn.Module:
 
 
 def prelu() -> nn.Module:
-    """max(a x, x) with a learned, 0.25 at first (He et al. 2015, arXiv:1502.01852)."""
+    """max(a x, x) with a learned a, initially 0.25 (He et al. 2015, arXiv:1502.01852)."""
     return nn.PReLU()
 
 
@@ -82,5 +82,5 @@ ACTIVATIONS = Registry(
 
 
 def widening(activation: str) -> int:
-    """Channels that go into the activation for each one that comes out: 1, or maxout's 2."""
+    """Input channels of the activation per output channel: 1, or maxout's 2."""
     return MAXOUT_PIECES if activation == "maxout" else 1

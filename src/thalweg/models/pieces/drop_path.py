@@ -1,4 +1,4 @@
-"""Stochastic depth: a residual branch is left out at random, for each sample on its own.
+"""Stochastic depth: drop a residual branch at random, separately for each sample.
 
 Source: Huang et al. 2016, https://arxiv.org/abs/1603.09382.
 """
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class DropPath(nn.Module):
-    """The branch, zeroed with probability `rate` per sample; scaled so that its mean is kept."""
+    """Zero the branch with probability `rate` per sample; scale it to preserve its mean."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
@@ -18,9 +18,9 @@ class DropPath(nn.Module):
     def forward(self, branch: Float[Tensor, " batch *rest"]) -> Float[Tensor, " batch *rest"]:
         if not self.training or self.rate == 0:
             return branch
-        one_each = (len(branch),) + (1,) * (branch.ndim - 1)
-        kept = torch.rand(one_each, device=branch.device) >= self.rate
-        return branch * (kept / (1 - self.rate)).to(branch.dtype)
+        shape = (len(branch),) + (1,) * (branch.ndim - 1)
+        mask = torch.rand(shape, device=branch.device) >= self.rate
+        return branch * (mask / (1 - self.rate)).to(branch.dtype)
 
 
 def depth_rates(rate: float, depth: int) -> list[float]:

@@ -1,12 +1,12 @@
-"""What an image architecture demands of its input."""
+"""Check the input shape of an image architecture."""
 
 from thalweg.errors import UsageError
 
 
 def image_channels(input_shape: tuple[int, ...], *, model: str, least: int) -> int:
-    """The number of channels of (channels, height, width); `least` pixels are the smallest side.
+    """Return the channels of (channels, height, width).
 
-    Raises UsageError for vectors, and for images that the model would shrink to nothing.
+    Raises: UsageError for vectors, and for images of fewer than `least` pixels a side.
     """
     if len(input_shape) != 3:
         raise UsageError(

@@ -1,8 +1,8 @@
-"""The table of initialisations: what the weights are before the first step. Biases start at 0.
+"""The table of weight initialisations. Biases start at 0.
 
-The aim of all of them is that the scale of a signal neither dies nor grows from layer to layer.
-With n inputs per unit (kernel area × channels for a convolution), a linear or tanh layer keeps the
-variance at std = √(1/n), a rectified one at √(2/n): not at 2/√n, which grows by √2 a layer.
+All of them keep the scale of signals from vanishing or exploding from layer to layer. With n inputs
+per unit (kernel area × channels for a convolution), a linear or tanh layer keeps the variance at
+std = √(1/n), a ReLU layer at √(2/n): not at 2/√n, which grows by √2 a layer.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from thalweg.models.pieces.residual import ResidualBlock
 from thalweg.registry import Registry
 
 LSUV_TOLERANCE = 0.05  # of the standard deviation
-LSUV_TRIES = 10
+LSUV_ITERATIONS = 10
 
 WeightLayer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
 
@@ -29,7 +29,7 @@ def xavier(weight: Tensor, *, generator: Generator | None = None) -> None:
 
 
 def he(weight: Tensor, *, generator: Generator | None = None) -> None:
-    """std = √(2 / inputs): keeps signals through rectifiers. Also called MSRA or Kaiming.
+    """std = √(2 / inputs): keeps signals through ReLUs. Also called MSRA or Kaiming.
 
     Source: He et al. 2015, https://arxiv.org/abs/1502.01852, equation 10.
     """
@@ -37,17 +37,17 @@ def he(weight: Tensor, *, generator: Generator | None = None) -> None:
 
 
 def lecun(weight: Tensor, *, generator: Generator | None = None) -> None:
-    """std = √(1 / inputs): what SELU needs. Source: LeCun et al. 1998, Efficient BackProp, §4.6."""
+    """std = √(1 / inputs), as SELU needs. Source: LeCun et al. 1998, Efficient BackProp, §4.6."""
     nn.init.kaiming_normal_(weight, nonlinearity="linear", generator=generator)
 
 
 def orthogonal(weight: Tensor, *, generator: Generator | None = None) -> None:
-    """All singular values 1. Source: Saxe et al. 2014, https://arxiv.org/abs/1312.6120."""
+    """Set all singular values to 1. Source: Saxe et al. 2014, https://arxiv.org/abs/1312.6120."""
     nn.init.orthogonal_(weight, generator=generator)
 
 
 def dirac(weight: Tensor, *, generator: Generator | None = None) -> None:
-    """The identity, on as many channels as there are on both sides."""
+    """Set the identity on the channels that inputs and outputs have in common."""
     if weight.ndim == 2:
         nn.init.eye_(weight)
     else:
@@ -55,9 +55,9 @@ def dirac(weight: Tensor, *, generator: Generator | None = None) -> None:
 
 
 def lsuv(weight: Tensor, *, generator: Generator | None = None) -> None:
-    """Orthogonal; a training then scales each layer to variance 1 on its first batch.
+    """Start orthogonal; training then scales each layer to variance 1 on its first batch.
 
-    Source: Mishkin & Matas 2016, https://arxiv.org/abs/1511.06422; see `unit_variance`.
+    Source: Mishkin & Matas 2016, https://arxiv.org/abs/1511.06422; see `scale_to_unit_variance`.
     """
     nn.init.orthogonal_(weight, generator=generator)
 
@@ -66,7 +66,7 @@ INITIALISATIONS = Registry("initialisation", (he, xavier, lecun, orthogonal, dir
 
 
 def initialise(model: nn.Module, name: str, *, generator: Generator | None = None) -> None:
-    """Give every linear and convolutional layer weights of that kind, and zero biases."""
+    """Initialise the weights of every linear and convolutional layer by name; zero the biases."""
     fill = INITIALISATIONS[name]
     for layer in weight_layers(model).values():
         fill(layer.weight, generator=generator)
@@ -75,7 +75,7 @@ def initialise(model: nn.Module, name: str, *, generator: Generator | None = Non
 
 
 def zero_residual_ends(model: nn.Module) -> int:
-    """Start every residual branch at 0, so that each block is the identity; says how many.
+    """Zero the end of every residual branch, so that each block is the identity; count them.
 
     Source: Goyal et al. 2017, https://arxiv.org/abs/1706.02677, §5.1.
     """
@@ -87,27 +87,27 @@ def zero_residual_ends(model: nn.Module) -> int:
     return len(ends)
 
 
-def unit_variance(model: nn.Module, inputs: Tensor, *, spare: int = 0) -> None:
-    """Scale the weights, layer by layer, until each output has variance 1: what LSUV does.
+def scale_to_unit_variance(model: nn.Module, inputs: Tensor, *, spare: int = 0) -> None:
+    """Scale the weights, layer by layer, until each output has variance 1 (LSUV).
 
-    The last `spare` layers stay as they are, such as a head that starts undecided.
-    Cost: a few forward passes per layer. The model is left in the mode it was in.
-    Raises UsageError for a layer whose outputs do not vary at all.
+    The last `spare` layers keep their weights, such as a head with near-equal logits.
+    Cost: a few forward passes per layer. The model keeps its mode.
+    Raises: UsageError for a layer with constant outputs.
     """
     layers = list(weight_layers(model))
     for name in layers[: len(layers) - spare]:
-        _to_unit_variance(model, name, inputs)
+        _scale_layer(model, name, inputs)
 
 
-def _to_unit_variance(model: nn.Module, name: str, inputs: Tensor) -> None:
+def _scale_layer(model: nn.Module, name: str, inputs: Tensor) -> None:
     layer = model.get_submodule(name)
-    for _ in range(LSUV_TRIES):
-        std = outputs_of(model, inputs, names=(name,))[name].std().item()
+    for _ in range(LSUV_ITERATIONS):
+        std = layer_outputs(model, inputs, names=(name,))[name].std().item()
         if std == 0:
             raise UsageError(
-                f"{name} puts out the same number everywhere: no scale can give it variance 1",
+                f"{name} outputs the same number everywhere: no scale can give it variance 1",
                 seen=f"{len(inputs)} inputs",
-                fix="inputs that differ, or another initialisation for what comes before it",
+                fix="inputs that differ, or another initialisation of the layers before it",
             )
         if abs(std - 1) < LSUV_TOLERANCE:
             return
@@ -115,17 +115,17 @@ def _to_unit_variance(model: nn.Module, name: str, inputs: Tensor) -> None:
             layer.get_parameter("weight").div_(std)
 
 
-def outputs_of(model: nn.Module, inputs: Tensor, *, names: tuple[str, ...]) -> dict[str, Tensor]:
-    """What the named modules put out for these inputs, in the order in which they ran.
+def layer_outputs(model: nn.Module, inputs: Tensor, *, names: tuple[str, ...]) -> dict[str, Tensor]:
+    """The outputs of the named modules for these inputs, in the order in which they ran.
 
-    Buffers and modes stay as they are: batch norms work on the batch but remember nothing.
+    Buffers are restored: batch norms use the batch, but their running averages stay.
     """
-    found: dict[str, Tensor] = {}
+    outputs: dict[str, Tensor] = {}
 
-    def keep(name: str) -> Callable[..., None]:
-        return lambda module, args, output: found.update({name: output.detach().clone()})
+    def record(name: str) -> Callable[..., None]:
+        return lambda module, args, output: outputs.update({name: output.detach().clone()})
 
-    handles = [model.get_submodule(name).register_forward_hook(keep(name)) for name in names]
+    handles = [model.get_submodule(name).register_forward_hook(record(name)) for name in names]
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     try:
         with torch.no_grad():
@@ -135,9 +135,9 @@ def outputs_of(model: nn.Module, inputs: Tensor, *, names: tuple[str, ...]) -> d
             handle.remove()
         for name, buffer in model.named_buffers():
             buffer.copy_(buffers[name])
-    return found
+    return outputs
 
 
 def weight_layers(model: nn.Module) -> dict[str, WeightLayer]:
-    """Name → layer, of the linear and convolutional ones, in the order of definition."""
+    """Linear and convolutional layers by name, in the order of definition."""
     return {name: m for name, m in model.named_modules() if isinstance(m, WeightLayer)}

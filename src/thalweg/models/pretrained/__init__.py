@@ -1,2 +1,1 @@
-"""Networks that were trained on something else before: where their weights come from, how they
-want their images, and what is left of them without their head."""
+"""Pretrained networks: sources of weights, input formats, features without the head."""

