@@ -22,10 +22,10 @@ from thalweg.loading import loading
 from thalweg.data.images.survey_process import scouting
 with scouting(sys.argv[1], size=128):  # this much as `thalweg train` begins
     with loading(for_good=True):
-        from thalweg.api import plan, train
-        from thalweg.planning.build import training_batches
-    ready = plan(sys.argv[1], model="resnet18", image_size=128, batch_size=64, overlap=True)
-    batch = next(training_batches(ready).stream())
+        from thalweg.api import train
+        from thalweg.planning.make_plan import make_plan
+    edits = {"model.name": "resnet18", "data.image_size": 128, "batch.size": 64}
+    batch = next(make_plan(sys.argv[1], edits, overlap=True).training_batches().stream())
 print(json.dumps({"shape": list(batch.inputs.shape)}), flush=True)
 os._exit(0)
 """

@@ -28,26 +28,25 @@ from itertools import repeat
 from time import perf_counter
 import torch
 import thalweg
-from thalweg.planning.build import dtype_of, model_and_optimizer, setting_of, training_stream
-from thalweg.planning.build import training_batches
-from thalweg.planning.plan import plan, spec_of, training_task
-from thalweg.planning.numerics import with_precision
+from thalweg.planning.make_plan import make_plan
+from thalweg.planning.numerics import with_measured_numerics
 from thalweg.planning.progress import Progress
 from thalweg.training.late_losses import late_losses
 from thalweg.training.loop import train as updates
 data, out, wishes, steps = sys.argv[1], sys.argv[2], json.loads(sys.argv[3]), int(sys.argv[4])
 run = thalweg.train(data, out=out, edits=wishes)
-ready = with_precision(plan(data, edits=wishes), Progress())
+ready = with_measured_numerics(make_plan(data, wishes), Progress())
 size = ready.recipe.batch.size
 seconds = run.reader.meta["time_spent"]["training"]
 found = {"from JPEG": ready.steps * size / seconds}
-model, optimizer = model_and_optimizer(ready)
-batch = next(training_stream(ready))
-task = training_task(spec_of(ready), ready.recipe)
-with setting_of(ready).in_effect():
+model = ready.build_model()
+optimizer = ready.build_optimizer(model)
+batch = next(ready.training_stream())
+with ready.numerics.in_effect():
     made = updates(
-        model, repeat(batch), task.loss_fn, optimizer=optimizer, schedule=lambda progress: 1e-3,
-        steps=2 * steps, dtype=dtype_of(ready), late=late_losses(optimizer),
+        model, repeat(batch), ready.task.loss_fn,
+        optimizer=optimizer, schedule=lambda progress: 1e-3,
+        steps=2 * steps, dtype=ready.dtype, late=late_losses(optimizer),
     )
     for step in made:
         if step.index + 1 == steps:  # one half warms up
@@ -57,7 +56,7 @@ with setting_of(ready).in_effect():
 found["made-up"] = steps * size / (perf_counter() - begin)
 if torch.cuda.is_available():
     torch.cuda.empty_cache()
-    batches = training_batches(ready).stream(ahead=True)
+    batches = ready.training_batches().stream(ahead=True)
     for _ in range(3):
         next(batches)
     torch.cuda.synchronize()
@@ -66,7 +65,7 @@ if torch.cuda.is_available():
         next(batches)
     torch.cuda.synchronize()
     found["batches alone"] = steps * size / (perf_counter() - begin)
-print(json.dumps(found | {"computes in": str(setting_of(ready))}))
+print(json.dumps(found | {"computes in": str(ready.numerics)}))
 """
 
 

@@ -111,7 +111,7 @@ def plan(
 
     Raises: DataError, UsageError.
     """
-    from thalweg.planning.plan import make_plan
+    from thalweg.planning.make_plan import make_plan
 
     options = short_edits(
         model=model,

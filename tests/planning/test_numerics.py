@@ -5,7 +5,7 @@ import torch
 from runs.test_train import interrupted_at, weights_of
 
 from thalweg.api import Progress, plan, resume, train
-from thalweg.planning.numerics import measured_precision, with_precision
+from thalweg.planning.numerics import measure_numerics, with_measured_numerics
 from thalweg.recipes.recipe import recorded_recipe
 from thalweg.record.quantities import LOSS
 
@@ -28,18 +28,18 @@ def test_a_short_training_says_that_nothing_was_measured(scans, tmp_path):
 
 def test_what_was_measured_becomes_the_recipe_and_wishes_win(scans):
     ready = plan(scans, model="convnet", edits={"precision.dtype": "float32"})
-    found = measured_precision(ready, always=True)
-    settled = with_precision(ready, Progress())
+    found = measure_numerics(ready, always=True)
+    settled = with_measured_numerics(ready, Progress())
     assert found.chosen.dtype == "float32"
     assert {row.setting.dtype for row in found.rows} == {"float32"}
     assert len(found.rows) > 1
     assert settled.recipe.precision.dtype == "float32"
-    assert settled.notes
+    assert settled.notes == (*ready.notes, found.note)
 
 
 def test_a_recipe_that_says_everything_is_not_measured(scans):
     ready = plan(scans, edits=EVERYTHING)
-    assert with_precision(ready, Progress()) == ready
+    assert with_measured_numerics(ready, Progress()) == ready
 
 
 def test_resumed_in_the_recorded_precision_equals_uninterrupted(scans, tmp_path):

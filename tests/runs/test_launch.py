@@ -13,7 +13,6 @@ from runs.test_train import interrupted_at
 
 from thalweg.api import FailedRunError, Progress, Run, plan, resume, train
 from thalweg.errors import TrainingError, UsageError
-from thalweg.planning.build import training_stream
 from thalweg.planning.checks import check_devices
 from thalweg.recipes.recipe import Recipe
 from thalweg.record.quantities import INSTRUMENT_FAILED, LOSS, VAL_LOSS
@@ -112,8 +111,8 @@ def test_the_ranks_parts_are_what_one_process_trains_on(scans, mixed):
     # Sharpened, a grey image that is alone in its part differs in the last digit: another kernel.
     edits = WISHES["edits"] | {"augment.random_ops": 0, "augment.crop_scale": 0.5} | mixed
     ready = plan(scans, **WISHES | {"edits": edits})
-    whole = islice(training_stream(ready, start=5), 6)  # into the next epoch, over a last batch
-    parts = [training_stream(ready, start=5, rank=rank, count=3) for rank in range(3)]
+    whole = islice(ready.training_stream(start=5), 6)  # into the next epoch, over a last batch
+    parts = [ready.training_stream(start=5, rank=rank, count=3) for rank in range(3)]
     for batch, *made in zip(whole, *parts, strict=False):
         assert torch.equal(torch.cat([part.inputs for part in made]), batch.inputs)
         assert all(torch.equal(part.targets, batch.targets) for part in made)

@@ -8,7 +8,6 @@ import torch
 from runs.test_train import interrupted_at, weights_of
 
 from thalweg.api import plan, resume, train
-from thalweg.planning.build import training_batches
 from thalweg.record.quantities import ACCURACY, INSTRUMENT_FAILED, LOSS
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
@@ -52,7 +51,7 @@ def test_a_resumed_run_is_the_whole_one_to_the_last_bit(scans, tmp_path, device)
 )
 def test_the_same_batch_comes_again_whatever_is_augmented(scans, device, augment):
     ready = plan(scans, device=device, edits=augment, **QUICK)
-    batches = training_batches(ready)
+    batches = ready.training_batches()
     first, again = next(batches.stream(3)), next(batches.stream(3))
     assert first.inputs.device.type == first.targets.device.type == device
     assert torch.equal(first.inputs, again.inputs)

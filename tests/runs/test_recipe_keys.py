@@ -13,7 +13,6 @@ from thalweg.api import plan, resume, train
 from thalweg.errors import UnknownNameError, UsageError
 from thalweg.models.anatomy.signal_scale import activation_statistics
 from thalweg.optim import OPTIMIZERS, SCHEDULES
-from thalweg.planning.build import model_and_optimizer, penalty_of, training_stream
 from thalweg.record.quantities import ACCURACY, INSTRUMENT_FAILED, LOSS, VAL_LOSS
 from thalweg.tasks.losses import LOSSES
 
@@ -105,8 +104,8 @@ def test_the_penalty_is_added_to_the_gradient_not_to_the_reported_loss(scans):
     """∇(loss + λ R), by hand. checklist: C1 D1"""
     edits = {"task.penalty": "elastic_net", "task.penalty_weight": 0.1, "task.elastic_beta": 0.5}
     ready = plan(scans, edits=edits, **QUICK)
-    model, _ = model_and_optimizer(ready)
-    penalty_of(ready, model)().backward()
+    model = ready.build_model()
+    ready.penalty(model)().backward()
     for weight in model.parameters():
         expected = 0.1 * (0.5 * 2 * weight + weight.sign()) if weight.ndim > 1 else None
         if expected is None:
@@ -142,18 +141,16 @@ def test_averaged_weights_are_judged_and_saved(scans, tmp_path):
     """A loop of one's own, with the average written out, saves the same weights."""
     edits = {"optimizer.ema_decay": 0.9}
     run, ready = train(scans, out=tmp_path, edits=edits, **QUICK), plan(scans, edits=edits, **QUICK)
-    model, optimizer = model_and_optimizer(ready)
-    from thalweg.planning.plan import spec_of, training_task
-
-    loss_fn = training_task(spec_of(ready), ready.recipe).loss_fn
+    model = ready.build_model()
+    optimizer = ready.build_optimizer(model)
+    loss_fn = ready.task.loss_fn
     schedule = SCHEDULES[ready.recipe.schedule.name](ready.recipe.schedule.warmup)
     peak = ready.recipe.optimizer.lr
     average = {name: weight.detach().clone() for name, weight in model.named_parameters()}
     best, kept = -1.0, {}
-    from thalweg.planning.build import batches_of
     from thalweg.training.evaluate import evaluate
 
-    stream = training_stream(ready)
+    stream = ready.training_stream()
     for step in range(ready.steps):
         for group in optimizer.param_groups:
             group["lr"] = peak * schedule((step + 0.5) / ready.steps)
@@ -166,10 +163,9 @@ def test_averaged_weights_are_judged_and_saved(scans, tmp_path):
             for name, weight in model.named_parameters():
                 average[name] = keep * average[name] + (1 - keep) * weight
         if (step + 1) % ready.steps_per_epoch == 0:
-            twin, _ = model_and_optimizer(ready)
+            twin = ready.build_model()
             twin.load_state_dict(average)
-            task = training_task(spec_of(ready), ready.recipe)
-            score = evaluate(twin, batches_of(ready, "val"), task).metrics["accuracy"]
+            score = evaluate(twin, ready.evaluation_batches("val"), ready.task).metrics["accuracy"]
             if score > best:
                 best, kept = score, {name: weight.clone() for name, weight in average.items()}
     from safetensors.torch import load_file
@@ -226,7 +222,8 @@ def test_every_optimizer_trains_by_its_name(vectors, tmp_path, name):
 )
 def test_settings_reach_the_optimizer(scans, name, changes, where, value):
     edits = {"optimizer.name": name, "optimizer.changes": changes, "optimizer.momentum": 0.8}
-    _, optimizer = model_and_optimizer(plan(scans, edits=edits, **QUICK))
+    ready = plan(scans, edits=edits, **QUICK)
+    optimizer = ready.build_optimizer(ready.build_model())
     assert all(group[where] == value for group in optimizer.param_groups)
 
 
@@ -270,8 +267,8 @@ def test_lsuv_starts_every_hidden_layer_at_unit_variance(scans):
     """checklist: K7"""
     changes = {"depth": 6, "activation": "tanh", "init": "lsuv"}
     ready = plan(scans, edits={"model.changes": changes}, **QUICK)
-    model, _ = model_and_optimizer(ready)
-    found = activation_statistics(model, next(training_stream(ready)).inputs)
+    model = ready.build_model()
+    found = activation_statistics(model, next(ready.training_stream()).inputs)
     assert all(abs(layer.std - 1) < 0.06 for layer in found[:-1])
     assert found[-1].std < 0.5  # the head starts undecided
 
@@ -348,7 +345,12 @@ def bad(id, text, *, data="scans", error=UsageError, **edits):
             schedule__name="one_cycle",
             schedule__warmup=1.0,
         ),
-        bad("stairs upward", "lowers the learning rate", schedule__name="step", schedule__changes={"factor": 2.0}),
+        bad(
+            "stairs upward",
+            "lowers the learning rate",
+            schedule__name="step",
+            schedule__changes={"factor": 2.0},
+        ),
         bad("mixup with svm", "mixed samples", task__loss="multiclass_svm", augment__mixup=0.2),
         bad(
             "smoothing with svm",
@@ -449,9 +451,9 @@ def test_group_norm_trains_on_single_samples(scans, tmp_path):
     ready = plan(
         scans, edits={"batch.size": 1, "model.name": "convnet", "model.changes": {"norm": "group"}}
     )
-    model, _ = model_and_optimizer(ready)
+    model = ready.build_model()
     assert not any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
-    assert model(next(training_stream(ready)).inputs).shape == (1, 10)
+    assert model(next(ready.training_stream()).inputs).shape == (1, 10)
 
 
 def test_settings_of_the_recipes_own_network_are_not_forced_on_another(vectors):

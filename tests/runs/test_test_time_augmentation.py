@@ -6,7 +6,6 @@ import torch
 
 from thalweg.api import load, plan, train
 from thalweg.data.images.test_time_augmentation import Views
-from thalweg.planning.build import batches_of
 from thalweg.record.quantities import LOSS, VAL_LOSS
 from thalweg.training import evaluate
 
@@ -23,7 +22,7 @@ def test_training_saving_and_predicting_average_the_same_views(scans, tmp_path):
     for prediction, row in zip(saved.predict_raw(raw), told, strict=True):
         assert prediction.label == row.predicted
         assert prediction.probability == pytest.approx(row.probability, abs=1e-4)
-    single = evaluate(saved.module, batches_of(ready, "val"), saved.spec.build_task())
+    single = evaluate(saved.module, ready.evaluation_batches("val"), saved.spec.build_task())
     alone = single.logits.softmax(1).amax(1).tolist()
     assert alone != pytest.approx([row.probability for row in told], abs=1e-4)
 

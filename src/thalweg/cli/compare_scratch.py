@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,9 +40,10 @@ def compared(settings: Settings, out: Path, *, json: bool) -> int:
 
 def _check(edits: Mapping[str, object]) -> None:
     """Raises: UsageError where nothing would be compared, or one side could not be trained."""
+    from thalweg.data.sources import samples_at
     from thalweg.planning.checks import check_alone
-    from thalweg.planning.plan import from_root
-    from thalweg.planning.transfer import implied
+    from thalweg.planning.make_plan import from_root
+    from thalweg.planning.transfer import implied_transfer
 
     check_alone()
     if edits.get("devices", 1) != 1:
@@ -52,7 +54,8 @@ def _check(edits: Mapping[str, object]) -> None:
             f"--transfer none --devices {edits['devices']}",
         )
     path = from_root(str(edits.get("data.path", "")))
-    transfer, note = implied({**edits, "data.path": path})
+    list_samples = partial(samples_at, Path(path), target=str(edits.get("data.target", "")))
+    transfer, note = implied_transfer({**edits, "data.path": path}, list_samples)
     if not transfer:
         raise UsageError(
             "there is no transfer to compare with training from scratch",

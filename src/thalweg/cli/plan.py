@@ -44,7 +44,7 @@ def plan(
         A TOML file with any of the keys below.
     """
     from thalweg import api
-    from thalweg.planning.numerics import measured_precision
+    from thalweg.planning.numerics import measure_numerics
 
     options = recipe_edits(recipe) | ({"data.path": path} if path else {})
     settings = gather(options, os.environ, config)
@@ -52,7 +52,7 @@ def plan(
     with painted(progress, sys.stderr):
         chosen = api.plan(edits=settings.edits, progress=progress)
         progress.phase = "measuring"
-        found = measured_precision(chosen, always=True, fresh=fresh)
+        found = measure_numerics(chosen, always=True, fresh=fresh)
     if json:
         rows = [row._asdict() | {"setting": str(row.setting)} for row in found.rows]
         print_json(chosen=str(found.chosen), note=found.note, rows=rows)

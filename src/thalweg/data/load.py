@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b, sha256
 from pathlib import Path
 
@@ -60,13 +61,14 @@ def load_dataset(
     target: str = "",
     progress: Callable[[int, int], None] | None = None,
     overlap: bool = False,
+    list_samples: Callable[[], Samples] | None = None,
 ) -> Dataset:
     """The samples at `path`, decoded, split and measured; what was noticed is in `notes`.
 
     `image_size` is the side of the square in pixels; 0 chooses it from the images. With `folds`,
     what is given for training and validation is divided anew, and `fold` (from 1) validates.
     `target` is a table's column to predict. While images are decoded, `progress` is told (done,
-    all).
+    all). `list_samples` returns what `samples_at` does, for a caller that has listed them already.
     Raises DataError when the data cannot be used, UsageError for an option that cannot be meant.
     """
     _check_size(image_size)
@@ -75,7 +77,8 @@ def load_dataset(
     )
     held.check()
     known = report(str(path), target=target, size=image_size)
-    samples, survey = known or (samples_at(Path(path), target=target), None)
+    list_samples = list_samples or partial(samples_at, Path(path), target=target)
+    samples, survey = known or (list_samples(), None)
     targets = targets_of(samples)
     inputs = _inputs(samples, image_size, progress, overlap=overlap, survey=survey)
     quarantined = samples.quarantined + inputs.quarantined

@@ -18,7 +18,7 @@ from thalweg.ladders.rung import MissingError, RungMaker, RungResult, TooLongErr
 from thalweg.ladders.rungs import RUNGS
 from thalweg.ladders.score_interval import score_interval
 from thalweg.planning.checks import check_alone, check_recipe
-from thalweg.planning.plan import best_device, from_root, read_dataset
+from thalweg.planning.make_plan import best_device, from_root, read_dataset
 from thalweg.planning.progress import Progress
 from thalweg.recipes.choice import recipe_for
 from thalweg.recipes.recipe import Recipe
@@ -49,7 +49,7 @@ def run_ladder(
     progress = progress or Progress()
     start_time = monotonic()
     recipe = Recipe().edited({**edits, "data.path": str(path), "seed": seed})
-    dataset = read_dataset(recipe.flat(), progress)
+    dataset = read_dataset(recipe, progress)
     device = str(edits.get("device") or best_device())
     network_recipe = recipe_for(dataset.facts, edits).edited({**edits, "device": device})
     check_recipe(network_recipe, dataset.facts)

@@ -9,15 +9,8 @@ from time import perf_counter
 from thalweg.borrow import preserve_random_state
 from thalweg.models.anatomy.summary import summary
 from thalweg.optim.state_bytes import state_bytes
-from thalweg.planning.build import (
-    dtype_of,
-    first_whole,
-    model_and_optimizer,
-    penalty_of,
-    training_stream,
-)
-from thalweg.planning.plan import Plan, spec_of, training_task
-from thalweg.training.loop import train as updates
+from thalweg.planning.plan import Plan
+from thalweg.training.loop import train
 from thalweg.training.nonfinite import NonFiniteLossError
 
 WARM_UP = 2  # steps that are slower than the others: memory is claimed, kernels are chosen
@@ -46,21 +39,22 @@ def estimate_plan(plan: Plan) -> Estimate:
     Nothing is left behind: the weights are fresh ones, and the random state is put back.
     """
     with preserve_random_state():
-        model, optimizer = model_and_optimizer(plan)
+        model = plan.build_model()
+        optimizer = plan.build_optimizer(model)
         times: list[float] = []
         with suppress(NonFiniteLossError):  # the run itself will say so; here there is no time
             since = perf_counter()
-            for step in updates(
+            for step in train(
                 model,
-                training_stream(plan, start=first_whole(plan)),
-                training_task(spec_of(plan), plan.recipe).loss_fn,
+                plan.training_stream(start=plan.first_full_size_batch),
+                plan.task.loss_fn,
                 optimizer=optimizer,
                 schedule=lambda progress: 0.01,
                 steps=WARM_UP + TIMED,
                 accumulate=plan.recipe.batch.accumulate,
                 max_grad_norm=plan.recipe.optimizer.max_grad_norm,
-                dtype=dtype_of(plan),
-                penalty=penalty_of(plan, model),
+                dtype=plan.dtype,
+                penalty=plan.penalty(model),
             ):
                 step.loss.item()  # waits for the device
                 times.append(perf_counter() - since)

@@ -1,7 +1,6 @@
 """A plan → the same plan in batches that fit into memory: made of parts, gradients added up."""
 
 import math
-from dataclasses import replace
 
 import torch
 from torch import nn
@@ -9,8 +8,7 @@ from torch import nn
 from thalweg.borrow import Subject, preserve_random_state
 from thalweg.data import Batch
 from thalweg.memory import available_bytes
-from thalweg.planning.build import model_and_optimizer, setting_of
-from thalweg.planning.plan import Plan, spec_of, training_task
+from thalweg.planning.plan import Plan
 from thalweg.planning.speed.benchmark import gradient
 from thalweg.training.memory import is_out_of_memory, step_bytes
 
@@ -28,7 +26,7 @@ def with_fitting_batch(plan: Plan) -> Plan:
     batch, parts = plan.recipe.batch, 1
     size = min(batch.size, plan.dataset.facts.counts["train"])
     with preserve_random_state():
-        model = spec_of(plan).build().train()
+        model = plan.spec.build().train()
         while size // (2 * parts) >= LEAST and not _fits(plan, model, math.ceil(size / parts)):
             parts *= 2
     if parts == 1:
@@ -38,7 +36,7 @@ def with_fitting_batch(plan: Plan) -> Plan:
     if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
         note += "; batch norms see the statistics of such a part"
     edits = {"batch.size": part, "batch.accumulate": parts * batch.accumulate}
-    return replace(plan, recipe=plan.recipe.edited(edits), notes=(*plan.notes, note))
+    return plan.edited(edits, note=note)
 
 
 def _needed(model: nn.Module, shape: tuple[int, ...], size: int) -> int:
@@ -59,15 +57,15 @@ def _fits(plan: Plan, model: nn.Module, size: int) -> bool:
 
 def _is_made(plan: Plan, shape: tuple[int, ...]) -> bool:
     """Whether a step of such inputs does not run out of memory, by making one."""
-    device, task = torch.device(plan.recipe.device), training_task(spec_of(plan), plan.recipe)
+    device = torch.device(plan.recipe.device)
     try:
         with preserve_random_state():
-            model, _ = model_and_optimizer(plan)
+            model = plan.build_model().train()
             is_class = plan.dataset.facts.task == "classification"
             targets = torch.zeros(shape[0], dtype=torch.long if is_class else torch.float32)
             batch = Batch(torch.zeros(shape), targets).to(device)
-            subject = Subject(model=model.train(), loss_fn=task.loss_fn, batches=[batch])
-            gradient(subject, setting_of(plan))
+            subject = Subject(model=model, loss_fn=plan.task.loss_fn, batches=[batch])
+            gradient(subject, plan.numerics)
     except Exception as error:
         return not is_out_of_memory(error)
     finally:

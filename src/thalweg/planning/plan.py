@@ -1,37 +1,83 @@
-"""Data and wishes → a recipe: what a training would be, before it begins."""
+"""Plan: a complete recipe and its data, with everything that a training derives from the two."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
 from math import ceil
-from pathlib import Path
-from typing import Any
 
 import torch
+from torch import Tensor, nn
 
-from thalweg.borrow import preserve_random_state
-from thalweg.data import Dataset, load_dataset
+from thalweg.data import Augment, Batch, Batches, Dataset
+from thalweg.data.batch import cut
+from thalweg.data.images.progressive_resizing import Shrink, shrink_for
 from thalweg.data.images.test_time_augmentation import Views
-from thalweg.errors import UsageError
+from thalweg.data.mix import Mix
 from thalweg.inference.saved_model import ModelSpec
-from thalweg.planning.checks import check_model, check_recipe
-from thalweg.planning.progress import Progress
-from thalweg.planning.transfer import adapted, implied
-from thalweg.recipes.choice import recipe_for
+from thalweg.models.pieces.fit_to_inputs import fit_to_inputs
+from thalweg.optim import OPTIMIZERS, SCHEDULES
+from thalweg.optim.ema import WeightAverage
+from thalweg.optim.muon import Muon
+from thalweg.planning.transfer import freeze_for
 from thalweg.recipes.recipe import Recipe
-from thalweg.recipes.transfer import transfer_edits
 from thalweg.tasks import Task
-from thalweg.tasks.losses import takes_soft_targets
+from thalweg.tasks.penalties import penalty
+from thalweg.training.late_losses import LateLosses
+from thalweg.training.loop import Step, train
+from thalweg.training.numerics import Setting
+
+Schedule = Callable[[float], float]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # without slots, so that what is derived can be cached
 class Plan:
-    """What a training would be: the resolved recipe and the data that it was chosen for."""
+    """The complete description of a training: its recipe and its data."""
 
     recipe: Recipe
     defaults: Recipe  # what the data alone would have chosen
     dataset: Dataset
-    given: frozenset[str] = frozenset()  # keys that the user chose: nothing else may change them
-    notes: tuple[str, ...] = ()  # what was chosen since, and why
+    user_keys: frozenset[str] = frozenset()  # recipe keys that the user set: nothing changes them
+    notes: tuple[str, ...] = ()  # what was noticed in the data, and what was chosen since
+
+    def edited(self, edits: Mapping[str, object], *, note: str) -> "Plan":
+        """The plan with some recipe keys changed, and a note that says why."""
+        return replace(self, recipe=self.recipe.edited(edits), notes=(*self.notes, note))
+
+    @cached_property
+    def spec(self) -> ModelSpec:
+        """Everything that builds the network and describes its inputs and outputs."""
+        facts, recipe = self.dataset.facts, self.recipe
+        augmentation = recipe.evaluation.test_time_augmentation
+        return ModelSpec(
+            model=recipe.model.name,
+            changes=dict(recipe.model.changes),
+            input_shape=facts.input_shape,
+            task=recipe.task.name,
+            num_classes=facts.num_classes,
+            target_mean=facts.target_mean,
+            target_std=facts.target_std,
+            class_names=self.dataset.class_names,
+            preprocessing=self.dataset.preprocessing,
+            views=Views(
+                views="one" if augmentation == "none" else augmentation,
+                sure=recipe.evaluation.confidence_threshold,
+            ),
+        )
+
+    @cached_property
+    def task(self) -> Task:
+        """The task, with the loss that the recipe names. Raises: UsageError."""
+        return training_task(self.spec, self.recipe)
+
+    @property
+    def numerics(self) -> Setting:
+        """The precision and memory order that steps are computed in."""
+        return Setting(**asdict(self.recipe.precision))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type that matrix products are computed in."""
+        return getattr(torch, self.recipe.precision.dtype)
 
     @property
     def drop_last(self) -> bool:
@@ -49,121 +95,166 @@ class Plan:
     def steps(self) -> int:
         return self.steps_per_epoch * self.recipe.budget.epochs
 
+    @property
+    def batches(self) -> int:
+        """Backward passes of the whole training."""
+        return self.steps * self.recipe.batch.accumulate
 
-def make_plan(
-    path: str | Path,
-    edits: Mapping[str, object],
-    *,
-    progress: Progress | None = None,
-    overlap: bool = False,
-) -> Plan:
-    """Read the data at `path` and choose the recipe, without training.
+    def ends_with_validation(self, steps: int) -> bool:
+        """Return whether a validation follows the last of so many steps."""
+        return steps % (self.steps_per_epoch * self.recipe.evaluation.interval) == 0 or (
+            steps == self.steps
+        )
 
-    With `overlap` image files may still be being decoded: see the data set's `decoding`.
-    """
-    changes = dict(edits)
-    if path:
-        changes["data.path"] = str(path)
-    changes["data.path"] = from_root(str(changes.get("data.path", "")))
-    Recipe().edited(changes)  # refuses unknown keys and values before anything is read
-    transfer, note = implied(changes)
-    wanted = Recipe().edited({**changes, **transfer}).flat()
-    dataset = read_dataset(wanted, progress or Progress(), note=note, overlap=overlap)
-    found: dict[str, object] = {"device": best_device(), "data.path": changes["data.path"]}
-    if transfer:
-        found |= transfer_edits(dataset.facts, wanted["transfer.method"]) | transfer
-    if dataset.facts.kind == "image":
-        found["data.image_size"] = dataset.facts.input_shape[-1]
-    defaults = recipe_for(dataset.facts, {**changes, **transfer}).edited(found)
-    chosen = {key: value for key, value in changes.items() if key != "data.image_size" or value}
-    recipe = _suited(defaults, chosen)
-    check_recipe(recipe, dataset.facts)
-    ready = Plan(recipe=recipe, defaults=defaults, dataset=dataset, given=frozenset(chosen))
-    with preserve_random_state():  # a network that cannot be is refused here, not later
-        check_model(recipe, spec_of(ready).build(), dataset.facts)
-    training_task(spec_of(ready), recipe)
-    return ready
+    def build_model(self) -> nn.Module:
+        """Build the network with fresh weights, which follow from the seed."""
+        recipe = self.recipe
+        torch.manual_seed(recipe.seed)
+        model = self.numerics.laid_out(self.spec.build().to(recipe.device))
+        fit_to_inputs(model, recipe.model.changes, self._first_inputs)
+        freeze_for(recipe, model, outputs=self.task.outputs)
+        return model
 
+    def build_optimizer(self, model: nn.Module, lr: float | None = None) -> torch.optim.Optimizer:
+        """Build the recipe's optimizer for a model; `lr` replaces the recipe's peak rate."""
+        recipe = self.recipe.optimizer
+        optimizer = OPTIMIZERS[recipe.name](
+            model.named_parameters(),
+            lr=recipe.lr if lr is None else lr,
+            weight_decay=recipe.weight_decay,
+            momentum=recipe.momentum,
+            **recipe.changes,
+        )
+        if isinstance(optimizer, Muon):  # its products cost as much as some layers'
+            optimizer.dtype = self.dtype
+        return optimizer
 
-def _suited(defaults: Recipe, chosen: Mapping[str, object]) -> Recipe:
-    """The defaults with what was chosen; a default that the choice has no use for gives way."""
-    recipe = defaults.edited(chosen)
-    if "model.changes" not in chosen and recipe.model.name != defaults.model.name:
-        recipe = recipe.edited({"model.changes": {}})  # they were for the other network
-    if "task.label_smoothing" not in chosen and not takes_soft_targets(recipe.task.loss):
-        recipe = recipe.edited({"task.label_smoothing": 0.0})
-    if "augment.alternating_flip" not in chosen and not recipe.augment.flip:
-        recipe = recipe.edited({"augment.alternating_flip": False})
-    is_plain = recipe.evaluation.test_time_augmentation == "none"
-    if is_plain and "evaluation.confidence_threshold" not in chosen:
-        recipe = recipe.edited({"evaluation.confidence_threshold": 1.0})
-    return recipe
+    def build_weight_average(self, model: nn.Module) -> WeightAverage | None:
+        """Build the moving average of the model's weights; None where the recipe has none."""
+        decay = self.recipe.optimizer.ema_decay
+        return WeightAverage(model, decay=decay) if decay else None
 
+    def penalty(self, model: nn.Module) -> Callable[[], Tensor] | None:
+        """A function that computes λ · R of the model's present weights; None without a penalty."""
+        task = self.recipe.task
+        if task.penalty == "none":
+            return None
+        return penalty(model, task.penalty, weight=task.penalty_weight, beta=task.elastic_beta)
 
-def read_dataset(
-    recipe: Mapping[str, Any], progress: Progress, *, note: str = "", overlap: bool = False
-) -> Dataset:
-    """The data that the recipe names, as its network wants them, with a note more of them."""
-    if not recipe["data.path"]:
-        raise UsageError("no data was named", fix="thalweg train PATH, or data.path in the recipe")
+    @property
+    def schedule(self) -> Schedule:
+        """The factor of the learning rate, by progress from 0 to 1."""
+        recipe = self.recipe.schedule
+        return SCHEDULES[recipe.name](recipe.warmup, **recipe.changes)
 
-    def read(done: int, total: int) -> None:
-        progress.samples = (done, total)
+    def updates(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        stream: Iterator[Batch],
+        *,
+        start: int = 0,
+        late: LateLosses | None = None,
+    ) -> Iterator[Step]:
+        """Make the updates from number `start` to the end, yielding after each."""
+        return train(
+            model,
+            stream,
+            self.task.loss_fn,
+            optimizer=optimizer,
+            schedule=self.schedule,
+            steps=self.steps,
+            start=start,
+            accumulate=self.recipe.batch.accumulate,
+            max_grad_norm=self.recipe.optimizer.max_grad_norm,
+            dtype=self.dtype,
+            penalty=self.penalty(model),
+            late=late,
+        )
 
-    progress.phase = "reading"
-    dataset = load_dataset(
-        recipe["data.path"],
-        image_size=recipe["data.image_size"],
-        val_fraction=recipe["data.val_fraction"],
-        test_fraction=recipe["data.test_fraction"],
-        folds=recipe["data.folds"],
-        fold=recipe["data.fold"],
-        seed=recipe["seed"],
-        target=recipe["data.target"],
-        progress=read,
-        overlap=overlap and recipe["transfer.method"] == "none",  # features are of all at once
-    )
-    dataset = adapted(dataset, recipe)
-    if note:
-        dataset = replace(dataset, notes=(*dataset.notes, note))
-    progress.messages.extend(dataset.notes)
-    return dataset
+    def training_batches(self) -> Batches:
+        """The training split, shuffled and augmented; not yet mixed."""
+        recipe = self.recipe
+        augment = Augment(
+            **{key.name: getattr(recipe.augment, key.name) for key in fields(Augment)}
+        )
+        return Batches(
+            self.dataset,
+            "train",
+            batch_size=recipe.batch.size,
+            seed=recipe.seed,
+            shuffle=True,
+            drop_last=self.drop_last,
+            augment=augment if self.dataset.facts.kind == "image" else None,
+            channels_last=recipe.precision.channels_last,
+            device=recipe.device,
+        )
 
+    def evaluation_batches(self, split: str) -> Batches:
+        """A split in order, not augmented."""
+        recipe = self.recipe
+        return Batches(
+            self.dataset,
+            split,
+            batch_size=2 * recipe.batch.size,  # no gradients to hold
+            channels_last=recipe.precision.channels_last,
+            device=recipe.device,
+        )
 
-def from_root(path: str) -> str:
-    """A file's path from the root, so that a run can be resumed from elsewhere; else as given."""
-    return str(Path(path).absolute()) if path and Path(path).exists() else path
+    def training_stream(
+        self,
+        batches: Batches | None = None,
+        *,
+        start: int = 0,
+        prefetch: bool = False,
+        rank: int = 0,
+        count: int = 1,
+    ) -> Generator[Batch]:
+        """Stream training batches from number `start` on, without end, mixed as the recipe says.
 
+        `prefetch`, `rank` and `count` as in `Batches.stream`. The caller closes the stream.
+        """
+        recipe, source = self.recipe.augment, batches or self.training_batches()
+        if not (recipe.mixup or recipe.cutmix):
+            return source.stream(
+                start, shrink=self.resizing, ahead=prefetch, rank=rank, count=count
+            )
+        classes = self.dataset.facts.num_classes
+        mix = Mix(mixup=recipe.mixup, cutmix=recipe.cutmix, num_classes=classes)
+        # A sample's partner may be in another rank's part: whole batches are mixed, then divided.
+        whole = source.stream(start, shrink=self.resizing, ahead=prefetch)
+        mixed = mix.stream(whole, seed=self.recipe.seed, start=start)
+        return (cut(batch, rank=rank, count=count) for batch in mixed)
 
-def best_device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    @property
+    def resizing(self) -> Shrink | None:
+        """Progressive resizing of the first batches' images; None where the recipe has none."""
+        shares = {
+            size: float(share) for size, share in self.recipe.augment.progressive_resizing.items()
+        }
+        return shrink_for(shares, batches=self.batches)
+
+    @property
+    def first_full_size_batch(self) -> int:
+        """The number of the first training batch whose images are not made smaller."""
+        return self.resizing.batches if self.resizing else 0
+
+    @property
+    def first_final_size_batch(self) -> int:
+        """The number of the first training batch whose images have the size of the last ones."""
+        return self.resizing.last_change(self.batches) if self.resizing else 0
+
+    def _first_inputs(self, least: int) -> Tensor:
+        """Inputs of the first batches, augmented but not mixed: at least so many, or all."""
+        inputs: list[Tensor] = []
+        for batch in self.training_batches():
+            inputs.append(batch.inputs)
+            if sum(map(len, inputs)) >= least:
+                break
+        return torch.cat(inputs)
 
 
 def training_task(spec: ModelSpec, recipe: Recipe) -> Task:
-    """What success means, by the loss that the recipe names."""
-    task = recipe.task
-    settings = {key: float(value) for key, value in task.changes.items()}
-    return spec.build_task(task.loss, task.label_smoothing, **settings)
-
-
-def spec_of(plan: Plan) -> ModelSpec:
-    facts, recipe = plan.dataset.facts, plan.recipe
-    return ModelSpec(
-        model=recipe.model.name,
-        changes=dict(recipe.model.changes),
-        input_shape=facts.input_shape,
-        task=recipe.task.name,
-        num_classes=facts.num_classes,
-        target_mean=facts.target_mean,
-        target_std=facts.target_std,
-        class_names=plan.dataset.class_names,
-        preprocessing=plan.dataset.preprocessing,
-        views=views_of(recipe),
-    )
-
-
-def views_of(recipe: Recipe) -> Views:
-    """Which views of an image are averaged in the end, and in every prediction."""
-    kind = recipe.evaluation.test_time_augmentation
-    threshold = recipe.evaluation.confidence_threshold
-    return Views(views="one" if kind == "none" else kind, sure=threshold)
+    """The task of a network, with the loss that the recipe names. Raises: UsageError."""
+    settings = {key: float(value) for key, value in recipe.task.changes.items()}
+    return spec.build_task(recipe.task.loss, recipe.task.label_smoothing, **settings)

@@ -1,6 +1,6 @@
-"""Transfer: whether to, from which network, and the head that is fitted to its features."""
+"""Transfer: whether to start from a pretrained network, from which, and which layers to train."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,7 @@ from torch import nn
 
 from thalweg.data import Dataset
 from thalweg.data.images.image_size import probe
-from thalweg.data.samples import Files
-from thalweg.data.sources import samples_at
+from thalweg.data.samples import Files, Samples
 from thalweg.errors import UsageError
 from thalweg.models.pretrained.head import freeze, last_third, named_head
 from thalweg.models.pretrained.timm_model import PREFIX
@@ -25,8 +24,8 @@ from thalweg.models.pretrained.weight_sources import (
 from thalweg.recipes.recipe import Recipe
 from thalweg.recipes.transfer import FEW_SAMPLES, PHOTOGRAPH
 
-CHOSEN = f"transfer: few photographs, so {PACKAGED_MODEL} with ImageNet weights"
-GOES_ON = {
+DEFAULT_NOTE = f"transfer: few photographs, so {PACKAGED_MODEL} with ImageNet weights"
+METHOD_NOTES = {
     "probe": "a head is fitted to what it sees; --transfer all also trains its layers from "
     "there, --transfer none a network from scratch",
     "all": "all its layers are trained, after its head; --transfer none trains from scratch",
@@ -34,30 +33,34 @@ GOES_ON = {
 EXTRA = 'pip install "thalweg[pretrained]"'
 
 
-def implied(changes: Mapping[str, Any]) -> tuple[dict[str, object], str]:
-    """Recipe keys about transfer that follow from what was asked for, or else from the data.
+def implied_transfer(
+    changes: Mapping[str, Any], list_samples: Callable[[], Samples]
+) -> tuple[dict[str, object], str]:
+    """Recipe keys of a transfer that follow from the user's changes, or else from the data.
 
-    And a note for the user where the data decided, "" where not.
-    Raises: UsageError, DataError where transfer is asked for that cannot be had.
+    The note for the user is "" unless the data decided.
+    Raises: UsageError, DataError for a transfer that is impossible.
     """
     method, weights = changes.get("transfer.method"), changes.get("transfer.weights")
     if method == "none":
         return {}, ""
     if method or weights:
-        return _completed(changes, str(method or "probe")), ""
-    if "model.name" in changes or "model.changes" in changes or not _few_photographs(changes):
+        return _transfer_keys(changes, str(method or "probe")), ""
+    if "model.name" in changes or "model.changes" in changes:
+        return {}, ""
+    if not _allows_photographs(changes) or not _are_few_photographs(list_samples()):
         return {}, ""
     if not is_package_installed():
         return {}, (f"few photographs: a pretrained network would do better, in less time; {EXTRA}")
     method = "all" if changes.get("budget.epochs") else "probe"
-    return _completed(changes, method), f"{CHOSEN}; {GOES_ON[method]}"
+    return _transfer_keys(changes, method), f"{DEFAULT_NOTE}; {METHOD_NOTES[method]}"
 
 
-def _completed(changes: Mapping[str, Any], method: str) -> dict[str, object]:
-    """Network, weights and image size where they were not named."""
+def _transfer_keys(changes: Mapping[str, Any], method: str) -> dict[str, object]:
+    """The method with network, weights and image size, each as named or by default."""
     model = str(changes.get("model.name") or PACKAGED_MODEL)
-    usual = PACKAGE if model == PACKAGED_MODEL else TIMM if model.startswith(PREFIX) else ""
-    weights = str(changes.get("transfer.weights") or usual)
+    default = PACKAGE if model == PACKAGED_MODEL else TIMM if model.startswith(PREFIX) else ""
+    weights = str(changes.get("transfer.weights") or default)
     check_weights(model, weights)
     if weights not in (PACKAGE, TIMM):
         weights = str(Path(weights).absolute())  # so that a run can be resumed from elsewhere
@@ -69,42 +72,46 @@ def _completed(changes: Mapping[str, Any], method: str) -> dict[str, object]:
     }
 
 
-def _few_photographs(changes: Mapping[str, Any]) -> bool:
-    """Whether the data are images of that kind and number; a look at a few of their headers."""
-    path, size = str(changes.get("data.path", "")), changes.get("data.image_size") or PHOTOGRAPH
-    if not path or int(size) < PHOTOGRAPH:
-        return False
-    inputs = samples_at(Path(path), target=str(changes.get("data.target", ""))).inputs
+def _allows_photographs(changes: Mapping[str, Any]) -> bool:
+    """Return whether the data may be photographs, by the image size that the user names."""
+    size = changes.get("data.image_size") or PHOTOGRAPH
+    return bool(changes.get("data.path")) and int(size) >= PHOTOGRAPH
+
+
+def _are_few_photographs(samples: Samples) -> bool:
+    """Return whether the samples are few photographs, by the headers of some of them."""
+    inputs = samples.inputs
     if len(inputs) > FEW_SAMPLES:
         return False
     if isinstance(inputs, Files):
-        found = probe(inputs)
-        return found.channels == 3 and min(found.original_size) >= PHOTOGRAPH
+        images = probe(inputs)
+        return images.channels == 3 and min(images.original_size) >= PHOTOGRAPH
     return inputs.ndim == 4 and inputs.shape[-1] == 3 and min(inputs.shape[1:3]) >= PHOTOGRAPH
 
 
-def adapted(dataset: Dataset, recipe: Mapping[str, Any]) -> Dataset:
-    """The data as the pretrained network wants them: three channels, normalised as it knows it."""
-    if recipe["transfer.method"] == "none":
+def dataset_for_network(dataset: Dataset, recipe: Recipe) -> Dataset:
+    """The data as the recipe's pretrained network expects them: three channels, its statistics."""
+    if recipe.transfer.method == "none":
         return dataset
     if dataset.facts.kind != "image":
         raise UsageError(
             "transfer is for images",
-            seen=f"{recipe['data.path']}: rows of {dataset.facts.input_shape[0]} numbers",
+            seen=f"{recipe.data.path}: rows of {dataset.facts.input_shape[0]} numbers",
             fix="--transfer none",
         )
-    wanted = input_format(recipe["model.name"])
-    asked = f"(as {recipe['model.name']} asks)"
+    network, reason = input_format(recipe.model.name), f"(as {recipe.model.name} asks)"
     return replace(
         dataset,
-        notes=tuple(note.replace("(as asked)", asked) for note in dataset.notes),
-        preprocessing=replace(dataset.preprocessing, channels=3, mean=wanted.mean, std=wanted.std),
+        notes=tuple(note.replace("(as asked)", reason) for note in dataset.notes),
+        preprocessing=replace(
+            dataset.preprocessing, channels=3, mean=network.mean, std=network.std
+        ),
         facts=replace(dataset.facts, input_shape=(3, *dataset.facts.input_shape[1:])),
     )
 
 
 def freeze_for(recipe: Recipe, model: nn.Module, *, outputs: int) -> None:
-    """Leave gradients to the layers that the method trains."""
+    """Leave gradients to the layers that the recipe's method trains."""
     method = recipe.transfer.method
     if method in ("none", "all"):
         return

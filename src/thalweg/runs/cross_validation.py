@@ -8,8 +8,8 @@ from pathlib import Path
 from thalweg.classical import Score
 from thalweg.errors import RunError, UsageError
 from thalweg.planning.checks import check_alone
-from thalweg.planning.numerics import with_precision
-from thalweg.planning.plan import Plan, make_plan, read_dataset
+from thalweg.planning.make_plan import make_plan, plan_of
+from thalweg.planning.numerics import with_measured_numerics
 from thalweg.planning.progress import Progress
 from thalweg.recipes.recipe import Recipe, recorded_recipe
 from thalweg.record import claim_run_folder
@@ -73,7 +73,7 @@ def cross_validate(
     progress = progress or Progress()
     changes = {**edits, "data.folds": folds, "data.fold": 1}
     read = make_plan(path, changes, progress=progress)
-    ready = with_precision(read, progress)
+    ready = with_measured_numerics(read, progress)
     stem = Path(ready.recipe.data.path).resolve().name or "run"
     folder = claim_run_folder(Path(out), f"{stem}-folds")
     replace_text(folder / "recipe.toml", ready.recipe.to_toml())
@@ -119,8 +119,7 @@ def _run(folder: Path, recipe: Recipe, progress: Progress) -> Run:
         return resume(folder, progress=progress)
     folder.mkdir(exist_ok=True)
     replace_text(folder / "recipe.toml", recipe.to_toml())
-    dataset = read_dataset(recipe.flat(), progress)
-    return carry_out(Plan(recipe=recipe, defaults=recipe, dataset=dataset), folder, progress)
+    return carry_out(plan_of(recipe, progress), folder, progress)
 
 
 def _summary(found: CrossValidation) -> dict[str, object]:

@@ -15,7 +15,8 @@ from thalweg.curvature.twice_differentiable import BatchNormMode
 from thalweg.data import Batches
 from thalweg.errors import RunError
 from thalweg.inference.saved_model import load_model
-from thalweg.planning.plan import read_dataset, training_task
+from thalweg.planning.make_plan import read_dataset
+from thalweg.planning.plan import training_task
 from thalweg.planning.progress import Progress
 from thalweg.recipes.recipe import recorded_recipe
 from thalweg.record.schema import json_safe
@@ -34,7 +35,7 @@ def subject(run: str | Path, *, samples: int = SAMPLES) -> Subject:
     folder = Path(run)
     saved = load_model(folder / "model")
     recipe = recorded_recipe(folder)
-    dataset = read_dataset(recipe.flat(), Progress())
+    dataset = read_dataset(recipe, Progress())
     stream = iter(Batches(dataset, "train", batch_size=min(BATCH, samples), shuffle=True))
     batches = [next(stream) for _ in range(_count(dataset.facts.counts["train"], samples))]
     return Subject(

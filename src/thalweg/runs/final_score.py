@@ -9,8 +9,7 @@ from time import time
 from thalweg.data import Dataset
 from thalweg.errors import DataError, RunError
 from thalweg.inference.saved_model import load_model
-from thalweg.planning.build import batches_of, dtype_of
-from thalweg.planning.plan import Plan, training_task
+from thalweg.planning.plan import Plan
 from thalweg.planning.progress import Progress
 from thalweg.record import Event, PredictionRow, RunReader, RunWriter
 from thalweg.record.schema import DATABASE
@@ -57,9 +56,8 @@ def final(run: str | Path, *, progress: Progress | None = None) -> FinalScore:
     uses = len({*(seen for _, seen in looks), (folder.name, weights)})
     if (folder.name, weights) in [seen for _, seen in looks]:
         return _known(folder, looks, weights=weights, uses=uses)
-    task = training_task(model.spec, ready.recipe)
-    batches, dtype = batches_of(ready, "test"), dtype_of(ready)
-    found = evaluate(model.module, batches, task, dtype=dtype, views=model.spec.views)
+    batches = ready.evaluation_batches("test")
+    found = evaluate(model.module, batches, ready.task, dtype=ready.dtype, views=model.spec.views)
     made = FinalScore(
         run=folder,
         metrics=scores("test", found),
@@ -68,7 +66,7 @@ def final(run: str | Path, *, progress: Progress | None = None) -> FinalScore:
         time=time(),
         repeated=False,
     )
-    rows = prediction_rows(ready, "test", found, task=task)
+    rows = prediction_rows(ready, "test", found)
     _record(ready, made, rows, looked=(test, weights))
     return made
 

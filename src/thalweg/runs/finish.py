@@ -5,8 +5,6 @@ from contextlib import closing
 from thalweg.data.images.test_time_augmentation import ONE_VIEW
 from thalweg.data.load import finished
 from thalweg.inference.saved_model import save_model
-from thalweg.planning.build import dtype_of, training_stream
-from thalweg.planning.plan import spec_of, views_of
 from thalweg.runs.results import model_card, prediction_rows
 from thalweg.runs.run import FailedRunError, Run
 from thalweg.runs.session import Best, Parts, scores
@@ -23,7 +21,7 @@ def finish(parts: Parts, best: Best, state: str) -> None:
     """Take the best weights; judge, save and report them."""
     if late := finished(parts.plan.dataset):
         parts.progress.messages.extend(late)
-        parts.writer.set("notes", [*parts.plan.dataset.notes, *parts.plan.notes, *late])
+        parts.writer.set("notes", [*parts.plan.notes, *late])
     parts.progress.phase = "saving"
     parts.clock.start("saving")
     if best.is_known and best.step != parts.progress.step:
@@ -34,12 +32,12 @@ def finish(parts: Parts, best: Best, state: str) -> None:
         parts.model.load_state_dict(parts.average.average)
     # What was found when the best weights were new; after a resumption it is found again, and where
     # several views are averaged, which epochs do without. A test split waits for `final`.
-    found = (None if views_of(parts.plan.recipe) != ONE_VIEW else best.found) or _final(parts, best)
+    found = (None if parts.plan.spec.views != ONE_VIEW else best.found) or _final(parts, best)
     metrics = scores("val", found)
     parts.writer.set("metrics", metrics)
-    parts.writer.predictions(prediction_rows(parts.plan, "val", found, task=parts.task))
-    spec = spec_of(parts.plan)
-    save_model(parts.folder / "model", parts.model, spec=spec, card=model_card(parts.plan, metrics))
+    parts.writer.predictions(prediction_rows(parts.plan, "val", found))
+    card = model_card(parts.plan, metrics)
+    save_model(parts.folder / "model", parts.model, spec=parts.plan.spec, card=card)
     _close(parts, state)
 
 
@@ -48,9 +46,9 @@ def _final(parts: Parts, best: Best) -> Evaluation:
     is_untrained = best.is_known and best.step == 0 and parts.average is None
     if parts.backbone is not None and is_untrained:
         return parts.backbone.evaluate("val")
-    dtype, views = dtype_of(parts.plan), views_of(parts.plan.recipe)
+    dtype, views = parts.plan.dtype, parts.plan.spec.views
     first = None if best.found is None else best.found.logits  # one view was seen when it was new
-    return evaluate(parts.model, parts.val, parts.task, dtype=dtype, views=views, first=first)
+    return evaluate(parts.model, parts.val, parts.plan.task, dtype=dtype, views=views, first=first)
 
 
 def _close(parts: Parts, state: str) -> None:
@@ -86,7 +84,7 @@ def _bad_place(
         return f"weight {error.weight}", []
     number = error.step * parts.plan.recipe.batch.accumulate + error.micro_batch
     names = [parts.plan.dataset.names[row] for row in parts.train.rows(number).tolist()]
-    with closing(training_stream(parts.plan, parts.train, start=number)) as again:
+    with closing(parts.plan.training_stream(parts.train, start=number)) as again:
         batch = next(again)  # all of it: where ranks divided it, the error's holds only a part
-    place = first_nonfinite(parts.model, batch, parts.task.loss_fn) or "the loss alone"
+    place = first_nonfinite(parts.model, batch, parts.plan.task.loss_fn) or "the loss alone"
     return f"{place}; a batch of {len(names)}: {', '.join(names[:3])}, …", names

@@ -7,13 +7,12 @@ from time import monotonic
 
 from thalweg.distributed.data_parallel import evaluate_together
 from thalweg.distributed.ranks import LostRankError, Ranks, naming_lost_ranks
-from thalweg.planning.build import dtype_of
 from thalweg.planning.checks import check_alone
 from thalweg.planning.plan import Plan
 from thalweg.planning.progress import Progress
 from thalweg.runs.finish import failed, finish
 from thalweg.runs.launch import launched
-from thalweg.runs.ranks import ends_epoch, follow, joint_updates
+from thalweg.runs.ranks import follow, joint_updates
 from thalweg.runs.run import InterruptedRunError, Run
 from thalweg.runs.session import Best, Parts, StoppedError, opened, restore, save, scores
 from thalweg.training.checkpoint import latest_checkpoint
@@ -97,7 +96,7 @@ def _after_each(
         if parts.average is not None:
             parts.average.update(step.index)
         progress.step, progress.loss = done, step.loss.detach()
-        ended, signal = ends_epoch(parts.plan, done), stop.signal
+        ended, signal = parts.plan.ends_with_validation(done), stop.signal
         due = monotonic() - saved_at > parts.plan.recipe.budget.checkpoint_seconds
         if late is not None and (ended or due or signal):
             late.settle()  # nothing is judged or kept that a bad loss came before
@@ -117,7 +116,7 @@ def _out_of_patience(parts: Parts, done: int, best: Best) -> bool:
     """Whether an epoch has ended and too many went by since the best one."""
     patience, per_epoch = parts.plan.recipe.budget.patience, parts.plan.steps_per_epoch
     waited = done - best.step >= patience * per_epoch
-    if not (patience and waited and ends_epoch(parts.plan, done)):
+    if not (patience and waited and parts.plan.ends_with_validation(done)):
         return False
     stopped = f"no better than after step {best.step} for {patience} epochs"
     parts.writer.event("stopped-early", stopped, step=done)
@@ -129,13 +128,13 @@ def _validate(parts: Parts, done: int, best: Best) -> Best:
     parts.clock.start("validating")
     with parts.judged() as model:
         judged = evaluate_together(
-            model, parts.val, parts.task, ranks=parts.joint.ranks, dtype=dtype_of(parts.plan)
+            model, parts.val, parts.plan.task, ranks=parts.joint.ranks, dtype=parts.plan.dtype
         )
     assert judged is not None  # as it is on the first rank
     found = scores("val", judged)
     parts.watcher.log(**found)
-    score = found[f"val_{parts.task.headline}"]
-    parts.progress.metric = (f"val_{parts.task.headline}", score)
+    score = found[f"val_{parts.plan.task.headline}"]
+    parts.progress.metric = (f"val_{parts.plan.task.headline}", score)
     parts.progress.phase = "training"
     parts.clock.start("training")
     return Best(done, score, judged) if score > best.score else best

@@ -1,6 +1,6 @@
 """A training by several ranks: what all of them do, and what those do that are not the first."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import closing, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from thalweg.data import Batch, Batches
+from thalweg.data import Batches
 from thalweg.distributed.data_parallel import (
     Together,
     evaluate_together,
@@ -18,25 +18,14 @@ from thalweg.distributed.data_parallel import (
 )
 from thalweg.distributed.ranks import Joint, Ranks
 from thalweg.errors import DataError
-from thalweg.optim import SCHEDULES
 from thalweg.optim.ema import WeightAverage
-from thalweg.planning.build import (
-    batches_of,
-    dtype_of,
-    model_and_optimizer,
-    penalty_of,
-    setting_of,
-    training_batches,
-    training_stream,
-    weight_average,
-)
 from thalweg.planning.checks import check_devices
-from thalweg.planning.plan import Plan, read_dataset, spec_of, training_task
+from thalweg.planning.make_plan import plan_of
+from thalweg.planning.plan import Plan
 from thalweg.planning.progress import Progress
 from thalweg.training.interrupt import Interrupt
 from thalweg.training.late_losses import LateLosses, late_losses
 from thalweg.training.loop import Step
-from thalweg.training.loop import train as updates
 from thalweg.training.nonfinite import NonFiniteLossError
 
 
@@ -54,12 +43,7 @@ def shared(
         return None, folder
     recipe, fingerprint = told
 
-    def read() -> Plan:
-        if plan is not None:
-            return plan
-        return Plan(recipe=recipe, defaults=recipe, dataset=read_dataset(recipe.flat(), progress))
-
-    found = ranks.one_after_the_other(read)
+    found = ranks.one_after_the_other(lambda: plan or plan_of(recipe, progress))
     _check_same(found, fingerprint, ranks)
     recipe = found.recipe.edited({"devices": ranks.count})
     check_devices(recipe, here=ranks.count_here)
@@ -97,52 +81,18 @@ def joint_updates(
     recipe, ranks = plan.recipe, joint.ranks
     first = start * recipe.batch.accumulate
     to_spare = ranks.is_alone or recipe.device != "cpu"  # the cores are the other ranks'
-    made = training_stream(
-        plan, batches, start=first, ahead=to_spare, rank=ranks.rank, count=ranks.count
+    made = plan.training_stream(
+        batches, start=first, prefetch=to_spare, rank=ranks.rank, count=ranks.count
     )
     with closing(made):
         if ranks.is_alone:
-            yield from _updates(plan, model, optimizer, stream=made, start=start, late=late)
+            yield from plan.updates(model, optimizer, made, start=start, late=late)
             return
         ends_early = any(group.get("until", 1.0) < 1.0 for group in optimizer.param_groups)
         together = Together(model, joint, some_rest=ends_early)
         share_state(optimizer, average, ranks)
         stream = with_own_chance(together.noted(made), ranks, seed=recipe.seed, start=first)
-        yield from _updates(plan, together, optimizer, stream=stream, start=start, late=late)
-
-
-def _updates(
-    plan: Plan,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    *,
-    stream: Iterator[Batch],
-    start: int,
-    late: LateLosses | None,
-) -> Iterator[Step]:
-    recipe = plan.recipe
-    schedule = SCHEDULES[recipe.schedule.name]
-    return updates(
-        model,
-        stream,
-        training_task(spec_of(plan), recipe).loss_fn,
-        optimizer=optimizer,
-        schedule=schedule(recipe.schedule.warmup, **recipe.schedule.changes),
-        steps=plan.steps,
-        start=start,
-        accumulate=recipe.batch.accumulate,
-        max_grad_norm=recipe.optimizer.max_grad_norm,
-        dtype=dtype_of(plan),
-        penalty=penalty_of(plan, model),
-        late=late,
-    )
-
-
-def ends_epoch(plan: Plan, done: int) -> bool:
-    """Whether so many updates end with a validation."""
-    return (
-        done % (plan.steps_per_epoch * plan.recipe.evaluation.interval) == 0 or done == plan.steps
-    )
+        yield from plan.updates(together, optimizer, stream, start=start, late=late)
 
 
 def follow(plan: Plan, ranks: Ranks) -> None:
@@ -150,9 +100,10 @@ def follow(plan: Plan, ranks: Ranks) -> None:
 
     It writes nothing, and stops when the first one says so.
     """
-    with setting_of(plan).in_effect(), Interrupt():
-        model, optimizer = model_and_optimizer(plan)
-        joint, average = united(model, ranks), weight_average(plan, model)
+    with plan.numerics.in_effect(), Interrupt():
+        model = plan.build_model()
+        optimizer = plan.build_optimizer(model)
+        joint, average = united(model, ranks), plan.build_weight_average(model)
         start = ranks.from_first()
         if start is None:
             return
@@ -162,7 +113,7 @@ def follow(plan: Plan, ranks: Ranks) -> None:
             model,
             optimizer,
             joint=joint,
-            batches=training_batches(plan),
+            batches=plan.training_batches(),
             average=average,
             start=start,
             late=late,
@@ -170,7 +121,7 @@ def follow(plan: Plan, ranks: Ranks) -> None:
         # A bad loss the first rank has met, too, and says what is to be said.
         with closing(steps), suppress(NonFiniteLossError):
             for step in steps:
-                ended = ends_epoch(plan, step.index + 1)
+                ended = plan.ends_with_validation(step.index + 1)
                 if average is not None:
                     average.update(step.index)
                 if late is not None and ended:
@@ -182,6 +133,6 @@ def follow(plan: Plan, ranks: Ranks) -> None:
 
 
 def _judge(plan: Plan, model: nn.Module, average: WeightAverage | None, *, ranks: Ranks) -> None:
-    task, val = training_task(spec_of(plan), plan.recipe), batches_of(plan, "val")
+    val = plan.evaluation_batches("val")
     with nullcontext() if average is None else average.averaged_model():
-        evaluate_together(model, val, task, ranks=ranks, dtype=dtype_of(plan))
+        evaluate_together(model, val, plan.task, ranks=ranks, dtype=plan.dtype)

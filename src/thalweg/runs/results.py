@@ -12,20 +12,19 @@ from thalweg.planning.plan import Plan
 from thalweg.recipes.recipe import Recipe
 from thalweg.record import PredictionRow
 from thalweg.record.environment import environment
-from thalweg.tasks import Task
 from thalweg.training.evaluate import Evaluation
 
 MISTAKES = 24  # thumbnails in a report's gallery
 
 
-def about(plan: Plan, *, headline: str) -> dict[str, Any]:
+def about(plan: Plan) -> dict[str, Any]:
     """What a reader of the run should know beside its measurements, as JSON values by name."""
     facts, recipe = plan.dataset.facts, plan.recipe
     return {
         "state": "running",
         "source": recipe.data.path,
         "task": recipe.task.name,
-        "headline_metric": f"val_{headline}",
+        "headline_metric": f"val_{plan.task.headline}",
         "model": recipe.model.name,
         "class_names": list(plan.dataset.class_names),
         "counts": dict(facts.counts),
@@ -36,17 +35,15 @@ def about(plan: Plan, *, headline: str) -> dict[str, Any]:
         "steps_per_epoch": plan.steps_per_epoch,
         "epochs": recipe.budget.epochs,
         "batch_size": recipe.batch.size * recipe.batch.accumulate,
-        "notes": [*plan.dataset.notes, *plan.notes],
+        "notes": list(plan.notes),
         "fingerprint": plan.dataset.fingerprint,
         "environment": environment() | {"threads": str(torch.get_num_threads())},
     }
 
 
-def prediction_rows(
-    plan: Plan, split: str, found: Evaluation, *, task: Task
-) -> Iterator[PredictionRow]:
+def prediction_rows(plan: Plan, split: str, found: Evaluation) -> Iterator[PredictionRow]:
     """One row a sample; the classification's surest mistakes carry a picture."""
-    dataset = plan.dataset
+    dataset, task = plan.dataset, plan.task
     decoded = task.decode(found.logits).float()
     rows: list[int] = dataset.indices[split].tolist()
     if task.name == "regression":

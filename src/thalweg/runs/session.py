@@ -18,19 +18,11 @@ from thalweg.distributed.ranks import Joint, Ranks
 from thalweg.errors import RunError
 from thalweg.observe import Watcher
 from thalweg.optim.ema import WeightAverage
-from thalweg.planning.build import (
-    batches_of,
-    model_and_optimizer,
-    setting_of,
-    training_batches,
-    weight_average,
-)
-from thalweg.planning.plan import Plan, spec_of, training_task
+from thalweg.planning.plan import Plan
 from thalweg.planning.progress import Progress
 from thalweg.record import History, RunReader, RunWriter
 from thalweg.runs.backbone import Backbone, FeatureBatches
 from thalweg.runs.results import about
-from thalweg.tasks import Task
 from thalweg.training.checkpoint import Checkpoint, latest_checkpoint, prune, save_checkpoint
 from thalweg.training.evaluate import Evaluation
 from thalweg.training.interrupt import Interrupt
@@ -44,7 +36,6 @@ class Parts:
     folder: Path
     model: nn.Module
     optimizer: torch.optim.Optimizer
-    task: Task
     train: Batches
     val: Batches
     writer: RunWriter
@@ -120,7 +111,7 @@ def opened(
     start = checkpoint.step if checkpoint else 0
     history = RunReader(folder).history_before(start) if start else History()
     clock = Clock(known(folder).get("time_spent", {}))
-    with setting_of(plan).in_effect(), RunWriter(folder, resume_from=start) as writer:
+    with plan.numerics.in_effect(), RunWriter(folder, resume_from=start) as writer:
         history.sink = writer.add
         begun = Begun(history=history, start=start, clock=clock, ranks=ranks)
         parts = _build(plan, folder, writer, begun=begun, progress=progress)
@@ -132,11 +123,12 @@ def opened(
 def _build(
     plan: Plan, folder: Path, writer: RunWriter, *, begun: "Begun", progress: Progress
 ) -> Parts:
-    recipe, task = plan.recipe, training_task(spec_of(plan), plan.recipe)
-    model, optimizer = model_and_optimizer(plan)
+    recipe, task = plan.recipe, plan.task
+    model = plan.build_model()
+    optimizer = plan.build_optimizer(model)
     joint = united(model, begun.ranks)  # before it is watched
-    train, val = training_batches(plan), batches_of(plan, "val")
-    backbone = _backbone(plan, model, task, progress=progress)
+    train, val = plan.training_batches(), plan.evaluation_batches("val")
+    backbone = _backbone(plan, model, progress=progress)
     is_fitted_only = backbone is not None and backbone.is_fitted_only
     watcher = observe.watch(
         backbone.head if backbone is not None and is_fitted_only else model,
@@ -160,24 +152,23 @@ def _build(
         folder=folder,
         model=model,
         optimizer=optimizer,
-        task=task,
         train=train,
         val=val,
         writer=writer,
         watcher=watcher,
         progress=progress,
         clock=begun.clock,
-        average=weight_average(plan, model),
+        average=plan.build_weight_average(model),
         backbone=backbone,
         joint=joint,
     )
 
 
-def _backbone(plan: Plan, model: nn.Module, task: Task, *, progress: Progress) -> Backbone | None:
+def _backbone(plan: Plan, model: nn.Module, *, progress: Progress) -> Backbone | None:
     if plan.recipe.transfer.method == "none":
         return None
     return Backbone(
-        recipe=plan.recipe, dataset=plan.dataset, model=model, task=task, progress=progress
+        recipe=plan.recipe, dataset=plan.dataset, model=model, task=plan.task, progress=progress
     )
 
 
@@ -217,7 +208,7 @@ def _fitted(parts: Parts, stop: Interrupt) -> Best:
         train = parts.backbone.evaluate("train")
         scored |= {"loss": train.loss} | {k: v for k, v in train.metrics.items() if k == "accuracy"}
     parts.watcher.log(**scored)
-    metric, score = f"val_{parts.task.headline}", found.metrics[parts.task.headline]
+    metric, score = f"val_{parts.plan.task.headline}", found.metrics[parts.plan.task.headline]
     said = f"head: {tried[0]}, of {len(tried)} that were tried; {metric} {score:.4f}"
     parts.writer.event("head-fitted", said, step=0)
     parts.progress.messages.append(said)
@@ -263,7 +254,7 @@ def known(folder: Path) -> Mapping[str, Any]:
 
 
 def _describe(parts: Parts) -> None:
-    facts = about(parts.plan, headline=parts.task.headline)
+    facts = about(parts.plan)
     facts["parameters"] = sum(weight.numel() for weight in parts.model.parameters())
     for key, value in facts.items():
         parts.writer.set(key, value)

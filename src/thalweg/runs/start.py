@@ -11,8 +11,9 @@ from thalweg.data.images.background_decoding import FoundLateError
 from thalweg.distributed.ranks import is_one_of_many, joined
 from thalweg.errors import RunError
 from thalweg.planning.checks import check_devices
-from thalweg.planning.numerics import with_precision
-from thalweg.planning.plan import Plan, make_plan, read_dataset
+from thalweg.planning.make_plan import make_plan, plan_of
+from thalweg.planning.numerics import with_measured_numerics
+from thalweg.planning.plan import Plan
 from thalweg.planning.progress import Progress
 from thalweg.recipes.recipe import recorded_recipe
 from thalweg.record import claim_run_folder
@@ -72,7 +73,7 @@ def _claimed(
     """The plan, and a new folder in `out` for its run, with the recipe in it."""
     read = make_plan(path, edits, progress=progress, overlap=overlap)
     try:
-        ready = with_precision(read, progress)
+        ready = with_measured_numerics(read, progress)
         folder = claim_run_folder(Path(out), Path(ready.recipe.data.path).resolve().name or "run")
         replace_text(folder / "recipe.toml", ready.recipe.to_toml())
     except BaseException:
@@ -130,14 +131,14 @@ def _as_rank(prepare: Callable[[], tuple[Plan | None, Path]], progress: Progress
 
 def recorded_plan(folder: Path, meta: Mapping[str, Any], progress: Progress) -> Plan:
     """The plan that the run was made by, its data read again. RunError where they have changed."""
-    recipe = recorded_recipe(folder)
-    dataset = read_dataset(recipe.flat(), progress)
-    recorded = meta.get("fingerprint", dataset.fingerprint)
-    if recorded != dataset.fingerprint:
+    plan = plan_of(recorded_recipe(folder), progress)
+    fingerprint = plan.dataset.fingerprint
+    recorded = meta.get("fingerprint", fingerprint)
+    if recorded != fingerprint:
         raise RunError(
             f"the data of {folder} has changed since the run began",
-            seen=f"{recipe.data.path}: fingerprint {dataset.fingerprint[:12]}…, "
+            seen=f"{plan.recipe.data.path}: fingerprint {fingerprint[:12]}…, "
             f"recorded {recorded[:12]}…",
             fix="put the data back as it was, or start a new run",
         )
-    return Plan(recipe=recipe, defaults=recipe, dataset=dataset)
+    return plan

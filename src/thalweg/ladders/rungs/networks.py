@@ -26,9 +26,9 @@ from thalweg.ladders.rung import (
     classified_images_only,
     images_only,
 )
-from thalweg.planning.build import dtype_of, first_whole, model_and_optimizer, training_stream
-from thalweg.planning.numerics import with_precision
-from thalweg.planning.plan import Plan, make_plan, spec_of, training_task
+from thalweg.planning.make_plan import make_plan
+from thalweg.planning.numerics import with_measured_numerics
+from thalweg.planning.plan import Plan
 from thalweg.runs.fit import carry_out
 from thalweg.runs.run import Run, replace_text
 from thalweg.training.evaluate import evaluate
@@ -48,7 +48,7 @@ def train_network(
     has_fixed_length = "budget.epochs" in (data.options.edits or {})
     if not has_fixed_length:
         plan = _shorten(plan, data.time_limit)
-    return run_plan(data, with_precision(plan, data.progress), name=name)
+    return run_plan(data, with_measured_numerics(plan, data.progress), name=name)
 
 
 def rung_edits(
@@ -126,12 +126,13 @@ def _epochs_text(plan: Plan) -> str:
 
 def _measure_step_seconds(plan: Plan) -> float:
     """Return the median time of a few updates of a throwaway model."""
-    model, optimizer = model_and_optimizer(plan)
+    model = plan.build_model()
+    optimizer = plan.build_optimizer(model)
     times = [perf_counter()]
     for step in updates(
         model,
-        training_stream(plan, start=first_whole(plan)),
-        training_task(spec_of(plan), plan.recipe).loss_fn,
+        plan.training_stream(start=plan.first_full_size_batch),
+        plan.task.loss_fn,
         optimizer=optimizer,
         schedule=lambda progress: 1.0,
         steps=min(TIMED_STEPS, plan.steps),
@@ -152,7 +153,7 @@ def _evaluate_on_train(plan: Plan, run: Run) -> tuple[float, float]:
     ]  # from all over: files are sorted by class
     sample = replace(plan.dataset, indices={**plan.dataset.indices, "train": rows})
     batches = Batches(sample, "train", batch_size=256, device=plan.recipe.device)
-    views, dtype = model.spec.views, dtype_of(plan)
+    views, dtype = model.spec.views, plan.dtype
     evaluation = evaluate(model.module, batches, task, dtype=dtype, views=views)
     return evaluation.loss, evaluation.metrics[task.headline]
 

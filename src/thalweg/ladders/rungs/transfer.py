@@ -15,7 +15,8 @@ from thalweg.ladders.rung import (
     classified_images_only,
 )
 from thalweg.ladders.rungs.networks import run_plan, rung_edits
-from thalweg.planning.plan import Plan, make_plan, spec_of
+from thalweg.planning.make_plan import make_plan
+from thalweg.planning.plan import Plan
 
 MIN_SIDE = 64  # px: a smaller image is no photograph
 TIMED_IMAGES = 4
@@ -48,7 +49,7 @@ def photographs_only(facts: DataFacts) -> str:
 
 
 def _measure_image_seconds(plan: Plan) -> float:
-    model = spec_of(plan).build().to(plan.recipe.device).eval()
+    model = plan.spec.build().to(plan.recipe.device).eval()
     images = torch.rand(TIMED_IMAGES, *plan.dataset.facts.input_shape, device=plan.recipe.device)
     with torch.inference_mode():
         model(images)

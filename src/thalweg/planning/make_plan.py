@@ -1,0 +1,139 @@
+"""Wishes and data → a Plan: read the data, choose the recipe, refuse what cannot be trained."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cache, partial
+from pathlib import Path
+
+import torch
+
+from thalweg.borrow import preserve_random_state
+from thalweg.data import Dataset, load_dataset
+from thalweg.data.samples import Samples
+from thalweg.data.sources import samples_at
+from thalweg.errors import UsageError
+from thalweg.planning.checks import check_model, check_recipe
+from thalweg.planning.plan import Plan, training_task
+from thalweg.planning.progress import Progress
+from thalweg.planning.transfer import dataset_for_network, implied_transfer
+from thalweg.recipes.choice import recipe_for
+from thalweg.recipes.recipe import Recipe
+from thalweg.recipes.transfer import transfer_edits
+from thalweg.tasks.losses import takes_soft_targets
+
+
+def make_plan(
+    path: str | Path,
+    edits: Mapping[str, object],
+    *,
+    progress: Progress | None = None,
+    overlap: bool = False,
+) -> Plan:
+    """Read the data at `path` and choose the recipe, without training.
+
+    With `overlap` image files may still be being decoded: see the data set's `decoding`.
+    """
+    changes = dict(edits)
+    if path:
+        changes["data.path"] = str(path)
+    changes["data.path"] = from_root(str(changes.get("data.path", "")))
+    requested = Recipe().edited(changes)  # refuses unknown keys and values before anything is read
+    data = requested.data
+    list_samples = cache(partial(samples_at, Path(data.path), target=data.target))
+    transfer, note = implied_transfer(changes, list_samples)
+    requested = requested.edited(transfer)
+    dataset = read_dataset(
+        requested, progress or Progress(), note=note, overlap=overlap, list_samples=list_samples
+    )
+    facts = dataset.facts
+    defaults: dict[str, object] = {"device": best_device(), "data.path": changes["data.path"]}
+    if transfer:
+        defaults |= transfer_edits(facts, requested.transfer.method) | transfer
+    if facts.kind == "image":
+        defaults["data.image_size"] = facts.input_shape[-1]
+    default_recipe = recipe_for(facts, {**changes, **transfer}).edited(defaults)
+    user_edits = {key: v for key, v in changes.items() if key != "data.image_size" or v}
+    plan = Plan(
+        recipe=_recipe_with(default_recipe, user_edits),
+        defaults=default_recipe,
+        dataset=dataset,
+        user_keys=frozenset(user_edits),
+        notes=dataset.notes,
+    )
+    _check(plan)
+    return plan
+
+
+def plan_of(recipe: Recipe, progress: Progress) -> Plan:
+    """The plan of a complete recipe, such as a run's: its data are read, nothing is chosen."""
+    dataset = read_dataset(recipe, progress)
+    return Plan(recipe=recipe, defaults=recipe, dataset=dataset, notes=dataset.notes)
+
+
+def _recipe_with(defaults: Recipe, user_edits: Mapping[str, object]) -> Recipe:
+    """The defaults with the user's edits; a default that they leave no use for is withdrawn."""
+    recipe = defaults.edited(user_edits)
+    withdrawn: dict[str, object] = {}
+    if recipe.model.name != defaults.model.name:
+        withdrawn["model.changes"] = {}  # they were for the other network
+    if not takes_soft_targets(recipe.task.loss):
+        withdrawn["task.label_smoothing"] = 0.0
+    if not recipe.augment.flip:
+        withdrawn["augment.alternating_flip"] = False
+    if recipe.evaluation.test_time_augmentation == "none":
+        withdrawn["evaluation.confidence_threshold"] = 1.0
+    return recipe.edited({key: v for key, v in withdrawn.items() if key not in user_edits})
+
+
+def _check(plan: Plan) -> None:
+    """Raises: UsageError for what cannot be trained, before it is begun."""
+    check_recipe(plan.recipe, plan.dataset.facts)
+    with preserve_random_state():
+        check_model(plan.recipe, plan.spec.build(), plan.dataset.facts)
+    training_task(plan.spec, plan.recipe)
+
+
+def read_dataset(
+    recipe: Recipe,
+    progress: Progress,
+    *,
+    note: str = "",
+    overlap: bool = False,
+    list_samples: Callable[[], Samples] | None = None,
+) -> Dataset:
+    """Read the recipe's data, as its network needs them; `note` joins what was noticed in them."""
+    data = recipe.data
+    if not data.path:
+        raise UsageError("no data was named", fix="thalweg train PATH, or data.path in the recipe")
+
+    def show(done: int, total: int) -> None:
+        progress.samples = (done, total)
+
+    progress.phase = "reading"
+    dataset = load_dataset(
+        data.path,
+        image_size=data.image_size,
+        val_fraction=data.val_fraction,
+        test_fraction=data.test_fraction,
+        folds=data.folds,
+        fold=data.fold,
+        seed=recipe.seed,
+        target=data.target,
+        progress=show,
+        overlap=overlap and recipe.transfer.method == "none",  # features are of all at once
+        list_samples=list_samples,
+    )
+    dataset = dataset_for_network(dataset, recipe)
+    if note:
+        dataset = replace(dataset, notes=(*dataset.notes, note))
+    progress.messages.extend(dataset.notes)
+    return dataset
+
+
+def from_root(path: str) -> str:
+    """The absolute path of a file, so that a run can be resumed from elsewhere; or `path` as is."""
+    return str(Path(path).absolute()) if path and Path(path).exists() else path
+
+
+def best_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
