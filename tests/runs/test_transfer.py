@@ -253,7 +253,7 @@ REFUSED = {
     "no such file": (
         {"transfer.weights": "absent.safetensors"},
         DataError,
-        "no pretrained weights",
+        "do not exist",
     ),
     "none at hand": ({"transfer.method": "probe"}, UsageError, "--transfer.weights FILE"),
     "package of another": (
