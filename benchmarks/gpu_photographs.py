@@ -31,7 +31,7 @@ import thalweg
 from thalweg.planning.make_plan import make_plan
 from thalweg.planning.numerics import with_measured_numerics
 from thalweg.planning.progress import Progress
-from thalweg.training.late_losses import late_losses
+from thalweg.training.deferred_loss_check import deferred_loss_check
 from thalweg.training.loop import train as updates
 data, out, wishes, steps = sys.argv[1], sys.argv[2], json.loads(sys.argv[3]), int(sys.argv[4])
 run = thalweg.train(data, out=out, edits=wishes)
@@ -46,7 +46,7 @@ with ready.numerics.in_effect():
     made = updates(
         model, repeat(batch), ready.task.loss_fn,
         optimizer=optimizer, schedule=lambda progress: 1e-3,
-        steps=2 * steps, dtype=ready.dtype, late=late_losses(optimizer),
+        steps=2 * steps, dtype=ready.dtype, deferred=deferred_loss_check(optimizer),
     )
     for step in made:
         if step.index + 1 == steps:  # one half warms up

@@ -103,21 +103,21 @@ def _ours() -> tuple[Iterator[object], dict[str, object]]:
     from thalweg.borrow import Subject
     from thalweg.data import Batch
     from thalweg.optim import OPTIMIZERS
-    from thalweg.planning.speed.autotune import measured
+    from thalweg.planning.speed.autotune import autotune
     from thalweg.training import train
     from thalweg.training.allocator import keep_freed_memory
-    from thalweg.training.numerics import Setting, inputs_for
+    from thalweg.training.numerics import Numerics, inputs_for
 
     keep_freed_memory()
     model, inputs, targets = _problem()
     subject = Subject(model=model, loss_fn=F.cross_entropy, batches=[Batch(inputs, targets)])
     begin = perf_counter()
-    found = measured(subject, Setting(channels_last=True), steps=10_000)
+    found = autotune(subject, Numerics(channels_last=True), steps=10_000)
     seconds = perf_counter() - begin
     setting = found.chosen
     torch.set_float32_matmul_precision(setting.matmul)
     torch.set_num_threads(setting.threads or torch.get_num_threads())
-    model = setting.laid_out(model)
+    model = setting.prepare(model)
     weights = model.named_parameters()
     steps = train(
         model,
@@ -128,7 +128,7 @@ def _ours() -> tuple[Iterator[object], dict[str, object]]:
         steps=10**6,
         dtype=getattr(torch, setting.dtype),
     )
-    cosine = next(row.cosine for row in found.rows if row.setting == setting)
+    cosine = next(row.cosine for row in found.rows if row.numerics == setting)
     facts = {"chosen": str(setting), "seconds to choose": round(seconds, 2)}
     return steps, {**facts, "cosine with float32": cosine}
 

@@ -27,7 +27,7 @@ def short_runs_are_not_measured(request, monkeypatch):
         "thalweg.planning.speed.autotune"
     )  # what does not need torch is not to load it
     if plan is not None and request.node.get_closest_marker("measures") is None:
-        monkeypatch.setattr(plan, "LEAST_RUN", inf)
+        monkeypatch.setattr(plan, "MIN_RUN", inf)
 
 
 @pytest.fixture(autouse=True)

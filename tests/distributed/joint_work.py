@@ -14,8 +14,8 @@ from torch import nn
 
 from thalweg.data import Batch
 from thalweg.data.batch import cut, part_of
-from thalweg.distributed.data_parallel import Together, united
-from thalweg.distributed.ranks import joined
+from thalweg.distributed.data_parallel import DataParallel, prepare_for_ranks
+from thalweg.distributed.ranks import process_group
 from thalweg.models import MODELS
 from thalweg.optim import OPTIMIZERS, SCHEDULES
 from thalweg.training.loop import train
@@ -46,18 +46,18 @@ def stream(least):
 def trained(model, ranks, *, least=1, until=1.0, **options):
     """Losses, logits and weights of some updates; the first weight's end after that share."""
     model = model.double()
-    joint = united(model, ranks)
+    joint = prepare_for_ranks(model, ranks)
     made = OPTIMIZERS["sgd"](model.named_parameters(), lr=0.05, weight_decay=0.01, momentum=0.9)
     made.add_param_group(
         {**made.param_groups[0], "params": [made.param_groups[0]["params"].pop(0)]}
     )
     made.param_groups[-1]["until"] = until
     seen = []
-    together = Together(model, joint, some_rest=until < 1) if not ranks.is_alone else None
+    together = DataParallel(model, joint, some_unused=until < 1) if not ranks.is_alone else None
     parts = (cut(batch, rank=ranks.rank, count=ranks.count) for batch in stream(least))
     steps = train(
         together or model,
-        together.noted(parts) if together else parts,
+        together.count_rows(parts) if together else parts,
         F.cross_entropy,
         optimizer=made,
         schedule=SCHEDULES["cosine"](0.3),
@@ -91,7 +91,10 @@ def decisions(ranks):
     """What is said by the first rank alone, as every rank hears it."""
     return {
         "value": ranks.from_first({"start": 7} if ranks.is_first else None),
-        "agreed": [ranks.agreed(ranks.is_first), ranks.agreed(not ranks.is_first)],
+        "agreed": [
+            ranks.decision_of_first(ranks.is_first),
+            ranks.decision_of_first(not ranks.is_first),
+        ],
         "gathered": ranks.to_first(ranks.rank),
         "part": tuple(part_of(7, rank=ranks.rank, count=ranks.count)),
         "threads": torch.get_num_threads(),
@@ -100,7 +103,7 @@ def decisions(ranks):
 
 def main():
     folder = Path(sys.argv[1])
-    with joined() as ranks:
+    with process_group() as ranks:
         torch.save({"found": all_of(ranks), **decisions(ranks)}, folder / f"{ranks.rank}.pt")
         (folder / "ready").touch()
         if len(sys.argv) > 2 and not ranks.is_first:

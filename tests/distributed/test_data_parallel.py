@@ -10,7 +10,7 @@ from torch import nn
 
 from thalweg.data.batch import part_of
 from thalweg.distributed.ranks import Joint, Ranks, cores_of_a_rank, is_one_of_many
-from thalweg.distributed.synced_norm import synced
+from thalweg.distributed.synced_norm import synchronise_norms
 from thalweg.distributed.torchrun_agent import run_ranks
 from thalweg.errors import UsageError
 
@@ -73,8 +73,8 @@ def test_a_process_that_nobody_started_is_alone():
     assert not is_one_of_many()
     assert alone.is_first
     assert alone.from_first(3) == 3
-    assert alone.agreed(True)
-    assert alone.one_after_the_other(lambda: 5) == 5
+    assert alone.decision_of_first(True)
+    assert alone.first_on_each_machine(lambda: 5) == 5
 
 
 def test_a_batch_norm_of_ones_own_is_refused():
@@ -83,7 +83,7 @@ def test_a_batch_norm_of_ones_own_is_refused():
             return 2 * super().forward(input)
 
     with pytest.raises(UsageError, match="cannot be synchronised"):
-        synced(nn.Sequential(Own(3)), Joint(Ranks()))
+        synchronise_norms(nn.Sequential(Own(3)), Joint(Ranks()))
 
 
 def test_a_failing_rank_ends_the_others_and_is_told(tmp_path):

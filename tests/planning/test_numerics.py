@@ -31,7 +31,7 @@ def test_what_was_measured_becomes_the_recipe_and_wishes_win(scans):
     found = measure_numerics(ready, always=True)
     settled = with_measured_numerics(ready, Progress())
     assert found.chosen.dtype == "float32"
-    assert {row.setting.dtype for row in found.rows} == {"float32"}
+    assert {row.numerics.dtype for row in found.rows} == {"float32"}
     assert len(found.rows) > 1
     assert settled.recipe.precision.dtype == "float32"
     assert settled.notes == (*ready.notes, found.note)

@@ -15,7 +15,7 @@ from thalweg.cli.settings import gather
 from thalweg.cli.terminal import table
 
 if TYPE_CHECKING:
-    from thalweg.planning.speed.benchmark import Row
+    from thalweg.planning.speed.benchmark import NumericsResult
 
 
 @takes_recipe_keys
@@ -54,16 +54,16 @@ def plan(
         progress.phase = "measuring"
         found = measure_numerics(chosen, always=True, fresh=fresh)
     if json:
-        rows = [row._asdict() | {"setting": str(row.setting)} for row in found.rows]
+        rows = [row._asdict() | {"numerics": str(row.numerics)} for row in found.rows]
         print_json(chosen=str(found.chosen), note=found.note, rows=rows)
         return
     print(table(("computed in", "ms a step", "loss off", "cosine", ""), map(_cells, found.rows)))
     print(f"\n{chosen.recipe.model.name}, batches of {chosen.recipe.batch.size}: {found.note}")
 
 
-def _cells(row: "Row") -> tuple[str, ...]:
+def _cells(row: "NumericsResult") -> tuple[str, ...]:
     return (
-        str(row.setting),
+        str(row.numerics),
         _number(1000 * row.seconds, ".2f"),
         _number(row.loss_error, ".0e"),
         _number(row.cosine, ".4f"),

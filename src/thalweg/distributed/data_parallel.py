@@ -1,8 +1,8 @@
-"""One model trained by several processes, each on its part of a batch: the result of one process.
+"""Data-parallel training: several processes, each on its part of a batch, train as one would.
 
-Every rank makes the inputs of its part of a batch, computes their outputs, and gathers those of
-all. So each knows the loss of the whole batch, whatever the loss is and however unequal the parts
-are, and the gradients that DistributedDataParallel averages add up to that loss's gradient.
+Every rank loads its part of a batch, computes the outputs, and gathers the outputs of all ranks. So
+each knows the loss of the whole batch, for any loss and for unequal parts, and the gradients that
+DistributedDataParallel averages add up to the gradient of that loss.
 """
 
 import inspect
@@ -18,56 +18,56 @@ from torch.nn.parallel import DistributedDataParallel
 from thalweg.data import Batch, Batches
 from thalweg.data.batch import part_of
 from thalweg.distributed.ranks import Joint, Ranks
-from thalweg.distributed.synced_norm import is_synced, synced
+from thalweg.distributed.synced_norm import is_synced, synchronise_norms
 from thalweg.optim.ema import WeightAverage
 from thalweg.tasks import Task
 from thalweg.training.evaluate import Evaluation, evaluate, judged, outputs
 
 
-def united(model: nn.Module, ranks: Ranks) -> Joint:
-    """Make the model ready for joint passes, in place; its weights remain the same objects.
+def prepare_for_ranks(model: nn.Module, ranks: Ranks) -> Joint:
+    """Prepare the model for joint forward passes, in place; its weights stay the same objects.
 
-    Batch norms are synchronised, and its outputs become those of all ranks. Whoever looks at it by
-    hooks, put on later, sees this rank's part go in and the whole batch's outputs come out. Passes
-    of the model itself, or of a copy, are this rank's own affair, as before.
+    Its batch norms are synchronised, and a hook gathers the outputs of all ranks. Hooks added later
+    see this rank's inputs and the outputs of the whole batch. Forward passes of the model outside
+    `DataParallel`, or of a copy, involve this rank alone, as before.
     """
     joint = Joint(ranks)
     if not ranks.is_alone:
-        synced(model, joint)
-        model.register_forward_hook(_Gathered(joint))
+        synchronise_norms(model, joint)
+        model.register_forward_hook(_GatherOutputs(joint))
     return joint
 
 
-class Together(nn.Module):
-    """Takes this rank's part of a batch, computes its outputs, returns those of the whole batch.
+class DataParallel(nn.Module):
+    """Maps this rank's part of a batch to the outputs of the whole batch.
 
-    The model is one that is `united`. Every rank's weights become rank 0's. `some_rest`: some
-    weights get no gradient in some steps, which is then looked for in each.
+    The model is one that `prepare_for_ranks` has prepared. Every rank's weights become rank 0's.
+    `some_unused`: some weights get no gradient in some steps, so each step looks for them.
     """
 
-    def __init__(self, model: nn.Module, joint: Joint, *, some_rest: bool = False) -> None:
+    def __init__(self, model: nn.Module, joint: Joint, *, some_unused: bool = False) -> None:
         super().__init__()
         self._joint, self._rows = joint, 0
-        self._parallel = _parallel(model, some_rest=some_rest)
+        self._parallel = _parallel(model, some_unused=some_unused)
 
-    def noted(self, parts: Iterator[Batch]) -> Iterator[Batch]:
-        """The batches, of whose inputs this rank has its part; the next pass is of the last one."""
+    def count_rows(self, parts: Iterator[Batch]) -> Iterator[Batch]:
+        """Yield the batches, and remember how many rows the whole of the last one has."""
         for batch in parts:
             self._rows = len(batch.targets)
             yield batch
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Outputs of the whole batch, on every rank, with a graph of this rank's part alone."""
-        with self._joint.of(self._rows):
+        with self._joint.forward_pass(self._rows):
             return self._parallel(inputs)
 
 
 def share_state(
     optimizer: torch.optim.Optimizer, average: WeightAverage | None, ranks: Ranks
 ) -> None:
-    """Every rank's optimizer and average become rank 0's. The weights do so in `Together`."""
-    held = None if average is None else average.average
-    state, average_of_first = ranks.from_first((optimizer.state_dict(), held))
+    """Copy rank 0's optimizer state and weight average to all ranks."""
+    own_average = None if average is None else average.average
+    state, average_of_first = ranks.from_first((optimizer.state_dict(), own_average))
     if ranks.is_first:
         return
     optimizer.load_state_dict(state)
@@ -75,13 +75,13 @@ def share_state(
         average.load(average_of_first)
 
 
-def with_own_chance(
+def with_rank_seeds(
     stream: Iterator[Batch], ranks: Ranks, *, seed: int, start: int
 ) -> Iterator[Batch]:
-    """The batches; before each, a rank but the first begins anew with random numbers of its own.
+    """Yield the batches, seeding every rank but the first before each.
 
-    Else all ranks would drop the same units. They follow from (seed, batch, rank), so that a run
-    that is resumed goes on as if it had not been stopped.
+    Otherwise dropout would drop the same units on all ranks. The seed follows from (seed, batch,
+    rank), so a resumed run continues as if it had not stopped.
     """
     for number, batch in enumerate(stream, start):
         if not ranks.is_first:
@@ -92,19 +92,19 @@ def with_own_chance(
 def evaluate_together(
     model: nn.Module, batches: Batches, task: Task, *, ranks: Ranks, dtype: torch.dtype
 ) -> Evaluation | None:
-    """What `evaluate` finds, each rank computing some of the batches; on rank 0, None elsewhere."""
+    """Evaluate as `evaluate` does, each rank on some of the batches; None on all ranks but 0."""
     if ranks.is_alone:
         return evaluate(model, batches, task, dtype=dtype)
     own = outputs(model, batches.every(ranks.rank, ranks.count), dtype=dtype)
-    found = ranks.to_first([tuple(tensor.cpu() for tensor in pair) for pair in own])
+    per_rank = ranks.to_first([tuple(tensor.cpu() for tensor in pair) for pair in own])
     if not ranks.is_first:
         return None
-    rounds = range(max(map(len, found)))
-    return judged([part[turn] for turn in rounds for part in found if turn < len(part)], task)
+    rounds = range(max(map(len, per_rank)))
+    return judged([part[turn] for turn in rounds for part in per_rank if turn < len(part)], task)
 
 
-class _Gathered:
-    """The hook that puts the outputs of all ranks in the place of this rank's."""
+class _GatherOutputs:
+    """Forward hook that replaces this rank's outputs by those of all ranks."""
 
     def __init__(self, joint: Joint) -> None:
         self._joint = joint
@@ -119,16 +119,16 @@ class _Gathered:
 
 
 class _Gather(torch.autograd.Function):
-    """The parts of all ranks, one after the other.
+    """Concatenates the parts of all ranks.
 
-    Each rank has the loss of the whole; the gradient is multiplied by the number of ranks since
-    it will be divided by it, when DistributedDataParallel takes the mean.
+    Each rank has the loss of the whole batch. The gradient is multiplied by the number of ranks,
+    since DistributedDataParallel divides by it when it averages.
     """
 
     @staticmethod
     def forward(ctx: Any, part: Tensor, rows: int, ranks: Ranks) -> Tensor:
         ctx.part, ctx.count = part_of(rows, rank=ranks.rank, count=ranks.count), ranks.count
-        most = -(-rows // ranks.count)  # collectives want equal parts
+        most = -(-rows // ranks.count)  # collectives need equal parts
         padded = part.new_zeros(most, *part.shape[1:])
         padded[: len(part)] = part
         every = part.new_empty(ranks.count, *padded.shape)
@@ -143,11 +143,11 @@ class _Gather(torch.autograd.Function):
         return gradients[0][ctx.part.begin : ctx.part.end] * ctx.count, None, None
 
 
-def _parallel(model: nn.Module, *, some_rest: bool) -> DistributedDataParallel:
-    """Sends rank 0's buffers at each pass where there are some beside those of batch norms."""
+def _parallel(model: nn.Module, *, some_unused: bool) -> DistributedDataParallel:
+    """DistributedDataParallel that broadcasts buffers only if other layers than norms have some."""
     others = (part for part in model.modules() if not is_synced(part))
     needed = any(True for _ in chain.from_iterable(part.buffers(recurse=False) for part in others))
-    known = inspect.signature(DistributedDataParallel).parameters
+    parameters = inspect.signature(DistributedDataParallel).parameters
     name = "forward_sync_buffers"  # what torch 2.13 calls `broadcast_buffers`
-    options: dict[str, Any] = {name if name in known else "broadcast_buffers": needed}
-    return DistributedDataParallel(model, find_unused_parameters=some_rest, **options)
+    options: dict[str, Any] = {name if name in parameters else "broadcast_buffers": needed}
+    return DistributedDataParallel(model, find_unused_parameters=some_unused, **options)

@@ -1,7 +1,7 @@
-"""The processes that train one model together, as torchrun starts them: who is who, who says what.
+"""The processes that train one model together, as torchrun starts them: ranks and their groups.
 
-Two groups are used. The default one, of NCCL on GPUs and gloo elsewhere, carries what computes;
-another, of gloo and patient, carries what rank 0 decides.
+The default process group (NCCL on GPUs, gloo elsewhere) carries tensors; a second one, of gloo and
+with a long timeout, carries the decisions of rank 0.
 """
 
 import os
@@ -18,21 +18,28 @@ import torch.distributed as dist
 
 from thalweg.errors import TrainingError
 
-PATIENCE = timedelta(days=7)  # rank 0 may read data, judge and save for long; who dies is noticed
-_NEEDED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-_OF_THE_GROUP = re.compile(
+CONTROL_TIMEOUT = timedelta(days=7)  # rank 0 may read, evaluate and save for long; a death shows
+_TORCHRUN_VARIABLES = (
+    "RANK",
+    "WORLD_SIZE",
+    "LOCAL_RANK",
+    "LOCAL_WORLD_SIZE",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+)
+_GROUP_ERROR = re.compile(
     r"gloo/transport|connection (was )?(closed|reset|refused)|broken pipe|timed out", re.IGNORECASE
 )
 Value = TypeVar("Value")
 
 
 class LostRankError(TrainingError):
-    """Another rank is gone, or does not answer: this one cannot go on."""
+    """Another rank died or does not answer, so this one cannot continue."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranks:
-    """This process's place among those that train together; by default it is alone."""
+    """This process's rank among those that train together; by default it is alone."""
 
     rank: int = 0
     count: int = 1
@@ -42,16 +49,16 @@ class Ranks:
 
     @property
     def is_first(self) -> bool:
-        """Whether it is the one that writes the run and speaks."""
+        """True for the rank that writes the run and prints."""
         return self.rank == 0
 
     @property
     def is_alone(self) -> bool:
-        """Whether there is no other."""
+        """True if there is no other rank."""
         return self.count == 1
 
     def from_first(self, value: Any = None) -> Any:
-        """What rank 0 passed in, on every rank."""
+        """Broadcast rank 0's value to every rank."""
         if self.is_alone:
             return value
         box = [value]
@@ -59,101 +66,101 @@ class Ranks:
         return box[0]
 
     def to_first(self, value: Any) -> list[Any]:
-        """What every rank passed in, in order, on rank 0; nothing elsewhere."""
+        """Gather every rank's value on rank 0, in order; an empty list elsewhere."""
         if self.is_alone:
             return [value]
-        found: list[Any] | None = [None] * self.count if self.is_first else None
-        dist.gather_object(value, found, dst=0, group=self.control)
-        return found or []
+        values: list[Any] | None = [None] * self.count if self.is_first else None
+        dist.gather_object(value, values, dst=0, group=self.control)
+        return values or []
 
-    def agreed(self, decision: bool) -> bool:
-        """Rank 0's decision, on every rank; what the others pass in does not count."""
+    def decision_of_first(self, decision: bool) -> bool:
+        """Broadcast rank 0's decision to every rank; the others' argument is ignored."""
         if self.is_alone:
             return decision
         box = torch.tensor([decision], dtype=torch.uint8)
         dist.broadcast(box, src=0, group=self.control)
         return bool(box)
 
-    def one_after_the_other(self, work: Callable[[], Value]) -> Value:
-        """The result of the work, done first by one process of each machine, then by the rest.
+    def first_on_each_machine(self, work: Callable[[], Value]) -> Value:
+        """Do the work first in one process of each machine, then in the others; return its result.
 
-        So what it leaves on the machine's disk, a cache, is made once and found by the others.
+        So a cache on the machine's disk is written once, and read by the others.
         """
         if self.is_alone:
             return work()
-        done = work() if self.local_rank == 0 else None
+        result = work() if self.local_rank == 0 else None
         dist.barrier(group=self.control)
-        return work() if done is None else done
+        return work() if result is None else result
 
 
 def is_started() -> bool:
-    """Whether torchrun, or whoever sets its variables, has started this process."""
-    return all(name in os.environ for name in _NEEDED)
+    """Return whether the environment has the variables that torchrun sets."""
+    return all(name in os.environ for name in _TORCHRUN_VARIABLES)
 
 
 def is_one_of_many() -> bool:
-    """Whether this process was started as a rank beside others."""
+    """Return whether this process was started as one of several ranks."""
     return is_started() and int(os.environ["WORLD_SIZE"]) > 1
 
 
 def is_silent() -> bool:
-    """Whether another rank speaks for this one."""
+    """Return whether another rank prints for this one."""
     return is_one_of_many() and os.environ["RANK"] != "0"
 
 
 def cores_of_a_rank(ranks_here: int) -> int:
-    """Cores of this machine that each of so many ranks gets, at least one."""
+    """Cores of this machine for each of `ranks_here` ranks, at least one."""
     return max(1, len(os.sched_getaffinity(0)) // max(1, ranks_here))
 
 
 @contextmanager
-def joined() -> Iterator[Ranks]:
-    """The group that this process was started in; left again at the end.
+def process_group() -> Iterator[Ranks]:
+    """Join the process group that this process was started for; leave it at the end.
 
-    Where there are GPUs, rank number `local_rank` gets the GPU of that number; else each gets its
-    share of the cores. Raises: LostRankError when another rank is gone.
+    With GPUs, rank number `local_rank` gets the GPU of that number; else each rank gets its share
+    of the cores. Raises: LostRankError if another rank is lost.
     """
     local, here = (int(os.environ[name]) for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE"))
     if local < torch.cuda.device_count():
         torch.cuda.set_device(local)
     torch.set_num_threads(cores_of_a_rank(here))
-    with naming_lost_ranks():
+    with lost_rank_errors():
         dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
-        control = dist.new_group(backend="gloo", timeout=PATIENCE)
+        control = dist.new_group(backend="gloo", timeout=CONTROL_TIMEOUT)
         rank, count = dist.get_rank(), dist.get_world_size()
         yield Ranks(rank=rank, count=count, local_rank=local, count_here=here, control=control)
-    dist.destroy_process_group()  # after an error the process ends, and waits for nobody
+    dist.destroy_process_group()  # not after an error: the process ends at once
 
 
 @contextmanager
-def naming_lost_ranks() -> Iterator[None]:
-    """What a collective raises when a peer is gone becomes an error that says so."""
+def lost_rank_errors() -> Iterator[None]:
+    """Turn the error of a collective whose peer is lost into a LostRankError."""
     try:
         yield
     except RuntimeError as error:
         text = " ".join(str(error).split())
-        of_group = isinstance(error, dist.DistError) or _OF_THE_GROUP.search(text)
+        of_group = isinstance(error, dist.DistError) or _GROUP_ERROR.search(text)
         if isinstance(error, TrainingError) or not of_group:
             raise
         raise LostRankError(
-            "another rank of the training is gone, or does not answer",
+            "another rank of the training died or does not answer",
             seen=f"rank {os.environ.get('RANK')} on {socket.gethostname()}: {text[:200]}",
-            fix="see what that rank said; --resume goes on from the last checkpoint",
+            fix="read that rank's output; --resume continues from the last checkpoint",
         ) from error
 
 
 class Joint:
-    """Whether a forward pass is under way that all ranks make together, and of how many rows.
+    """Holds the number of rows of a joint forward pass of all ranks; 0 outside of one.
 
-    A copy is never in one: instruments look at copies, on one rank alone.
+    A copy is never in a joint pass: instruments run copies, on one rank alone.
     """
 
     def __init__(self, ranks: Ranks) -> None:
         self.ranks, self.rows = ranks, 0
 
     @contextmanager
-    def of(self, rows: int) -> Iterator[None]:
-        """Inside, modules may wait for the other ranks."""
+    def forward_pass(self, rows: int) -> Iterator[None]:
+        """Let modules wait for the other ranks inside this context."""
         self.rows = rows
         try:
             yield

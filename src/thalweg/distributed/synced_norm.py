@@ -1,7 +1,7 @@
-"""Batch norm over the batch of all ranks: what one process would normalise by, it normalises by.
+"""Synchronised batch norm: normalise by the statistics of the whole batch, over all ranks.
 
-torch's own `SyncBatchNorm` computes on CUDA alone. On a processor this is done here: one small
-collective forward, one backward, and fused passes over the values between them.
+torch's own `SyncBatchNorm` needs CUDA. On a CPU this module does it: one small collective forward,
+one backward, and fused passes over the values between them.
 """
 
 from typing import Any
@@ -16,30 +16,30 @@ from thalweg.errors import UsageError
 
 
 class SyncedNorm(_BatchNorm):
-    """Stands where a batch norm stood, with its very weights and buffers.
+    """Replaces a batch norm on the CPU and shares its weights and buffers.
 
-    Outside a joint forward pass, and in every copy, it is the batch norm that it replaces: who
-    looks at the model on one rank alone does not wait for the others.
+    Outside a joint forward pass, and in every copy, it computes as the batch norm that it replaces,
+    so a forward pass on one rank alone does not wait for the others.
     """
 
     def __init__(self, norm: _BatchNorm, joint: Joint) -> None:
         super().__init__(norm.num_features, norm.eps, norm.momentum, norm.affine, False)
         self._joint = joint
-        _take_over(self, norm)
+        _share_state(self, norm)
 
     def forward(self, input: Tensor) -> Tensor:
-        """The input normalised, in training by all ranks' mean and variance."""
+        """Normalise the input, in a joint training pass by all ranks' mean and variance."""
         if not self.training or not self._joint.rows:
             return super().forward(input)
         mean, var, count = _statistics(input)
-        self._remember(mean, var * (count / (count - 1).clamp_min(1)))
-        known = (mean, var, count, self.eps)
+        self._update_running(mean, var * (count / (count - 1).clamp_min(1)))
+        statistics = (mean, var, count, self.eps)
         return _Normalise.apply(  # type: ignore[no-untyped-call]
-            input, self.weight, self.bias, known
+            input, self.weight, self.bias, statistics
         )
 
     @torch.no_grad()
-    def _remember(self, mean: Tensor, var: Tensor) -> None:
+    def _update_running(self, mean: Tensor, var: Tensor) -> None:
         if self.running_mean is None or self.running_var is None:
             return
         assert self.num_batches_tracked is not None
@@ -49,43 +49,42 @@ class SyncedNorm(_BatchNorm):
         self.running_var.lerp_(var.to(self.running_var.dtype), share)
 
     def _check_input_dim(self, input: Tensor) -> None:
-        """Any input with channels: what it replaces has checked the shape until now."""
+        """Accept any input with channels: the replaced norm has checked the shape before."""
 
 
 class SyncedNormOnGPU(nn.SyncBatchNorm):
-    """The same for CUDA, where torch has kernels for it."""
+    """Replaces a batch norm on CUDA, where torch has kernels for it."""
 
     def __init__(self, norm: _BatchNorm, joint: Joint) -> None:
         super().__init__(norm.num_features, norm.eps, norm.momentum, norm.affine, False)
         self._joint = joint
-        _take_over(self, norm)
+        _share_state(self, norm)
 
     def forward(self, input: Tensor) -> Tensor:
-        """The input normalised, in training by all ranks' mean and variance."""
+        """Normalise the input, in a joint training pass by all ranks' mean and variance."""
         return super().forward(input) if self._joint.rows else _BatchNorm.forward(self, input)
 
 
-def synced(model: nn.Module, joint: Joint) -> nn.Module:
-    """The model itself, its batch norms synchronised; the optimizer's weights remain its weights.
+def synchronise_norms(model: nn.Module, joint: Joint) -> None:
+    """Replace the model's batch norms by synchronised ones that share their weights, in place.
 
-    Raises: UsageError for a batch norm that computes in a way of its own.
+    Raises: UsageError for a batch norm that overrides `forward`.
     """
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, _BatchNorm):
-                setattr(parent, name, _replaced(child, joint))
-    return model
+                setattr(parent, name, _synchronised(child, joint))
 
 
 def is_synced(module: nn.Module) -> bool:
-    """Whether it is a batch norm whose buffers all ranks compute alike."""
+    """Return whether the module is a synchronised norm, whose buffers agree on all ranks."""
     return isinstance(module, SyncedNorm | SyncedNormOnGPU)
 
 
-def _replaced(norm: _BatchNorm, joint: Joint) -> _BatchNorm:
+def _synchronised(norm: _BatchNorm, joint: Joint) -> _BatchNorm:
     if type(norm).forward is not _BatchNorm.forward:
         raise UsageError(
-            "a batch norm with a forward pass of its own cannot be synchronised",
+            "a batch norm that overrides forward cannot be synchronised",
             seen=f"{type(norm).__module__}.{type(norm).__qualname__}",
             fix="--devices 1, or another norm",
         )
@@ -93,7 +92,7 @@ def _replaced(norm: _BatchNorm, joint: Joint) -> _BatchNorm:
     return SyncedNormOnGPU(norm, joint) if on_gpu else SyncedNorm(norm, joint)
 
 
-def _take_over(new: _BatchNorm, old: _BatchNorm) -> None:
+def _share_state(new: _BatchNorm, old: _BatchNorm) -> None:
     new.weight, new.bias = old.weight, old.bias
     new.track_running_stats = old.track_running_stats
     new.running_mean, new.running_var = old.running_mean, old.running_var
@@ -102,16 +101,16 @@ def _take_over(new: _BatchNorm, old: _BatchNorm) -> None:
 
 
 def _statistics(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean, variance and number of the values of each channel, over all ranks.
+    """Mean, variance and count of the values of each channel, over all ranks.
 
-    From each rank's own mean and variance, which loses no digits where a mean is far from zero.
+    They are merged from each rank's mean and variance, which loses no digits for large means.
     Source: Chan, Golub & LeVeque 1979, "Updating formulae … for computing sample variances".
     """
     channels = values.shape[1]
     dtype = torch.promote_types(values.dtype, torch.float32)
     own = torch.zeros(2 * channels + 1, dtype=dtype, device=values.device)
     if values.numel():
-        # What batch norm uses itself: 20 times as fast as torch.var_mean over channels-last maps.
+        # The kernel of batch norm itself: 20 times as fast as torch.var_mean on channels-last maps.
         own[:channels], own[channels:-1] = torch.batch_norm_update_stats(
             values.to(dtype), None, None, 0.0
         )
@@ -130,25 +129,25 @@ class _Normalise(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, values: Tensor, weight: Tensor, bias: Tensor, known: tuple[Any, ...]
+        ctx: Any, values: Tensor, weight: Tensor, bias: Tensor, statistics: tuple[Any, ...]
     ) -> Tensor:
-        mean, var, count, ctx.eps = known
+        mean, var, count, ctx.eps = statistics
         ctx.save_for_backward(values, weight, mean, var, count)
         return torch.batch_norm(values, weight, bias, mean, var, False, 0.0, ctx.eps, False)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """As the norm of fixed statistics has it, less what flows back through them.
+        """The gradient for fixed statistics, minus the part that flows through the statistics.
 
         ∂L/∂x = w σ⁻¹ (g − mean(g) − x̂ · mean(g x̂)); the sums are over all ranks, in one collective.
         """
         values, weight, mean, var, count = ctx.saved_tensors
         inverse = (var + ctx.eps).rsqrt()
-        known = (weight, mean, var, None, None, False, ctx.eps, [True, True, True])
+        arguments = (weight, mean, var, None, None, False, ctx.eps, [True, True, True])
         plain, along, total = gradients[0], torch.zeros_like(mean), torch.zeros_like(mean)
         if values.numel():  # else torch divides by zero
             backward = torch.ops.aten.native_batch_norm_backward
-            plain, along, total = backward(gradients[0], values, *known)
+            plain, along, total = backward(gradients[0], values, *arguments)
         sums = torch.cat([along, total]).to(mean.dtype)  # Σ g x̂ and Σ g of this rank
         own_along, own_total = along, total
         dist.all_reduce(sums)

@@ -1,4 +1,4 @@
-"""Ranks started on this machine, by the agent that is in torchrun."""
+"""Start ranks on this machine with the elastic agent of torchrun."""
 
 import logging
 import os
@@ -11,16 +11,16 @@ from uuid import uuid4
 
 from thalweg.distributed.ranks import cores_of_a_rank
 
-# By the agent, which then ends the ranks; the other signals are the caller's.
-_TAKEN = (signal.SIGHUP, signal.SIGQUIT)
-GRACE = "10"  # s from the end of one rank, or of the wish to wait, to the end of all
+# Signals that the agent handles, by ending the ranks; the caller handles the others.
+_AGENT_SIGNALS = (signal.SIGHUP, signal.SIGQUIT)
+GRACE = "10"  # s from the end of one rank until the agent kills the others
 
 
 def run_ranks(command: Sequence[str], *, count: int, scratch: Path) -> dict[int, int]:
-    """Run the command as so many ranks; the exit codes of those that failed, by rank.
+    """Run the command as `count` ranks; return the exit codes of those that failed, by rank.
 
-    A negative code is a signal's. When one fails the others are ended. The agent puts what it
-    needs into the folder `scratch`.
+    A negative code is the number of a signal. When one rank fails, the agent ends the others. It
+    keeps its own files in the folder `scratch`.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -35,10 +35,10 @@ def run_ranks(command: Sequence[str], *, count: int, scratch: Path) -> dict[int,
         rdzv_endpoint="localhost:0",
         local_addr="localhost",
         max_restarts=0,
-        signals_to_handle=",".join(one.name for one in _TAKEN),
+        signals_to_handle=",".join(one.name for one in _AGENT_SIGNALS),
         logs_specs=DefaultLogsSpecs(log_dir=str(scratch)),
     )
-    with _environment(count), _handlers_kept(), _quiet():
+    with _rank_environment(count), _restored_handlers(), _silenced_log():
         try:
             elastic_launch(config, command[0])(*command[1:])
         except ChildFailedError as error:
@@ -47,8 +47,8 @@ def run_ranks(command: Sequence[str], *, count: int, scratch: Path) -> dict[int,
 
 
 @contextmanager
-def _environment(count: int) -> Iterator[None]:
-    """What the ranks inherit; as before afterwards."""
+def _rank_environment(count: int) -> Iterator[None]:
+    """Set the environment that the ranks inherit; restore it afterwards."""
     before = dict(os.environ)
     os.environ["OMP_NUM_THREADS"] = str(cores_of_a_rank(count))
     os.environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = GRACE
@@ -61,12 +61,12 @@ def _environment(count: int) -> Iterator[None]:
 
 
 @contextmanager
-def _handlers_kept() -> Iterator[None]:
-    """The agent leaves its signal handlers behind."""
+def _restored_handlers() -> Iterator[None]:
+    """Restore the signal handlers, which the agent does not."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in _TAKEN}
+    before = {number: signal.getsignal(number) for number in _AGENT_SIGNALS}
     try:
         yield
     finally:
@@ -75,15 +75,19 @@ def _handlers_kept() -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the agent's log: what it has to say is in what `run_ranks` returns."""
-    named = logging.root.manager.loggerDict.items()
-    loud = [one for name, one in named if name.startswith(("torch.distributed", "torchelastic"))]
-    silenced = [one for one in loud if isinstance(one, logging.Logger) and not one.disabled]
-    for one in silenced:
-        one.disabled = True
+def _silenced_log() -> Iterator[None]:
+    """Disable the agent's loggers: `run_ranks` returns what they report."""
+    loggers = [
+        logger
+        for name, logger in logging.root.manager.loggerDict.items()
+        if name.startswith(("torch.distributed", "torchelastic"))
+        and isinstance(logger, logging.Logger)
+        and not logger.disabled
+    ]
+    for logger in loggers:
+        logger.disabled = True
     try:
         yield
     finally:
-        for one in silenced:
-            one.disabled = False
+        for logger in loggers:
+            logger.disabled = False

@@ -9,7 +9,7 @@ from thalweg.borrow import Subject, preserve_random_state
 from thalweg.data import Batch
 from thalweg.memory import available_bytes
 from thalweg.planning.plan import Plan
-from thalweg.planning.speed.benchmark import gradient
+from thalweg.planning.speed.benchmark import loss_and_gradient
 from thalweg.training.memory import is_out_of_memory, step_bytes
 
 LEAST = 2  # samples: one alone has no variance to normalise by
@@ -65,7 +65,7 @@ def _is_made(plan: Plan, shape: tuple[int, ...]) -> bool:
             targets = torch.zeros(shape[0], dtype=torch.long if is_class else torch.float32)
             batch = Batch(torch.zeros(shape), targets).to(device)
             subject = Subject(model=model, loss_fn=plan.task.loss_fn, batches=[batch])
-            gradient(subject, plan.numerics)
+            loss_and_gradient(subject, plan.numerics)
     except Exception as error:
         return not is_out_of_memory(error)
     finally:

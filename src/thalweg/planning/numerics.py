@@ -11,8 +11,8 @@ from thalweg.distributed.ranks import cores_of_a_rank
 from thalweg.planning.micro_batch import with_fitting_batch
 from thalweg.planning.plan import Plan
 from thalweg.planning.progress import Progress
-from thalweg.planning.speed.autotune import Measured
-from thalweg.planning.speed.cache import remembered
+from thalweg.planning.speed.autotune import AutotuneResult
+from thalweg.planning.speed.cache import autotune_cached
 
 _GROUP = "precision."
 
@@ -38,7 +38,7 @@ def _with_fastest_numerics(plan: Plan) -> Plan:
     return plan.edited(edits, note=measured.note)
 
 
-def measure_numerics(plan: Plan, *, always: bool = False, fresh: bool = False) -> Measured:
+def measure_numerics(plan: Plan, *, always: bool = False, fresh: bool = False) -> AutotuneResult:
     """Benchmark the plan's model and batch, or read an earlier benchmark unless `fresh`.
 
     With `always` even where the run is too short for it to pay.
@@ -51,7 +51,7 @@ def measure_numerics(plan: Plan, *, always: bool = False, fresh: bool = False) -
         fixed = frozenset(key.removeprefix(_GROUP) for key in keys if key.startswith(_GROUP))
         if plan.recipe.devices > 1:
             fixed |= {"compile"}
-        return remembered(
+        return autotune_cached(
             Subject(model=model, loss_fn=plan.task.loss_fn, batches=[batch]),
             plan.numerics,
             steps=plan.batches,

@@ -22,9 +22,9 @@ from thalweg.planning.transfer import freeze_for
 from thalweg.recipes.recipe import Recipe
 from thalweg.tasks import Task
 from thalweg.tasks.penalties import penalty
-from thalweg.training.late_losses import LateLosses
+from thalweg.training.deferred_loss_check import DeferredLossCheck
 from thalweg.training.loop import Step, train
-from thalweg.training.numerics import Setting
+from thalweg.training.numerics import Numerics
 
 Schedule = Callable[[float], float]
 
@@ -70,9 +70,9 @@ class Plan:
         return training_task(self.spec, self.recipe)
 
     @property
-    def numerics(self) -> Setting:
+    def numerics(self) -> Numerics:
         """The precision and memory order that steps are computed in."""
-        return Setting(**asdict(self.recipe.precision))
+        return Numerics(**asdict(self.recipe.precision))
 
     @property
     def dtype(self) -> torch.dtype:
@@ -110,7 +110,7 @@ class Plan:
         """Build the network with fresh weights, which follow from the seed."""
         recipe = self.recipe
         torch.manual_seed(recipe.seed)
-        model = self.numerics.laid_out(self.spec.build().to(recipe.device))
+        model = self.numerics.prepare(self.spec.build().to(recipe.device))
         fit_to_inputs(model, recipe.model.changes, self._first_inputs)
         freeze_for(recipe, model, outputs=self.task.outputs)
         return model
@@ -154,7 +154,7 @@ class Plan:
         stream: Iterator[Batch],
         *,
         start: int = 0,
-        late: LateLosses | None = None,
+        deferred: DeferredLossCheck | None = None,
     ) -> Iterator[Step]:
         """Make the updates from number `start` to the end, yielding after each."""
         return train(
@@ -169,7 +169,7 @@ class Plan:
             max_grad_norm=self.recipe.optimizer.max_grad_norm,
             dtype=self.dtype,
             penalty=self.penalty(model),
-            late=late,
+            deferred=deferred,
         )
 
     def training_batches(self) -> Batches:

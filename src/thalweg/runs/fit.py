@@ -6,7 +6,7 @@ from pathlib import Path
 from time import monotonic
 
 from thalweg.distributed.data_parallel import evaluate_together
-from thalweg.distributed.ranks import LostRankError, Ranks, naming_lost_ranks
+from thalweg.distributed.ranks import LostRankError, Ranks, lost_rank_errors
 from thalweg.planning.checks import check_alone
 from thalweg.planning.plan import Plan
 from thalweg.planning.progress import Progress
@@ -16,8 +16,8 @@ from thalweg.runs.ranks import follow, joint_updates
 from thalweg.runs.run import InterruptedRunError, Run
 from thalweg.runs.session import Best, Parts, StoppedError, opened, restore, save, scores
 from thalweg.training.checkpoint import latest_checkpoint
+from thalweg.training.deferred_loss_check import DeferredLossCheck, deferred_loss_check
 from thalweg.training.interrupt import Interrupt
-from thalweg.training.late_losses import LateLosses, late_losses
 from thalweg.training.loop import Step
 from thalweg.training.nonfinite import NonFiniteLossError, NonFiniteWeightsError
 
@@ -45,7 +45,7 @@ def _carried_out(plan: Plan, folder: Path, progress: Progress, *, ranks: Ranks) 
     with files as parts, Interrupt() as interrupt:
         try:
             best = restore(parts, checkpoint, interrupt)
-            with naming_lost_ranks():
+            with lost_rank_errors():
                 best = _fit(parts, best, start=checkpoint.step if checkpoint else 0, stop=interrupt)
         except LostRankError as error:
             parts.writer.event("rank-lost", error.problem, seen=error.seen)
@@ -71,7 +71,7 @@ def _fit(parts: Parts, best: Best, *, start: int, stop: Interrupt) -> Best:
         return best
     parts.progress.phase = "training"
     parts.clock.start("training")
-    late = late_losses(parts.optimizer)
+    deferred = deferred_loss_check(parts.optimizer)
     steps = joint_updates(
         parts.plan,
         parts.model,
@@ -80,14 +80,19 @@ def _fit(parts: Parts, best: Best, *, start: int, stop: Interrupt) -> Best:
         batches=parts.train,
         average=parts.average,
         start=start,
-        late=late,
+        deferred=deferred,
     )
     with closing(steps):  # however they end, nothing goes on making batches for them
-        return _after_each(parts, best, steps, late=late, stop=stop)
+        return _after_each(parts, best, steps, deferred=deferred, stop=stop)
 
 
 def _after_each(
-    parts: Parts, best: Best, steps: Iterator[Step], *, late: LateLosses | None, stop: Interrupt
+    parts: Parts,
+    best: Best,
+    steps: Iterator[Step],
+    *,
+    deferred: DeferredLossCheck | None,
+    stop: Interrupt,
 ) -> Best:
     progress, saved_at = parts.progress, monotonic()
     for step in steps:
@@ -98,8 +103,8 @@ def _after_each(
         progress.step, progress.loss = done, step.loss.detach()
         ended, signal = parts.plan.ends_with_validation(done), stop.signal
         due = monotonic() - saved_at > parts.plan.recipe.budget.checkpoint_seconds
-        if late is not None and (ended or due or signal):
-            late.settle()  # nothing is judged or kept that a bad loss came before
+        if deferred is not None and (ended or due or signal):
+            deferred.check_all()  # nothing is judged or kept that a bad loss came before
         if ended:
             best = _validate(parts, done, best)
         if ended or due or signal:
@@ -107,7 +112,7 @@ def _after_each(
             saved_at = monotonic()
         if signal:
             parts.writer.event("interrupted", f"stopped by signal {signal}", step=done)
-        if parts.joint.ranks.agreed(bool(signal) or _out_of_patience(parts, done, best)):
+        if parts.joint.ranks.decision_of_first(bool(signal) or _out_of_patience(parts, done, best)):
             break
     return best
 

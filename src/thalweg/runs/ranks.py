@@ -10,11 +10,11 @@ from torch import nn
 
 from thalweg.data import Batches
 from thalweg.distributed.data_parallel import (
-    Together,
+    DataParallel,
     evaluate_together,
+    prepare_for_ranks,
     share_state,
-    united,
-    with_own_chance,
+    with_rank_seeds,
 )
 from thalweg.distributed.ranks import Joint, Ranks
 from thalweg.errors import DataError
@@ -23,8 +23,8 @@ from thalweg.planning.checks import check_devices
 from thalweg.planning.make_plan import plan_of
 from thalweg.planning.plan import Plan
 from thalweg.planning.progress import Progress
+from thalweg.training.deferred_loss_check import DeferredLossCheck, deferred_loss_check
 from thalweg.training.interrupt import Interrupt
-from thalweg.training.late_losses import LateLosses, late_losses
 from thalweg.training.loop import Step
 from thalweg.training.nonfinite import NonFiniteLossError
 
@@ -43,7 +43,7 @@ def shared(
         return None, folder
     recipe, fingerprint = told
 
-    found = ranks.one_after_the_other(lambda: plan or plan_of(recipe, progress))
+    found = ranks.first_on_each_machine(lambda: plan or plan_of(recipe, progress))
     _check_same(found, fingerprint, ranks)
     recipe = found.recipe.edited({"devices": ranks.count})
     check_devices(recipe, here=ranks.count_here)
@@ -72,7 +72,7 @@ def joint_updates(
     batches: Batches,
     average: WeightAverage | None,
     start: int,
-    late: LateLosses | None,
+    deferred: DeferredLossCheck | None,
 ) -> Generator[Step]:
     """The updates from `start` on, made by all ranks together, each with the first's state.
 
@@ -86,13 +86,13 @@ def joint_updates(
     )
     with closing(made):
         if ranks.is_alone:
-            yield from plan.updates(model, optimizer, made, start=start, late=late)
+            yield from plan.updates(model, optimizer, made, start=start, deferred=deferred)
             return
         ends_early = any(group.get("until", 1.0) < 1.0 for group in optimizer.param_groups)
-        together = Together(model, joint, some_rest=ends_early)
+        together = DataParallel(model, joint, some_unused=ends_early)
         share_state(optimizer, average, ranks)
-        stream = with_own_chance(together.noted(made), ranks, seed=recipe.seed, start=first)
-        yield from plan.updates(together, optimizer, stream, start=start, late=late)
+        stream = with_rank_seeds(together.count_rows(made), ranks, seed=recipe.seed, start=first)
+        yield from plan.updates(together, optimizer, stream, start=start, deferred=deferred)
 
 
 def follow(plan: Plan, ranks: Ranks) -> None:
@@ -103,11 +103,11 @@ def follow(plan: Plan, ranks: Ranks) -> None:
     with plan.numerics.in_effect(), Interrupt():
         model = plan.build_model()
         optimizer = plan.build_optimizer(model)
-        joint, average = united(model, ranks), plan.build_weight_average(model)
+        joint, average = prepare_for_ranks(model, ranks), plan.build_weight_average(model)
         start = ranks.from_first()
         if start is None:
             return
-        late = late_losses(optimizer)
+        deferred = deferred_loss_check(optimizer)
         steps = joint_updates(
             plan,
             model,
@@ -116,7 +116,7 @@ def follow(plan: Plan, ranks: Ranks) -> None:
             batches=plan.training_batches(),
             average=average,
             start=start,
-            late=late,
+            deferred=deferred,
         )
         # A bad loss the first rank has met, too, and says what is to be said.
         with closing(steps), suppress(NonFiniteLossError):
@@ -124,11 +124,11 @@ def follow(plan: Plan, ranks: Ranks) -> None:
                 ended = plan.ends_with_validation(step.index + 1)
                 if average is not None:
                     average.update(step.index)
-                if late is not None and ended:
-                    late.settle()
+                if deferred is not None and ended:
+                    deferred.check_all()
                 if ended:
                     _judge(plan, model, average, ranks=ranks)
-                if ranks.agreed(False):
+                if ranks.decision_of_first(False):
                     return
 
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from thalweg import diagnosis, observe
 from thalweg.data import Batches
-from thalweg.distributed.data_parallel import united
+from thalweg.distributed.data_parallel import prepare_for_ranks
 from thalweg.distributed.ranks import Joint, Ranks
 from thalweg.errors import RunError
 from thalweg.observe import Watcher
@@ -126,7 +126,7 @@ def _build(
     recipe, task = plan.recipe, plan.task
     model = plan.build_model()
     optimizer = plan.build_optimizer(model)
-    joint = united(model, begun.ranks)  # before it is watched
+    joint = prepare_for_ranks(model, begun.ranks)  # before it is watched
     train, val = plan.training_batches(), plan.evaluation_batches("val")
     backbone = _backbone(plan, model, progress=progress)
     is_fitted_only = backbone is not None and backbone.is_fitted_only

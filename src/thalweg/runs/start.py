@@ -8,7 +8,7 @@ from shutil import rmtree
 from typing import Any
 
 from thalweg.data.images.background_decoding import FoundLateError
-from thalweg.distributed.ranks import is_one_of_many, joined
+from thalweg.distributed.ranks import is_one_of_many, process_group
 from thalweg.errors import RunError
 from thalweg.planning.checks import check_devices
 from thalweg.planning.make_plan import make_plan, plan_of
@@ -124,7 +124,7 @@ def _as_rank(prepare: Callable[[], tuple[Plan | None, Path]], progress: Progress
 
     What `prepare` returns on the first rank, all of them carry out.
     """
-    with joined() as ranks:
+    with process_group() as ranks:
         plan, folder = shared(prepare() if ranks.is_first else None, ranks, progress)
         return Run(folder) if plan is None else carry_out(plan, folder, progress, ranks=ranks)
 

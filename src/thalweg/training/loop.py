@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from thalweg.data.batch import Batch
 from thalweg.optim.groups import decay_or_freeze
-from thalweg.training.late_losses import LateLosses, note
+from thalweg.training.deferred_loss_check import DeferredLossCheck, check_loss
 from thalweg.training.nonfinite import NonFiniteLossError
 
 __all__ = ["NonFiniteLossError", "Step", "train"]
@@ -23,7 +23,7 @@ class Step:
     """One update. Tensors stay on their device: reading them is what waits for it."""
 
     index: int  # 0-based
-    loss: Tensor  # scalar, mean over all samples of the update, before it; its graph is spent
+    loss: Tensor  # scalar, mean over all samples of the update, before it; its graph is freed
     logits: Tensor  # of the last micro-batch, like the targets
     targets: Tensor
     lr_factor: float  # share of the peak learning rate
@@ -42,17 +42,17 @@ def train(
     max_grad_norm: float = 0.0,
     dtype: torch.dtype = torch.float32,
     penalty: Callable[[], Tensor] | None = None,
-    late: LateLosses | None = None,
+    deferred: DeferredLossCheck | None = None,
 ) -> Iterator[Step]:
     """Make updates `start` to `steps`, each from `accumulate` batches, yielding after each.
 
-    `batches` must continue where update `start` begins. `dtype` is what matrix products compute
-    in: float32 or bfloat16 (float16 would need loss scaling). The gradient of `penalty()` is added
-    to the loss's, once an update; a step's loss is that of the data alone, to be compared with
-    another split's. With `late` no step waits for its loss; the caller settles it in the end.
+    `batches` must continue where update `start` begins. `dtype` is that of matrix products:
+    float32 or bfloat16 (float16 would need loss scaling). The gradient of `penalty()` is added
+    to the loss's, once an update; the loss of a step is that of the data alone. With `deferred`
+    no step waits for its loss; the caller calls its `check_all` in the end.
 
-    Raises: NonFiniteLossError before the update that a NaN or infinite loss would have made; with
-    `late` some steps later, the weights being as before it.
+    Raises: NonFiniteLossError before the update of a NaN or infinite loss; with `deferred` some
+    steps later, with the weights of before that update.
     """
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     device = weights[0].device.type
@@ -77,8 +77,8 @@ def train(
             if accumulate > 1:
                 loss = loss / accumulate
             loss.backward()
-            if late is not None or not isfinite(loss.item()):
-                note(loss, batch, late=late, step=index, micro_batch=micro_batch)
+            if deferred is not None or not isfinite(loss.item()):
+                check_loss(loss, batch, deferred=deferred, step=index, micro_batch=micro_batch)
             total = loss if total is None else total + loss
 
         if penalty is not None or max_grad_norm > 0:

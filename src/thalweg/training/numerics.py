@@ -1,4 +1,4 @@
-"""How a step is computed: what changes its speed and its rounding, and nothing else of it."""
+"""Numerics of a step: dtype, memory format, matmul precision, threads, compilation."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
-    """The fields mean what the recipe's `precision` keys of the same names mean."""
+class Numerics:
+    """Speed and rounding of a step; the fields are the recipe's `precision` keys."""
 
     dtype: Literal["float32", "bfloat16"] = "float32"
     channels_last: bool = False
     matmul: Literal["highest", "high", "medium"] = "highest"
-    threads: int = 0  # 0: as many as torch has
+    threads: int = 0  # 0: torch's own number
     compile: bool = False
 
     def __str__(self) -> str:
@@ -27,13 +27,13 @@ class Setting:
         return ", ".join(parts + ["compiled"] * self.compile)
 
     def autocast(self, device: str) -> AbstractContextManager[object]:
-        """The context of a forward pass; weights stay float32."""
+        """The autocast context of a forward pass; weights stay float32."""
         if self.dtype == "float32":
             return nullcontext()
         return torch.autocast(device, getattr(torch, self.dtype))
 
-    def laid_out(self, model: nn.Module) -> nn.Module:
-        """The model itself, its weights in the setting's order, compiled where that is asked."""
+    def prepare(self, model: nn.Module) -> nn.Module:
+        """Set the memory format of the model's weights and compile it, in place; return it."""
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         model.to(memory_format=layout)  # type: ignore[call-overload]  # in no stub
         if self.compile:
@@ -42,7 +42,7 @@ class Setting:
 
     @contextmanager
     def in_effect(self) -> Iterator[None]:
-        """What is of the whole process, precision of products and threads; as before afterwards."""
+        """Set the process-wide matmul precision and threads; restore them afterwards."""
         precision, threads = torch.get_float32_matmul_precision(), torch.get_num_threads()
         torch.set_float32_matmul_precision(self.matmul)
         if self.threads:
@@ -54,9 +54,9 @@ class Setting:
             torch.set_num_threads(threads)
 
 
-def inputs_for(setting: Setting, inputs: Tensor) -> Tensor:
-    """Images in the setting's order: one operand in the other would turn the whole network."""
+def inputs_for(numerics: Numerics, inputs: Tensor) -> Tensor:
+    """Images in the memory format of the numerics; a wrong one would convert every layer."""
     if inputs.ndim != 4:
         return inputs
-    layout = torch.channels_last if setting.channels_last else torch.contiguous_format
+    layout = torch.channels_last if numerics.channels_last else torch.contiguous_format
     return inputs.contiguous(memory_format=layout)

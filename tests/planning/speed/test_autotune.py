@@ -15,15 +15,15 @@ from thalweg.data.batch import Batch
 from thalweg.models import MODELS
 from thalweg.planning.speed import cache
 from thalweg.planning.speed.accuracy_check import LEAST_COSINE, Gradient, deviation
-from thalweg.planning.speed.autotune import measured
-from thalweg.planning.speed.benchmark import contest, gradient
-from thalweg.planning.speed.cache import remembered
-from thalweg.training.numerics import Setting, inputs_for
+from thalweg.planning.speed.autotune import autotune
+from thalweg.planning.speed.benchmark import loss_and_gradient, start_benchmark
+from thalweg.planning.speed.cache import autotune_cached
+from thalweg.training.numerics import Numerics, inputs_for
 
 pytestmark = pytest.mark.measures
 
 LONG = 10**6  # steps: a run that any measurement pays for
-BF16, FP32 = Setting(dtype="bfloat16"), Setting()
+BF16, FP32 = Numerics(dtype="bfloat16"), Numerics()
 
 
 class Kernel(nn.Module):
@@ -83,8 +83,8 @@ def subject(model, *shape, classes=3):
 def chosen_for(in_bfloat16):
     torch.manual_seed(0)
     fixed = frozenset({"threads"})  # nothing is between one and two of them but chance
-    found = measured(subject(Kernel(in_bfloat16), 16, 8), FP32, steps=LONG, fixed=fixed)
-    verdicts = {row.setting.dtype: row.verdict for row in found.rows if row.setting in (FP32, BF16)}
+    found = autotune(subject(Kernel(in_bfloat16), 16, 8), FP32, steps=LONG, fixed=fixed)
+    verdicts = {row.numerics.dtype: row.verdict for row in found.rows if row.numerics in (FP32, BF16)}
     return found, verdicts["bfloat16"]
 
 
@@ -115,15 +115,17 @@ def test_a_kernel_that_is_wrong_slow_or_fails_is_not(kernel, complaint):
 
 def test_a_network_too_deep_for_bfloat16_stays_in_float32():
     """A plain network of 56 layers multiplies rounding until no direction is left."""
-    found = contest(subject(MODELS["plain56"](3, input_shape=(3, 32, 32)), 16, 3, 32, 32), FP32)
-    assert not found.is_exact(BF16)
-    assert found.is_exact(Setting(channels_last=True))
+    found = start_benchmark(
+        subject(MODELS["plain56"](3, input_shape=(3, 32, 32)), 16, 3, 32, 32), FP32
+    )
+    assert not found.is_accurate(BF16)
+    assert found.is_accurate(Numerics(channels_last=True))
 
 
 @pytest.mark.parametrize("name", ["resnet20", "convnet", "vit_tiny"])
 def test_common_networks_may_use_bfloat16(name):
-    found = contest(subject(MODELS[name](3, input_shape=(3, 32, 32)), 16, 3, 32, 32), FP32)
-    assert found.is_exact(BF16)
+    found = start_benchmark(subject(MODELS[name](3, input_shape=(3, 32, 32)), 16, 3, 32, 32), FP32)
+    assert found.is_accurate(BF16)
 
 
 class Recurrence(nn.Module):
@@ -153,7 +155,7 @@ def times_in_turns(of, settings, *, turns=7):
     for _ in range(turns + 1):
         for setting in settings:
             begin = perf_counter()
-            gradient(of, setting)
+            loss_and_gradient(of, setting)
             seconds[setting].append(perf_counter() - begin)
     return {setting: min(found[1:]) for setting, found in seconds.items()}
 
@@ -171,40 +173,40 @@ def test_where_bfloat16_is_slower_on_this_machine_it_is_not_chosen(build, shape)
     """No stub: on a Zen 4 with torch 2.13 these took 2.6, 2.6 and 2.0 times float32's time."""
     torch.manual_seed(0)
     of = subject(build(), *shape)
-    start, rival = (Setting(dtype=dtype, threads=1) for dtype in ("float32", "bfloat16"))
+    start, rival = (Numerics(dtype=dtype, threads=1) for dtype in ("float32", "bfloat16"))
     times = times_in_turns(of, (start, rival))
     ratio = times[rival] / times[start]
     if ratio < 1.5:
         pytest.skip(f"here bfloat16 takes {ratio:.2f} times float32's time")
-    found = measured(of, start, steps=LONG, always=True)
+    found = autotune(of, start, steps=LONG, always=True)
     assert found.chosen.dtype == "float32"
-    assert {row.setting.dtype for row in found.rows} == {"float32", "bfloat16"}
+    assert {row.numerics.dtype for row in found.rows} == {"float32", "bfloat16"}
 
 
 def test_a_start_that_is_wrong_is_left():
-    found = measured(subject(Kernel(wrong, delay=0), 16, 8), BF16, steps=LONG)
+    found = autotune(subject(Kernel(wrong, delay=0), 16, 8), BF16, steps=LONG)
     assert found.chosen.dtype == "float32"
 
 
 def test_what_the_user_fixed_stays():
-    found = measured(
+    found = autotune(
         subject(Kernel(right), 16, 8), FP32, steps=LONG, fixed=frozenset({"dtype", "matmul"})
     )
-    assert {row.setting.dtype for row in found.rows} == {"float32"}
-    assert {row.setting.matmul for row in found.rows} == {"highest"}
+    assert {row.numerics.dtype for row in found.rows} == {"float32"}
+    assert {row.numerics.matmul for row in found.rows} == {"highest"}
 
 
 @pytest.mark.parametrize(("steps", "why"), [(20, "only 20 steps"), (100, "soon done")])
 def test_a_short_run_is_not_measured(steps, why):
-    found = measured(subject(Kernel(right), 16, 8), FP32, steps=steps)
+    found = autotune(subject(Kernel(right), 16, 8), FP32, steps=steps)
     assert found.chosen == FP32
     assert not found.rows
     assert why in found.note
-    assert measured(subject(Kernel(right), 16, 8), FP32, steps=steps, always=True).rows
+    assert autotune(subject(Kernel(right), 16, 8), FP32, steps=steps, always=True).rows
 
 
 def test_a_model_that_fails_is_left_to_the_training():
-    found = measured(subject(nn.Linear(9, 3), 16, 8), FP32, steps=LONG)
+    found = autotune(subject(nn.Linear(9, 3), 16, 8), FP32, steps=LONG)
     assert found.chosen == FP32
     assert "shapes cannot be multiplied" in found.note
 
@@ -215,7 +217,7 @@ def test_model_modes_chance_and_process_are_as_before():
     before = {name: value.clone() for name, value in model.state_dict().items()}
     state = torch.get_rng_state()
     process = torch.get_num_threads(), torch.get_float32_matmul_precision()
-    measured(subject(model, 16, 3, 32, 32), Setting(channels_last=True), steps=LONG)
+    autotune(subject(model, 16, 3, 32, 32), Numerics(channels_last=True), steps=LONG)
     assert not model.training
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert torch.equal(torch.get_rng_state(), state)
@@ -225,10 +227,10 @@ def test_model_modes_chance_and_process_are_as_before():
 def test_a_missing_compiler_only_drops_the_candidate(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
-    found = contest(subject(nn.Linear(8, 3), 16, 8), FP32)
-    found.time_of(FP32)
-    assert not found.wins(Setting(compile=True), FP32)
-    (row,) = [row for row in found.rows(FP32) if row.setting.compile]
+    found = start_benchmark(subject(nn.Linear(8, 3), 16, 8), FP32)
+    found.step_seconds(FP32)
+    assert not found.is_better(Numerics(compile=True), FP32)
+    (row,) = [row for row in found.results(FP32) if row.numerics.compile]
     assert row.verdict.startswith("failed")
 
 
@@ -239,21 +241,21 @@ def test_the_deviation_is_the_angle_in_float64():
     assert off.loss_error == pytest.approx(0.005, rel=1e-4)
     assert off.cosine == pytest.approx(24 / 5 / 25.25**0.5)
     assert off.worst_cosine == pytest.approx(24 / 25)  # the second tensor is no part of the norm
-    assert off.complaint == ""
+    assert off.violation == ""
     turned = Gradient(torch.tensor(2.0), [torch.tensor([4.0, -3.0]), torch.tensor([0.0, 0.0])])
-    assert str(LEAST_COSINE) in deviation(turned, exact).complaint
+    assert str(LEAST_COSINE) in deviation(turned, exact).violation
 
 
 def test_a_setting_changes_rounding_only():
     torch.manual_seed(0)
     model = MODELS["resnet20"](3, input_shape=(3, 32, 32))
     of = subject(model, 8, 3, 32, 32)
-    plain = gradient(of, FP32)
-    last = Setting(channels_last=True, matmul="medium", threads=1)
+    plain = loss_and_gradient(of, FP32)
+    last = Numerics(channels_last=True, matmul="medium", threads=1)
     inputs, targets = of.batches[0]
     batch = Batch(inputs_for(last, inputs), targets)
-    ordered = replace(of, model=last.laid_out(model), batches=[batch])
-    assert deviation(gradient(ordered, last), plain).cosine > 0.999
+    ordered = replace(of, model=last.prepare(model), batches=[batch])
+    assert deviation(loss_and_gradient(ordered, last), plain).cosine > 0.999
 
 
 class TestCache:
@@ -262,27 +264,31 @@ class TestCache:
         monkeypatch.setenv("THALWEG_CACHE", str(tmp_path))
 
     def test_the_second_time_nothing_is_measured(self, monkeypatch):
-        first = remembered(subject(Kernel(right), 16, 8), FP32, steps=LONG)
-        monkeypatch.setattr(cache, "measured", None)
-        again = remembered(subject(Kernel(right), 16, 8), FP32, steps=LONG)
+        first = autotune_cached(subject(Kernel(right), 16, 8), FP32, steps=LONG)
+        monkeypatch.setattr(cache, "autotune", None)
+        again = autotune_cached(subject(Kernel(right), 16, 8), FP32, steps=LONG)
         assert again.chosen == first.chosen
         assert json.dumps(again.note) == json.dumps(first.note)
         assert [row.verdict for row in again.rows] == [row.verdict for row in first.rows]
         # A shorter run of the same takes it for nothing.
-        assert remembered(subject(Kernel(right), 16, 8), FP32, steps=2).chosen == first.chosen
+        assert autotune_cached(subject(Kernel(right), 16, 8), FP32, steps=2).chosen == first.chosen
 
     def test_a_command_that_was_not_measured_stays_so(self):
-        few = remembered(subject(Kernel(right), 16, 8), FP32, steps=3)
-        remembered(subject(Kernel(right), 16, 8), FP32, steps=LONG)
-        assert remembered(subject(Kernel(right), 16, 8), FP32, steps=3).chosen == few.chosen == FP32
+        few = autotune_cached(subject(Kernel(right), 16, 8), FP32, steps=3)
+        autotune_cached(subject(Kernel(right), 16, 8), FP32, steps=LONG)
+        assert (
+            autotune_cached(subject(Kernel(right), 16, 8), FP32, steps=3).chosen
+            == few.chosen
+            == FP32
+        )
 
     @pytest.mark.parametrize("change", ["model", "batch", "fixed", "start"])
     def test_another_question_is_asked_anew(self, change):
-        remembered(subject(Kernel(right), 16, 8), FP32, steps=LONG)
+        autotune_cached(subject(Kernel(right), 16, 8), FP32, steps=LONG)
         model = nn.Sequential(Kernel(slow)) if change == "model" else Kernel(slow)
-        other = remembered(
+        other = autotune_cached(
             subject(model, 17 if change == "batch" else 16, 8),
-            Setting(channels_last=True) if change == "start" else FP32,
+            Numerics(channels_last=True) if change == "start" else FP32,
             steps=LONG,
             fixed=frozenset({"threads"}) if change == "fixed" else frozenset(),
         )
@@ -297,17 +303,17 @@ class TestCache:
         self, then, now, again, monkeypatch
     ):
         monkeypatch.setattr(cache, "load", lambda: then)
-        remembered(subject(Kernel(right), 16, 8), FP32, steps=LONG)
+        autotune_cached(subject(Kernel(right), 16, 8), FP32, steps=LONG)
         asked = []
 
         def counting(*given, **options):
             asked.append(given)
-            return measured(*given, **options)
+            return autotune(*given, **options)
 
-        monkeypatch.setattr(cache, "measured", counting)
+        monkeypatch.setattr(cache, "autotune", counting)
         monkeypatch.setattr(cache, "load", lambda: now)
         for _ in range(2):
-            remembered(subject(Kernel(right), 16, 8), FP32, steps=LONG)
+            autotune_cached(subject(Kernel(right), 16, 8), FP32, steps=LONG)
         assert len(asked) == again  # and then it stands
 
     def test_the_load_is_that_of_a_core(self):
@@ -320,16 +326,16 @@ class TestCache:
         assert torch.version.cuda in versions or torch.version.hip in versions
 
     def test_a_damaged_file_is_measured_again(self, tmp_path):
-        first = remembered(subject(Kernel(right), 16, 8), FP32, steps=LONG)
+        first = autotune_cached(subject(Kernel(right), 16, 8), FP32, steps=LONG)
         for path in (tmp_path / "plans").iterdir():
             path.write_text('{"rows": 3')
-        again = remembered(subject(Kernel(right), 16, 8), FP32, steps=LONG)
+        again = autotune_cached(subject(Kernel(right), 16, 8), FP32, steps=LONG)
         assert again.chosen.dtype == first.chosen.dtype == "bfloat16"
 
     def test_clearing_the_cache_forgets(self, tmp_path):
         from thalweg.data import clear_cache
 
-        remembered(subject(Kernel(right), 16, 8), FP32, steps=LONG)
+        autotune_cached(subject(Kernel(right), 16, 8), FP32, steps=LONG)
         assert list((tmp_path / "plans").iterdir())
         clear_cache()
         assert not (tmp_path / "plans").exists()
@@ -337,5 +343,5 @@ class TestCache:
     def test_a_cache_that_cannot_be_written_costs_only_time(self, tmp_path, monkeypatch):
         (tmp_path / "file").write_text("")
         monkeypatch.setenv("THALWEG_CACHE", str(tmp_path / "file"))
-        found = remembered(subject(Kernel(right), 16, 8), FP32, steps=LONG)
+        found = autotune_cached(subject(Kernel(right), 16, 8), FP32, steps=LONG)
         assert found.chosen.dtype == "bfloat16"

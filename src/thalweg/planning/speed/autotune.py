@@ -1,9 +1,9 @@
-"""Measure, then choose: how a step of this model, on this batch, is fastest on this machine.
+"""Autotune the numerics of a step of this model, on this batch, by timing it on this machine.
 
 Nothing is assumed: the same bfloat16 convolution is four times as fast on one processor and sixteen
-times slower on another (pytorch#183815). One thing is changed at a time, beginning with what gains
-most; a challenger is timed in turns with the fastest so far, dropped after one step where it is
-clearly slower, and checked against float32 before it may win. What fails is dropped, too.
+times slower on another (pytorch#183815). One field of the numerics changes at a time, the most
+rewarding first. A candidate is timed alternately with the fastest so far, dropped after one step if
+it is clearly slower, and checked against float32 before it wins. One that fails is dropped, too.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,99 +14,103 @@ from typing import Any
 import torch
 
 from thalweg.borrow import Subject, preserve_random_state
-from thalweg.planning.speed.benchmark import Contest, Row, contest
-from thalweg.training.numerics import Setting
+from thalweg.planning.speed.benchmark import Benchmark, NumericsResult, start_benchmark
+from thalweg.training.numerics import Numerics
 
-MOST_SECONDS = 5.0  # that a measurement may take, a compiler's work apart
-SHARE = 0.1  # of the run's time that a measurement may take
-LEAST_RUN = 10.0  # s; what a shorter run could save, nobody feels
-LEAST_RUN_ON_GPU = 2.0  # s; a step takes ms there, so that a choice costs less. Not yet measured
-COST = 3  # whole steps that a measurement takes, about
-WORTH_COMPILING = 3600.0  # s that a run must take: a compiler works for a minute or two
-WORTH_COMPILING_ON_CPU = 4 * 3600.0  # it has gained nothing there yet: convolutions stay oneDNN's
-Values = Callable[[Setting, float], tuple[Any, ...]]  # of the best so far and its seconds
+MAX_SECONDS = 5.0  # of autotuning, compilation apart
+MAX_SHARE = 0.1  # of the run's time for autotuning
+MIN_RUN = 10.0  # s; a shorter run has nothing to gain
+MIN_RUN_ON_GPU = 2.0  # s; steps take milliseconds there, so autotuning costs less. Not yet measured
+COST = 3  # steps that autotuning takes, about
+COMPILE_FROM = 3600.0  # s of a run: compilation takes a minute or two
+COMPILE_ON_CPU_FROM = 4 * 3600.0  # s: no gain seen there yet, convolutions stay with oneDNN
+Values = Callable[[Numerics, float], tuple[Any, ...]]  # of the best so far and its seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
-    """What is best, and what was tried to find it."""
+class AutotuneResult:
+    """The chosen numerics, and all candidates with their times and errors."""
 
-    chosen: Setting
-    rows: tuple[Row, ...] = ()  # none where nothing was measured
+    chosen: Numerics
+    rows: tuple[NumericsResult, ...] = ()  # empty if nothing was measured
     note: str = ""  # one sentence for the user
 
 
-def measured(
+def autotune(
     subject: Subject,
-    start: Setting,
+    start: Numerics,
     *,
     steps: int,
     fixed: frozenset[str] = frozenset(),
     always: bool = False,
-) -> Measured:
-    """The fastest setting that is exact enough, found from `start` on; fields in `fixed` stay.
+) -> AutotuneResult:
+    """Search for the fastest numerics that are accurate enough, beginning at `start`.
 
-    `start` itself where `steps` updates would be over before a measurement pays, unless `always`,
-    and where the model fails even in float32. The model and all random states are left alone.
+    Fields in `fixed` stay. The result is `start` itself if `steps` updates are too few for
+    autotuning to pay (unless `always`), or if the model fails in float32. The model and all random
+    states are left as they were.
     """
-    if not always and steps * SHARE < COST:
-        return Measured(chosen=start, note=f"precision not measured: only {steps} steps")
+    if not always and steps * MAX_SHARE < COST:
+        return AutotuneResult(chosen=start, note=f"precision not measured: only {steps} steps")
     device = subject.batches[0].inputs.device
     with preserve_random_state():
         try:
-            found = contest(subject, start)
-            step = found.time_of(start)
-        except Exception as error:  # training will meet it again, and say it better
+            benchmark = start_benchmark(subject, start)
+            step = benchmark.step_seconds(start)
+        except Exception as error:  # training will raise it again, with a better message
             reason = " ".join(str(error).split())[:80]
-            return Measured(chosen=start, note=f"precision not measured: {reason}")
-        if not found.reference.is_usable:
-            return Measured(chosen=start, note="precision not measured: the gradient says nothing")
+            return AutotuneResult(chosen=start, note=f"precision not measured: {reason}")
+        if not benchmark.reference.is_usable:
+            return AutotuneResult(
+                chosen=start, note="precision not measured: the gradient is zero or not finite"
+            )
         run = steps * step
-        least = LEAST_RUN_ON_GPU if device.type == "cuda" else LEAST_RUN
-        if not always and run < least:
-            return Measured(chosen=start, note=_too_short(steps, step))
-        limit = MOST_SECONDS if always else min(MOST_SECONDS, SHARE * run)
-        return _searched(found, start, fixed=fixed, run=run, limit=limit)
+        shortest = MIN_RUN_ON_GPU if device.type == "cuda" else MIN_RUN
+        if not always and run < shortest:
+            return AutotuneResult(chosen=start, note=_too_short(steps, step))
+        limit = MAX_SECONDS if always else min(MAX_SECONDS, MAX_SHARE * run)
+        return _search(benchmark, start, fixed=fixed, run=run, limit=limit)
 
 
 def _too_short(steps: int, step: float) -> str:
-    return f"precision not measured: {steps} steps of {1000 * step:.0f} ms are soon done"
+    return f"precision not measured: {steps} steps of {1000 * step:.0f} ms are too short a run"
 
 
-def _searched(
-    found: Contest, start: Setting, *, fixed: frozenset[str], run: float, limit: float
-) -> Measured:
-    best = first = _exact_start(found, start, fixed)
+def _search(
+    benchmark: Benchmark, start: Numerics, *, fixed: frozenset[str], run: float, limit: float
+) -> AutotuneResult:
+    best = first = _accurate_start(benchmark, start, fixed)
     deadline = perf_counter() + limit
-    for axis, values in _axes(found.subject.batches[0].inputs, run / found.time_of(start)):
-        for value in () if axis in fixed else values(best, found.time_of(best)):
-            challenger = replace(best, **{axis: value})
+    for axis, values in _axes(
+        benchmark.subject.batches[0].inputs, run / benchmark.step_seconds(start)
+    ):
+        for value in () if axis in fixed else values(best, benchmark.step_seconds(best)):
+            candidate = replace(best, **{axis: value})
             late = perf_counter() > deadline and axis != "compile"
-            if not late and found.wins(challenger, best):
-                best = challenger
-            found.keep_only(best)
-    gain = found.time_of(first) / found.time_of(best)
+            if not late and benchmark.is_better(candidate, best):
+                best = candidate
+            benchmark.free_all_but(best)
+    gain = benchmark.step_seconds(first) / benchmark.step_seconds(best)
     note = f"computes in {best}"
     note += f": {gain:.1f} times as fast as in {first}" if best != first else ": nothing is faster"
-    return Measured(chosen=best, rows=found.rows(best), note=note)
+    return AutotuneResult(chosen=best, rows=benchmark.results(best), note=note)
 
 
-def _exact_start(found: Contest, start: Setting, fixed: frozenset[str]) -> Setting:
-    """The start, or plain float32 where the start is not exact and may be changed."""
-    kept = {name: getattr(start, name) for name in (*fixed, "threads")}
-    plain = replace(Setting(), **kept)
-    return start if found.is_exact(start) else plain
+def _accurate_start(benchmark: Benchmark, start: Numerics, fixed: frozenset[str]) -> Numerics:
+    """The start; if it is not accurate, plain float32 in all fields that may change."""
+    plain = replace(Numerics(), **{name: getattr(start, name) for name in (*fixed, "threads")})
+    return start if benchmark.is_accurate(start) else plain
 
 
 def _axes(inputs: torch.Tensor, steps: float) -> Iterator[tuple[str, Values]]:
-    """What is tried, in order: a field of the setting, and its other values."""
+    """Fields of the numerics with the values to try, in order."""
     images, threads = inputs.ndim == 4, torch.get_num_threads()
     yield "dtype", lambda best, _: ("bfloat16",) if best.dtype == "float32" else ()
-    if images:  # after the type: the better order may be another for another type
+    if images:  # after dtype: the faster layout depends on it
         yield "channels_last", lambda best, _: (not best.channels_last,)
-    # In bfloat16 no large product is left for it.
+    # In bfloat16 no large float32 product is left that it could speed up.
     yield "matmul", lambda best, _: ("high", "medium") if best.dtype == "float32" else ()
     if inputs.device.type == "cpu" and threads > 1:
         yield "threads", lambda best, _: (threads // 2, 1) if threads > 3 else (1,)
-    least = WORTH_COMPILING_ON_CPU if inputs.device.type == "cpu" else WORTH_COMPILING
-    yield "compile", lambda best, step: (True,) if steps * step > least else ()
+    shortest = COMPILE_ON_CPU_FROM if inputs.device.type == "cpu" else COMPILE_FROM
+    yield "compile", lambda best, step: (True,) if steps * step > shortest else ()

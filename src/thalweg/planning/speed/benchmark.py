@@ -1,4 +1,4 @@
-"""Settings timed side by side on one model and batch, and checked against plain float32."""
+"""Time candidate numerics alternately on one model and batch; check them against float32."""
 
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -12,175 +12,175 @@ from torch import nn
 from thalweg.borrow import Subject
 from thalweg.data.batch import Batch
 from thalweg.planning.speed.accuracy_check import Deviation, Gradient, deviation
-from thalweg.training.numerics import Setting, inputs_for
+from thalweg.training.numerics import Numerics, inputs_for
 
-GAIN = 0.95  # of the time so far: for less, rounding is not changed
-HOPELESS = 1.5  # times the time so far, in the first step
-CLEAR = 1.15  # times as slow or as fast after one more turn: what a busy machine hardly fakes twice
+MIN_GAIN = 0.95  # share of the best time: a smaller gain is not worth other rounding
+HOPELESS = 1.5  # times the best time, in the first steps
+CLEAR = 1.15  # ratio of times after one more round: a busy machine hardly fakes it twice
 SHORT_STEP = 0.1  # s; longer ones are timed on a part of the batch
-LONG_STEP = 0.05  # s, of such a part: few of them say enough
-PART = 8  # of which one is taken
-LEAST_PART = 8  # samples: fewer have no statistics
+LONG_STEP = 0.05  # s, on such a part: a few steps suffice
+PART = 8  # divides the batch
+MIN_PART = 8  # samples: fewer have no statistics
 FEW_STEPS, MANY_STEPS, STEPS_SECONDS = 3, 20, 0.1
-_ZERO_START = 0.2  # deviation of what is put in the place of weights that start at zero
+_ZERO_WEIGHT_STD = 0.2  # of the noise that replaces weights that start at zero
 
 
-class Row(NamedTuple):
-    """One setting that was tried."""
+class NumericsResult(NamedTuple):
+    """Time and errors of one candidate."""
 
-    setting: Setting
-    seconds: float  # of an update without the optimizer's part; NaN where it failed
-    loss_error: float  # share of the float32 loss; NaN where it was too slow to be checked
-    cosine: float  # of the gradient with float32's
+    numerics: Numerics
+    seconds: float  # of a step without the optimizer; NaN if it failed
+    loss_error: float  # share of the float32 loss; NaN if it was too slow to be checked
+    cosine: float  # of its gradient with the gradient in float32
     verdict: str  # "chosen", or why not
 
 
 @dataclass(slots=True)
-class Contest:
-    """The times and errors found so far. Failures are results, too."""
+class Benchmark:
+    """Times and errors of the candidates so far. Failures are results, too."""
 
     subject: Subject
-    scale: float  # samples of the whole batch for one of the subject's
+    scale: float  # samples of the whole batch per sample of the subject's batch
     reference: Gradient
-    _seconds: dict[Setting, float] = field(default_factory=dict)
-    _verdicts: dict[Setting, str] = field(default_factory=dict)
-    _deviations: dict[Setting, Deviation] = field(default_factory=dict)
-    _ready: dict[Setting, Subject] = field(default_factory=dict)
-    _gradients: dict[Setting, Gradient] = field(default_factory=dict)  # of the last step of each
+    _seconds: dict[Numerics, float] = field(default_factory=dict)
+    _verdicts: dict[Numerics, str] = field(default_factory=dict)
+    _deviations: dict[Numerics, Deviation] = field(default_factory=dict)
+    _prepared: dict[Numerics, Subject] = field(default_factory=dict)
+    _gradients: dict[Numerics, Gradient] = field(default_factory=dict)  # of the last step of each
 
-    def time_of(self, setting: Setting) -> float:
-        """Seconds of a step on the whole batch, about."""
-        if setting not in self._seconds:
-            self._timed(setting)  # memory, kernels and caches are made ready
-            if self._timed(setting) < LONG_STEP:
-                self._timed(setting)
-        return self._seconds[setting] * self.scale
+    def step_seconds(self, numerics: Numerics) -> float:
+        """Estimate the seconds of a step on the whole batch."""
+        if numerics not in self._seconds:
+            self._time_step(numerics)  # warms up memory, kernels and caches
+            if self._time_step(numerics) < LONG_STEP:
+                self._time_step(numerics)
+        return self._seconds[numerics] * self.scale
 
-    def wins(self, challenger: Setting, best: Setting) -> bool:
-        """Whether it is faster than the best so far by enough, and exact enough."""
-        if challenger in self._seconds:
+    def is_better(self, candidate: Numerics, best: Numerics) -> bool:
+        """Return whether the candidate is clearly faster than the best so far, and accurate."""
+        if candidate in self._seconds:
             return False
         try:
-            won = self._duel(challenger, best)
-            return won and self.is_exact(challenger)
+            return self._is_faster(candidate, best) and self.is_accurate(candidate)
         except Exception as error:  # kernels, compilers and allocators fail in ways of their own
-            self._seconds[challenger] = nan
-            self._verdicts[challenger] = f"failed: {' '.join(str(error).split())[:80]}"
+            self._seconds[candidate] = nan
+            self._verdicts[candidate] = f"failed: {' '.join(str(error).split())[:80]}"
             return False
 
-    def is_exact(self, setting: Setting) -> bool:
-        """Whether loss and gradient are within the bounds; if not, the verdict says which broke."""
-        made = self._gradients.get(setting) or self._step(setting)
-        found = deviation(made, self.reference)
-        self._deviations[setting], self._verdicts[setting] = found, found.complaint
-        return not found.complaint
+    def is_accurate(self, numerics: Numerics) -> bool:
+        """Return whether loss and gradient keep the bounds; note the violated one as verdict."""
+        step = self._gradients.get(numerics) or self._run_step(numerics)
+        errors = deviation(step, self.reference)
+        self._deviations[numerics], self._verdicts[numerics] = errors, errors.violation
+        return not errors.violation
 
-    def keep_only(self, setting: Setting) -> None:
-        """Give back the memory of the others."""
-        self._ready = {kept: ready for kept, ready in self._ready.items() if kept == setting}
+    def free_all_but(self, numerics: Numerics) -> None:
+        """Free the models and inputs of all other candidates."""
+        self._prepared = {k: v for k, v in self._prepared.items() if k == numerics}
         self._gradients.clear()
 
-    def rows(self, best: Setting) -> tuple[Row, ...]:
-        """All that was tried, in order."""
-        return tuple(self._row(setting, best) for setting in self._seconds)
+    def results(self, best: Numerics) -> tuple[NumericsResult, ...]:
+        """The results of all candidates, in the order of their trial."""
+        return tuple(self._result(numerics, best) for numerics in self._seconds)
 
-    def _row(self, setting: Setting, best: Setting) -> Row:
-        off = self._deviations.get(setting, Deviation(loss_error=nan, cosine=nan, worst_cosine=nan))
-        verdict = "chosen" if setting == best else self._verdicts.get(setting) or "not faster"
-        seconds = self._seconds[setting] * self.scale
-        return Row(setting, seconds, off.loss_error, off.cosine, verdict)
+    def _result(self, numerics: Numerics, best: Numerics) -> NumericsResult:
+        unknown = Deviation(loss_error=nan, cosine=nan, worst_cosine=nan)
+        errors = self._deviations.get(numerics, unknown)
+        verdict = "chosen" if numerics == best else self._verdicts.get(numerics) or "not faster"
+        seconds = self._seconds[numerics] * self.scale
+        return NumericsResult(numerics, seconds, errors.loss_error, errors.cosine, verdict)
 
-    def _duel(self, challenger: Setting, best: Setting) -> bool:
-        """Time both in turns; whether the challenger is faster by enough, and in most turns.
+    def _is_faster(self, candidate: Numerics, best: Numerics) -> bool:
+        """Time both alternately; return whether the candidate is clearly and mostly faster.
 
-        The least time of each counts: a busy machine only ever adds. So the first step, in which
-        memory, kernels and caches are made ready, counts, too, where it is quick all the same.
+        The minimum of each counts, since other load only adds time. So the first step counts, too,
+        if it is quick although it warms up memory, kernels and caches.
         """
-        first = self._timed(challenger)
-        is_long = first > LONG_STEP and not challenger.compile
-        if is_long and self._gain(challenger, best) > CLEAR:
-            self._timed(best)
-            if self._gain(challenger, best) > CLEAR:
+        first = self._time_step(candidate)
+        is_long = first > LONG_STEP and not candidate.compile
+        if is_long and self._speedup(candidate, best) > CLEAR:
+            self._time_step(best)
+            if self._speedup(candidate, best) > CLEAR:
                 return True
-        for _ in range(1 if is_long else 2):  # one may be a hiccup
-            first = self._timed(challenger)
-            if self._gain(challenger, best) * HOPELESS >= 1:
+        for _ in range(1 if is_long else 2):  # one may be an outlier
+            first = self._time_step(candidate)
+            if self._speedup(candidate, best) * HOPELESS >= 1:
                 break
         else:
             return False
         if first > LONG_STEP:
-            return self._long_duel(challenger, best)
-        turns = max(FEW_STEPS, min(MANY_STEPS, ceil(STEPS_SECONDS / first))) - 1
-        faster = sum(self._is_faster_now(challenger, best) for _ in range(turns))
-        return self._gain(challenger, best) * GAIN >= 1 and 2 * faster >= turns
+            return self._is_faster_in_long_steps(candidate, best)
+        rounds = max(FEW_STEPS, min(MANY_STEPS, ceil(STEPS_SECONDS / first))) - 1
+        faster = sum(self._is_faster_now(candidate, best) for _ in range(rounds))
+        return self._speedup(candidate, best) * MIN_GAIN >= 1 and 2 * faster >= rounds
 
-    def _long_duel(self, challenger: Setting, best: Setting) -> bool:
-        """Of long steps few say enough: one more of each, and a turn where that leaves it open."""
-        self._timed(best)
-        if self._gain(challenger, best) > CLEAR:
+    def _is_faster_in_long_steps(self, candidate: Numerics, best: Numerics) -> bool:
+        """Compare with few long steps: one more of each, and another round if that is not clear."""
+        self._time_step(best)
+        if self._speedup(candidate, best) > CLEAR:
             return True
-        self._timed(challenger)
-        if self._gain(challenger, best) < 1:
+        self._time_step(candidate)
+        if self._speedup(candidate, best) < 1:
             return False
-        self._is_faster_now(challenger, best)
-        return self._gain(challenger, best) * GAIN >= 1
+        self._is_faster_now(candidate, best)
+        return self._speedup(candidate, best) * MIN_GAIN >= 1
 
-    def _gain(self, challenger: Setting, best: Setting) -> float:
-        """Times as fast as the best, by the least times so far."""
-        return self._seconds[best] / self._seconds[challenger]
+    def _speedup(self, candidate: Numerics, best: Numerics) -> float:
+        """Speed of the candidate over the best, from the minimum times so far."""
+        return self._seconds[best] / self._seconds[candidate]
 
-    def _is_faster_now(self, challenger: Setting, best: Setting) -> bool:
-        return self._timed(challenger) < self._timed(best)
+    def _is_faster_now(self, candidate: Numerics, best: Numerics) -> bool:
+        return self._time_step(candidate) < self._time_step(best)
 
-    def _timed(self, setting: Setting) -> float:
-        begin = perf_counter()
-        self._step(setting)
-        seconds = perf_counter() - begin
-        self._seconds[setting] = min(seconds, self._seconds.get(setting, seconds))
+    def _time_step(self, numerics: Numerics) -> float:
+        start = perf_counter()
+        self._run_step(numerics)
+        seconds = perf_counter() - start
+        self._seconds[numerics] = min(seconds, self._seconds.get(numerics, seconds))
         return seconds
 
-    def _step(self, setting: Setting) -> Gradient:
-        if setting not in self._ready:
-            # The first takes the subject's own, which is a copy already; weights never change.
+    def _run_step(self, numerics: Numerics) -> Gradient:
+        if numerics not in self._prepared:
+            # The first candidate uses the subject's model, a copy already; weights never change.
             model = deepcopy(self.subject.model) if self._seconds else self.subject.model
-            self._ready[setting] = _laid_out(replace(self.subject, model=model), setting)
-        made = gradient(self._ready[setting], setting)
-        self._gradients[setting] = made
-        return made
+            self._prepared[numerics] = _prepare(replace(self.subject, model=model), numerics)
+        step = loss_and_gradient(self._prepared[numerics], numerics)
+        self._gradients[numerics] = step
+        return step
 
 
-def contest(subject: Subject, start: Setting) -> Contest:
-    """A contest on the whole batch, or on a part of it where steps are long."""
-    typical = replace(subject, model=_typical(subject.model))
+def start_benchmark(subject: Subject, start: Numerics) -> Benchmark:
+    """A benchmark on the whole batch, or on a part of it if steps are long."""
+    typical = replace(subject, model=_representative(subject.model))
     size = len(subject.batches[0].inputs)
-    part = max(LEAST_PART, size // PART)
+    part = max(MIN_PART, size // PART)
     if part >= size:
-        return _on_part(typical, size)
-    small = _on_part(typical, part)
-    return small if small.time_of(start) > SHORT_STEP else _on_part(typical, size)
+        return _benchmark_on(typical, size)
+    on_part = _benchmark_on(typical, part)
+    return on_part if on_part.step_seconds(start) > SHORT_STEP else _benchmark_on(typical, size)
 
 
-def _on_part(subject: Subject, samples: int) -> Contest:
+def _benchmark_on(subject: Subject, samples: int) -> Benchmark:
     inputs, targets = subject.batches[0]
     part = replace(subject, batches=[Batch(inputs[:samples], targets[:samples])])
-    exact = gradient(_laid_out(part, Setting()), Setting())
-    return Contest(part, len(inputs) / len(part.batches[0].inputs), exact)
+    exact = loss_and_gradient(_prepare(part, Numerics()), Numerics())
+    return Benchmark(part, len(inputs) / len(part.batches[0].inputs), exact)
 
 
-def _laid_out(subject: Subject, setting: Setting) -> Subject:
-    """The subject in a setting's order of memory."""
+def _prepare(subject: Subject, numerics: Numerics) -> Subject:
+    """The subject in the memory format of the numerics."""
     inputs, targets = subject.batches[0]
-    batch = Batch(inputs_for(setting, inputs), targets)
-    return replace(subject, model=setting.laid_out(subject.model), batches=[batch])
+    batch = Batch(inputs_for(numerics, inputs), targets)
+    return replace(subject, model=numerics.prepare(subject.model), batches=[batch])
 
 
-def gradient(subject: Subject, setting: Setting) -> Gradient:
-    """Loss and gradient of the subject as it lies; on a GPU this waits for them."""
-    torch.manual_seed(0)  # what is left of chance is the same each time
+def loss_and_gradient(subject: Subject, numerics: Numerics) -> Gradient:
+    """Compute loss and gradient; the memory format stays. Waits for a GPU."""
+    torch.manual_seed(0)  # the same dropout each time
     inputs, targets = subject.batches[0]
     device = inputs.device
-    with setting.in_effect():
-        with setting.autocast(device.type):
+    with numerics.in_effect():
+        with numerics.autocast(device.type):
             loss = subject.loss_fn(subject.model(inputs), targets)
         loss.backward()
     if device.type == "cuda":
@@ -190,13 +190,13 @@ def gradient(subject: Subject, setting: Setting) -> Gradient:
     return Gradient(loss.detach(), grads)
 
 
-def _typical(model: nn.Module) -> nn.Module:
-    """A copy in training mode whose every weight carries signal, and whose chance is switched off.
+def _representative(model: nn.Module) -> nn.Module:
+    """A copy in training mode without zero weights and without dropout.
 
-    Branches that start at zero would hide their errors; masks that are drawn in another order of
-    memory would pass for errors.
+    Branches that start at zero would hide errors; dropout masks drawn in another memory format
+    would look like errors.
     """
-    chance = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     copy = deepcopy(model).train()
     for module in copy.modules():
         if "drop" in type(module).__name__.lower():
@@ -204,6 +204,6 @@ def _typical(model: nn.Module) -> nn.Module:
     with torch.no_grad():
         for weight in copy.parameters():
             if not weight.any():
-                noise = torch.empty(weight.shape).normal_(0, _ZERO_START, generator=chance)
+                noise = torch.empty(weight.shape).normal_(0, _ZERO_WEIGHT_STD, generator=generator)
                 weight.copy_(noise)
     return copy

@@ -1,9 +1,9 @@
-"""What was measured, kept for the next run of the same model and batch on the same machine.
+"""Cache of autotuned numerics, for the next run of the same model and batch on this machine.
 
-One file a question, in `plans` of the cache directory. A question holds all that the answer may
-depend on: processor, cores, device and driver, threads, torch, model, shapes, loss, start and what
-is fixed. A run's length is part of it, too: the same command is answered the same way every time,
-but for one thing: what was measured beside other work is measured again once that is over.
+One file a key, in `plans` of the cache directory. The key holds all that the result may depend on:
+processor, cores, device and driver, threads, torch, model, shapes, loss, start and fixed fields.
+The length of the run is part of it, too, so that the same command always gets the same result; only
+what was measured on a busy machine is measured again once the load has gone.
 """
 
 import json
@@ -19,59 +19,59 @@ import torch
 
 from thalweg.borrow import Subject
 from thalweg.data.images.cache import PLANS, default_cache_dir
-from thalweg.planning.speed.autotune import Measured, measured
-from thalweg.planning.speed.benchmark import Row
+from thalweg.planning.speed.autotune import AutotuneResult, autotune
+from thalweg.planning.speed.benchmark import NumericsResult
 from thalweg.record.environment import environment
-from thalweg.training.numerics import Setting
+from thalweg.training.numerics import Numerics
 
-FORMAT = 3  # raise it when what is measured, or how, has changed
-BUSY = 0.75  # processes to a core, from which on a measurement is one of them, too
-CALMER = 0.5  # of the load of then: worth another look
+FORMAT = 3  # increase it when the measurement changes
+BUSY = 0.75  # processes per core, from which on a measurement is in doubt
+CALMER = 0.5  # share of the load during the measurement: worth another one
 _DRIVER = Path("/proc/driver/nvidia/version")
 
 
-def remembered(
+def autotune_cached(
     subject: Subject,
-    start: Setting,
+    start: Numerics,
     *,
     steps: int,
     fixed: frozenset[str] = frozenset(),
     always: bool = False,
     fresh: bool = False,
-) -> Measured:
-    """As `measured`, from the cache where it is known, unless `fresh`; kept where it is new."""
-    question = _question(subject, start, fixed)
-    of_any_length, of_this = _file(question), _file([*question, steps])
-    now = load()
-    for path in () if fresh else (of_this, of_any_length):
-        kept = _read(path)
-        if kept is not None and kept.is_sound(now) and (kept.found.rows or not always):
-            _write(of_this, kept)
-            return kept.found
-    found = measured(subject, start, steps=steps, fixed=fixed, always=always)
-    _write(of_this, Kept(found, now))
-    if found.rows:
-        _write(of_any_length, Kept(found, now))
-    return found
+) -> AutotuneResult:
+    """Autotune, or take the cached result unless `fresh`; a new result is cached."""
+    key = _key(subject, start, fixed)
+    of_any_length, of_this_length = _file(key), _file([*key, steps])
+    load = load_per_core()
+    for path in () if fresh else (of_this_length, of_any_length):
+        entry = _read(path)
+        if entry is not None and entry.is_valid(load) and (entry.result.rows or not always):
+            _write(of_this_length, entry)
+            return entry.result
+    result = autotune(subject, start, steps=steps, fixed=fixed, always=always)
+    _write(of_this_length, Entry(result, load))
+    if result.rows:
+        _write(of_any_length, Entry(result, load))
+    return result
 
 
-class Kept(NamedTuple):
-    """What was measured, and how busy the machine was when that began."""
+class Entry(NamedTuple):
+    """A result, and the load of the machine when its measurement began."""
 
-    found: Measured
-    load: float  # processes to a core, mean of the minute before
+    result: AutotuneResult
+    load: float  # processes per core, mean of the minute before
 
-    def is_sound(self, now: float) -> bool:
-        """Whether it holds at that load: not if others took the cores, and are gone."""
-        return not self.found.rows or self.load < BUSY or now > CALMER * self.load
+    def is_valid(self, load: float) -> bool:
+        """False if other processes took the cores then, and are gone at the present load."""
+        return not self.result.rows or self.load < BUSY or load > CALMER * self.load
 
 
-def load() -> float:
-    """Processes that ran or wanted to, for each core, mean of the last minute."""
+def load_per_core() -> float:
+    """Runnable processes per core, mean of the last minute."""
     return os.getloadavg()[0] / (os.cpu_count() or 1)
 
 
-def _question(subject: Subject, start: Setting, fixed: frozenset[str]) -> list[object]:
+def _key(subject: Subject, start: Numerics, fixed: frozenset[str]) -> list[object]:
     inputs, targets = subject.batches[0]
     shapes = [list(weight.shape) for weight in subject.model.parameters()]
     machine = [environment()["processor"], sorted(os.sched_getaffinity(0)), *_gpu(inputs.device)]
@@ -82,7 +82,7 @@ def _question(subject: Subject, start: Setting, fixed: frozenset[str]) -> list[o
 
 
 def _gpu(device: torch.device) -> list[object]:
-    """The device, its name, and the versions of what drives it; the device alone if it is none."""
+    """The device, its name and driver versions; for a CPU the device alone."""
     if device.type != "cuda":
         return [str(device)]
     driver = _DRIVER.read_text(encoding="utf-8") if _DRIVER.exists() else ""
@@ -91,33 +91,35 @@ def _gpu(device: torch.device) -> list[object]:
 
 
 def _name_of(loss_fn: object) -> str:
-    """What tells losses apart; not where one lies in memory."""
+    """A name for the loss without its memory address."""
     if isinstance(loss_fn, partial):
         return f"{_name_of(loss_fn.func)} {loss_fn.args} {loss_fn.keywords}"
     return str(getattr(loss_fn, "__qualname__", type(loss_fn).__qualname__))
 
 
-def _file(question: list[object]) -> Path:
-    digest = blake2b(json.dumps(question).encode(), digest_size=16).hexdigest()
+def _file(key: list[object]) -> Path:
+    digest = blake2b(json.dumps(key).encode(), digest_size=16).hexdigest()
     return default_cache_dir() / PLANS / f"{digest}.json"
 
 
-def _read(path: Path) -> Kept | None:
-    """None where there is none, or none that can be read."""
+def _read(path: Path) -> Entry | None:
+    """The entry; None if it is missing or unreadable."""
     try:
         stored: dict[str, Any] = json.loads(path.read_bytes())
-        rows = tuple(Row(Setting(**setting), *rest) for setting, *rest in stored["rows"])
-        found = Measured(chosen=Setting(**stored["chosen"]), rows=rows, note=stored["note"])
-        return Kept(found, float(stored["load"]))
+        rows = tuple(NumericsResult(Numerics(**fields), *rest) for fields, *rest in stored["rows"])
+        chosen = Numerics(**stored["chosen"])
+        result = AutotuneResult(chosen=chosen, rows=rows, note=stored["note"])
+        return Entry(result, float(stored["load"]))
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
 
-def _write(path: Path, kept: Kept) -> None:
-    """Whole or not at all; a cache that cannot be written costs only time."""
-    found = kept.found
-    rows = [[asdict(row.setting), *row[1:]] for row in found.rows]
-    values = {"chosen": asdict(found.chosen), "rows": rows, "note": found.note, "load": kept.load}
+def _write(path: Path, entry: Entry) -> None:
+    """Write the entry whole or not at all; a cache that cannot be written costs only time."""
+    result = entry.result
+    rows = [[asdict(row.numerics), *row[1:]] for row in result.rows]
+    chosen = asdict(result.chosen)
+    values = {"chosen": chosen, "rows": rows, "note": result.note, "load": entry.load}
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

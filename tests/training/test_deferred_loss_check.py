@@ -13,7 +13,12 @@ from thalweg import observe
 from thalweg.optim import OPTIMIZERS, SCHEDULES
 from thalweg.optim.ema import WeightAverage
 from thalweg.training import NonFiniteLossError, train
-from thalweg.training.late_losses import MOST_LATE, LateLosses, late_losses, skips
+from thalweg.training.deferred_loss_check import (
+    MAX_PENDING,
+    DeferredLossCheck,
+    deferred_loss_check,
+    honours_found_inf,
+)
 
 SKIPPING = ["sgd", "adamw", "adam", "momentum", "nesterov", "adagrad"]
 NAN = float("nan")
@@ -31,21 +36,21 @@ def spoiled(bad, at):
 
 
 def test_these_optimizers_skip_an_update_themselves():
-    assert [name for name in OPTIMIZERS if skips(parts(optimizer=name)[1])] == SKIPPING
+    assert [name for name in OPTIMIZERS if honours_found_inf(parts(optimizer=name)[1])] == SKIPPING
 
 
 def test_on_the_cpu_no_loss_is_late():
-    assert all(late_losses(parts(optimizer=name)[1]) is None for name in OPTIMIZERS)
+    assert all(deferred_loss_check(parts(optimizer=name)[1]) is None for name in OPTIMIZERS)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("accumulate", [1, 3])
 def test_nothing_changes_while_losses_are_finite(optimizer, accumulate):
     now, later = parts(optimizer=optimizer), parts(optimizer=optimizer)
-    late = LateLosses(later[1])
+    deferred = DeferredLossCheck(later[1])
     expected = run(*now, accumulate=accumulate)
-    found = run(*later, accumulate=accumulate, late=late)
-    late.settle()
+    found = run(*later, accumulate=accumulate, deferred=deferred)
+    deferred.check_all()
     assert [step.loss.item() for step in found] == [step.loss.item() for step in expected]
     assert_equal(weights(later[0]), weights(now[0]))
 
@@ -68,7 +73,7 @@ def test_no_update_follows_a_bad_loss(optimizer, bad, step, micro_batch, accumul
         spoiled(bad, number),
         optimizer=made,
         steps=30,
-        late=LateLosses(made),
+        deferred=DeferredLossCheck(made),
         **options,
     )
     yielded = []
@@ -78,7 +83,7 @@ def test_no_update_follows_a_bad_loss(optimizer, bad, step, micro_batch, accumul
     assert (error.step, error.micro_batch) == (step, micro_batch)
     assert torch.equal(error.batch.inputs, next(stream(start=number)).inputs)
     assert str(error.loss) == str(bad / accumulate)
-    assert len(yielded) == (number + MOST_LATE) // accumulate
+    assert len(yielded) == (number + MAX_PENDING) // accumulate
     trained = [name for name, _ in model.named_parameters()]
     before, after = weights(whole[0]), weights(model)
     assert_equal({n: after[n] for n in trained}, {n: before[n] for n in trained})
@@ -86,13 +91,13 @@ def test_no_update_follows_a_bad_loss(optimizer, bad, step, micro_batch, accumul
 
 def test_settling_finds_what_is_still_on_its_way():
     model, optimizer = parts()
-    late = LateLosses(optimizer)
+    deferred = DeferredLossCheck(optimizer)
     options = {"optimizer": optimizer, "schedule": SCHEDULES["constant"](), "steps": 3}
-    assert len(list(train(model, stream(), spoiled(NAN, 2), late=late, **options))) == 3
+    assert len(list(train(model, stream(), spoiled(NAN, 2), deferred=deferred, **options))) == 3
     with pytest.raises(NonFiniteLossError) as caught:
-        late.settle()
+        deferred.check_all()
     assert caught.value.step == 2
-    late.settle()  # it has been told
+    deferred.check_all()  # it has been told
 
 
 def test_no_more_batches_are_held_than_losses_are_late():
@@ -104,10 +109,10 @@ def test_no_more_batches_are_held_than_losses_are_late():
             seen.append(batch.inputs.data_ptr())
             yield batch
 
-    late = LateLosses(optimizer)
-    run(model, optimizer, batches=batches(), steps=12, late=late)
+    deferred = DeferredLossCheck(optimizer)
+    run(model, optimizer, batches=batches(), steps=12, deferred=deferred)
     gc.collect()
-    assert len(late._waiting) == MOST_LATE
+    assert len(deferred._pending) == MAX_PENDING
 
 
 class HostReads(TorchDispatchMode):
@@ -130,7 +135,7 @@ def test_no_step_reads_from_the_device(optimizer, options):
     model, made = parts(optimizer=optimizer)
     watcher = observe.watch(model, made, loss_fn=F.cross_entropy, num_classes=4)
     options = options | {"schedule": SCHEDULES["cosine"](0.3), "optimizer": made, "steps": 130}
-    steps = train(model, stream(), F.cross_entropy, late=LateLosses(made), **options)
+    steps = train(model, stream(), F.cross_entropy, deferred=DeferredLossCheck(made), **options)
     for step in islice(steps, 82):
         watcher.step(step.loss, logits=step.logits, batch=(None, step.targets))
     with HostReads() as reads:
@@ -151,19 +156,24 @@ def on_a_gpu(optimizer):
     model, _ = parts()
     model.cuda()
     made = OPTIMIZERS[optimizer](model.named_parameters(), lr=0.05, weight_decay=0.0, momentum=0.9)
-    late = late_losses(made)
-    assert late is not None
-    return model, made, late
+    deferred = deferred_loss_check(made)
+    assert deferred is not None
+    return model, made, deferred
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_on_a_gpu_no_step_waits(optimizer):
-    model, made, late = on_a_gpu(optimizer)
+    model, made, deferred = on_a_gpu(optimizer)
     watcher = observe.watch(model, made, loss_fn=F.cross_entropy, num_classes=4)
     average = WeightAverage(model)
     batches = [batch.to(torch.device("cuda")) for batch in islice(stream(), 130)]
-    options = {"optimizer": made, "schedule": SCHEDULES["cosine"](0.3), "steps": 130, "late": late}
+    options = {
+        "optimizer": made,
+        "schedule": SCHEDULES["cosine"](0.3),
+        "steps": 130,
+        "deferred": deferred,
+    }
     steps = train(model, iter(batches), F.cross_entropy, **options)
 
     def make(count):
@@ -178,16 +188,16 @@ def test_on_a_gpu_no_step_waits(optimizer):
     finally:
         torch.cuda.set_sync_debug_mode("default")
     make(32)
-    late.settle()
+    deferred.check_all()
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_on_a_gpu_no_update_follows_a_bad_loss(optimizer):
-    model, made, late = on_a_gpu(optimizer)
+    model, made, deferred = on_a_gpu(optimizer)
     batches = (batch.to(torch.device("cuda")) for batch in stream())
     options = {"optimizer": made, "schedule": SCHEDULES["constant"](), "steps": 30}
-    steps = train(model, batches, spoiled(NAN, 3), late=late, **options)
+    steps = train(model, batches, spoiled(NAN, 3), deferred=deferred, **options)
     assert [step.index for step in islice(steps, 3)] == [0, 1, 2]
     before = {n: w.detach().clone() for n, w in model.named_parameters()}
     with pytest.raises(NonFiniteLossError) as caught:
