@@ -26,9 +26,9 @@ from thalweg.classical import (
 )
 from thalweg.classical.features import (
     colour_histogram,
-    concatenated,
+    concatenation,
     hog,
-    standardised,
+    standardisation,
     visual_words,
 )
 
@@ -104,7 +104,7 @@ def on_pixels(loss: str, penalties: tuple[float, ...]) -> Callable[[Cifar10], tu
 
 
 def on_hog_and_hue(data: Cifar10) -> tuple[float, dict]:
-    feature = concatenated(lambda images: hog(images, normalisation="none"), colour_histogram)
+    feature = concatenation(lambda images: hog(images, normalisation="none"), colour_histogram)
     vectors = _scaled(feature(data.train), feature(data.test))
     return _linear(vectors, data, loss="softmax", penalties=(1e-6, 1e-5, 1e-4, 1e-3))
 
@@ -145,7 +145,7 @@ def _linear(
 
 
 def _scaled(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
-    scale = standardised(train)
+    scale = standardisation(train)
     return scale(train), scale(test)
 
 

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from benchmarks._cifar10 import cifar10
 from thalweg.classical import linear_classifier
-from thalweg.classical.features import standardised
+from thalweg.classical.features import standardisation
 
 ROWS = int(os.environ.get("THALWEG_ROWS", "50000"))
 REPEATS = int(os.environ.get("THALWEG_REPEATS", "2"))
@@ -32,7 +32,7 @@ ITERATIONS = (25, 50, 100, 200, 400, 800)
 def main() -> dict[str, object]:
     data = cifar10()
     features = _features(data.train[:ROWS])
-    inputs, targets = standardised(features)(features), data.train_classes[:ROWS]
+    inputs, targets = standardisation(features)(features), data.train_classes[:ROWS]
     floor = _ours(inputs, targets, 1e-9)[1]
     ours, theirs = {}, {}
     for _ in range(REPEATS):

@@ -13,7 +13,7 @@ ONE_HOT = torch.nn.functional.one_hot(CLASSES).float()
 ON_VECTORS = {
     "neighbours, L2": lambda x: classical.nearest_neighbors(x, x, k=3),
     "neighbours, L1": lambda x: classical.nearest_neighbors(x, x, k=3, metric="l1"),
-    "choose k": lambda x: classical.choose_k(x, CLASSES, num_classes=3, choices=(1, 3)),
+    "choose k": lambda x: classical.choose_k(x, CLASSES, num_classes=3, candidates=(1, 3)),
     "least squares": lambda x: classical.least_squares(x, ONE_HOT),
     "ridge": lambda x: classical.least_squares(x, ONE_HOT, penalty=1.0).map(x),
     "ridge by folds": lambda x: classical.choose_by_folds(
@@ -23,7 +23,7 @@ ON_VECTORS = {
     "SVM": lambda x: classical.linear_classifier(x, CLASSES, num_classes=3, loss="svm"),
     "k-means": lambda x: classical.k_means(x, 4, start=x[:4].float()),
     "whitening": lambda x: features.whitening(x)(x),
-    "standardised": lambda x: features.standardised(x)(x),
+    "standardisation": lambda x: features.standardisation(x)(x),
 }
 ON_IMAGES = {
     "hue": features.colour_histogram,

@@ -138,7 +138,7 @@ def test_bytes_are_fitted_as_numbers():
 def test_bytes_multiplied_as_bytes_have_exact_moments(monkeypatch):
     x, y = bytes_like(5000, 20, seed=1), normal(5000, 2, seed=2)
     module = import_module("thalweg.classical.moments")
-    monkeypatch.setattr(module, "_bytes_are_quicker", lambda inputs: True)
+    monkeypatch.setattr(module, "_int8_is_faster", lambda inputs: True)
     known, exact = moments(x, y), moments(x.double(), y.double())
     agree(known.gram, exact.gram, digits=12)
     agree(known.mean_inputs, exact.mean_inputs, digits=12)
@@ -149,7 +149,7 @@ def test_bytes_multiplied_as_bytes_have_exact_moments(monkeypatch):
 def test_gcv_is_its_formula_with_the_dense_hat_matrix():
     choices = (0.1, 1.0, 10.0, 100.0, 1000.0)
     y = Y[:, :1]
-    chosen = choose_by_gcv(moments(X, y), choices=choices)
+    chosen = choose_by_gcv(moments(X, y), candidates=choices)
     x = X - X.mean(0)
     for penalty in choices:
         hat = x @ torch.linalg.solve(x.T @ x + penalty * torch.eye(12).double(), x.T) + 1 / 200
@@ -167,7 +167,7 @@ def test_folds_choose_the_penalty_of_lowest_held_out_error():
     x = normal(60, 40, seed=7, dtype=torch.float64)
     y = x[:, :2].sum(1, keepdim=True) + normal(60, 1, seed=8, dtype=torch.float64)
     splits = folds(y[:, 0], num_folds=4)
-    chosen = choose_by_folds(x, y, splits, choices=(1e-3, 10.0, 1e6))
+    chosen = choose_by_folds(x, y, splits, candidates=(1e-3, 10.0, 1e6))
     for penalty, score in chosen.scores.items():
         for (train, val), value in zip(splits, score.values, strict=True):
             peer = Ridge(alpha=penalty).fit(x[train], y[train])
@@ -190,8 +190,8 @@ ERRORS = [
     ({"penalty": float("nan")}, UsageError, "seen: penalty=nan"),
     ({"inputs": torch.full((3, 2), torch.nan)}, DataError, "nan in row 0, column 0"),
     ({"inputs": torch.zeros(0, 2)}, DataError, "at least one row"),
-    ({"targets": torch.zeros(4, 1)}, DataError, "as many rows"),
-    ({"targets": torch.zeros(4, 1), "penalty": 1.0}, DataError, "as many rows"),
+    ({"targets": torch.zeros(4, 1)}, DataError, "same number of rows"),
+    ({"targets": torch.zeros(4, 1), "penalty": 1.0}, DataError, "same number of rows"),
     ({"inputs": torch.tensor([[1e200], [-1e200], [0.0]]).double(), "penalty": 1.0}, DataError, "f"),
 ]
 

@@ -18,12 +18,17 @@ from thalweg.classical import (
     choose_k,
     euclidean,
     folds,
+    majority_vote,
     manhattan,
     nearest_neighbors,
-    search,
-    vote,
+    neighbor_search,
 )
-from thalweg.classical.search import Problem, by_speed, frame_of
+from thalweg.classical.neighbor_search import (
+    PreparedReference,
+    SearchProblem,
+    comparison_frame,
+    kernels_by_speed,
+)
 from thalweg.errors import DataError, UnknownNameError, UsageError
 
 BLOBS = torch.cat([normal(40, 5, seed=i) + 3 * normal(1, 5, seed=9 + i) for i in range(3)])
@@ -91,7 +96,7 @@ def test_order_is_that_of_float64_whatever_the_data(name, metric):
     agree(found.distances, distances, digits=12)
 
 
-WAYS = [
+KERNELS = [
     ("l2", euclidean.FLOAT32, False),
     ("l2", euclidean.RELAXED, False),
     ("l2", euclidean.BFLOAT16, False),
@@ -105,32 +110,36 @@ WAYS = [
 ]
 
 
-@pytest.mark.parametrize(("metric", "way", "bytes_in"), WAYS, ids=lambda p: getattr(p, "name", p))
+@pytest.mark.parametrize(
+    ("metric", "kernel", "bytes_in"), KERNELS, ids=lambda p: getattr(p, "name", p)
+)
 @pytest.mark.parametrize("dim", [3, 600])
-def test_every_way_gives_the_same_answer(metric, way, bytes_in, dim):
+def test_every_kernel_finds_the_same_neighbours(metric, kernel, bytes_in, dim):
     draw = bytes_like if bytes_in else normal
     queries, reference = draw(20, dim, seed=3), draw(1500, dim, seed=4)
-    problem = Problem(reference, 7, metric, frame_of(reference), 2**26)
-    found = search._settled(queries, search.Prepared(problem, way))
+    problem = SearchProblem(reference, 7, metric, comparison_frame(reference), 2**26)
+    found = neighbor_search._search_block(queries, PreparedReference(problem, kernel))
     distances, indices = in_float64(queries, reference, k=7, metric=metric)
     assert torch.equal(found.indices, indices)
     agree(found.distances.sqrt() if metric == "l2" else found.distances, distances, digits=12)
 
 
-@pytest.mark.parametrize(("metric", "way", "bytes_in"), WAYS, ids=lambda p: getattr(p, "name", p))
-def test_no_score_is_further_off_than_its_way_admits(metric, way, bytes_in):
+@pytest.mark.parametrize(
+    ("metric", "kernel", "bytes_in"), KERNELS, ids=lambda p: getattr(p, "name", p)
+)
+def test_no_score_is_further_off_than_its_kernel_admits(metric, kernel, bytes_in):
     draw = bytes_like if bytes_in else normal
     queries, reference = draw(40, 300, seed=5), draw(500, 300, seed=6)
-    frame = frame_of(reference)
-    own, other = way.prepare(queries, frame), way.prepare(reference, frame)
-    scores = way.score(own, other).double()
-    error = way.error(own, other.size.max().item(), other.lost.max().item())
-    unit = frame.step if way is euclidean.QUANTISED else 1 / frame.scale
+    frame = comparison_frame(reference)
+    own, other = kernel.prepare(queries, frame), kernel.prepare(reference, frame)
+    scores = kernel.score(own, other).double()
+    error = kernel.error(own, other.norm.max().item(), other.rounding.max().item())
+    unit = frame.step if kernel is euclidean.QUANTISED else 1 / frame.scale
     difference = (queries.double()[:, None] - reference.double()) / unit
     if metric == "l1":
         truth = difference.abs().sum(-1)
     else:
-        truth = difference.square().sum(-1) - own.size.square()[:, None]
+        truth = difference.square().sum(-1) - own.norm.square()[:, None]
     # A constant of the query does not change who is nearest.
     off = (scores - truth) - (scores - truth).mean(1, keepdim=True)
     assert (off.abs() <= 2 * error[:, None] + 1e-9).all()
@@ -207,8 +216,8 @@ def test_working_storage_is_what_was_allowed():
     assert max(seen) - before < 3 * 2**24
 
 
-def test_large_problems_choose_a_way_and_still_agree(monkeypatch):
-    monkeypatch.setattr(search, "WORTH_A_PROBE", 0)
+def test_large_problems_choose_a_kernel_and_still_agree(monkeypatch):
+    monkeypatch.setattr(neighbor_search, "BENCHMARK_FROM", 0)
     for name in ("bytes", "floats", "twins"):
         queries, reference = DATA[name]
         for metric in ("l1", "l2"):
@@ -219,8 +228,8 @@ def test_large_problems_choose_a_way_and_still_agree(monkeypatch):
 
 def test_the_global_precision_is_left_as_found():
     before = torch.get_float32_matmul_precision()
-    by_speed.cache_clear()
-    by_speed(euclidean.ways(normal(2, 2)), torch.device("cpu"), 1)
+    kernels_by_speed.cache_clear()
+    kernels_by_speed(euclidean.kernels(normal(2, 2)), torch.device("cpu"), 1)
     assert torch.get_float32_matmul_precision() == before == "highest"
 
 
@@ -234,7 +243,9 @@ def test_a_low_global_precision_costs_no_exactness(monkeypatch):
     monkeypatch.setattr(torch, "set_float32_matmul_precision", spy)
     torch.set_float32_matmul_precision("medium")
     try:
-        test_every_way_gives_the_same_answer("l2", euclidean.FLOAT32, bytes_in=False, dim=600)
+        test_every_kernel_finds_the_same_neighbours(
+            "l2", euclidean.FLOAT32, bytes_in=False, dim=600
+        )
         assert asked[:3] == ["medium", "highest", "medium"]
         assert torch.get_float32_matmul_precision() == "medium"
     finally:
@@ -243,9 +254,9 @@ def test_a_low_global_precision_costs_no_exactness(monkeypatch):
 
 def test_ties_are_settled_as_asked():
     near = torch.tensor([[2, 1, 1, 2], [0, 0, 1, 2], [1, 0, 2, 0]])
-    assert vote(near, num_classes=3, tie="nearest").tolist() == [2, 0, 0]
-    assert vote(near, num_classes=3, tie="lowest").tolist() == [1, 0, 0]
-    assert vote(near, num_classes=3, tie="abstain").tolist() == [-1, 0, 0]
+    assert majority_vote(near, num_classes=3, tie="nearest").tolist() == [2, 0, 0]
+    assert majority_vote(near, num_classes=3, tie="lowest").tolist() == [1, 0, 0]
+    assert majority_vote(near, num_classes=3, tie="abstain").tolist() == [-1, 0, 0]
 
 
 def test_blank_regions_are_where_the_vote_is_tied():
@@ -272,7 +283,7 @@ def test_rotation_changes_l1_neighbours_and_not_l2():
 
 def test_k_is_the_one_that_scikit_learn_s_folds_prefer():
     inputs, targets = BLOBS + 2 * normal(120, 5, seed=5), CLASSES
-    choice = choose_k(inputs, targets, num_classes=3, choices=(1, 5, 15), tie="lowest", seed=3)
+    choice = choose_k(inputs, targets, num_classes=3, candidates=(1, 5, 15), tie="lowest", seed=3)
     splits = [(a.numpy(), b.numpy()) for a, b in folds(targets, num_folds=5, seed=3)]
     for k, score in choice.scores.items():
         peer = KNeighborsClassifier(k, algorithm="brute")
@@ -314,7 +325,7 @@ def test_what_cannot_be_searched_is_said(change, kind, message):
 
 
 def test_a_classifier_of_one_class_or_too_large_a_k_is_refused():
-    with pytest.raises(DataError, match="one class alone"):
+    with pytest.raises(DataError, match="at least two classes"):
         NearestNeighborClassifier(
             reference=normal(5, 2), targets=torch.zeros(5, dtype=torch.int64), num_classes=2
         )
@@ -323,4 +334,4 @@ def test_a_classifier_of_one_class_or_too_large_a_k_is_refused():
             reference=normal(5, 2), targets=torch.arange(5) % 2, num_classes=2, k=6
         )
     with pytest.raises(UsageError, match="k must lie in"):
-        choose_k(normal(10, 2), torch.arange(10) % 2, num_classes=2, choices=(50,))
+        choose_k(normal(10, 2), torch.arange(10) % 2, num_classes=2, candidates=(50,))

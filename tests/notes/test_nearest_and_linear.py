@@ -13,11 +13,11 @@ from thalweg.classical import (
     NearestNeighborClassifier,
     least_squares,
     linear_classifier,
+    majority_vote,
     nearest_neighbors,
     one_hot,
-    vote,
 )
-from thalweg.classical.features import concatenated, hog, standardised, whitening
+from thalweg.classical.features import concatenation, hog, standardisation, whitening
 from thalweg.classical.regions import decision_regions, draw_regions
 from thalweg.errors import DataError, UsageError
 from thalweg.models import MODELS
@@ -70,12 +70,13 @@ def test_blank_regions_of_the_plane_are_ties(tmp_path):
     x, y = torch.linspace(left, right, 60), torch.linspace(bottom, top, 60)
     for row, column in [(3, 50), (30, 30), (45, 12)]:
         near = nearest_neighbors(torch.stack((x[column], y[row]))[None], points, k=4).indices
-        assert regions.answers[row, column] == vote(targets[near], num_classes=3, tie="abstain")
+        expected = majority_vote(targets[near], num_classes=3, tie="abstain")
+        assert regions.predictions[row, column] == expected
     path = draw_regions(regions, points, targets, path=tmp_path / "regions.png")
     pixels = np.asarray(Image.open(path).convert("RGB")).reshape(-1, 3)
     grey = (np.abs(pixels.astype(int) - 0xD9) <= 2).all(axis=1).mean()
     assert grey > 0.3 * regions.undecided  # axes and margins take the rest of the picture
-    with pytest.raises(UsageError, match="no picture"):
+    with pytest.raises(UsageError, match="cannot draw"):
         draw_regions(regions, points, targets, path=tmp_path / "regions.txt")
     with pytest.raises(DataError, match="features"):
         decision_regions(model.predict, normal(5, 3), side=10)
@@ -184,8 +185,8 @@ def test_what_no_line_can_do_neighbours_a_network_and_a_feature_can(name):
 def test_made_features_shortened_by_pca_feed_a_line(scans):
     """checklist: B13 B18. The early pipeline: HOG, PCA to a third, least squares."""
     images, targets, others, truth = scans
-    feature = concatenated(lambda x: hog(x, cell=2), lambda x: x.flatten(1).float() / 255)
-    scale = standardised(feature(images))
+    feature = concatenation(lambda x: hog(x, cell=2), lambda x: x.flatten(1).float() / 255)
+    scale = standardisation(feature(images))
     shorter = whitening(scale(feature(images)), kind="rotate", components=60)
     peer = PCA(60, svd_solver="full").fit(scale(feature(images)).numpy()).explained_variance_ratio_
     assert shorter.explained.sum().item() == pytest.approx(peer.sum(), abs=1e-4)

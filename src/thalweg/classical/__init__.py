@@ -1,4 +1,4 @@
-"""Models fitted, not trained: nearest neighbours, least squares, linear classifiers, features."""
+"""Models without gradient training: nearest neighbours, least squares, linear classifiers."""
 
 from thalweg.classical.cross_validation import Score, cross_validate, folds, repeated_splits
 from thalweg.classical.k_means import Clusters, k_means
@@ -20,9 +20,9 @@ from thalweg.classical.nearest_neighbors import (
     NearestNeighborClassifier,
     Neighbors,
     choose_k,
+    majority_vote,
     nearest_neighbors,
-    vote,
-    votes,
+    vote_counts,
 )
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "k_means",
     "least_squares",
     "linear_classifier",
+    "majority_vote",
     "moments",
     "nearest_neighbors",
     "one_hot",
@@ -51,6 +52,5 @@ __all__ = [
     "repeated_splits",
     "ridge",
     "streamed_moments",
-    "vote",
-    "votes",
+    "vote_counts",
 ]

@@ -1,4 +1,4 @@
-"""What every fit of this folder asks of its input, checked once, where the user enters."""
+"""Checks of inputs, targets and settings, once, where the user enters."""
 
 from collections.abc import Sequence
 
@@ -9,17 +9,17 @@ from torch import Tensor
 from thalweg.errors import DataError, UsageError
 from thalweg.registry import unknown_name
 
-ROWS_AT_ONCE = 4096
+ROWS_PER_BLOCK = 4096
 
 
 def check_vectors(vectors: Shaped[Tensor, "..."], what: str) -> None:
-    """One sample a row, at least one of each, every value finite.
+    """Check for one sample per row, at least one row and column, and finite values.
 
-    Raises: DataError naming the first bad row and column.
+    Raises: DataError, which names the first bad row and column.
     """
     if vectors.ndim != 2 or 0 in vectors.shape:
         raise DataError(
-            f"{what} must be a table: one sample a row, at least one row and one column",
+            f"{what} must be a table: one sample per row, at least one row and one column",
             seen=f"shape {tuple(vectors.shape)}",
             fix="flatten each sample to one row: inputs.flatten(1)",
         )
@@ -34,49 +34,46 @@ def check_vectors(vectors: Shaped[Tensor, "..."], what: str) -> None:
 
 
 def _check_finite(vectors: Tensor, what: str) -> None:
-    # Summed by parts, so that a table larger than memory (memory-mapped) can be checked as well.
-    for start in range(0, len(vectors), ROWS_AT_ONCE):
-        part = vectors[start : start + ROWS_AT_ONCE]
-        lowest, highest = torch.aminmax(part)
+    # Block by block, for memory-mapped tables larger than memory.
+    for start in range(0, len(vectors), ROWS_PER_BLOCK):
+        block = vectors[start : start + ROWS_PER_BLOCK]
+        lowest, highest = torch.aminmax(block)
         if not (torch.isfinite(lowest) & torch.isfinite(highest)):
-            row, column = (~torch.isfinite(part)).nonzero()[0].tolist()
+            row, column = (~torch.isfinite(block)).nonzero()[0].tolist()
             raise DataError(
                 f"{what} must be finite",
-                seen=f"{part[row, column].item()} in row {start + row}, column {column}",
+                seen=f"{block[row, column].item()} in row {start + row}, column {column}",
                 fix="drop or repair that sample; a feature of constant value divided by its "
                 "standard deviation of 0 is the usual cause",
             )
 
 
 def check_values(targets: Tensor, *, rows: int) -> None:
-    """One row of finite numbers to predict for each sample. Raises: DataError."""
+    """Check for one row of finite targets per sample. Raises: DataError."""
     check_vectors(targets, "targets")
     if len(targets) != rows:
         raise DataError(
-            "inputs and targets must have as many rows",
+            "inputs and targets must have the same number of rows",
             seen=f"{rows} and {len(targets)}",
-            fix="one row of targets a sample",
+            fix="one row of targets per sample",
         )
 
 
 def check_columns(vectors: Tensor, *, dim: int, what: str) -> None:
-    """Raises: DataError where `vectors` do not have the features that the fit has seen."""
+    """Check that the vectors have as many features as the fit. Raises: DataError."""
     if vectors.shape[-1] != dim:
         raise DataError(
-            f"{what} must have the features that were fitted",
+            f"{what} must have as many features as the fitted data",
             seen=f"{vectors.shape[-1]} columns against {dim}",
             fix="make both with the same feature function",
         )
 
 
 def check_classes(targets: Shaped[Tensor, "..."], *, rows: int, num_classes: int) -> None:
-    """One class index a row, at least two classes among them.
-
-    Raises: DataError
-    """
+    """Check for one class index per row, of at least two classes. Raises: DataError."""
     if targets.shape != (rows,) or targets.dtype != torch.int64:
         raise DataError(
-            "targets must be one int64 class index a row",
+            "targets must be one int64 class index per row",
             seen=f"shape {tuple(targets.shape)}, {targets.dtype} for {rows} rows",
             fix="targets.long(), one for each row of the inputs",
         )
@@ -89,14 +86,14 @@ def check_classes(targets: Shaped[Tensor, "..."], *, rows: int, num_classes: int
         )
     if lowest == highest:
         raise DataError(
-            "one class alone cannot be told apart from others",
+            "a classifier needs at least two classes",
             seen=f"all {rows} targets are {lowest}",
             fix="add samples of another class",
         )
 
 
 def check_count(count: int, *, name: str, most: int, of: str) -> None:
-    """Raises: UsageError unless 1 ≤ count ≤ most."""
+    """Check that 1 ≤ count ≤ most. Raises: UsageError."""
     if not 1 <= count <= most:
         raise UsageError(
             f"{name} must lie in 1…{most}, {of}",
@@ -106,7 +103,7 @@ def check_count(count: int, *, name: str, most: int, of: str) -> None:
 
 
 def check_penalty(penalty: float, name: str = "penalty") -> None:
-    """Raises: UsageError unless the penalty is a finite number ≥ 0."""
+    """Check that the penalty is a finite number ≥ 0. Raises: UsageError."""
     if not 0 <= penalty < float("inf"):  # NaN fails this as well
         raise UsageError(
             f"{name} must be a finite number ≥ 0: a negative one rewards large weights",
@@ -115,7 +112,7 @@ def check_penalty(penalty: float, name: str = "penalty") -> None:
         )
 
 
-def check_name(name: str, known: Sequence[str], kind: str) -> None:
-    """Raises: UnknownNameError, which offers the nearest name."""
-    if name not in known:
-        raise unknown_name(kind, name, known)
+def check_name(name: str, names: Sequence[str], kind: str) -> None:
+    """Check that the name is one of `names`. Raises: UnknownNameError with the nearest one."""
+    if name not in names:
+        raise unknown_name(kind, name, names)

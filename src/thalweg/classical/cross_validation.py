@@ -1,8 +1,8 @@
-"""Splits that leave nothing out: k folds and repeated random splits, and what they score.
+"""Cross-validation: k folds, repeated random splits, and scores over them.
 
-The spread over folds is that of training sets which overlap: smaller than the spread over fresh
-data (Bengio & Grandvalet 2004, https://www.jmlr.org/papers/v5/grandvalet04a.html). Good for
-choosing, too kind as an error bar.
+Folds share training samples, so that the spread over folds is smaller than the spread over fresh
+data (Bengio & Grandvalet 2004, https://www.jmlr.org/papers/v5/grandvalet04a.html): good for
+choosing, too small as an error bar.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ Split = tuple[Tensor, Tensor]  # rows to train on, rows to validate on
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """One figure for each split, in the unit of whatever was measured."""
+    """One value for each split, in the unit of the score."""
 
     values: tuple[float, ...]
 
@@ -39,21 +39,21 @@ class Score:
 
 
 def folds(targets: Shaped[Tensor, " sample"], *, num_folds: int, seed: int = 0) -> list[Split]:
-    """Every sample validates in exactly one fold; fold sizes differ by at most one.
+    """Split so that every sample validates in exactly one fold; sizes differ by at most one.
 
-    Class indices (int64) are spread evenly, so that every fold has each class in its share;
-    other targets are shuffled.
+    Class indices (int64) are stratified: every fold has each class in its share. Other targets are
+    shuffled.
     Raises: UsageError for fewer than 2 folds or more folds than samples.
     """
     check_count(num_folds, name="num_folds", most=len(targets), of="the number of samples")
     if num_folds == 1:
         raise UsageError("one fold leaves nothing to train on", seen="num_folds=1", fix="5")
-    order = _shuffled(len(targets), seed)
+    order = _permutation(len(targets), seed)
     if targets.dtype == torch.int64:
-        # Dealt out like cards, class by class: a stable sort keeps the shuffle within a class.
+        # Samples are dealt to the folds class by class; a stable sort keeps the shuffle in a class.
         order = order[targets.cpu()[order].argsort(stable=True)]
-    hands = [order[hand::num_folds].sort().values for hand in range(num_folds)]
-    return [_split(hand, len(targets), targets.device) for hand in hands]
+    val_rows = [order[fold::num_folds].sort().values for fold in range(num_folds)]
+    return [_split(rows, len(targets), targets.device) for rows in val_rows]
 
 
 def repeated_splits(
@@ -63,37 +63,37 @@ def repeated_splits(
     val_fraction: float = 0.2,
     seed: int = 0,
 ) -> list[Split]:
-    """Independent random splits, each with about `val_fraction` of every class for validation.
+    """Draw independent random splits with about `val_fraction` of every class for validation.
 
-    Raises: UsageError for a fraction outside (0, 1); DataError where a part would be empty.
+    Raises: UsageError for a fraction outside (0, 1); DataError if a part would be empty.
     """
     if not 0 < val_fraction < 1:
         raise UsageError("val_fraction lies between 0 and 1", seen=str(val_fraction), fix="0.2")
     check_count(repeats, name="repeats", most=10**6, of="at least one")
     splits = []
     for repeat in range(repeats):
-        order = _shuffled(len(targets), seed + repeat)
+        order = _permutation(len(targets), seed + repeat)
         if targets.dtype == torch.int64:
             order = order[targets.cpu()[order].argsort(stable=True)]
-        # Every (1 / fraction)-th card, with a random start: each class gives its share.
+        # Every (1 / fraction)-th sample, from a random start, so that each class gives its share.
         marks = (torch.arange(len(order)) + _offset(seed + repeat)) * val_fraction
-        hand = order[marks.floor() != (marks + val_fraction).floor()].sort().values
-        if not 0 < len(hand) < len(order):
+        val_rows = order[marks.floor() != (marks + val_fraction).floor()].sort().values
+        if not 0 < len(val_rows) < len(order):
             raise DataError(
                 "a split would have an empty part",
-                seen=f"{len(hand)} of {len(order)} samples for validation",
+                seen=f"{len(val_rows)} of {len(order)} samples for validation",
                 fix="more samples, or another val_fraction",
             )
-        splits.append(_split(hand, len(targets), targets.device))
+        splits.append(_split(val_rows, len(targets), targets.device))
     return splits
 
 
 def cross_validate(score: Callable[[Tensor, Tensor], float], splits: list[Split]) -> Score:
-    """`score(train_rows, val_rows)` of every split."""
+    """Evaluate `score(train_rows, val_rows)` on every split."""
     return Score(tuple(score(train, val) for train, val in splits))
 
 
-def _shuffled(count: int, seed: int) -> Tensor:
+def _permutation(count: int, seed: int) -> Tensor:
     return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
 
 

@@ -1,7 +1,7 @@
-"""Limited-memory BFGS with a preconditioner: a few dozen passes where the plain one takes hundreds.
+"""Limited-memory BFGS with a preconditioner: a few dozen passes instead of hundreds.
 
 Source: Nocedal & Wright 2006, Numerical Optimization, §7.2 (the two-loop recursion), with a fixed
-approximation of the inverse curvature in the place of a multiple of the identity.
+approximation of the inverse curvature instead of a multiple of the identity.
 """
 
 from collections import deque
@@ -13,9 +13,9 @@ from torch import Tensor
 
 from thalweg.errors import TrainingError
 
-MEMORY = 10  # pairs kept
+MEMORY = 10  # pairs of step and gradient change
 SUFFICIENT = 1e-4  # Armijo's fraction of the predicted decrease
-SHORTEST = 2.0**-30  # a shorter step than this finds only rounding
+SHORTEST = 2.0**-30  # a shorter step finds only rounding
 
 
 class Minimum(NamedTuple):
@@ -43,15 +43,15 @@ def minimise(
     tolerance: float,
     max_iterations: int,
 ) -> Minimum:
-    """The minimum of a smooth convex function given as point → (value, gradient).
+    """Minimise a smooth convex function, point → (value, gradient).
 
-    Stops when the decrease that the model predicts for a step is below `tolerance` × |value|, or
-    when no step along it lowers the value (the rounding of the objective is reached).
-    Raises: TrainingError where the objective is not finite at the start.
+    Stops when the predicted decrease of a step is below `tolerance` × |value|, or when no step
+    along it lowers the value (rounding dominates the objective).
+    Raises: TrainingError if the objective is not finite at the start.
     """
     point, pairs = start, deque[_Pair](maxlen=MEMORY)
     value, gradient = objective(point)
-    if not _finite(value):
+    if not _is_finite(value):
         raise TrainingError(
             "the loss is not finite before the first step",
             seen=str(value),
@@ -69,7 +69,7 @@ def minimise(
             evaluations += 1
             if new_value <= value + SUFFICIENT * length * slope:
                 break
-            length /= 2 if _finite(new_value) else 8
+            length /= 2 if _is_finite(new_value) else 8
             if length < SHORTEST:
                 return Minimum(point, value, iteration, evaluations, converged=True)
         step, change = length * direction, new_gradient - gradient
@@ -103,5 +103,5 @@ def _dot(first: Tensor, second: Tensor) -> float:
     return (first * second).sum().item()
 
 
-def _finite(value: float) -> bool:
+def _is_finite(value: float) -> bool:
     return abs(value) < float("inf")

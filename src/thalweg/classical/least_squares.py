@@ -1,8 +1,8 @@
 """Least squares and ridge regression in closed form: w = (XᵀX + λI)⁻¹ Xᵀy.
 
 The loss is Σ‖y − Wᵀx − b‖² + λ‖W‖², the bias unpenalised: scikit-learn's Ridge with alpha = λ.
-Where XᵀX is singular (fewer samples than features, repeated features) and λ = 0, many solutions fit
-equally well: the one of smallest norm is returned, and said to be such by `rank` < features.
+If XᵀX is singular (fewer samples than features, repeated features) and λ = 0, many solutions fit
+equally well: the fit is the one of smallest norm, with `rank` < features.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,16 +22,16 @@ from thalweg.errors import DataError, UsageError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeastSquaresFit:
-    """A solution, and how well the data determine it."""
+    """A solution with its rank and condition."""
 
     map: LinearMap
     penalty: float
-    rank: int  # of the centred inputs; counted where the solution needed it, else the dimension
-    condition: float  # largest over smallest kept singular value of the inputs; NaN: not measured
+    rank: int  # of the centred inputs if the solver computes it, else the dimension
+    condition: float  # largest over smallest nonzero singular value; NaN: not measured
 
     @property
     def singular(self) -> bool:
-        """The data leave some direction of the weights open: this is the smallest solution."""
+        """True if the data do not determine the weights: this is the smallest solution."""
         return self.rank < len(self.map.weight)
 
 
@@ -41,11 +41,11 @@ def least_squares(
     *,
     penalty: float = 0.0,
 ) -> LeastSquaresFit:
-    """The linear map of least squared error, from data in memory, solved in float64.
+    """Fit the linear map of least squared error to data in memory, in float64.
 
-    Without a penalty through QR and a singular value decomposition of the inputs themselves, which
-    keeps twice the digits of the normal equations. With one: the normal equations, of features or
-    of samples, whichever are fewer. Cost: 50,000 × 3,072 with a penalty, 7 s on two cores.
+    Without a penalty, QR and a singular value decomposition of the inputs give twice the digits of
+    the normal equations. With one, it solves the normal equations of features or of samples,
+    whichever are fewer. Cost: 50,000 × 3,072 with a penalty, 7 s on two cores.
     Raises: DataError for empty or non-finite data, UsageError for a negative penalty.
     """
     check_penalty(penalty)
@@ -57,84 +57,84 @@ def least_squares(
     center_x, center_y = x.mean(0), y.mean(0)
     x, y = x - center_x, y - center_y
     if penalty > 0:
-        dual = torch.linalg.solve(_shifted(x @ x.T, penalty), y)
+        dual = torch.linalg.solve(_shifted_gram(x @ x.T, penalty), y)
         return _fit(x.T @ dual, center_x, center_y, penalty=penalty)
     weight, rank, condition = _smallest_solution(x, y)
     return _fit(weight, center_x, center_y, rank=rank, condition=condition)
 
 
-def ridge(known: Moments, *, penalty: float) -> LeastSquaresFit:
-    """The ridge solution from moments alone, by Cholesky; λ = 0 where they determine it.
+def ridge(moments: Moments, *, penalty: float) -> LeastSquaresFit:
+    """Solve ridge regression from moments alone, by Cholesky.
 
     Singular or nearly singular moments without a penalty are solved by eigenvalues: the smallest
-    solution, cut at the precision of the moments.
+    solution, cut off at the precision of the moments.
     """
     check_penalty(penalty)
-    factor, failed = torch.linalg.cholesky_ex(_shifted(known.gram, penalty))
+    factor, failed = torch.linalg.cholesky_ex(_shifted_gram(moments.gram, penalty))
     pivots = factor.diagonal()
     cut = len(pivots) * torch.finfo(torch.float32).eps
     if failed.item() or (pivots.min() / pivots.max()).square() < (cut if penalty == 0 else 0):
-        return RidgePath.of(known).fit(penalty)
-    weight = torch.cholesky_solve(known.cross, factor)
-    return _fit(weight, known.mean_inputs, known.mean_targets, penalty=penalty)
+        return RidgePath.of(moments).fit(penalty)
+    weight = torch.cholesky_solve(moments.cross, factor)
+    return _fit(weight, moments.mean_inputs, moments.mean_targets, penalty=penalty)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RidgePath:
-    """The solutions for every λ from one eigendecomposition: each costs one product more."""
+    """Ridge solutions for every λ from one eigendecomposition; each costs one product more."""
 
-    known: Moments
-    values: Float64[Tensor, " dim"]  # eigenvalues of the Gram matrix, ascending
-    vectors: Float64[Tensor, "dim dim"]
-    rotated: Float64[Tensor, "dim output"]  # the cross moments in that basis
+    moments: Moments
+    eigenvalues: Float64[Tensor, " dim"]  # of the Gram matrix, ascending
+    eigenvectors: Float64[Tensor, "dim dim"]
+    rotated_cross: Float64[Tensor, "dim output"]  # the cross moments in that basis
 
     @classmethod
-    def of(cls, known: Moments) -> "RidgePath":
-        values, vectors = torch.linalg.eigh(known.gram)
+    def of(cls, moments: Moments) -> "RidgePath":
+        eigenvalues, eigenvectors = torch.linalg.eigh(moments.gram)
         return cls(
-            known=known,
-            values=values.clamp_min(0),
-            vectors=vectors,
-            rotated=vectors.T @ known.cross,
+            moments=moments,
+            eigenvalues=eigenvalues.clamp_min(0),
+            eigenvectors=eigenvectors,
+            rotated_cross=eigenvectors.T @ moments.cross,
         )
 
     def fit(self, penalty: float) -> LeastSquaresFit:
         check_penalty(penalty)
         inverse, rank = self._inverse(penalty)
-        kept = self.values[len(self.values) - rank :] + penalty
+        nonzero = self.eigenvalues[len(self.eigenvalues) - rank :] + penalty
         return _fit(
-            self.vectors @ (inverse[:, None] * self.rotated),
-            self.known.mean_inputs,
-            self.known.mean_targets,
+            self.eigenvectors @ (inverse[:, None] * self.rotated_cross),
+            self.moments.mean_inputs,
+            self.moments.mean_targets,
             penalty=penalty,
             rank=rank,
-            condition=(kept[-1] / kept[0]).sqrt().item() if rank else float("nan"),
+            condition=(nonzero[-1] / nonzero[0]).sqrt().item() if rank else float("nan"),
         )
 
     def gcv(self, penalty: float) -> float:
-        """Generalised cross-validation: the mean squared error to expect on new data.
+        """Generalised cross-validation (GCV): the expected mean squared error on new data.
 
         (RSS / n) / (1 − df / n)², df = 1 + Σ s / (s + λ). Source: Golub, Heath & Wahba 1979,
-        Technometrics 21(2). Infinite where the fit has as many degrees of freedom as samples.
+        Technometrics 21(2). Infinite if the fit has as many degrees of freedom as samples.
         """
         check_penalty(penalty)
         inverse, _ = self._inverse(penalty)
-        freedom = 1 + (self.values * inverse).sum().item()
-        if freedom >= self.known.count:
+        freedom = 1 + (self.eigenvalues * inverse).sum().item()
+        if freedom >= self.moments.count:
             return float("inf")
-        squares = self.rotated.square().sum(1)
-        explained = (squares * (2 * inverse - self.values * inverse.square())).sum()
-        residual = (self.known.target_squares.sum() - explained).clamp_min(0).item()
-        return residual / self.known.count / (1 - freedom / self.known.count) ** 2
+        squares = self.rotated_cross.square().sum(1)
+        explained = (squares * (2 * inverse - self.eigenvalues * inverse.square())).sum()
+        residual = (self.moments.target_squares.sum() - explained).clamp_min(0).item()
+        return residual / self.moments.count / (1 - freedom / self.moments.count) ** 2
 
     def _inverse(self, penalty: float) -> tuple[Tensor, int]:
-        """1 / (s + λ), 0 for directions that the data leave open; and how many they do not."""
-        shifted = self.values + penalty
-        # As many digits as the sums of products carry: those of float32 inputs.
-        cut = self.values[-1] * len(self.values) * torch.finfo(torch.float32).eps
-        kept = shifted > cut if penalty == 0 else torch.ones_like(shifted, dtype=torch.bool)
-        kept &= shifted > 0
-        return torch.where(kept, 1 / shifted, 0), int(kept.sum().item())
+        """1 / (s + λ), 0 for directions that the data do not determine; and the rank."""
+        shifted = self.eigenvalues + penalty
+        # The sums of products have the precision of float32 inputs.
+        cut = self.eigenvalues[-1] * len(self.eigenvalues) * torch.finfo(torch.float32).eps
+        nonzero = shifted > cut if penalty == 0 else torch.ones_like(shifted, dtype=torch.bool)
+        nonzero &= shifted > 0
+        return torch.where(nonzero, 1 / shifted, 0), int(nonzero.sum().item())
 
 
 class ChosenPenalty(NamedTuple):
@@ -142,16 +142,16 @@ class ChosenPenalty(NamedTuple):
     scores: Mapping[float, Score]  # mean squared error, summed over outputs, for each λ
 
 
-def penalties(known: Moments, *, count: int = 13) -> tuple[float, ...]:
-    """λ from 1e-6 to 1e2 times the mean eigenvalue of the Gram matrix: too small to too large."""
-    scale = known.gram.diagonal().mean().item() or 1.0
+def penalties(moments: Moments, *, count: int = 13) -> tuple[float, ...]:
+    """λ from 1e-6 (too small) to 1e2 (too large) times the mean eigenvalue of the Gram matrix."""
+    scale = moments.gram.diagonal().mean().item() or 1.0
     return tuple((scale * torch.logspace(-6, 2, count, dtype=torch.float64)).tolist())
 
 
-def choose_by_gcv(known: Moments, *, choices: Sequence[float] = ()) -> ChosenPenalty:
-    """The λ of lowest generalised cross-validation: one decomposition, no look at the data."""
-    path = RidgePath.of(known)
-    scores = {penalty: Score((path.gcv(penalty),)) for penalty in choices or penalties(known)}
+def choose_by_gcv(moments: Moments, *, candidates: Sequence[float] = ()) -> ChosenPenalty:
+    """Choose the λ of lowest generalised cross-validation, by one decomposition of the moments."""
+    path = RidgePath.of(moments)
+    scores = {penalty: Score((path.gcv(penalty),)) for penalty in candidates or penalties(moments)}
     best = min(scores, key=lambda penalty: scores[penalty].mean)
     return ChosenPenalty(path.fit(best), scores)
 
@@ -161,16 +161,16 @@ def choose_by_folds(
     targets: Float[Tensor, "sample output"],
     splits: Sequence[Split],
     *,
-    choices: Sequence[float] = (),
+    candidates: Sequence[float] = (),
 ) -> ChosenPenalty:
-    """The λ of lowest mean squared error over the splits; one decomposition a split."""
+    """Choose the λ of lowest mean squared error over the splits, by one decomposition a split."""
     if not splits:
         raise UsageError("no split to validate on", seen="0 splits", fix="folds(targets, …)")
     total = moments(inputs, targets)
-    choices = choices or penalties(total)
+    candidates = candidates or penalties(total)
     paths = [RidgePath.of(moments(inputs[train], targets[train])) for train, _ in splits]
     scores = {}
-    for penalty in choices:
+    for penalty in candidates:
         errors = [
             _squared_error(path.fit(penalty).map, inputs[val], targets[val])
             for path, (_, val) in zip(paths, splits, strict=True)
@@ -183,16 +183,16 @@ def choose_by_folds(
 def one_hot(
     targets: Int64[Tensor, " sample"], *, num_classes: int
 ) -> Float[Tensor, "sample class"]:
-    """1 for the class, 0 for the others: classification as regression."""
+    """1 for the class, 0 for the others, to classify by regression."""
     check_classes(targets, rows=len(targets), num_classes=num_classes)
     return torch.nn.functional.one_hot(targets, num_classes).float()
 
 
-def _squared_error(fitted: LinearMap, inputs: Tensor, targets: Tensor) -> float:
-    return (fitted(inputs) - targets).double().square().sum(1).mean().item()
+def _squared_error(linear_map: LinearMap, inputs: Tensor, targets: Tensor) -> float:
+    return (linear_map(inputs) - targets).double().square().sum(1).mean().item()
 
 
-def _shifted(gram: Tensor, penalty: float) -> Tensor:
+def _shifted_gram(gram: Tensor, penalty: float) -> Tensor:
     shifted = gram.clone()
     shifted.diagonal().add_(penalty)
     return shifted
@@ -203,9 +203,9 @@ def _smallest_solution(x: Tensor, y: Tensor) -> tuple[Tensor, int, float]:
         basis, x = torch.linalg.qr(x)
         y = basis.T @ y
     left, values, right = torch.linalg.svd(x, full_matrices=False)
-    kept = values > values[0] * max(x.shape) * torch.finfo(torch.float64).eps
-    rank = int(kept.sum().item())
-    inverse = torch.where(kept, 1 / values, 0)
+    nonzero = values > values[0] * max(x.shape) * torch.finfo(torch.float64).eps
+    rank = int(nonzero.sum().item())
+    inverse = torch.where(nonzero, 1 / values, 0)
     condition = (values[0] / values[rank - 1]).item() if rank else float("nan")
     return right.T @ (inverse[:, None] * (left.T @ y)), rank, condition
 
@@ -227,5 +227,5 @@ def _fit(
         )
     bias = mean_targets - mean_inputs @ weight
     rank = len(weight) if rank < 0 else rank
-    fitted = LinearMap(weight=weight, bias=bias)
-    return LeastSquaresFit(map=fitted, penalty=penalty, rank=rank, condition=condition)
+    linear_map = LinearMap(weight=weight, bias=bias)
+    return LeastSquaresFit(map=linear_map, penalty=penalty, rank=rank, condition=condition)

@@ -1,12 +1,11 @@
 """Softmax and support-vector linear classifiers, fitted to the minimum of a convex loss.
 
-The loss is mean(loss of a sample) + penalty/2 · ‖W‖², the bias unpenalised. (The notes' λ R(W) with
-R = ΣW² has penalty = 2λ; scikit-learn's C is 1 / (penalty · samples).)
+The loss is mean(loss of a sample) + penalty/2 · ‖W‖², the bias unpenalised. (A term λ ΣW² is
+penalty = 2λ; scikit-learn's C is 1 / (penalty · samples).)
 
-Quicker than a general optimiser because the curvature is known beforehand: that of softmax is at
-most ½ (I − 11ᵀ/K) ⊗ cov(x) (Böhning 1992, Ann. Inst. Stat. Math. 44), so L-BFGS is preconditioned
-by the covariance of the inputs, and the number of passes no longer depends on how correlated they
-are.
+It is faster than a general optimiser because the curvature has a bound: that of softmax is at most
+½ (I − 11ᵀ/K) ⊗ cov(x) (Böhning 1992, Ann. Inst. Stat. Math. 44). L-BFGS, preconditioned by the
+covariance of the inputs, then takes as many passes for correlated inputs as for others.
 """
 
 from collections.abc import Callable
@@ -32,14 +31,14 @@ Loss = Literal["softmax", "svm", "squared-svm"]
 
 LOSSES: dict[Loss, tuple[ScoreLoss, ...]] = {
     "softmax": (softmax,),
-    # The hinge has corners, L-BFGS wants none: rounded less and less, each from the last solution.
+    # L-BFGS needs a smooth loss: the hinge is smoothed less and less, each fit from the last.
     "svm": tuple(multiclass_hinge(smoothing=δ) for δ in (1.0, 0.3, 0.1, 0.03, 0.01, 0.003)),
     "squared-svm": (squared_hinge,),
 }
 CURVATURE: dict[Loss, float] = {"softmax": 0.25, "svm": 1.0, "squared-svm": 2.0}
-BLOCK_BYTES = 2**22  # of inputs: read from memory once, used twice from the cache
+BLOCK_BYTES = 2**22  # of inputs, read from memory once and from the cache the second time
 FLOOR = 1e-4  # of a feature's variance
-SAMPLED_ROWS = 4  # rows a feature from which the covariance is estimated
+SAMPLED_ROWS = 4  # rows per feature that the covariance is estimated from
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,11 +60,11 @@ def linear_classifier(
     max_iterations: int = 500,
     start: LinearMap | None = None,
 ) -> LinearFit:
-    """The linear classifier of least loss on all the data.
+    """Fit the linear classifier of least loss on all the data.
 
-    `tolerance` is relative, on the objective. Features need no scaling for speed, but the penalty
-    treats all alike: standardise them where their units differ. `start` continues from a
-    solution, say of the neighbouring penalty.
+    `tolerance` is relative to the objective. Features need no scaling for speed, but the penalty
+    treats all alike: standardise them if their units differ. `start` continues from a solution, say
+    of the neighbouring penalty.
     Raises: DataError (empty, not finite, one class), UsageError (penalty < 0, unknown loss).
     """
     check_name(loss, tuple(LOSSES), "loss")
@@ -78,16 +77,16 @@ def linear_classifier(
     inverse = problem.inverse_curvature(CURVATURE[loss])
     point, iterations = problem.point(start), 0
     for score_loss in LOSSES[loss]:
-        found = minimise(
+        minimum = minimise(
             problem.objective(score_loss),
             point,
             precondition=inverse,
             tolerance=tolerance,
             max_iterations=max_iterations,
         )
-        point, iterations = found.point, iterations + found.iterations
+        point, iterations = minimum.point, iterations + minimum.iterations
     exact = multiclass_hinge() if loss == "svm" else LOSSES[loss][-1]
-    return problem.fit(found, iterations=iterations, loss=exact)
+    return problem.fit(minimum, iterations=iterations, loss=exact)
 
 
 class _Problem:
@@ -102,19 +101,19 @@ class _Problem:
         rows = max(1, BLOCK_BYTES // (inputs.shape[1] * self.dtype.itemsize))
         self.blocks = list(zip(inputs.split(rows), targets.split(rows), strict=True))
         self.mean = sum(
-            (part.sum(0, dtype=torch.float64) for part, _ in self.blocks),
+            (block.sum(0, dtype=torch.float64) for block, _ in self.blocks),
             torch.zeros(inputs.shape[1], dtype=torch.float64, device=inputs.device),
         ) / len(inputs)
 
     def objective(self, loss: ScoreLoss) -> Callable[[Tensor], tuple[float, Tensor]]:
         def evaluate(point: Tensor) -> tuple[float, Tensor]:
-            # Products with few classes run 2–3× faster with the classes as rows.
+            # Products with few classes are 2–3× faster with the classes as rows.
             weight = point[:-1].T.to(self.dtype).contiguous()
             bias = (point[-1] - self.mean @ point[:-1]).to(self.dtype)
             total = torch.zeros((), dtype=torch.float64, device=point.device)
             gradient = torch.zeros_like(point)
-            for part, targets in self.blocks:
-                x = part.to(self.dtype)
+            for block, targets in self.blocks:
+                x = block.to(self.dtype)
                 value, slope = loss((weight @ x.T).T.contiguous() + bias, targets)
                 total += value
                 gradient[:-1] += (slope.T @ x).T
@@ -134,7 +133,7 @@ class _Problem:
         sample = self.inputs[::every].to(self.dtype) - self.mean.to(self.dtype)
         covariance = (sample.T @ sample).double() / len(sample)
         variance = covariance.diagonal().clone()
-        # A little of each variance, so that directions not in the sample get no endless steps.
+        # A little of each variance bounds the steps in directions that the sample lacks.
         floor = torch.where(variance > 0, FLOOR * variance, 1)
         covariance.mul_(bound).diagonal().add_(self.penalty + bound * floor)
         factor = torch.linalg.cholesky(covariance)
@@ -152,12 +151,13 @@ class _Problem:
         bias = start.bias.double() + self.mean @ start.weight.double()
         return torch.cat((start.weight.double(), bias[None]))
 
-    def fit(self, found: Minimum, *, iterations: int, loss: ScoreLoss) -> LinearFit:
-        weight, bias = found.point[:-1], found.point[-1] - self.mean @ found.point[:-1]
-        value, _ = self.objective(loss)(found.point)
+    def fit(self, minimum: Minimum, *, iterations: int, loss: ScoreLoss) -> LinearFit:
+        weight = minimum.point[:-1]
+        bias = minimum.point[-1] - self.mean @ weight
+        value, _ = self.objective(loss)(minimum.point)
         return LinearFit(
             map=LinearMap(weight=weight.to(self.dtype), bias=bias.to(self.dtype)),
             objective=value,
             iterations=iterations,
-            converged=found.converged,
+            converged=minimum.converged,
         )

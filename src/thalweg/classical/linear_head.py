@@ -1,8 +1,8 @@
-"""The linear head that does best on validation data: softmax or ridge, with its penalty.
+"""Fit the best linear head on frozen features: softmax or ridge, with its penalty.
 
-What transfer fits on frozen features. Softmax is warm-started along the penalties, from the
-strongest on; all of ridge's come from one decomposition. Ridge's scores say nothing about
-probabilities, so their scale, one number, is fitted too, on the validation data.
+Softmax is warm-started along the penalties, from the strongest on; one decomposition gives ridge at
+every penalty. Ridge's scores are not log-probabilities, so one more number is fitted to the
+validation data: their scale.
 """
 
 from collections.abc import Iterator
@@ -21,13 +21,13 @@ from thalweg.classical.moments import moments
 
 SOFTMAX = (1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4)  # for features of mean variance 1
 RIDGE = tuple(10.0 ** (k / 2) for k in range(-4, 3))  # × the mean eigenvalue of the Gram matrix
-TOLERANCE = 1e-4  # of the loss: far below what tells two heads apart on a few hundred samples
-PATIENCE = 2  # weaker penalties in a row that did no better end the path
+TOLERANCE = 1e-4  # of the loss: far below a significant difference on a few hundred samples
+PATIENCE = 2  # the path ends after so many weaker penalties without improvement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """One head, and how it does on the validation data."""
+    """One head with its losses and accuracy on the validation data."""
 
     kind: str  # "softmax" or "ridge"
     penalty: float  # in the unit of its kind
@@ -49,49 +49,51 @@ def choose_classifier(
     *,
     num_classes: int,
 ) -> list[Candidate]:
-    """Every head that was tried, the chosen one first.
+    """Fit every head; return the best first.
 
-    It is the most accurate of those whose loss the validation data cannot tell from the lowest
-    (a mean difference within its standard error). By accuracy alone, the best of a dozen on a few
-    hundred samples would be best by chance; by loss alone, the surest, not the most often right.
-    Raises: DataError for one class, for features that are not finite.
+    The best is the most accurate of those whose loss is not significantly above the lowest (a mean
+    difference within its standard error). Accuracy alone would choose the best of a dozen on a few
+    hundred samples by chance; loss alone the most confident, not the most accurate.
+    Raises: DataError for a single class and for features that are not finite.
     """
-    frame = _Frame.of(train[0])
-    features, tests = frame(train[0]), frame(val[0])
-    found = _softmax_path((features, train[1]), (tests, val[1]), num_classes=num_classes)
-    for penalty, fitted in _ridges(features, one_hot(train[1], num_classes=num_classes)):
-        calibrated = _calibrated(fitted, (tests, val[1]))
-        found.append(_judged("ridge", penalty, calibrated, val=(tests, val[1])))
-    return [_outside(candidate, frame) for candidate in _ranked(found)]
+    scaling = _Scaling.of(train[0])
+    features, scaled_val = scaling(train[0]), (scaling(val[0]), val[1])
+    candidates = _softmax_path((features, train[1]), scaled_val, num_classes=num_classes)
+    for penalty, linear_map in _ridge_path(features, one_hot(train[1], num_classes=num_classes)):
+        calibrated = _calibrate(linear_map, scaled_val)
+        candidates.append(_score("ridge", penalty, calibrated, val=scaled_val))
+    return [_unscale(candidate, scaling) for candidate in _rank(candidates)]
 
 
 def choose_regressor(
     train: tuple[Float[Tensor, "n d"], Float[Tensor, "n o"]],
     val: tuple[Float[Tensor, "m d"], Float[Tensor, "m o"]],
 ) -> list[Candidate]:
-    """Ridge at every penalty, the one of lowest squared error on the validation data first."""
-    frame = _Frame.of(train[0])
-    features, tests = frame(train[0]), frame(val[0])
-    found = []
-    for penalty, fitted in _ridges(features, train[1]):
-        losses = (fitted(tests) - val[1]).double().square().mean(1)
-        found.append(
-            Candidate(kind="ridge", penalty=penalty, map=fitted, losses=losses, accuracy=nan)
+    """Fit ridge at every penalty; return the lowest squared error on the validation data first."""
+    scaling = _Scaling.of(train[0])
+    features, val_features = scaling(train[0]), scaling(val[0])
+    candidates = []
+    for penalty, linear_map in _ridge_path(features, train[1]):
+        losses = (linear_map(val_features) - val[1]).double().square().mean(1)
+        candidates.append(
+            Candidate(kind="ridge", penalty=penalty, map=linear_map, losses=losses, accuracy=nan)
         )
-    ranked = sorted(found, key=lambda candidate: candidate.val_loss)
-    return [_outside(candidate, frame) for candidate in ranked]
+    ranked = sorted(candidates, key=lambda candidate: candidate.val_loss)
+    return [_unscale(candidate, scaling) for candidate in ranked]
 
 
 @dataclass(frozen=True, slots=True)
-class _Frame:
-    """Features about their mean, in the unit of their mean standard deviation: one factor for all,
-    so that what varies little in the pretrained network goes on counting little."""
+class _Scaling:
+    """Features about their mean, divided by their mean standard deviation.
+
+    One factor for all preserves which features of the pretrained network vary little.
+    """
 
     mean: Tensor
     scale: float
 
     @classmethod
-    def of(cls, features: Tensor) -> "_Frame":
+    def of(cls, features: Tensor) -> "_Scaling":
         scale = features.var(0, correction=0).mean().sqrt().item()
         return cls(features.mean(0), scale or 1.0)
 
@@ -102,54 +104,53 @@ class _Frame:
 def _softmax_path(
     train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor], *, num_classes: int
 ) -> list[Candidate]:
-    """From the strongest penalty on, each from the last, until weaker ones do no better."""
-    found: list[Candidate] = []
+    """Fit from the strongest penalty on, each from the last, until weaker ones do no better."""
+    candidates: list[Candidate] = []
     start = None
     for penalty in SOFTMAX:
-        fitted = linear_classifier(
+        start = linear_classifier(
             *train, num_classes=num_classes, penalty=penalty, tolerance=TOLERANCE, start=start
-        )
-        start = fitted.map
-        found.append(_judged("softmax", penalty, start, val=val))
-        best = min(range(len(found)), key=lambda i: found[i].val_loss)
-        if len(found) - 1 - best >= PATIENCE:
+        ).map
+        candidates.append(_score("softmax", penalty, start, val=val))
+        best = min(range(len(candidates)), key=lambda i: candidates[i].val_loss)
+        if len(candidates) - 1 - best >= PATIENCE:
             break
-    return found
+    return candidates
 
 
-def _ridges(
+def _ridge_path(
     features: Float[Tensor, "n d"], values: Float[Tensor, "n o"]
 ) -> Iterator[tuple[float, LinearMap]]:
     path = RidgePath.of(moments(features, values))
-    size = path.values.mean().item() or 1.0
+    scale = path.eigenvalues.mean().item() or 1.0
     for share in RIDGE:
-        yield share, path.fit(share * size).map
+        yield share, path.fit(share * scale).map
 
 
-def _calibrated(fitted: LinearMap, val: tuple[Tensor, Tensor]) -> LinearMap:
-    """The scores times the factor that makes the best probabilities of them."""
-    scores = fitted(val[0]).double()
+def _calibrate(linear_map: LinearMap, val: tuple[Tensor, Tensor]) -> LinearMap:
+    """Scale the scores by the factor of lowest cross-entropy."""
+    scores = linear_map(val[0]).double()
     factors = torch.logspace(-0.5, 1.5, 41, dtype=torch.float64).tolist()
     factor = min(factors, key=lambda f: cross_entropy(scores * f, val[1]).item())
-    return LinearMap(weight=fitted.weight * factor, bias=fitted.bias * factor)
+    return LinearMap(weight=linear_map.weight * factor, bias=linear_map.bias * factor)
 
 
-def _judged(
-    kind: str, penalty: float, fitted: LinearMap, *, val: tuple[Tensor, Tensor]
+def _score(
+    kind: str, penalty: float, linear_map: LinearMap, *, val: tuple[Tensor, Tensor]
 ) -> Candidate:
-    scores = fitted(val[0]).double()
+    scores = linear_map(val[0]).double()
     return Candidate(
         kind=kind,
         penalty=penalty,
-        map=fitted,
+        map=linear_map,
         losses=cross_entropy(scores, val[1], reduction="none"),
         accuracy=(scores.argmax(1) == val[1]).double().mean().item(),
     )
 
 
-def _ranked(found: list[Candidate]) -> list[Candidate]:
-    """The chosen one, then the others by loss."""
-    by_loss = sorted(found, key=lambda candidate: candidate.val_loss)
+def _rank(candidates: list[Candidate]) -> list[Candidate]:
+    """Sort by loss, with the best first."""
+    by_loss = sorted(candidates, key=lambda candidate: candidate.val_loss)
     least = by_loss[0]
 
     def is_as_good(candidate: Candidate) -> bool:
@@ -157,12 +158,12 @@ def _ranked(found: list[Candidate]) -> list[Candidate]:
         error = difference.std(correction=0) / len(difference) ** 0.5
         return bool(difference.mean() <= error)
 
-    chosen = max(filter(is_as_good, by_loss), key=lambda candidate: candidate.accuracy)
-    return [chosen, *(candidate for candidate in by_loss if candidate is not chosen)]
+    best = max(filter(is_as_good, by_loss), key=lambda candidate: candidate.accuracy)
+    return [best, *(candidate for candidate in by_loss if candidate is not best)]
 
 
-def _outside(candidate: Candidate, frame: _Frame) -> Candidate:
-    """The same head on features as they come."""
-    weight = candidate.map.weight.double() / frame.scale
-    bias = candidate.map.bias.double() - frame.mean.double() @ weight
+def _unscale(candidate: Candidate, scaling: _Scaling) -> Candidate:
+    """Convert the head to features without scaling."""
+    weight = candidate.map.weight.double() / scaling.scale
+    bias = candidate.map.bias.double() - scaling.mean.double() @ weight
     return replace(candidate, map=LinearMap(weight=weight.float(), bias=bias.float()))

@@ -1,4 +1,4 @@
-"""What every linear fit returns: scores = inputs · weight + bias."""
+"""The result of every linear fit: scores = inputs · weight + bias."""
 
 from dataclasses import dataclass
 from math import prod
@@ -13,7 +13,7 @@ from thalweg.errors import UsageError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinearMap:
-    """One column of `weight` an output: for images, the template that the class is matched with."""
+    """A linear map; for images each column of `weight` is the template of a class."""
 
     weight: Float[Tensor, "dim output"]
     bias: Float[Tensor, " output"]
@@ -29,13 +29,13 @@ class LinearMap:
         return self(inputs).argmax(dim=1)
 
     def templates(self, shape: tuple[int, int, int]) -> Float[Tensor, "output channel y x"]:
-        """Each output's weights as an image (channels, y, x) of 0…1: what it looks for.
+        """Each output's weights as an image (channels, y, x), scaled to 0…1.
 
-        Raises: UsageError where the shape does not hold as many numbers as there are features.
+        Raises: UsageError unless the shape has one number per feature.
         """
         if prod(shape) != len(self.weight):
             raise UsageError(
-                "a template has one number a feature",
+                "a template has one number per feature",
                 seen=f"{shape}: {prod(shape)} numbers, {len(self.weight)} features",
                 fix="the (channels, height, width) of the images before they were flattened",
             )

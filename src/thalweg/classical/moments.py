@@ -1,7 +1,7 @@
-"""All that linear least squares needs to know of data, in one pass and in memory of dim².
+"""Sufficient statistics of linear least squares, in one pass and in memory of dim².
 
-Counts, means and centred sums of products, kept in float64 and merged part by part (Chan, Golub &
-LeVeque 1983, The American Statistician 37(3)): no subtraction of two large numbers.
+Counts, means and centred sums of products accumulate in float64 and merge part by part (Chan, Golub
+& LeVeque 1983, The American Statistician 37(3)): no subtraction of two large numbers.
 """
 
 from collections.abc import Iterable
@@ -13,15 +13,15 @@ from torch import Tensor
 
 from thalweg.classical.checks import check_values, check_vectors
 from thalweg.classical.euclidean import FLOAT32, INT8
-from thalweg.classical.search import WORTH_A_PROBE, by_speed
+from thalweg.classical.neighbor_search import BENCHMARK_FROM, kernels_by_speed
 from thalweg.errors import DataError
 
-ROWS_AT_ONCE = 4096
+ROWS_PER_PART = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moments:
-    """Of inputs x and targets y. Add two of them and you have those of all their rows."""
+    """Moments of inputs x and targets y. The sum of two has the moments of all their rows."""
 
     count: int
     mean_inputs: Float64[Tensor, " dim"]
@@ -49,29 +49,29 @@ class Moments:
 def moments(
     inputs: Shaped[Tensor, "sample dim"], targets: Float[Tensor, "sample output"]
 ) -> Moments:
-    """The moments of one table, read part by part (it may be memory-mapped).
+    """Compute the moments of one table, read part by part (it may be memory-mapped).
 
-    float64 tables are multiplied in float64, all others in float32 by parts: sums are then right
-    to about 1e-6 of their size, which ridge regression never feels, and least squares without a
-    penalty on nearly collinear features does.
-    Raises: DataError
+    float64 tables are multiplied in float64, all others in float32 by parts. Sums are then accurate
+    to about 1e-6, which matters only for least squares without a penalty on nearly collinear
+    features.
+    Raises: DataError.
     """
     check_vectors(inputs, "inputs")
     check_values(targets, rows=len(inputs))
-    rows = max(ROWS_AT_ONCE, 4 * inputs.shape[1])  # so that parts take memory of dim² as well
+    rows = max(ROWS_PER_PART, 4 * inputs.shape[1])  # parts, too, take memory of dim²
     pairs = zip(inputs.split(rows), targets.split(rows), strict=True)
-    return _added(_moments(*pair) for pair in pairs)
+    return _sum(_moments(*pair) for pair in pairs)
 
 
 def streamed_moments(batches: Iterable[tuple[Tensor, Tensor]]) -> Moments:
-    """The moments of (inputs, targets) batches, for data that never are in memory at once.
+    """Add up the moments of (inputs, targets) batches, for data that do not fit into memory.
 
-    Raises: DataError, also where there is no batch.
+    Raises: DataError, also for no batch.
     """
-    return _added(moments(inputs, targets) for inputs, targets in batches)
+    return _sum(moments(inputs, targets) for inputs, targets in batches)
 
 
-def _added(parts: Iterable[Moments]) -> Moments:
+def _sum(parts: Iterable[Moments]) -> Moments:
     total: Moments | None = None
     for part in parts:
         total = part if total is None else total + part
@@ -81,7 +81,7 @@ def _added(parts: Iterable[Moments]) -> Moments:
 
 
 def _moments(inputs: Tensor, targets: Tensor) -> Moments:
-    if inputs.dtype == torch.uint8 and _bytes_are_quicker(inputs):
+    if inputs.dtype == torch.uint8 and _int8_is_faster(inputs):
         return _moments_of_bytes(inputs, targets)
     dtype = torch.float64 if inputs.dtype == torch.float64 else torch.float32
     x, y = inputs.to(dtype), targets.to(dtype)
@@ -98,7 +98,7 @@ def _moments(inputs: Tensor, targets: Tensor) -> Moments:
 
 
 def _moments_of_bytes(inputs: Tensor, targets: Tensor) -> Moments:
-    """Exact: bytes less 128 are multiplied as 8-bit integers, 4× faster than as floats."""
+    """Multiply bytes minus 128 as 8-bit integers: exact, and 4× faster than as floats."""
     x = (inputs ^ 128).view(torch.int8)
     y = targets.float()
     mean_targets = y.mean(0, dtype=torch.float64)
@@ -114,7 +114,7 @@ def _moments_of_bytes(inputs: Tensor, targets: Tensor) -> Moments:
     )
 
 
-def _bytes_are_quicker(inputs: Tensor) -> bool:
-    if inputs.is_cuda or inputs.numel() * inputs.shape[1] < WORTH_A_PROBE:
+def _int8_is_faster(inputs: Tensor) -> bool:
+    if inputs.is_cuda or inputs.numel() * inputs.shape[1] < BENCHMARK_FROM:
         return False
-    return by_speed((FLOAT32, INT8), inputs.device, torch.get_num_threads())[0] is INT8
+    return kernels_by_speed((FLOAT32, INT8), inputs.device, torch.get_num_threads())[0] is INT8

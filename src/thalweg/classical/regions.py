@@ -1,4 +1,7 @@
-"""Decision regions in the plane: what a classifier answers , ties in a colour."""
+"""Decision regions: a classifier's predictions over a plane, with ties in grey.
+
+For experiments in two dimensions: no command uses it yet.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,26 +14,26 @@ from torch import Tensor
 from thalweg.classical.checks import check_columns, check_count, check_vectors
 from thalweg.errors import UsageError
 
-UNDECIDED_COLOUR = "#d9d9d9"  # where a vote is tied: nothing can be said, more data are wanted
+UNDECIDED_COLOUR = "#d9d9d9"  # a tied vote: more data are needed there
 MARGIN = 0.05  # of the points' extent, around them
 
 
 class Regions(NamedTuple):
-    """The answer at each point of a grid, row by row from the lowest y up."""
+    """The prediction at each point of a grid, row by row from the lowest y up."""
 
-    answers: Int64[Tensor, "y x"]  # −1 where the classifier abstains
+    predictions: Int64[Tensor, "y x"]  # −1 where the classifier abstains
     extent: tuple[float, float, float, float]  # left, right, bottom, top
 
     @property
     def undecided(self) -> float:
         """The share of the plane that is tied."""
-        return (self.answers < 0).double().mean().item()
+        return (self.predictions < 0).double().mean().item()
 
 
 def decision_regions(
     predict: Callable[[Tensor], Tensor], points: Float[Tensor, "sample dim"], *, side: int = 200
 ) -> Regions:
-    """What `predict` answers on a grid of `side` × `side` around these points.
+    """Predict on a grid of `side` × `side` around these points.
 
     Raises: DataError, UsageError for points that do not lie in a plane.
     """
@@ -38,13 +41,13 @@ def decision_regions(
     check_columns(points, dim=2, what="points")
     check_count(side, name="side", most=4096, of="points along each axis")
     low, high = points.amin(0).double(), points.amax(0).double()
-    room = MARGIN * (high - low).clamp_min(1e-12)
-    low, high = low - room, high + room
+    margin = MARGIN * (high - low).clamp_min(1e-12)
+    low, high = low - margin, high + margin
     x, y = (torch.linspace(low[i].item(), high[i].item(), side) for i in (0, 1))
     grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).reshape(-1, 2)
-    answers = predict(grid.to(points)).reshape(side, side)
+    predictions = predict(grid.to(points)).reshape(side, side)
     extent = (low[0].item(), high[0].item(), low[1].item(), high[1].item())
-    return Regions(answers, extent)
+    return Regions(predictions, extent)
 
 
 def draw_regions(
@@ -54,20 +57,20 @@ def draw_regions(
     *,
     path: Path,
 ) -> Path:
-    """A picture of the regions with the samples on them; tied places are grey. .svg or .png."""
+    """Draw the regions with the samples on them to a .svg or .png file; ties are grey."""
     if path.suffix not in (".svg", ".png"):
-        raise UsageError(f"no picture is made of {path.suffix or path.name}", fix=".svg or .png")
+        raise UsageError(f"cannot draw a {path.suffix or path.name} file", fix=".svg or .png")
     from matplotlib import colormaps
     from matplotlib.colors import ListedColormap, to_rgba
     from matplotlib.figure import Figure
 
-    count = int(max(regions.answers.max(), targets.max())) + 1
+    count = int(max(regions.predictions.max(), targets.max())) + 1
     colours = [colormaps["tab10"](index % 10) for index in range(count)]
     shades = ListedColormap([to_rgba(UNDECIDED_COLOUR), *(to_rgba(c, 0.35) for c in colours)])
     figure = Figure(figsize=(4.8, 4.8), layout="constrained")
     axes = figure.add_subplot()
     axes.imshow(
-        (regions.answers + 1).numpy(force=True),
+        (regions.predictions + 1).numpy(force=True),
         origin="lower",
         extent=regions.extent,
         aspect="auto",

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from thalweg.classical.cross_validation import Split, repeated_splits
-from thalweg.classical.features import colour_histogram, concatenated, hog, standardised
+from thalweg.classical.features import colour_histogram, concatenation, hog, standardisation
 from thalweg.data.dataset import DataFacts, Dataset
 from thalweg.planning.progress import Progress
 
@@ -95,9 +95,9 @@ class LadderData:
         extractors = [lambda images: hog(images, cell=max(1, cell), normalisation="none")]
         if self.facts.input_shape[0] == 3:
             extractors.append(colour_histogram)
-        extract = concatenated(*extractors)
+        extract = concatenation(*extractors)
         train, val = (extract(self.images(s, FEATURES_SIDE)) for s in ("train", "val"))
-        scale = standardised(train)
+        scale = standardisation(train)
         return scale(train), scale(val)
 
     @cached_property

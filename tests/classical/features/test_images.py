@@ -10,12 +10,12 @@ from sklearn.cluster import KMeans
 
 from thalweg.classical.features import (
     colour_histogram,
-    concatenated,
+    concatenation,
     hog,
-    standardised,
+    standardisation,
     visual_words,
 )
-from thalweg.classical.features.visual_words import contrast_normalised, patches_of, random_patches
+from thalweg.classical.features.visual_words import all_patches, normalise_contrast, random_patches
 from thalweg.errors import DataError, UnknownNameError, UsageError
 
 IMAGES = bytes_like(6, 3, 34, 41, seed=1)
@@ -77,18 +77,18 @@ def test_hog_in_float32_and_bytes_is_hog():
 
 
 def test_features_side_by_side():
-    both = concatenated(hog, colour_histogram)(SMOOTH)
+    both = concatenation(hog, colour_histogram)(SMOOTH)
     assert both.shape == (5, 154)
     agree(both[:, :144], hog(SMOOTH))
     agree(both[:, 144:], colour_histogram(SMOOTH))
     with pytest.raises(UsageError, match="nothing to concatenate"):
-        concatenated()
+        concatenation()
 
 
-def test_standardised_uses_the_statistics_it_was_fitted_on():
+def test_standardisation_uses_the_statistics_it_was_fitted_on():
     train, test = normal(50, 4, seed=1) * 3 + 2, normal(20, 4, seed=2)
     train[:, 1] = 7
-    scale = standardised(train)
+    scale = standardisation(train)
     agree(scale(train).mean(0) + 1, torch.ones(4), digits=5)
     agree(scale(train).std(0, correction=0)[[0, 2, 3]], torch.ones(3), digits=5)
     agree(scale(test)[:, 0], (test[:, 0] - train[:, 0].mean()) / train[:, 0].std(correction=0))
@@ -134,7 +134,7 @@ def test_visual_words_are_their_loop(coding, stride, grid):
 
 def test_words_quantise_whitened_patches_as_well_as_scikit_learn_s():
     words = visual_words(SMOOTH, num_words=8, num_patches=2000, seed=3)
-    patches = contrast_normalised(random_patches(SMOOTH, patch=6, count=2000, seed=3))
+    patches = normalise_contrast(random_patches(SMOOTH, patch=6, count=2000, seed=3))
     vectors = words.whitener(patches)
     ours = torch.cdist(vectors.double(), words.words.double()).amin(1).square().sum()
     assert ours <= 1.05 * KMeans(8, n_init=3, random_state=0).fit(vectors).inertia_
@@ -147,10 +147,10 @@ def test_hard_codes_are_shares_and_seeds_repeat():
 
 
 def test_patches_are_unfold_s_and_flat_ones_stay_flat():
-    patches = patches_of(SMOOTH, patch=6, stride=2)
+    patches = all_patches(SMOOTH, patch=6, stride=2)
     unfolded = torch.nn.functional.unfold(SMOOTH, 6, stride=2).transpose(1, 2)
     agree(patches.flatten(1, 2), unfolded)
-    assert contrast_normalised(torch.full((3, 108), 0.4)).abs().max() < 1e-4
+    assert normalise_contrast(torch.full((3, 108), 0.4)).abs().max() < 1e-4
 
 
 ERRORS = [

@@ -5,7 +5,7 @@ import torch
 from classical.agreement import agree, as_users_run_it, normal
 from sklearn.decomposition import PCA
 
-from thalweg.classical.features import standardised, whitening
+from thalweg.classical.features import standardisation, whitening
 from thalweg.errors import DataError, UnknownNameError, UsageError
 
 X = normal(400, 6, seed=1, dtype=torch.float64) @ normal(6, 6, seed=2, dtype=torch.float64) + 5
@@ -49,7 +49,7 @@ def test_rotation_decorrelates_and_keeps_every_distance():
 
 
 def test_standardising_is_not_whitening():
-    covariance = standardised(X)(X).T.cov()
+    covariance = standardisation(X)(X).T.cov()
     agree(covariance.diagonal(), torch.full((6,), 400 / 399), digits=8)
     assert (covariance - covariance.diagonal().diag()).abs().max() > 0.3
 

@@ -1,19 +1,20 @@
-"""Features made by rule or learnt without targets: images or vectors in, one row a sample out."""
+"""Features by rule or learned without targets: images or vectors in, one row per sample out."""
 
 from thalweg.classical.features.colour_histogram import colour_histogram
-from thalweg.classical.features.concatenate import Standardised, concatenated, standardised
+from thalweg.classical.features.concatenation import concatenation
 from thalweg.classical.features.hog import hog
+from thalweg.classical.features.standardisation import Standardisation, standardisation
 from thalweg.classical.features.visual_words import VisualWords, visual_words
 from thalweg.classical.features.whitening import Whitening, whitening
 
 __all__ = [
-    "Standardised",
+    "Standardisation",
     "VisualWords",
     "Whitening",
     "colour_histogram",
-    "concatenated",
+    "concatenation",
     "hog",
-    "standardised",
+    "standardisation",
     "visual_words",
     "whitening",
 ]

@@ -1,4 +1,4 @@
-"""How much of an image has each colour, wherever it is."""
+"""Colour histograms: the share of an image's pixels in each colour, wherever they are."""
 
 from typing import Literal
 
@@ -7,9 +7,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from thalweg.classical.checks import check_count, check_name
-from thalweg.classical.features.images import Images, as_floats, by_parts, check_images
+from thalweg.classical.features.images import Images, as_floats, check_images, in_batches
 
-AT_ONCE = 2**19  # pixels: what is made of them stays in a core's cache
+PIXELS_PER_BATCH = 2**19  # intermediate values stay in a core's cache
 
 
 def colour_histogram(
@@ -22,18 +22,18 @@ def colour_histogram(
     Raises: DataError unless the images have 3 channels.
     """
     check_name(space, ("hue", "rgb"), "colour space")
-    check_count(bins, name="bins", most=256, of="as many as a byte has values")
+    check_count(bins, name="bins", most=256, of="the number of values of a byte")
     check_images(images, channels=3)
 
-    def feature(part: Tensor) -> Tensor:
-        pixels = as_floats(part).flatten(2)
+    def feature(batch: Tensor) -> Tensor:
+        pixels = as_floats(batch).flatten(2)
         values = hue(pixels)[:, None] if space == "hue" else pixels
         index = (values * bins).long().clamp_(0, bins - 1)
         counts = pixels.new_zeros(*index.shape[:2], bins)
         counts.scatter_add_(2, index, torch.ones_like(values))
         return counts.flatten(1) / pixels.shape[2]
 
-    return by_parts(feature, images, at_once=AT_ONCE // images[0, 0].numel())
+    return in_batches(feature, images, batch_size=PIXELS_PER_BATCH // images[0, 0].numel())
 
 
 def hue(pixels: Float[Tensor, "image 3 pixel"]) -> Float[Tensor, "image pixel"]:

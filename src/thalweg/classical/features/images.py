@@ -1,4 +1,4 @@
-"""What the features of this folder ask of images, and how they go through many of them."""
+"""Check and convert images, and extract features from them in batches."""
 
 from collections.abc import Callable
 
@@ -9,13 +9,13 @@ from torch import Tensor
 from thalweg.errors import DataError
 
 Images = Shaped[Tensor, "image channel y x"]
-Feature = Callable[[Tensor], Tensor]  # images -> one row an image
+Feature = Callable[[Tensor], Tensor]  # images → one row per image
 
 
 def check_images(images: Shaped[Tensor, "..."], *, channels: int = 0, smallest: int = 1) -> None:
-    """[image, channel, y, x], bytes or finite floats, at least one, of at least `smallest` px.
+    """Check that images are [image, channel, y, x], uint8 or floats, of at least `smallest` px.
 
-    Raises: DataError
+    Raises: DataError.
     """
     fits = images.ndim == 4 and images.numel() > 0
     if not fits or (channels and images.shape[1] != channels):
@@ -37,16 +37,18 @@ def check_images(images: Shaped[Tensor, "..."], *, channels: int = 0, smallest: 
 
 
 def as_floats(images: Images) -> Images:
-    """Bytes 0…255 become 0…1; floats stay. Raises: DataError where one is not finite."""
+    """Scale bytes 0…255 to 0…1; return floats as they are. Raises: DataError unless finite."""
     if images.dtype == torch.uint8:
         return images.float().div_(255)
     lowest, highest = torch.aminmax(images)
     if not (torch.isfinite(lowest) & torch.isfinite(highest)):
         index = int((~torch.isfinite(images)).flatten(1).any(1).nonzero()[0])
-        raise DataError("images must be finite", seen=f"NaN or infinity in image {index} of a part")
+        raise DataError(
+            "images must be finite", seen=f"NaN or infinity in image {index} of a batch"
+        )
     return images
 
 
-def by_parts(feature: Feature, images: Images, *, at_once: int) -> Tensor:
-    """The rows of all images, made `at_once` images at a time to bound memory."""
-    return torch.cat([feature(part) for part in images.split(max(1, at_once))])
+def in_batches(feature: Feature, images: Images, *, batch_size: int) -> Tensor:
+    """Extract the feature `batch_size` images at a time, to bound memory."""
+    return torch.cat([feature(batch) for batch in images.split(max(1, batch_size))])

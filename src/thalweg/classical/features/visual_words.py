@@ -1,8 +1,8 @@
-"""A bag of visual words: which of k learnt patches an image is made of, and in which quarter.
+"""A bag of visual words: an image as counts of k learned patches in each cell of a grid.
 
 Source: Coates, Lee & Ng 2011, https://proceedings.mlr.press/v15/coates11a.html: patches are
-normalised in contrast and whitened (ZCA), k-means finds the words, every patch of an image is coded
-by its distances to them, and the codes are averaged over a grid.
+normalised in contrast and whitened (ZCA), k-means finds the words, the distances to them code every
+patch of an image, and the codes are averaged over a grid.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from thalweg.classical.checks import check_count, check_name
-from thalweg.classical.features.images import Images, as_floats, by_parts, check_images
+from thalweg.classical.features.images import Images, as_floats, check_images, in_batches
 from thalweg.classical.features.whitening import Whitening, whitening
 from thalweg.classical.k_means import k_means
 
@@ -21,12 +21,12 @@ Coding = Literal["hard", "triangle"]
 
 CONTRAST_FLOOR = 10 / 255**2  # added to a patch's variance, so that flat patches stay flat
 WHITENING_FLOOR = 0.1  # of normalised patches: variance below it is mostly noise
-CODES_AT_ONCE = 2**20  # numbers: 4 MiB
+CODES_PER_BATCH = 2**20  # 4 MiB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VisualWords:
-    """The fitted feature: images to [image, grid y · grid x · word]."""
+    """The fitted feature: images → [image, grid y · grid x · word]."""
 
     words: Float[Tensor, "word component"]
     whitener: Whitening
@@ -41,17 +41,16 @@ class VisualWords:
         positions = ((images.shape[2] - self.patch) // self.stride + 1) * (
             (images.shape[3] - self.patch) // self.stride + 1
         )
-        return by_parts(
-            self._pooled, images, at_once=CODES_AT_ONCE // (positions * len(self.words))
-        )
+        batch_size = CODES_PER_BATCH // (positions * len(self.words))
+        return in_batches(self._pooled_codes, images, batch_size=batch_size)
 
     def _channels(self) -> int:
         return len(self.whitener.mean) // self.patch**2
 
-    def _pooled(self, images: Tensor) -> Tensor:
-        patches = patches_of(as_floats(images), patch=self.patch, stride=self.stride)
+    def _pooled_codes(self, images: Tensor) -> Tensor:
+        patches = all_patches(as_floats(images), patch=self.patch, stride=self.stride)
         count, rows, columns, dim = patches.shape
-        vectors = self.whitener(contrast_normalised(patches.view(-1, dim)))
+        vectors = self.whitener(normalise_contrast(patches.view(-1, dim)))
         codes = CODINGS[self.coding](vectors, self.words.to(vectors))
         cells = _cells(rows, columns, self.grid).to(codes)
         return (cells @ codes.view(count, rows * columns, -1)).flatten(1)
@@ -68,12 +67,12 @@ def visual_words(
     num_patches: int = 100_000,
     seed: int = 0,
 ) -> VisualWords:
-    """Words learnt from random patches of these images (no targets are used).
+    """Learn words from random patches of these images, without targets.
 
-    `patch` and `stride` in pixels; `grid` × `grid` cells are averaged apart. "hard" counts the
-    nearest word; "triangle" gives max(0, mean distance − distance to the word): about half are
-    zero.
-    Cost: patches · words · components products an image: 1,600 words on CIFAR-10, 0.25 GFLOP.
+    `patch` and `stride` are in pixels; codes are averaged in each of `grid` × `grid` cells. "hard"
+    counts the nearest word; "triangle" gives max(0, mean distance − distance to the word), of which
+    about half are zero.
+    Cost: patches · words · components products per image: 1,600 words on CIFAR-10, 0.25 GFLOP.
     Raises: DataError (images), UsageError (more words than patches).
     """
     check_name(coding, tuple(CODINGS), "coding")
@@ -81,7 +80,7 @@ def visual_words(
         check_count(value, name=name, most=2**16, of="in pixels or cells")
     check_count(num_words, name="num_words", most=num_patches, of="the number of patches")
     check_images(images, smallest=patch + (grid - 1) * stride)
-    sample = contrast_normalised(random_patches(images, patch=patch, count=num_patches, seed=seed))
+    sample = normalise_contrast(random_patches(images, patch=patch, count=num_patches, seed=seed))
     whitener = whitening(sample, kind="zca", epsilon=WHITENING_FLOOR)
     clusters = k_means(whitener(sample), num_words, max_iterations=50, tolerance=1e-3, seed=seed)
     return VisualWords(
@@ -94,7 +93,9 @@ def visual_words(
     )
 
 
-def patches_of(images: Images, *, patch: int, stride: int) -> Float[Tensor, "image row column dim"]:
+def all_patches(
+    images: Images, *, patch: int, stride: int
+) -> Float[Tensor, "image row column dim"]:
     """Every patch as one vector [channel, y, x]."""
     windows = images.unfold(2, patch, stride).unfold(3, patch, stride)
     return windows.permute(0, 2, 3, 1, 4, 5).flatten(3)
@@ -103,11 +104,11 @@ def patches_of(images: Images, *, patch: int, stride: int) -> Float[Tensor, "ima
 def random_patches(
     images: Images, *, patch: int, count: int, seed: int
 ) -> Float[Tensor, "patch dim"]:
-    """`count` patches from random images and places."""
-    draw = torch.Generator().manual_seed(seed)
-    images_y_x = (len(images), images.shape[2] - patch + 1, images.shape[3] - patch + 1)
+    """`count` patches from random images and positions."""
+    generator = torch.Generator().manual_seed(seed)
+    limits = (len(images), images.shape[2] - patch + 1, images.shape[3] - patch + 1)
     image, top, left = (
-        torch.randint(limit, (count,), generator=draw).to(images.device) for limit in images_y_x
+        torch.randint(limit, (count,), generator=generator).to(images.device) for limit in limits
     )
     inside = torch.arange(patch, device=images.device)
     rows = (top[:, None] + inside)[:, None, :, None]
@@ -116,14 +117,14 @@ def random_patches(
     return as_floats(images[image[:, None, None, None], channels, rows, columns]).flatten(1)
 
 
-def contrast_normalised(patches: Float[Tensor, "patch dim"]) -> Float[Tensor, "patch dim"]:
-    """Each patch less its mean, over its standard deviation."""
+def normalise_contrast(patches: Float[Tensor, "patch dim"]) -> Float[Tensor, "patch dim"]:
+    """Subtract each patch's mean and divide by its standard deviation."""
     centred = patches - patches.mean(1, keepdim=True)
     variance = centred.square().mean(1, keepdim=True)  # torch.var_mean takes 20× as long
     return centred.mul_((variance + CONTRAST_FLOOR).rsqrt_())
 
 
-def triangle(
+def triangle_codes(
     vectors: Float[Tensor, "patch dim"], words: Float[Tensor, "word dim"]
 ) -> Float[Tensor, "patch word"]:
     """max(0, μ − z): z the distance to each word, μ its mean over the words."""
@@ -132,7 +133,7 @@ def triangle(
     return distances.neg_().add_(mean).clamp_min_(0)
 
 
-def hard(
+def hard_codes(
     vectors: Float[Tensor, "patch dim"], words: Float[Tensor, "word dim"]
 ) -> Float[Tensor, "patch word"]:
     """1 for the nearest word, 0 for the others."""
@@ -140,11 +141,11 @@ def hard(
     return torch.zeros_like(squares).scatter_(1, squares.argmin(1, keepdim=True), 1)
 
 
-CODINGS = {"hard": hard, "triangle": triangle}
+CODINGS = {"hard": hard_codes, "triangle": triangle_codes}
 
 
 def _squared_distances(vectors: Tensor, words: Tensor) -> Tensor:
-    # Both squares ride along as two more columns: one product, no further pass over its result.
+    # Two more columns carry both squares: one product, no further pass over its result.
     own, others = vectors.square().sum(1, keepdim=True), words.square().sum(1, keepdim=True)
     first = torch.cat((vectors, own, torch.ones_like(own)), dim=1)
     second = torch.cat((-2 * words, torch.ones_like(others), others), dim=1)

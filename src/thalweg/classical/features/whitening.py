@@ -1,9 +1,8 @@
-"""Principal components, and the two ways to make features uncorrelated and of variance 1.
+"""Principal components (PCA), and PCA and ZCA whitening to uncorrelated features of variance 1.
 
-PCA whitening turns to the principal axes and scales them; ZCA turns back, so that a whitened image
-still looks like one (Bell & Sejnowski 1997, https://doi.org/10.1016/S0042-6989(97)00121-1).
-Dividing each feature by its standard deviation is neither: it leaves correlations (erratum E18 of
-the notes).
+PCA whitening rotates to the principal axes and scales them; ZCA rotates back, so that a whitened
+image still looks like one (Bell & Sejnowski 1997, https://doi.org/10.1016/S0042-6989(97)00121-1).
+Dividing each feature by its standard deviation is not whitening: correlations remain.
 """
 
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ class Whitening:
     """The fitted map: (x − mean) · matrix."""
 
     mean: Float[Tensor, " dim"]
-    matrix: Float[Tensor, "dim output"]  # ZCA turns back: as many outputs as inputs
+    matrix: Float[Tensor, "dim output"]  # ZCA: as many outputs as inputs
     axes: Float[Tensor, "component dim"]  # the principal axes, of length 1, strongest first
     variances: Float[Tensor, " component"]  # of the data along them
     total_variance: float
@@ -41,7 +40,7 @@ class Whitening:
 
     @property
     def explained(self) -> Float[Tensor, " component"]:
-        """The share of all variance that each axis carries."""
+        """The share of the total variance along each axis."""
         return self.variances / self.total_variance
 
 
@@ -52,40 +51,39 @@ def whitening(
     components: int = 0,
     epsilon: float = 0.0,
 ) -> Whitening:
-    """Fitted on these vectors: "pca", "zca", or "rotate", which decorrelates without scaling (PCA).
+    """Fit whitening to these vectors: "pca", "zca", or "rotate", which is PCA without scaling.
 
-    `components` strongest axes are kept, 0 for all that vary. `epsilon` is added to each variance
-    before the division: axes of less variance than that are damped, not blown up.
+    `components` is the number of strongest axes to use, 0 for all that vary. `epsilon` is added to
+    each variance before the division: axes of less variance are damped, not amplified.
     Each axis is signed so that its largest entry is positive.
-    Raises: DataError for fewer than 2 samples or none that differ; UsageError for more components
-    than vary.
+    Raises: DataError unless the samples vary; UsageError for more components than vary.
     """
     check_name(kind, ("rotate", "pca", "zca"), "whitening")
     check_penalty(epsilon, "epsilon")
     check_vectors(vectors, "vectors")
     mean = vectors.mean(0, dtype=torch.float64)
     variances, axes = _principal_axes(_covariance(vectors, mean))
-    rank = _varying(variances, len(vectors), vectors.dtype)
+    rank = _rank(variances, len(vectors), vectors.dtype)
     if rank == 0:
         raise DataError("the samples do not vary", seen=f"{len(vectors)} samples", fix="more data")
     if components > rank or components < 0:
         raise UsageError(
-            "no more components than directions in which the samples vary",
+            "components must not exceed the number of directions in which the samples vary",
             seen=f"components={components}, {rank} directions vary",
             fix=f"components={rank}",
         )
     count = components or rank
-    kept, directions = variances[:count], axes[:count]
+    strongest, directions = variances[:count], axes[:count]
     matrix = directions.T
     if kind != "rotate":
-        matrix = matrix / (kept + epsilon).sqrt()
+        matrix = matrix / (strongest + epsilon).sqrt()
     if kind == "zca":
         matrix = matrix @ directions
     return Whitening(
         mean=mean,
         matrix=matrix,
         axes=directions,
-        variances=kept,
+        variances=strongest,
         total_variance=variances.sum().item(),
     )
 
@@ -93,8 +91,8 @@ def whitening(
 def _covariance(vectors: Tensor, mean: Tensor) -> Tensor:
     dtype = torch.promote_types(vectors.dtype, torch.float32)
     total = torch.zeros(len(mean), len(mean), dtype=torch.float64, device=vectors.device)
-    for part in vectors.split(4096):
-        x = part.to(dtype) - mean.to(dtype)
+    for block in vectors.split(4096):
+        x = block.to(dtype) - mean.to(dtype)
         total += x.T @ x
     return total / max(len(vectors) - 1, 1)
 
@@ -106,7 +104,7 @@ def _principal_axes(covariance: Tensor) -> tuple[Tensor, Tensor]:
     return variances, axes * largest.sign()
 
 
-def _varying(variances: Tensor, samples: int, dtype: torch.dtype) -> int:
-    digits = torch.finfo(torch.float64 if dtype == torch.float64 else torch.float32).eps
-    above = (variances > variances[0] * len(variances) * digits).sum().item()
+def _rank(variances: Tensor, samples: int, dtype: torch.dtype) -> int:
+    precision = torch.finfo(torch.float64 if dtype == torch.float64 else torch.float32).eps
+    above = (variances > variances[0] * len(variances) * precision).sum().item()
     return min(int(above), samples - 1)

@@ -57,7 +57,7 @@ def _choose_k(data: LadderData) -> tuple[int, str]:
             inputs,
             targets,
             num_classes=data.facts.num_classes,
-            choices=K_CANDIDATES,
+            candidates=K_CANDIDATES,
             num_folds=num_folds,
         ).k
     else:

@@ -4,7 +4,7 @@ from time import perf_counter
 
 import torch
 
-from thalweg.classical.features import standardised, visual_words
+from thalweg.classical.features import standardisation, visual_words
 from thalweg.ladders.ladder_data import PIXELS_SIDE, LadderData
 from thalweg.ladders.rung import RungMaker, RungResult, TooLongError, classified_images_only
 from thalweg.ladders.rungs.linear import fit_classifier
@@ -21,7 +21,7 @@ def fit_visual_words(data: LadderData) -> RungResult:
     patch = min(PATCH, images.shape[2] // 2)
     extract = visual_words(images, num_words=num_words, patch=patch, seed=data.options.seed)
     train, val = extract(images), extract(data.images("val", PIXELS_SIDE))
-    scale = standardised(train)
+    scale = standardisation(train)
     vectors = scale(train), scale(val)
     result = fit_classifier(data, vectors, loss="squared-svm", penalties=PENALTIES)
     return result._replace(chosen=f"{num_words} words, {result.chosen}")
