@@ -15,7 +15,7 @@ import thalweg
 from thalweg.models import MODELS
 from thalweg.models.mlp import mlp
 from thalweg.models.pieces.activation import ACTIVATIONS
-from thalweg.observe.instruments.activations import look_inside
+from thalweg.observe.operation_recorder import record_forward
 from thalweg.record.quantities import GRADIENT_NORM
 
 MODERN = ("relu", "leaky_relu", "prelu", "elu", "selu", "silu", "gelu", "maxout")
@@ -82,7 +82,7 @@ def test_the_saturation_meter_counts_units_that_pass_no_gradient():
             normed.train()(inputs)
     found = {}
     for name, model in {"plain": plain, "large": large, "normed": normed}.items():
-        shares = look_inside(model, (inputs,), {}).saturated
+        shares = record_forward(model, (inputs,), {}).saturated
         assert len(shares) == 4
         found[name] = np.mean([float(share) for share in shares.values()])
     assert found["plain"] < 0.01
@@ -105,7 +105,7 @@ def test_a_large_step_kills_rectifiers_and_a_leak_revives_them():
         unmoved = (model.body[0].weight == before).all(1)
         still[name] = unmoved.double().mean().item()
         if name == "relu":
-            shares = look_inside(model, (inputs,), {}).dead
+            shares = record_forward(model, (inputs,), {}).dead
             assert max(float(share) for share in shares.values()) > 0.1
     assert dead["relu"] > 0.1
     assert still["relu"] > 0.1
@@ -161,7 +161,7 @@ def test_gradients_vanish_or_explode_with_depth_unless_the_scale_is_right():
     assert ratios["sigmoid"] < 1e-5
     assert 0.05 < ratios["right"] < 20
     # doubling every weight doubles signal and gradient a layer: the signals explode
-    found = look_inside(model, (train[0],), {}).stds
+    found = record_forward(model, (train[0],), {}).stds
     stds = [float(std) for std in found.values()]
     assert stds[-2] > 1e3 * stds[0]
 

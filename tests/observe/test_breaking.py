@@ -47,11 +47,13 @@ def out_of_order(*_, **__):
     raise ValueError("out of order")
 
 
-@pytest.mark.parametrize("index", range(len(INSTRUMENTS)), ids=lambda i: INSTRUMENTS[i].name)
+@pytest.mark.parametrize(
+    "index", range(len(INSTRUMENTS)), ids=lambda i: INSTRUMENTS[i].measure.__name__
+)
 def test_one_instrument_breaks(index):
     _, expected, _ = trained(())
     chosen = list(INSTRUMENTS)
-    chosen[index] = replace(chosen[index], survey=out_of_order)
+    chosen[index] = replace(chosen[index], measure=out_of_order)
     found, weights, history = trained(tuple(chosen))
     assert all(torch.equal(a, b) for a, b in zip(weights, expected, strict=True))
     reasons = [reason for reason in history.by_place(INSTRUMENT_FAILED) if "out of order" in reason]

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from thalweg.observe import watch
-from thalweg.observe.schedule import next_reading
+from thalweg.observe.reading_schedule import next_reading
 from thalweg.record.quantities import LOSS
 
 ASKING = {  # operators whose result, or its shape, Python has to know before it can go on

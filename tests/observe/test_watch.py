@@ -228,7 +228,7 @@ def test_an_interrupted_loop_does_not_wait_for_its_loaders():
 def test_a_loader_may_become_known_later():
     train, val = Counted(batches(8)), Counted(batches(4))
     _, _, watcher = run(10, train=train)
-    watcher.look_at(None, val)
+    watcher.set_loaders(None, val)
     watcher.close()
     assert (train.read, val.read) == (1, 1)
     assert watcher.history.first(VAL_SAMPLES) == 4 * 16

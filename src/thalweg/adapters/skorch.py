@@ -10,7 +10,7 @@ from torch.utils.hooks import RemovableHandle
 from thalweg.adapters.session import Session, Sink, guarded, library_missing
 from thalweg.adapters.traceless import traceless
 from thalweg.diagnosis import Diagnosis
-from thalweg.observe.samples import pair
+from thalweg.observe.data_sample import inputs_and_targets
 
 try:
     from skorch.callbacks import Callback
@@ -80,7 +80,7 @@ class DiagnoseCallback(Callback):
         loss = step.get("loss")
         if not training or not isinstance(loss, Tensor):
             return
-        inputs, targets = pair(batch)
+        inputs, targets = inputs_and_targets(batch)
         self.session_.loss(loss, batch=(inputs, targets))
         if self.stepped_:
             self.stepped_ = False

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from thalweg.borrow import preserve_attributes, preserve_random_state
-from thalweg.observe.samples import pair
+from thalweg.observe.data_sample import inputs_and_targets
 
 Pair = Callable[[Any], tuple[Tensor | None, Tensor | None]]
 
@@ -18,7 +18,7 @@ def class_pair(batch: Any) -> tuple[Tensor | None, Tensor | None]:
     What a training step makes of real-valued targets (a unit, a shape) is its own affair; the
     watcher reads those off the gradient, as the loss saw them.
     """
-    inputs, targets = pair(dict(batch) if hasattr(batch, "keys") else batch)
+    inputs, targets = inputs_and_targets(dict(batch) if hasattr(batch, "keys") else batch)
     if targets is not None and targets.is_floating_point():
         return inputs, None
     return inputs, targets

@@ -1,4 +1,4 @@
-"""What keeps the watcher's own troubles away from the user's run, its copies and its pickles."""
+"""Keep the watcher's own failures away from the user's run, its copies and its pickles."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,38 +9,35 @@ import torch
 from thalweg.record import History
 from thalweg.record.quantities import INSTRUMENT_FAILED
 
-Failed = Callable[[str, Exception], None]
+ReportFailure = Callable[[str, Exception], None]
 
 
 class Guard:
-    """Records what is raised inside; the user's run goes on, whatever happens here."""
+    """Records exceptions in the history in place of raising them."""
 
     def __init__(self, history: History, step: int) -> None:
-        self.history, self.step = history, step
+        self.history = history
+        self.step = step  # at which failures are recorded; the watcher counts it on
 
     @contextmanager
-    def __call__(self, what: str) -> Iterator[None]:
-        """Nothing that is raised in this block leaves it."""
+    def __call__(self, part: str) -> Iterator[None]:
+        """Let no exception leave the block."""
         try:
             yield
         except Exception as error:
-            self.failed(what, error)
+            self.report_failure(part, error)
 
-    def failed(self, what: str, error: Exception) -> None:
-        """Record it: what needed the broken part is reported as not checked."""
-        reason = f"{what}: {type(error).__name__}: {error}"
+    def report_failure(self, part: str, error: Exception) -> None:
+        """Record it: rules that need the broken part are reported as not checked."""
+        reason = f"{part}: {type(error).__name__}: {error}"
         self.history.add(INSTRUMENT_FAILED, self.step, {reason: 1.0})
 
 
-def inert(*_: object) -> None:
-    """What a hook becomes in a copy of the model: the copy is not watched."""
-
-
 class Hook:
-    """Calls a function and reports what it raises; silent inside compiled code."""
+    """Calls a function and reports what it raises; does nothing inside compiled code."""
 
-    def __init__(self, function: Callable[..., None], failed: Failed) -> None:
-        self._function, self._failed = function, failed
+    def __init__(self, function: Callable[..., None], report_failure: ReportFailure) -> None:
+        self._function, self._report_failure = function, report_failure
 
     def __call__(self, *arguments: Any) -> None:
         if torch.compiler.is_compiling():
@@ -48,11 +45,15 @@ class Hook:
         try:
             self._function(*arguments)
         except Exception as error:  # the user's run goes on, whatever happens here
-            self._failed("watch", error)
+            self._report_failure("watch", error)
 
     def __reduce__(self) -> tuple[Callable[[], Callable[..., None]], tuple[()]]:
-        return _inert, ()
+        return _inert_hook, ()
 
 
-def _inert() -> Callable[..., None]:
+def inert(*_: object) -> None:
+    """Do nothing: a hook in a copy of the model, which is not watched."""
+
+
+def _inert_hook() -> Callable[..., None]:
     return inert

@@ -1,4 +1,4 @@
-"""What autograd's graph tells of a loss: which function it is and what it was applied to.
+"""Read a loss function off autograd's graph: its kind, its input and its reduction.
 
 The structure of the graph outlives the backward pass, so this is exact and needs nothing from the
 user. Names of nodes are PyTorch's own (`torch.autograd.graph.Node.name`).
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 MOST_NODES = 60  # a loss has a dozen; beyond this, the model itself is being walked
-SHALLOW = 8  # where it is not known at which node the model ends
+SHALLOW = 8  # nodes to read where it is not known at which one the model ends
 RESHAPING = (
     "View",
     "UnsafeView",
@@ -50,42 +50,42 @@ RESCALED = "thalweg: not part of the loss"  # in a node's metadata
 
 @dataclass(frozen=True, slots=True)
 class LossGraph:
-    """The loss function as the graph shows it; "" for what cannot be told."""
+    """The loss function as the graph shows it; "" for what it does not show."""
 
     kind: str  # "cross_entropy", "nll_of_log", "nll_of_probability", "mse", "l1", "bce", …
     applied_to: str  # the operation that made the loss function's input: "softmax", "sigmoid", …
-    summed: bool  # whether the last thing done was a sum over more than the classes
+    summed: bool  # whether the last operation is a sum over more than the classes
     broadcast: bool  # whether the model's output had to be expanded to meet the targets
     reshaped: bool  # whether the loss function gave the model's output another shape first
     composed: bool = False  # whether the loss is a sum of terms, of which `kind` is one
 
 
-def read_graph(loss: Any, ended_in: Any) -> LossGraph | None:
-    """What the graph between a loss and the model's output shows; None without a graph."""
+def read_graph(loss: Any, output_node: Any) -> LossGraph | None:
+    """Read the graph between a loss and the model's output; None without a graph."""
     root = getattr(loss, "grad_fn", None)
     while root is not None and RESCALED in root.metadata:
         root = _next(root)
     if root is None:
         return None
-    nodes = list(_walk(root, ended_in))
+    nodes = list(_walk(root, output_node))
     names = [_name(node) for node in nodes]
     kind, core = _kind(nodes, names)
     return LossGraph(
         kind=kind,
-        applied_to=_made_by(core) if core is not None else "",
+        applied_to=_input_operation(core) if core is not None else "",
         summed=_summed(nodes[0], names[0]),
         broadcast="Expand" in names and kind in ("mse", "l1", "smooth_l1"),
         reshaped=any(
             name in RESHAPING and name not in KEEPING_SHAPE
             for node, name in zip(nodes, names, strict=True)
-            if node is not ended_in
+            if node is not output_node
         ),
         composed=_composed(root),
     )
 
 
 def mark_rescaled(loss: Tensor, operations: int = 1) -> None:
-    """Let the last operations not count as the loss: a division by the batches of an update."""
+    """Leave the last operations out of the loss: a division by the batches of an update."""
     node: Any = loss.grad_fn
     for _ in range(operations):
         if node is not None:
@@ -94,21 +94,21 @@ def mark_rescaled(loss: Tensor, operations: int = 1) -> None:
 
 
 def with_value(loss: Tensor, value: Tensor) -> Tensor:
-    """A tensor of that value, in front of the same graph; not to be differentiated."""
+    """A tensor of that value with the loss's graph; not to be differentiated."""
     with torch.enable_grad():
-        told: Tensor = _Told.apply(loss, value)  # type: ignore[no-untyped-call]
-    mark_rescaled(told)
-    return told
+        revalued: Tensor = _WithValue.apply(loss, value)  # type: ignore[no-untyped-call]
+    mark_rescaled(revalued)
+    return revalued
 
 
-class _Told(torch.autograd.Function):
+class _WithValue(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, loss: Tensor, value: Tensor) -> Tensor:
         return value.clone()
 
 
-def made_by(node: Any) -> str:
-    """The operation behind a tensor's graph node, looking through reshapes: "softmax", "relu"."""
+def operation_name(node: Any) -> str:
+    """The operation that made a tensor, through any reshapes: "softmax", "relu"."""
     for _ in range(8):
         if node is None or _name(node) not in RESHAPING:
             break
@@ -118,16 +118,16 @@ def made_by(node: Any) -> str:
 
 def _walk(root: Any, stop: Any) -> Iterator[Any]:
     """Nodes from the loss down to the model's output, breadth first."""
-    queue, seen = [root], {root}
+    queue, visited = [root], {root}
     most = MOST_NODES if stop is not None else SHALLOW
-    while queue and len(seen) < most:
+    while queue and len(visited) < most:
         node = queue.pop(0)
         yield node
         if node is stop:
             continue
         for following, _ in node.next_functions:
-            if following is not None and following not in seen:
-                seen.add(following)
+            if following is not None and following not in visited:
+                visited.add(following)
                 queue.append(following)
 
 
@@ -139,27 +139,27 @@ def _next(node: Any) -> Any:
     return next((following for following, _ in node.next_functions if following is not None), None)
 
 
-def _made_by(node: Any) -> str:
-    return made_by(_next(node))
+def _input_operation(node: Any) -> str:
+    return operation_name(_next(node))
 
 
 def _kind(nodes: list[Any], names: list[str]) -> tuple[str, Any]:
     """The loss function's name and the node whose input is what the loss was applied to."""
-    found = dict(zip(reversed(names), reversed(nodes), strict=True))  # the outermost of a name wins
+    by_name = dict(zip(reversed(names), reversed(nodes), strict=True))  # the outermost wins
     for node, name in zip(nodes, names, strict=True):
         if name in ENTROPIES:
-            return _entropy(node, found)
+            return _entropy(node)
         if name in PLAIN:
             return PLAIN[name], node
-    if "LogSoftmax" in found:  # targets given as probabilities, label smoothing
-        return "cross_entropy", found["LogSoftmax"]
-    if "Log" in found and _made_by(found["Log"]) in ("softmax", "sigmoid"):
-        return "nll_of_log", found["Log"]
-    if "Sub" in found and names[0] in ("Mean", "Sum", "Sqrt", "Div"):
-        difference = found["Sub"]
-        if "Pow" in found or any(_squares(node) for node in nodes):
+    if "LogSoftmax" in by_name:  # targets given as probabilities, label smoothing
+        return "cross_entropy", by_name["LogSoftmax"]
+    if "Log" in by_name and _input_operation(by_name["Log"]) in ("softmax", "sigmoid"):
+        return "nll_of_log", by_name["Log"]
+    if "Sub" in by_name and names[0] in ("Mean", "Sum", "Sqrt", "Div"):
+        difference = by_name["Sub"]
+        if "Pow" in by_name or any(_squares(node) for node in nodes):
             return "mse", difference
-        if "Abs" in found:
+        if "Abs" in by_name:
             return "l1", difference
     return "", None
 
@@ -175,7 +175,7 @@ PLAIN = {
 }
 
 
-def _entropy(node: Any, found: dict[str, Any]) -> tuple[str, Any]:
+def _entropy(node: Any) -> tuple[str, Any]:
     source = _next(node)
     while source is not None and _name(source) in RESHAPING:
         source = _next(source)
@@ -188,13 +188,13 @@ def _entropy(node: Any, found: dict[str, Any]) -> tuple[str, Any]:
 
 
 def _squares(node: Any) -> bool:
-    """Whether a product is of something with itself."""
+    """True if a product is of a tensor with itself."""
     factors = [following for following, _ in node.next_functions]
     return _name(node) == "Mul" and len(factors) == 2 and factors[0] is factors[1] is not None
 
 
 def _composed(root: Any) -> bool:
-    """Whether two terms with gradient are added on the way from the loss to its function."""
+    """True if two terms with gradient are added between the loss and its function."""
     node = root
     while node is not None and _name(node) in SCALING:
         terms = [following for following, _ in node.next_functions if following is not None]

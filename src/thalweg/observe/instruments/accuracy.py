@@ -1,9 +1,9 @@
-from thalweg.observe.instrument import Moment, Reading, instrument
+from thalweg.observe.instrument import Measurements, Moment, instrument
 from thalweg.record.quantities import ACCURACY
 
 
 @instrument(ACCURACY, when="loss")
-def accuracy(moment: Moment) -> Reading:
+def accuracy(moment: Moment) -> Measurements:
     """Share of the last batch whose largest logit is the target's, before the update.
 
     Not applicable unless targets are class indices, one for each row of the logits.

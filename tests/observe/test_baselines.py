@@ -3,14 +3,14 @@
 import torch
 from torch import nn
 
+from thalweg.observe.data_sample import DataSample
 from thalweg.observe.instrument import Moment
-from thalweg.observe.instruments.baseline import baselines, ridge
-from thalweg.observe.samples import Samples
+from thalweg.observe.instruments.baselines import baselines, ridge
 from thalweg.record.quantities import BASELINE_ACCURACY
 
 
 def read(inputs, targets):
-    samples = Samples(inputs=inputs, targets=targets, batches=(len(inputs),), whole=False)
+    samples = DataSample(inputs=inputs, targets=targets, batch_sizes=(len(inputs),))
     moment = Moment(step=0, model=nn.Identity(), optimizers=(), train=samples)
     return baselines(moment)[BASELINE_ACCURACY]
 

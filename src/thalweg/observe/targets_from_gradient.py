@@ -1,31 +1,27 @@
-"""Targets that nobody passed in, read off the gradient at the model's output."""
+"""Read a batch's targets off the gradient at the model's output, where nobody passed them in."""
 
 import torch
 from torch import Tensor
 
-from thalweg.observe.capture import Pass
+from thalweg.observe.forward_pass import ForwardPass
 from thalweg.observe.loss_graph import LossGraph
 
-NEARLY = 1e-3  # a target is taken for the whole number that it is nearer to than this
+TOLERANCE = 1e-3  # a target this near to a whole number is taken for it
 
 
-def recovered_targets(
-    last: Pass | None, graph: LossGraph | None, loss: Tensor | None
+def targets_from_gradient(
+    forward: ForwardPass | None, graph: LossGraph | None, loss: Tensor | None
 ) -> Tensor | None:
     """The last batch's targets, exact where the loss allows it; None elsewhere.
 
     Cross-entropy's gradient at the logits is (softmax − target) times a positive weight: negative
     at the target's class alone. Mean squared error's is 2(output − target) / n.
     """
-    if (
-        last is None
-        or graph is None
-        or loss is None
-        or last.output is None
-        or len(last.gradient) != 1
-    ):
+    if forward is None or graph is None or loss is None:
         return None
-    output, gradient = last.output, last.gradient[0]
+    if forward.output is None or len(forward.gradients) != 1:
+        return None
+    output, gradient = forward.output, forward.gradients[0]
     if output.shape != gradient.shape or output.ndim != 2:
         return None
     if graph.kind in ("cross_entropy", "nll", "nll_of_log", "nll_of_probability"):
@@ -48,6 +44,6 @@ def _classes(gradient: Tensor) -> Tensor | None:
 
 
 def _rounded(targets: Tensor) -> Tensor:
-    """Whole numbers are given back their wholeness, which single precision has blurred."""
+    """Restore whole numbers, which single precision has blurred."""
     whole = targets.round()
-    return whole if bool(((targets - whole).abs() < NEARLY).all()) else targets
+    return whole if bool(((targets - whole).abs() < TOLERANCE).all()) else targets

@@ -1,6 +1,6 @@
-"""When to measure: often at first, then ever more rarely, so that the cost per step vanishes."""
+"""The steps of the readings: often at first, then ever more rarely: the cost per step vanishes."""
 
-PROBE_FROM = 400  # the second look inside a model in which nothing saturates
+PROBE_FROM = 400  # step of the second probe of a model in which nothing saturates
 DENSE_UNTIL = 4  # readings at the first interval; then as many in each doubling of the steps
 
 
@@ -20,7 +20,7 @@ def next_reading(step: int, every: int) -> int:
 
 
 def first_reading(start: int, every: int) -> int:
-    """The first reading at `start` or later: a resumed run is read where a whole one is.
+    """The first reading at `start` or later: a resumed run is read at the steps of a whole one.
 
     >>> first_reading(0, 20), first_reading(130, 20), first_reading(161, 20)
     (0, 140, 200)
@@ -32,10 +32,10 @@ def first_reading(start: int, every: int) -> int:
 
 
 def next_probe(step: int, every: int, *, often: bool) -> int:
-    """The step from which the reading after the probe at `step` looks inside the model again.
+    """The step from which the next reading probes the model again, after the probe at `step`.
 
     A probe costs as much as a few steps of a small network: after the one before training there
-    are a dozen in a million steps, and at first only where `often` asks for it.
+    are a dozen in a million steps, and at first only where `often` is true.
 
     >>> next_probe(0, 20, often=True), next_probe(0, 20, often=False)
     (20, 400)

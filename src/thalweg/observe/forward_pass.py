@@ -1,4 +1,4 @@
-"""What the hooks on the user's model see of one forward pass."""
+"""One forward pass of the user's model, as its hooks see it."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -8,59 +8,61 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-MODE_DEPENDENT = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
-
 
 @dataclass(slots=True)
-class Pass:
-    """One forward pass: references only, nothing is copied."""
+class ForwardPass:
+    """References only: nothing is copied."""
 
     inputs: tuple[Any, ...]
     keywords: Mapping[str, Any]
     output: Tensor | None  # detached; the logits, where there are several outputs
-    ended_in: Any  # the graph node of the output: where the model ends and the loss begins
+    output_node: Any  # of the graph: where the model ends and the loss begins
     training: bool  # the model's own flag
     modes: Mapping[str, bool]  # each module whose behaviour depends on its flag
-    autocast: tuple[str, torch.dtype] | None = None  # device and type, where the user's loop casts
-    gradient: list[Tensor] = field(default_factory=list)  # ∂loss/∂output, once backward came
+    autocast_dtype: tuple[str, torch.dtype] | None = None  # device and type of the loop's autocast
+    gradients: list[Tensor] = field(default_factory=list)  # ∂loss/∂output, one a backward pass
 
     @property
     def first_input(self) -> Tensor | None:
         """The first tensor among the arguments."""
         return next(tensors((self.inputs, self.keywords)), None)
 
-    def in_its_precision(self) -> AbstractContextManager[object]:
-        """The autocast that was on around this pass, if any."""
-        return nullcontext() if self.autocast is None else torch.autocast(*self.autocast)
+    def autocast(self) -> AbstractContextManager[object]:
+        """Turn on the autocast that was on around this pass, if any."""
+        return (
+            nullcontext() if self.autocast_dtype is None else torch.autocast(*self.autocast_dtype)
+        )
 
 
-def capture(model: nn.Module, inputs: tuple[Any, ...], keywords: Any, *, output: Any) -> Pass:
-    """A `Pass`; where the output is to be differentiated, its gradient will be noted too."""
+def capture(
+    model: nn.Module, inputs: tuple[Any, ...], keywords: Any, *, output: Any
+) -> ForwardPass:
+    """Note a forward pass; a hook on its output appends the gradient when backward comes."""
     main = main_output(output)
-    seen = Pass(
+    forward = ForwardPass(
         inputs=inputs,
         keywords=keywords,
         output=None if main is None else main.detach(),
-        ended_in=None if main is None else main.grad_fn,
+        output_node=None if main is None else main.grad_fn,
         training=model.training,
         modes={n: m.training for n, m in model.named_modules() if depends_on_mode(m)},
-        autocast=None if main is None else _autocast(main.device.type),
+        autocast_dtype=None if main is None else _autocast_dtype(main.device.type),
     )
     if main is not None and main.requires_grad and torch.is_grad_enabled():
-        kept = seen.gradient
+        gradients = forward.gradients
         # None where the loss was computed from something else, as from half-precision outputs.
-        main.register_hook(lambda g: None if g is None else kept.append(g.detach()))
-    return seen
+        main.register_hook(lambda g: None if g is None else gradients.append(g.detach()))
+    return forward
 
 
-def _autocast(device: str) -> tuple[str, torch.dtype] | None:
+def _autocast_dtype(device: str) -> tuple[str, torch.dtype] | None:
     if not torch.is_autocast_enabled(device):
         return None
     return device, torch.get_autocast_dtype(device)
 
 
 def depends_on_mode(module: nn.Module) -> bool:
-    """Whether train and eval mode differ for this very module."""
+    """True if train and eval mode differ for this very module."""
     if isinstance(module, nn.modules.dropout._DropoutNd):
         return module.p > 0
     if isinstance(module, nn.modules.batchnorm._BatchNorm):

@@ -1,4 +1,4 @@
-"""The loss of each step and the learning rates: what is noted without any hook."""
+"""Log the loss of each step and the learning rates: measurements that need no hook."""
 
 import torch
 from torch import Tensor
@@ -10,44 +10,44 @@ from thalweg.record.quantities import LEARNING_RATE, LOSS, WEIGHT_DECAY
 LR_RESOLUTION = 1.05  # a learning rate is recorded again when it has changed by this factor
 
 
-class Losses:
+class LossLog:
     """The losses since the last transfer, still on their device."""
 
     def __init__(self, first_step: int) -> None:
-        self._kept: list[Tensor | float] = []
-        self._next = first_step
+        self._losses: list[Tensor | float] = []
+        self._next_step = first_step
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._losses)
 
-    def note(self, loss: Tensor | float) -> None:
+    def append(self, loss: Tensor | float) -> None:
         """Keep the loss of the next step; NaN for what is no number."""
-        kept: Tensor | float = float("nan")
+        entry: Tensor | float = float("nan")
         try:
-            kept = loss.detach() if isinstance(loss, Tensor) else float(loss)
+            entry = loss.detach() if isinstance(loss, Tensor) else float(loss)
         finally:
-            self._kept.append(kept)
+            self._losses.append(entry)
 
     def fetch(self, history: History) -> None:
-        """Write them down, with one wait for the device."""
-        losses, self._kept = self._kept, []
-        first, self._next = self._next, self._next + len(losses)
-        for step, value in enumerate(_fetched(losses), first):
+        """Move the losses into the history, with one wait for the device."""
+        losses, self._losses = self._losses, []
+        first, self._next_step = self._next_step, self._next_step + len(losses)
+        for step, value in enumerate(_numbers(losses), first):
             history.add(LOSS, step, {"": value})
 
 
-class LearningRates:
+class LearningRateLog:
     """The learning rate of each group of weights, recorded when it has changed."""
 
     def __init__(self, optimizers: tuple[Optimizer, ...]) -> None:
         self._optimizers = optimizers
         self._rates: list[float] = []
 
-    def note(self, history: History, step: int) -> None:
+    def record(self, history: History, step: int) -> None:
         """Record the rates, and the decays that go with them, if they differ from the last."""
         groups = [group for optimizer in self._optimizers for group in optimizer.param_groups]
         rates = [float(group["lr"]) for group in groups]
-        if not _changed(self._rates, rates):
+        if not _differ(self._rates, rates):
             return
         self._rates = rates
         decays = [float(g.get("weight_decay", 0.0)) * float(g["lr"]) for g in groups]
@@ -55,7 +55,7 @@ class LearningRates:
         history.add(WEIGHT_DECAY, step, {str(i): decay for i, decay in enumerate(decays)})
 
 
-def _changed(old: list[float], new: list[float]) -> bool:
+def _differ(old: list[float], new: list[float]) -> bool:
     if len(old) != len(new):
         return True
     return any(
@@ -64,7 +64,7 @@ def _changed(old: list[float], new: list[float]) -> bool:
     )
 
 
-def _fetched(losses: list[Tensor | float]) -> list[float]:
+def _numbers(losses: list[Tensor | float]) -> list[float]:
     """The losses as numbers, with one wait for the device where they allow it."""
     if not losses:
         return []

@@ -1,0 +1,23 @@
+from collections import Counter
+from collections.abc import Mapping
+
+from thalweg.observe.instrument import Measurements, Moment, instrument
+from thalweg.record import Quantity
+from thalweg.record.quantities import DUPLICATED, LEAKED
+
+
+@instrument(LEAKED, DUPLICATED, when="samples")
+def duplicates(moment: Moment) -> Mapping[Quantity, Measurements]:
+    """Samples that occur twice: within the training split, and across the splits. By hash."""
+    train, val = moment.train, moment.val
+    if train is None:
+        return {}
+    digests = train.digests()
+    counts = Counter(digests)
+    repeated = sum(counts[digest] > 1 for digest in digests)
+    measured: dict[Quantity, Measurements] = {DUPLICATED: {"": repeated / len(digests)}}
+    if val is not None and len(val) and val.inputs.shape[1:] == train.inputs.shape[1:]:
+        val_digests = val.digests(layout_of=train)
+        leaked = sum(digest in counts for digest in val_digests)
+        measured[LEAKED] = {"": leaked / len(val_digests)}
+    return measured
