@@ -84,7 +84,9 @@ def chosen_for(in_bfloat16):
     torch.manual_seed(0)
     fixed = frozenset({"threads"})  # nothing is between one and two of them but chance
     found = autotune(subject(Kernel(in_bfloat16), 16, 8), FP32, steps=LONG, fixed=fixed)
-    verdicts = {row.numerics.dtype: row.verdict for row in found.rows if row.numerics in (FP32, BF16)}
+    verdicts = {
+        row.numerics.dtype: row.verdict for row in found.rows if row.numerics in (FP32, BF16)
+    }
     return found, verdicts["bfloat16"]
 
 
@@ -196,7 +198,7 @@ def test_what_the_user_fixed_stays():
     assert {row.numerics.matmul for row in found.rows} == {"highest"}
 
 
-@pytest.mark.parametrize(("steps", "why"), [(20, "only 20 steps"), (100, "soon done")])
+@pytest.mark.parametrize(("steps", "why"), [(20, "only 20 steps"), (100, "too short a run")])
 def test_a_short_run_is_not_measured(steps, why):
     found = autotune(subject(Kernel(right), 16, 8), FP32, steps=steps)
     assert found.chosen == FP32
@@ -276,11 +278,8 @@ class TestCache:
     def test_a_command_that_was_not_measured_stays_so(self):
         few = autotune_cached(subject(Kernel(right), 16, 8), FP32, steps=3)
         autotune_cached(subject(Kernel(right), 16, 8), FP32, steps=LONG)
-        assert (
-            autotune_cached(subject(Kernel(right), 16, 8), FP32, steps=3).chosen
-            == few.chosen
-            == FP32
-        )
+        again = autotune_cached(subject(Kernel(right), 16, 8), FP32, steps=3)
+        assert again.chosen == few.chosen == FP32
 
     @pytest.mark.parametrize("change", ["model", "batch", "fixed", "start"])
     def test_another_question_is_asked_anew(self, change):
@@ -302,7 +301,7 @@ class TestCache:
     def test_what_was_measured_beside_other_work_is_measured_again(
         self, then, now, again, monkeypatch
     ):
-        monkeypatch.setattr(cache, "load", lambda: then)
+        monkeypatch.setattr(cache, "load_per_core", lambda: then)
         autotune_cached(subject(Kernel(right), 16, 8), FP32, steps=LONG)
         asked = []
 
@@ -311,13 +310,13 @@ class TestCache:
             return autotune(*given, **options)
 
         monkeypatch.setattr(cache, "autotune", counting)
-        monkeypatch.setattr(cache, "load", lambda: now)
+        monkeypatch.setattr(cache, "load_per_core", lambda: now)
         for _ in range(2):
             autotune_cached(subject(Kernel(right), 16, 8), FP32, steps=LONG)
         assert len(asked) == again  # and then it stands
 
     def test_the_load_is_that_of_a_core(self):
-        assert 0 <= cache.load() < 1000
+        assert 0 <= cache.load_per_core() < 1000
 
     @pytest.mark.gpu
     def test_the_question_holds_the_gpu_and_what_drives_it(self):
