@@ -21,7 +21,7 @@ from thalweg.distributed.ranks import Joint, Ranks
 from thalweg.distributed.synced_norm import is_synced, synchronise_norms
 from thalweg.optim.ema import WeightAverage
 from thalweg.tasks import Task
-from thalweg.training.evaluate import Evaluation, evaluate, judged, outputs
+from thalweg.training.evaluate import Evaluation, evaluate, evaluate_outputs, predict_batches
 
 
 def prepare_for_ranks(model: nn.Module, ranks: Ranks) -> Joint:
@@ -95,12 +95,14 @@ def evaluate_together(
     """Evaluate as `evaluate` does, each rank on some of the batches; None on all ranks but 0."""
     if ranks.is_alone:
         return evaluate(model, batches, task, dtype=dtype)
-    own = outputs(model, batches.every(ranks.rank, ranks.count), dtype=dtype)
+    own = predict_batches(model, batches.every(ranks.rank, ranks.count), dtype=dtype)
     per_rank = ranks.to_first([tuple(tensor.cpu() for tensor in pair) for pair in own])
     if not ranks.is_first:
         return None
     rounds = range(max(map(len, per_rank)))
-    return judged([part[turn] for turn in rounds for part in per_rank if turn < len(part)], task)
+    return evaluate_outputs(
+        [part[turn] for turn in rounds for part in per_rank if turn < len(part)], task
+    )
 
 
 class _GatherOutputs:

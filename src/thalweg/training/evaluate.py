@@ -1,4 +1,4 @@
-"""How well a model does on a split."""
+"""Evaluate a model on a split: loss and metrics over all of its samples at once."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -34,15 +34,16 @@ def evaluate(
 ) -> Evaluation:
     """Loss and metrics of the model in evaluation mode, exact where the last batch is smaller.
 
-    Of images several views may be averaged, as they will be in prediction; `first` is what the
-    model said of the first view of each sample, where that is known.
-    Leaves every module's mode and the random state as they were.
+    Of images several views may be averaged, as in prediction (test-time augmentation); `first` are
+    the outputs for the first view of each sample, where they have been computed before.
+    Every module's mode and the random state are restored.
     Raises: DataError when there is no batch.
     """
-    return judged(outputs(model, batches, dtype=dtype, views=views, first=first), task)
+    pairs = predict_batches(model, batches, dtype=dtype, views=views, first=first)
+    return evaluate_outputs(pairs, task)
 
 
-def outputs(
+def predict_batches(
     model: nn.Module,
     batches: Iterable[Batch],
     *,
@@ -50,33 +51,31 @@ def outputs(
     views: Views = ONE_VIEW,
     first: Tensor | None = None,
 ) -> list[Batch]:
-    """The model's logits of each batch, in evaluation mode, with its targets.
+    """The model's logits for each batch, in evaluation mode, with its targets.
 
-    Leaves every module's mode and the random state as they were.
+    Every module's mode and the random state are restored.
     """
-    found: list[Batch] = []
+    pairs: list[Batch] = []
     done = 0
     with preserve_random_state(), preserve_modes(model), torch.inference_mode():
         model.eval()
         for inputs, targets in batches:
             device = inputs.device.type
             with torch.autocast(device, dtype, enabled=dtype != torch.float32):
-                known = (
-                    None if first is None else first[done : done + len(inputs)].to(inputs.device)
-                )
-                found.append(Batch(views(model, inputs, known), targets))
+                own = None if first is None else first[done : done + len(inputs)].to(inputs.device)
+                pairs.append(Batch(views(model, inputs, own), targets))
             done += len(inputs)
-    return found
+    return pairs
 
 
-def judged(found: Sequence[tuple[Tensor, Tensor]], task: Task) -> Evaluation:
+def evaluate_outputs(pairs: Sequence[tuple[Tensor, Tensor]], task: Task) -> Evaluation:
     """Loss and metrics of pairs of logits and targets, all samples at once.
 
     Raises: DataError when there is none.
     """
-    if not found:
+    if not pairs:
         raise DataError("there is no batch to evaluate on", fix="use a split that has samples")
-    logits, targets = (torch.cat(parts) for parts in zip(*found, strict=True))
+    logits, targets = (torch.cat(parts) for parts in zip(*pairs, strict=True))
     logits = logits.float()
     with torch.no_grad():
         loss = task.loss_fn(logits, targets).item()
