@@ -1,5 +1,8 @@
 """Exact against loops, scikit-learn, FAISS; ties; errors. checklist: B1 B3 B4 B5 A20"""
 
+import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -113,7 +116,7 @@ KERNELS = [
 @pytest.mark.parametrize(
     ("metric", "kernel", "bytes_in"), KERNELS, ids=lambda p: getattr(p, "name", p)
 )
-@pytest.mark.parametrize("dim", [3, 600])
+@pytest.mark.parametrize("dim", [1, 3, 600])
 def test_every_kernel_finds_the_same_neighbours(metric, kernel, bytes_in, dim):
     draw = bytes_like if bytes_in else normal
     queries, reference = draw(20, dim, seed=3), draw(1500, dim, seed=4)
@@ -122,6 +125,30 @@ def test_every_kernel_finds_the_same_neighbours(metric, kernel, bytes_in, dim):
     distances, indices = in_float64(queries, reference, k=7, metric=metric)
     assert torch.equal(found.indices, indices)
     agree(found.distances.sqrt() if metric == "l2" else found.distances, distances, digits=12)
+
+
+@pytest.mark.parametrize("has_exact_kernel", [True, False])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (5, 1, 3), (1, 9, 4), (7, 300, 1), (64, 784, 33)])
+def test_products_of_bytes_are_exact(shape, has_exact_kernel, monkeypatch):
+    if not has_exact_kernel:
+        monkeypatch.setattr(euclidean, "_int8_sums_are_exact", lambda: False)
+    m, k, n = shape
+    left, right = ((bytes_like(*size) ^ 128).view(torch.int8) for size in ((m, k), (n, k)))
+    for a, b in ((left, right), (left | 127, right & -128)):  # the second: 127 or −1, −128 or 0
+        assert torch.equal(euclidean.int8_product(a, b.T).double(), a.double() @ b.T.double())
+        assert torch.equal(euclidean.int8_product(a.T, a).double(), a.T.double() @ a.double())
+
+
+def test_products_of_bytes_are_exact_with_the_kernel_of_an_older_processor():
+    """oneDNN's AVX2 kernel cuts sums of two products off at 16 bits."""
+    code = """
+import torch
+from thalweg.classical.euclidean import int8_product
+a, b = torch.full((64, 64), 127).to(torch.int8), torch.full((64, 64), -128).to(torch.int8)
+assert (int8_product(a, b) == -64 * 127 * 128).all()
+"""
+    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
 
 
 @pytest.mark.parametrize(

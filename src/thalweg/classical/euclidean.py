@@ -13,10 +13,11 @@ and Stability of Numerical Algorithms, §3.1), and Cauchy–Schwarz for the erro
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int8, Int32, Shaped
 from torch import Tensor
 
 ROUND_OFF = 2.0**-24  # of float32
@@ -103,6 +104,24 @@ def _prepare_quantised(vectors: Tensor, frame: Frame) -> Operand:
     return Operand(values.to(torch.int8), norm, rounding)
 
 
+def int8_product(left: Int8[Tensor, "m k"], right: Int8[Tensor, "k n"]) -> Int32[Tensor, "m n"]:
+    """Multiply and sum exactly, in int32.
+
+    torch's own product returns garbage where `right` is a transposed single row or column.
+    """
+    if 1 not in right.shape and _int8_sums_are_exact():
+        return torch._int_mm(left, right)
+    return (left.double() @ right.double()).int()
+
+
+@cache
+def _int8_sums_are_exact() -> bool:
+    """Try the largest products: kernels for processors without VNNI cut sums off at 16 bits."""
+    largest = torch.tensor([127, -128], dtype=torch.int8).repeat(64)[:, None].repeat(1, 64)
+    exact = (largest.double() @ largest.double().T).int()
+    return torch.equal(torch._int_mm(largest, largest.T), exact)
+
+
 @contextmanager
 def _matmul_precision(precision: str) -> Iterator[None]:
     before = torch.get_float32_matmul_precision()
@@ -129,12 +148,12 @@ def _score_relaxed(queries: Operand, reference: Operand) -> Tensor:
 
 
 def _score_int8(queries: Operand, reference: Operand) -> Tensor:
-    dot = torch._int_mm(queries.values, reference.values.T)  # exact: int32 sums of 16-bit products
+    dot = int8_product(queries.values, reference.values.T)
     return dot.mul_(-2).add_(reference.norm.square().round().int())
 
 
 def _score_quantised(queries: Operand, reference: Operand) -> Tensor:
-    dot = torch._int_mm(queries.values, reference.values.T).float()
+    dot = int8_product(queries.values, reference.values.T).float()
     return dot.mul_(-2).add_(reference.norm.square().float())
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Float, Float64, Shaped
 from torch import Tensor
 
 from thalweg.classical.checks import check_values, check_vectors
-from thalweg.classical.euclidean import FLOAT32, INT8
+from thalweg.classical.euclidean import FLOAT32, INT8, int8_product
 from thalweg.classical.neighbor_search import BENCHMARK_FROM, kernels_by_speed
 from thalweg.errors import DataError
 
@@ -108,7 +108,7 @@ def _moments_of_bytes(inputs: Tensor, targets: Tensor) -> Moments:
         count=len(x),
         mean_inputs=total / len(x) + 128,
         mean_targets=mean_targets,
-        gram=torch.addr(torch._int_mm(x.T, x).double(), total, total, alpha=-1 / len(x)),
+        gram=torch.addr(int8_product(x.T, x).double(), total, total, alpha=-1 / len(x)),
         cross=(x.float().T @ y).double(),
         target_squares=y.double().square().sum(0),
     )

@@ -177,9 +177,9 @@ def test_the_checker_tells_a_good_initialisation_from_bad_ones(gain, said):
 def test_equal_weights_stay_equal():
     """Constant weights make every unit of a layer the same one. checklist: K1 I3"""
     model = MODELS["mlp"](3, input_shape=(4,), width=8)
-    for weight in model.parameters():
-        nn.init.constant_(weight, 0.1)
-    model(torch.rand(16, 4)).square().sum().backward()
+    for weight in model.parameters():  # whole numbers: no order of the sums can round them apart
+        nn.init.constant_(weight, 1.0)
+    model(torch.randint(2, (16, 4)).float()).square().sum().backward()
     gradient = model.body[2].weight.grad
     assert (gradient == gradient[:1]).all()
 
