@@ -10,14 +10,14 @@ from math import nan
 import pytest
 
 from thalweg.api import Progress
-from thalweg.cli import progress as painter
-from thalweg.cli.progress import painted
+from thalweg.cli import progress as progress_line
+from thalweg.cli.progress import show_progress
 from thalweg.wording import clock_time
 
 
 @pytest.fixture(autouse=True)
 def fast(monkeypatch):
-    monkeypatch.setattr(painter, "INTERVAL", 0.01)
+    monkeypatch.setattr(progress_line, "INTERVAL", 0.01)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "100")
 
@@ -36,7 +36,7 @@ def train(progress, epochs=2, per_epoch=3):
 
 def test_a_log_gets_one_line_an_epoch_and_each_message_once():
     progress, log = Progress(), StringIO()
-    with painted(progress, log):
+    with show_progress(progress, log):
         progress.messages.append("images brought to 32 px")
         train(progress)
     lines = log.getvalue().splitlines()
@@ -49,9 +49,9 @@ def test_a_log_gets_one_line_an_epoch_and_each_message_once():
 
 
 def test_silence_is_broken_by_a_heartbeat(monkeypatch):
-    monkeypatch.setattr(painter, "HEARTBEAT", 0.05)
+    monkeypatch.setattr(progress_line, "HEARTBEAT", 0.05)
     progress, log = Progress(phase="reading", samples=(3, 10)), StringIO()
-    with painted(progress, log):
+    with show_progress(progress, log):
         time.sleep(0.2)
     assert set(log.getvalue().splitlines()) == {"reading  3/10"}
     assert 1 <= log.getvalue().count("\n") <= 4
@@ -80,7 +80,7 @@ def read_all(descriptor):
 def test_a_terminal_gets_one_line_repainted_and_left_clean():
     def action(stream):
         progress = Progress()
-        with painted(progress, stream):
+        with show_progress(progress, stream):
             progress.messages.append("a note\x1b[2J")
             train(progress)
 
@@ -97,7 +97,7 @@ def test_a_terminal_that_cannot_repaint_is_treated_as_a_log(monkeypatch):
     monkeypatch.setenv("TERM", "dumb")
 
     def action(stream):
-        with painted(progress := Progress(), stream):
+        with show_progress(progress := Progress(), stream):
             train(progress)
 
     assert "\x1b" not in on_a_terminal(action)
@@ -107,26 +107,28 @@ def test_a_narrow_terminal_is_not_wrapped(monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
 
     def action(stream):
-        with painted(progress := Progress(), stream):
+        with show_progress(progress := Progress(), stream):
             train(progress)
 
     lines = on_a_terminal(action).split("\r\x1b[2K")
     assert max(map(len, lines)) == 39
 
 
-def test_the_painter_dies_quietly_when_nobody_reads():
+def test_training_goes_on_when_nobody_reads_the_progress():
+    """pytest turns an exception in the thread into a warning, and so into an error."""
+
     class Gone(StringIO):
         def write(self, text):
             raise BrokenPipeError
 
     progress = Progress(messages=["hello"])
-    with painted(progress, Gone()):
+    with show_progress(progress, Gone()):
         train(progress)
 
 
-def test_counters_before_the_first_step_are_painted():
+def test_counters_before_the_first_step_are_shown():
     progress, log = Progress(loss=nan), StringIO()
-    one = painter._Painter(progress, log)
+    one = progress_line._ProgressLine(progress, log)
     assert one._line() == "starting  " + "─" * 20
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from thalweg.cli.settings import gather, variable, with_origins
+from thalweg.cli.settings import annotated_toml, environment_variable, gather_settings
 from thalweg.errors import UnknownNameError, UsageError
 from thalweg.recipes.recipe import KEYS, Recipe, edits_from_toml
 
@@ -16,7 +16,7 @@ def config(tmp_path):
 
 def test_command_line_beats_environment_beats_file_beats_default(config):
     environment = {"THALWEG_OPTIMIZER_LR": "0.2", "THALWEG_OPTIMIZER_MOMENTUM": "0.2", "HOME": "/"}
-    settings = gather({"optimizer.lr": 0.1}, environment, config)
+    settings = gather_settings({"optimizer.lr": 0.1}, environment, config)
     recipe = Recipe().edited(settings.edits)
     assert (recipe.optimizer.lr, recipe.optimizer.momentum) == (0.1, 0.2)
     assert (recipe.optimizer.weight_decay, recipe.seed) == (0.3, 3)
@@ -29,9 +29,9 @@ def test_command_line_beats_environment_beats_file_beats_default(config):
 
 
 def test_what_is_printed_is_a_recipe_again(config, tmp_path):
-    settings = gather({"model.changes": {"stem": "small # no comment"}}, {}, config)
+    settings = gather_settings({"model.changes": {"stem": "small # no comment"}}, {}, config)
     recipe = Recipe().edited(settings.edits)
-    text = with_origins(recipe, settings.origins)
+    text = annotated_toml(recipe, settings.origins)
     assert f"lr = 0.3  # file: {config}" in text
     assert "epochs = 10  # default" in text
     again = tmp_path / "again.toml"
@@ -41,22 +41,24 @@ def test_what_is_printed_is_a_recipe_again(config, tmp_path):
 
 @pytest.mark.parametrize("key", KEYS)
 def test_every_key_has_a_variable_of_its_own(key):
-    assert [other for other in KEYS if variable(other) == variable(key)] == [key]
+    assert [
+        other for other in KEYS if environment_variable(other) == environment_variable(key)
+    ] == [key]
 
 
 def test_a_misspelt_variable_is_refused_with_the_nearest():
     with pytest.raises(UnknownNameError, match="did you mean THALWEG_OPTIMIZER_LR"):
-        gather({}, {"THALWEG_OPTIMISER_LR": "0.1"}, None)
+        gather_settings({}, {"THALWEG_OPTIMISER_LR": "0.1"}, None)
 
 
 def test_a_variable_with_an_old_name_is_refused_with_the_new_one():
     with pytest.raises(UsageError, match="has a new name") as caught:
-        gather({}, {"THALWEG_EVALUATION_SURE": "0.9"}, None)
+        gather_settings({}, {"THALWEG_EVALUATION_SURE": "0.9"}, None)
     assert caught.value.fix == "THALWEG_EVALUATION_CONFIDENCE_THRESHOLD"
 
 
 def test_a_variable_of_another_purpose_is_left_alone():
-    assert gather({}, {"THALWEG_CACHE": "/tmp/x"}, None).edits == {}
+    assert gather_settings({}, {"THALWEG_CACHE": "/tmp/x"}, None).edits == {}
 
 
 @pytest.mark.parametrize(
@@ -71,9 +73,9 @@ def test_a_variable_of_another_purpose_is_left_alone():
 )
 def test_a_variable_that_cannot_be_meant_is_named(name, text):
     with pytest.raises(UsageError, match=name):
-        gather({}, {name: text}, None)
+        gather_settings({}, {name: text}, None)
 
 
 def test_a_table_in_the_environment():
-    settings = gather({}, {"THALWEG_MODEL_CHANGES": '{ stem = "small", width = 8 }'}, None)
+    settings = gather_settings({}, {"THALWEG_MODEL_CHANGES": '{ stem = "small", width = 8 }'}, None)
     assert settings.edits == {"model.changes": {"stem": "small", "width": 8}}

@@ -1,4 +1,4 @@
-"""Words typed in a shell become calls; the only place that prints. Starts without torch."""
+"""The command line: words typed in a shell become calls. Only this folder prints."""
 
 from thalweg.cli.app import main
 

@@ -1,4 +1,4 @@
-"""The command `thalweg`: which word calls what, and what each ending exits with.
+"""The command `thalweg`: its parser, its commands and its exit codes.
 
 0 done · 1 the run failed · 2 usage · 3 data unusable · 4 a finding at or above --fail-on ·
 130 interrupted · 143 terminated. Results go to stdout; progress and errors to stderr.
@@ -19,21 +19,21 @@ from thalweg.errors import ThalwegError, ThalwegWarning, UsageError, printable
 from thalweg.recipes.old_names import OLD_NAMES
 
 _COMMANDS = {
-    "train": "Train a model on a folder of images, a table or arrays; report what was learnt.",
-    "predict": "Classify images, or predict values, with a trained run.",
+    "train": "Train a model on a folder of images, a table or arrays, and report on it.",
+    "predict": "Classify images or predict numbers with a trained run.",
     "diagnose": "Say what is wrong with a run, what to change, and what was not checked.",
-    "final": "Open the test split, hidden until now: score a run on it, once.",
+    "final": "Score a run on the test split, which stays hidden until then.",
     "report": "Write a run's report as one HTML file.",
-    "spectrum": "Show the curvature of the loss at a run's weights, and draw it.",
-    "landscape": "Draw the loss around a run's weights, or on the way to another run's.",
-    "runs": "List the runs of a folder.",
+    "spectrum": "Show and draw the curvature of the loss at a run's weights.",
+    "landscape": "Draw the loss around a run's weights, or on the line to another run's.",
+    "runs": "List the runs in a folder.",
     "cache": "Show the cache of decoded images, or clear it.",
     "demo": "Train on real scans, sabotage the run, diagnose both. A minute on two cores.",
-    "ladder": "Climb from the simplest model to the strongest; say what that tells of the data.",
+    "ladder": "Train models from the simplest to the strongest; advise which one to keep.",
     "model": "Show a network's layers: shapes, weights, FLOPs, memory, receptive field.",
-    "plan": "Time a training's steps in each precision; show what is fastest and exact enough.",
-    "lr": "Try rising learning rates on a copy, and suggest one.",
-    "rules": "List the rules that a diagnosis consists of.",
+    "plan": "Time training steps in each precision; show the fastest that is exact enough.",
+    "lr": "Run a learning-rate range test, and suggest a learning rate.",
+    "rules": "List the rules of a diagnosis.",
     "explain": "Explain one rule: why it matters, when it is wrong, where it comes from.",
 }
 
@@ -41,21 +41,21 @@ _COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command and leave with its exit code."""
     for stream in (sys.stdout, sys.stderr):
-        # A file name that the terminal's encoding lacks must not end a training run; and what is
-        # said must not overtake the progress where both go into one log.
+        # A file name that the terminal cannot encode must not end a training. Line by line, results
+        # and progress stay in order where both go into one log.
         stream.reconfigure(errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
     warnings.showwarning = _show_warning  # type: ignore[assignment]
-    sys.exit(_exit_code(sys.argv[1:] if arguments is None else list(arguments)))
+    sys.exit(_run_command(sys.argv[1:] if arguments is None else list(arguments)))
 
 
 def build_app() -> App:
-    """The parser; a command's module is imported when the command is called, not before."""
+    """Build the parser; the module of a command is imported when the command is called."""
     app = App(
         name="thalweg",
         help="Trains neural networks, and knows why they don't train.",
         version=__version__,
         help_format="plaintext",
-        default_parameter=Parameter(negative=(), show_default=_shown_default),
+        default_parameter=Parameter(negative=(), show_default=_default_text),
         exit_on_error=False,
         print_error=False,
         suppress_keyboard_interrupt=False,
@@ -67,12 +67,13 @@ def build_app() -> App:
     return app
 
 
-def _shown_default(value: object) -> str | None:
-    """None for what is off, or not there, unless it is given: to say so of each would be noise."""
+def _default_text(value: object) -> str | None:
+    """The default as help shows it; None for False and None, which would be noise."""
     return None if value is None or value is False else str(value)
 
 
-def _exit_code(arguments: list[str]) -> int:
+def _run_command(arguments: list[str]) -> int:
+    """Run the command, print its error if it fails, and return the exit code."""
     try:
         code = build_app()(arguments)
         sys.stdout.flush()
@@ -83,11 +84,11 @@ def _exit_code(arguments: list[str]) -> int:
         print("interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
     except (ThalwegError, CycloptsError, OSError) as error:
-        return _explain(error)
+        return _print_error(error)
     return code if isinstance(code, int) else 0
 
 
-def _explain(error: ThalwegError | CycloptsError | OSError) -> int:
+def _print_error(error: ThalwegError | CycloptsError | OSError) -> int:
     """Print problem, seen and fix; return the exit code."""
     if isinstance(error, CycloptsError):
         error = _usage_error(error)
@@ -110,7 +111,7 @@ def _usage_error(error: CycloptsError) -> UsageError:
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *place: Any) -> None:
-    """In the place of warnings.showwarning: one of ours without the line that raised it."""
+    """Replace warnings.showwarning: show our own warnings without the line that raised them."""
     if issubclass(category, ThalwegWarning):
         print(styled("note:", "yellow", sys.stderr), printable(str(message)), file=sys.stderr)
     else:

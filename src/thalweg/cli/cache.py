@@ -1,14 +1,18 @@
-"""`thalweg cache`: what the decoded images take on disk."""
+"""`thalweg cache`: show or clear the cache of decoded images."""
 
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from thalweg.cli.output import print_json
 from thalweg.cli.terminal import table
 from thalweg.errors import printable
 
+if TYPE_CHECKING:
+    from thalweg.data.images.cache import CacheEntry
+
 
 def cache(*, clear: bool = False, json: bool = False) -> None:
-    """Show the cache of decoded images, or clear it. THALWEG_CACHE names another folder.
+    """Show the cache of decoded images, or clear it. THALWEG_CACHE moves it to another folder.
 
     Parameters
     ----------
@@ -23,25 +27,21 @@ def cache(*, clear: bool = False, json: bool = False) -> None:
     entries, folder = store.cache_entries(), store.default_cache_dir()
     total = sum(entry.num_bytes for entry in entries)
     if json:
-        listed = [entry._asdict() | {"path": str(entry.path)} for entry in entries]
-        print_json(folder=str(folder), bytes=total, freed=freed, entries=listed)
+        rows = [entry._asdict() | {"path": str(entry.path)} for entry in entries]
+        print_json(folder=str(folder), bytes=total, freed=freed, entries=rows)
         return
     if clear:
         print(f"freed {_size(freed)}")
-    rows = [
-        (
-            entry.source,
-            entry.images,
-            entry.image_size,
-            _size(entry.num_bytes),
-            _day(entry.used),
-        )
-        for entry in entries
-    ]
-    if rows:
-        print(table(("decoded from", "images", "pixels", "size", "last used"), rows))
+    if entries:
+        header = ("decoded from", "images", "pixels", "size", "last used")
+        print(table(header, map(_cells, entries)))
     limit = _size(store.LIMIT_BYTES)
     print(f"{printable(str(folder))}: {_size(total)} of at most {limit}")
+
+
+def _cells(entry: "CacheEntry") -> tuple[object, ...]:
+    size, day = _size(entry.num_bytes), _day(entry.used)
+    return entry.source, entry.images, entry.image_size, size, day
 
 
 def _size(num_bytes: int) -> str:

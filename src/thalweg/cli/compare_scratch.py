@@ -1,4 +1,4 @@
-"""`thalweg train PATH --compare-scratch`: by transfer and from scratch, side by side."""
+"""`thalweg train PATH --compare-scratch`: train by transfer and from scratch, and compare."""
 
 import sys
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thalweg.cli.output import print_json, print_run
-from thalweg.cli.progress import painted
+from thalweg.cli.progress import show_progress
 from thalweg.cli.settings import Settings
 from thalweg.cli.terminal import table
 from thalweg.errors import UsageError, printable
@@ -17,29 +17,28 @@ if TYPE_CHECKING:
     from thalweg.api import Run
 
 
-def compared(settings: Settings, out: Path, *, json: bool) -> int:
-    """Two runs on the same data and split; the first one's report, and what both came to."""
+def compare_with_scratch(settings: Settings, out: Path, *, json: bool) -> int:
+    """Train both on the same data and split; print the report of the transfer, then both scores."""
     from thalweg import api
 
-    _check(settings.edits)
+    _check_comparable(settings.edits)
     try:
-        transferred = _run(settings.edits, out, said="by transfer:")
-        kept = {k: v for k, v in settings.edits.items() if not k.startswith("transfer.")}
-        scratch = _run(kept | {"transfer.method": "none"}, out, said="from scratch:")
+        transferred = _train(settings.edits, out, title="by transfer:")
+        edits = {k: v for k, v in settings.edits.items() if not k.startswith("transfer.")}
+        scratch = _train(edits | {"transfer.method": "none"}, out, title="from scratch:")
     except api.InterruptedRunError as stop:
         print(printable(str(stop)), file=sys.stderr)
         return stop.exit_code
     if json:
-        found = {"transfer": transferred, "scratch": scratch}
-        print_json(**{name: _facts(run) for name, run in found.items()})
+        print_json(transfer=_run_facts(transferred), scratch=_run_facts(scratch))
         return 0
     print_run(transferred.reader, transferred.diagnosis, json=False)
     print(f"\n{_table(transferred, scratch)}")
     return 0
 
 
-def _check(edits: Mapping[str, object]) -> None:
-    """Raises: UsageError where nothing would be compared, or one side could not be trained."""
+def _check_comparable(edits: Mapping[str, object]) -> None:
+    """Raise UsageError if there is no transfer to compare, or several processes would train."""
     from thalweg.data.sources import samples_at
     from thalweg.planning.checks import check_alone
     from thalweg.planning.make_plan import from_root
@@ -59,21 +58,21 @@ def _check(edits: Mapping[str, object]) -> None:
     if not transfer:
         raise UsageError(
             "there is no transfer to compare with training from scratch",
-            seen=note or "these data, trained with these options, begin from scratch anyway",
+            seen=note or "with these data and options, training starts from scratch anyway",
             fix="--transfer probe",
         )
 
 
-def _run(edits: Mapping[str, object], out: Path, *, said: str) -> "Run":
+def _train(edits: Mapping[str, object], out: Path, *, title: str) -> "Run":
     from thalweg import api
 
     progress = api.Progress()
-    progress.messages.append(said)
-    with painted(progress, sys.stderr):
+    progress.messages.append(title)
+    with show_progress(progress, sys.stderr):
         return api.train(edits=edits, out=out, progress=progress)
 
 
-def _facts(run: "Run") -> dict[str, object]:
+def _run_facts(run: "Run") -> dict[str, object]:
     return {
         "path": str(run.path),
         "model": run.reader.meta["model"],
@@ -90,12 +89,12 @@ def _table(transferred: "Run", scratch: "Run") -> str:
     metric = str(transferred.reader.meta["headline_metric"])
     rows = [
         (
-            how,
+            start,
             run.reader.meta["model"],
             f"{run.metrics[metric]:.4f}",
             clock_time(_seconds(run)),
             run.path,
         )
-        for how, run in (("transfer", transferred), ("from scratch", scratch))
+        for start, run in (("transfer", transferred), ("from scratch", scratch))
     ]
-    return table(("how", "network", metric, "time", "run"), rows)
+    return table(("start", "network", metric, "time", "run"), rows)

@@ -1,4 +1,4 @@
-"""What `thalweg spectrum` and `thalweg landscape` have in common: options, and where results go."""
+"""Options and output that `thalweg spectrum` and `thalweg landscape` share."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -14,26 +14,26 @@ RunFolder = Annotated[Path, Parameter(help="The folder of a finished run.")]
 SampleCount = Annotated[int, Parameter(help="Training samples to measure on.")]
 BatchNorm = Annotated[
     Literal["train", "eval"],
-    Parameter(help="Normalise by the batch, as in training, or by the running statistics."),
+    Parameter(help="Normalise by batch statistics, as in training, or by running statistics."),
 ]
 Out = Annotated[
     Path | None,
-    Parameter(help="A picture to write, .svg or .png, in place of the one kept in the run."),
+    Parameter(help="Write the picture to this .svg or .png file instead of the run."),
 ]
 AsJson = Annotated[
-    bool, Parameter(help="Print JSON; draw only if --out is given; keep nothing in the run.")
+    bool, Parameter(help="Print JSON; draw only with --out; save nothing in the run.")
 ]
 
 
-def deliver(
-    found: "Spectrum | Landscape", run: Path, *, out: Path | None, json: bool
+def output_curvature(
+    curvature: "Spectrum | Landscape", run: Path, *, out: Path | None, json: bool
 ) -> Path | None:
-    """Keep it in the run, or draw it elsewhere, or print it as JSON; the picture's path."""
+    """Print it as JSON, draw it at `out`, or save it in the run; return the picture's path."""
     from thalweg.curvature import draw
     from thalweg.runs.curvature import keep
 
     if json:
-        print_json(**found.to_dict())
+        print_json(**curvature.to_dict())
     if out:
-        return draw(found, out)
-    return None if json else keep(found, run)
+        return draw(curvature, out)
+    return None if json else keep(curvature, run)

@@ -1,4 +1,4 @@
-"""`thalweg demo`: the whole path in a minute, on real scans, with one sabotage."""
+"""`thalweg demo`: train on real scans, sabotage the run, diagnose both."""
 
 import sys
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from thalweg.cli.progress import painted
+from thalweg.cli.progress import show_progress
 from thalweg.cli.terminal import styled
 from thalweg.errors import printable
 from thalweg.recipes.recipe import recorded_recipe
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from thalweg.diagnosis import Diagnosis
 
 SABOTAGE = 1000  # times the recipe's learning rate
-PROMISED = 0.98  # validation accuracy of the run that was left alone
+LEAST_ACCURACY = 0.98  # on the validation split, of the healthy run
 
 
 def demo(*, out: Path = Path("demo")) -> int:
     """Train on real scans of digits, sabotage the run, diagnose both, write both reports.
 
-    Exits with 1 if the scans were not learnt, or the sabotage was not found.
+    Exits with 1 if the healthy run is not accurate, or the diagnosis misses the sabotage.
 
     Parameters
     ----------
@@ -31,16 +31,17 @@ def demo(*, out: Path = Path("demo")) -> int:
     """
     scans, runs = out / "digits", out / "runs"
     _write_scans(scans)
-    _say(1, f"Real scans of handwritten digits, a folder a class: {scans}")
-    _say(2, f"thalweg train {scans} --out {runs}")
-    healthy = _trained(scans, runs, {})
+    _print_step(1, f"Real scans of handwritten digits, a folder a class: {scans}")
+    _print_step(2, f"thalweg train {scans} --out {runs}")
+    healthy = _train(scans, runs, {})
     lr = recorded_recipe(healthy.path).optimizer.lr
-    _say(3, f"The same, sabotaged: --lr {SABOTAGE * lr:g}, {SABOTAGE} times the recipe's")
-    sick = _trained(scans, runs, {"optimizer.lr": SABOTAGE * lr})
-    _say(4, "Go on:")
+    _print_step(3, f"The same, sabotaged: --lr {SABOTAGE * lr:g}, {SABOTAGE} times the recipe's")
+    sick = _train(scans, runs, {"optimizer.lr": SABOTAGE * lr})
+    _print_step(4, "Try next:")
     print(f"   thalweg predict {healthy.path} {scans / '7'}\n   thalweg diagnose {sick.path}")
-    learnt = healthy.metrics["val_accuracy"] >= PROMISED and not healthy.diagnosis.headline
-    return 0 if learnt and sick.diagnosis.headline else 1
+    is_accurate = healthy.metrics["val_accuracy"] >= LEAST_ACCURACY
+    is_diagnosed = sick.diagnosis.headline and not healthy.diagnosis.headline
+    return 0 if is_accurate and is_diagnosed else 1
 
 
 def _write_scans(folder: Path) -> None:
@@ -50,35 +51,35 @@ def _write_scans(folder: Path) -> None:
         write_digits(folder)
 
 
-def _trained(scans: Path, runs: Path, edits: Mapping[str, object]) -> "Run":
-    """Train, also to a bad end; say what came of it."""
+def _train(scans: Path, runs: Path, edits: Mapping[str, object]) -> "Run":
+    """Train, even to failure, and print the scores and the diagnosis."""
     from thalweg import api
 
-    progress, began = api.Progress(), monotonic()
+    progress, start = api.Progress(), monotonic()
     try:
-        with painted(progress, sys.stderr):
+        with show_progress(progress, sys.stderr):
             run = api.train(scans, edits=edits, out=runs, progress=progress)
     except api.FailedRunError as failure:
         run = api.Run(failure.path)
         print(f"   {printable(failure.problem)}")
-    figures = (f"{name} {value:.4f}" for name, value in run.metrics.items())
-    print(f"   {', '.join(figures) or 'no figures'}, in {monotonic() - began:.0f} s")
-    _say_diagnosis(run.diagnosis)
+    scores = (f"{name} {value:.4f}" for name, value in run.metrics.items())
+    print(f"   {', '.join(scores) or 'no scores'}, in {monotonic() - start:.0f} s")
+    _print_diagnosis(run.diagnosis)
     print(f"   {run.report()}")
     return run
 
 
-def _say_diagnosis(diagnosis: "Diagnosis") -> None:
-    found = diagnosis.headline
-    if found is None:
+def _print_diagnosis(diagnosis: "Diagnosis") -> None:
+    finding = diagnosis.headline
+    if finding is None:
         passed, missing = len(diagnosis.passed), len(diagnosis.not_checked)
         print(f"   diagnosis: nothing wrong; {passed} checks passed, {missing} could not be made")
         return
-    name = styled(found.rule, "red", sys.stdout)
-    print(f"   diagnosis: {name}: {printable(found.summary)}")
-    for advice in found.prescriptions[:1]:
+    name = styled(finding.rule, "red", sys.stdout)
+    print(f"   diagnosis: {name}: {printable(finding.summary)}")
+    for advice in finding.prescriptions[:1]:
         print(f"   change: {printable(advice.change)}\n   expect: {printable(advice.expect)}")
 
 
-def _say(number: int, text: str) -> None:
+def _print_step(number: int, text: str) -> None:
     print(styled(f"{number}. {printable(text)}", "bold", sys.stdout))

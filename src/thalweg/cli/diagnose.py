@@ -1,13 +1,13 @@
-"""`thalweg diagnose PATH`: today's rules over yesterday's measurements; no torch."""
+"""`thalweg diagnose PATH`: diagnose a recorded run or a training log, without torch."""
 
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from thalweg.cli.output import print_curves, print_run
+from thalweg.cli.output import print_log, print_run
 from thalweg.diagnosis import Diagnosis, diagnose_log
-from thalweg.diagnosis import diagnose as judge
+from thalweg.diagnosis import diagnose as diagnose_history
 from thalweg.diagnosis.rule import SEVERITIES, Severity
 from thalweg.errors import UsageError
 from thalweg.record import RunReader
@@ -15,7 +15,7 @@ from thalweg.record.logs import read_log
 from thalweg.record.run_folder import is_run
 from thalweg.report import render_diagnosis, render_html
 
-FAILED = 4  # exit code: a finding at or above --fail-on
+HAS_FINDING = 4  # exit code: a finding at or above --fail-on
 
 
 def diagnose(
@@ -33,7 +33,7 @@ def diagnose(
     Parameters
     ----------
     path: Path
-        A run's folder, finished or not. Or curves, as far as they reach: a CSV file, a
+        The folder of a run, finished or not; or the log of another trainer: a CSV file, a
         trainer_state.json, a TensorBoard log.
     json: bool
         Print JSON instead of text.
@@ -42,27 +42,28 @@ def diagnose(
     fail_on: str
         Exit with 4 if a finding is this severe or worse.
     column: str
-        Of curves: what a column measures whose name does not tell, as val_loss=validation/ce.
+        For a log: what a column measures, if its name does not say so: val_loss=validation/ce.
     num_classes: int
-        Of curves: how many classes there are, so that chance is known.
+        For a log: number of classes, from which the loss and accuracy of chance follow.
     """
     if is_run(path):
-        found = _of_run(path, html, json=json)
+        diagnosis = _diagnose_run(path, html, json=json)
     else:
-        found = _of_curves(path, html, json=json, columns=_pairs(column), num_classes=num_classes)
-    return FAILED if fail_on and _reaches(found, fail_on) else 0
+        columns = _log_columns(column)
+        diagnosis = _diagnose_log(path, html, json=json, columns=columns, num_classes=num_classes)
+    return HAS_FINDING if fail_on and _has_severity(diagnosis, fail_on) else 0
 
 
-def _of_run(path: Path, html: Path | None, *, json: bool) -> Diagnosis:
+def _diagnose_run(path: Path, html: Path | None, *, json: bool) -> Diagnosis:
     reader = RunReader(path)
-    found = judge(reader.history)
+    diagnosis = diagnose_history(reader.history)
     if html is not None:
-        html.write_text(render_html(reader, found), encoding="utf-8")
-    print_run(reader, found, json=json)
-    return found
+        html.write_text(render_html(reader, diagnosis), encoding="utf-8")
+    print_run(reader, diagnosis, json=json)
+    return diagnosis
 
 
-def _of_curves(
+def _diagnose_log(
     path: Path,
     html: Path | None,
     *,
@@ -70,25 +71,27 @@ def _of_curves(
     columns: dict[str, str],
     num_classes: int | None,
 ) -> Diagnosis:
-    recording = read_log(path, columns=columns, num_classes=num_classes)
-    found = diagnose_log(recording.history, by_epoch=recording.by_epoch)
+    log = read_log(path, columns=columns, num_classes=num_classes)
+    diagnosis = diagnose_log(log.history, by_epoch=log.by_epoch)
     if html is not None:
-        html.write_text(render_diagnosis(found), encoding="utf-8")
-    print_curves(recording, found, json=json)
-    return found
+        html.write_text(render_diagnosis(diagnosis), encoding="utf-8")
+    print_log(log, diagnosis, json=json)
+    return diagnosis
 
 
-def _pairs(given: tuple[str, ...]) -> dict[str, str]:
-    pairs = [one.partition("=")[::2] for one in given]
-    if wrong := [name for name, column in pairs if not (name and column)]:
+def _log_columns(options: tuple[str, ...]) -> dict[str, str]:
+    """Quantity → column, from the texts after --column."""
+    pairs = [option.partition("=")[::2] for option in options]
+    if incomplete := [name for name, column in pairs if not (name and column)]:
         raise UsageError(
             "--column takes a quantity and a column",
-            seen=f"--column {wrong[0]}",
-            fix="write --column val_loss=COLUMN",
+            seen=f"--column {incomplete[0]}",
+            fix="--column val_loss=COLUMN",
         )
     return dict(pairs)
 
 
-def _reaches(diagnosis: Diagnosis, severity: Severity) -> bool:
+def _has_severity(diagnosis: Diagnosis, severity: Severity) -> bool:
+    """True if a finding is that severe or worse."""
     severe = SEVERITIES[: SEVERITIES.index(severity) + 1]  # the worst comes first
     return any(finding.severity in severe for finding in diagnosis.findings)

@@ -1,4 +1,4 @@
-"""`thalweg explain RULE`: the rule's page of the documentation, in the terminal."""
+"""`thalweg explain RULE`: print a rule's page of the documentation."""
 
 from inspect import cleandoc
 
@@ -12,12 +12,12 @@ def explain(rule: str, /) -> None:
     Parameters
     ----------
     rule: str
-        Its name as `thalweg rules` has it, or its title as in a report.
+        Its name, as `thalweg rules` lists it, or its title, as in a report.
     """
-    known = {one.name: one for one in RULES}
+    rules = {entry.name: entry for entry in RULES}
     name = rule.lower().replace(" ", "-")
-    if name not in known:
-        raise unknown_name("rule", rule, known)
-    found = known[name]
-    reads = ", ".join(quantity.name for quantity in found.needs)
-    print(f"{name} ({found.stage})\n\n{cleandoc(found.doc)}\n\nReads: {reads}")
+    if name not in rules:
+        raise unknown_name("rule", rule, rules)
+    entry = rules[name]
+    needs = ", ".join(quantity.name for quantity in entry.needs)
+    print(f"{name} ({entry.stage})\n\n{cleandoc(entry.doc)}\n\nReads: {needs}")

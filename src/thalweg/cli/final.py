@@ -1,4 +1,4 @@
-"""`thalweg final RUN`: the test split, opened once the work is done."""
+"""`thalweg final RUN`: score a run on the test split, once the work is done."""
 
 import sys
 from datetime import UTC, datetime
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thalweg.cli.output import print_json
-from thalweg.cli.progress import painted
+from thalweg.cli.progress import show_progress
 from thalweg.cli.terminal import table
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def final(run: Path, /, *, json: bool = False) -> None:
-    """Open the test split, hidden until now: score a run on it, and count how often that was done.
+    """Score a run on the test split, hidden until then, and count how often that was done.
 
     Parameters
     ----------
@@ -26,34 +26,34 @@ def final(run: Path, /, *, json: bool = False) -> None:
     from thalweg import api
 
     progress = api.Progress()
-    with painted(progress, sys.stderr):
-        found = api.final(run, progress=progress)
+    with show_progress(progress, sys.stderr):
+        score = api.final(run, progress=progress)
     if json:
         print_json(
             run=str(run),
-            metrics=dict(found.metrics),
-            samples=found.samples,
-            uses=found.uses,
-            time=found.time,
-            repeated=found.repeated,
+            metrics=dict(score.metrics),
+            samples=score.samples,
+            uses=score.uses,
+            time=score.time,
+            repeated=score.repeated,
         )
         return
-    print(_text(found))
+    print(_text(score))
 
 
-def _text(found: "FinalScore") -> str:
+def _text(score: "FinalScore") -> str:
     from thalweg.statistics import wilson_interval
     from thalweg.wording import NARROW, percent, times
 
-    rows = [(name, f"{value:.4f}") for name, value in found.metrics.items()]
-    accuracy = found.metrics.get("test_accuracy")
+    rows = [(name, f"{value:.4f}") for name, value in score.metrics.items()]
+    accuracy = score.metrics.get("test_accuracy")
     if accuracy is not None:
-        low, high = wilson_interval(round(accuracy * found.samples), found.samples)
+        low, high = wilson_interval(round(accuracy * score.samples), score.samples)
         rows.append(("95 % interval", f"{percent(low)} to {percent(high)}".replace(NARROW, " ")))
-    rows.append(("samples", f"{found.samples:,}"))
-    when = datetime.fromtimestamp(found.time, UTC).astimezone()
-    rows.append(("opened", f"{when:%Y-%m-%d %H:%M}" + ", as before" * found.repeated))
-    said = f"The test split has now been used {times(found.uses)} by the runs of this folder."
-    if found.uses > 1:
-        said += " A choice made by its figures makes them too good: compare on validation."
-    return f"{table(('test split', ''), rows)}\n\n{said}"
+    rows.append(("samples", f"{score.samples:,}"))
+    when = datetime.fromtimestamp(score.time, UTC).astimezone()
+    rows.append(("opened", f"{when:%Y-%m-%d %H:%M}" + ", as before" * score.repeated))
+    note = f"The test split has now been used {times(score.uses)} by the runs of this folder."
+    if score.uses > 1:
+        note += " Choosing by its scores makes them too good: compare on the validation split."
+    return f"{table(('test split', ''), rows)}\n\n{note}"

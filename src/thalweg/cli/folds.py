@@ -1,11 +1,11 @@
-"""`thalweg train PATH --folds 5`: a run for each split, and what they come to together."""
+"""`thalweg train PATH --folds 5`: train once for each fold, and print mean and deviation."""
 
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from thalweg.cli.output import print_json
-from thalweg.cli.progress import painted
+from thalweg.cli.progress import show_progress
 from thalweg.cli.settings import Settings
 from thalweg.cli.terminal import table
 from thalweg.errors import UsageError, printable
@@ -17,39 +17,40 @@ if TYPE_CHECKING:
 
 
 class Splits(NamedTuple):
-    """What was said of splits on the command line; None: nothing."""
+    """The options --folds, --repeats and --resume; None where not given."""
 
     folds: int | None
     repeats: int | None
     resume: Path | None
 
     @property
-    def asked_for(self) -> bool:
-        resumed = self.resume is not None and (self.resume / CROSS_VALIDATION).is_file()
-        return self.folds is not None or self.repeats is not None or resumed
+    def are_several(self) -> bool:
+        """True if the options ask for a cross-validation, or for one to be resumed."""
+        is_resumed = self.resume is not None and (self.resume / CROSS_VALIDATION).is_file()
+        return self.folds is not None or self.repeats is not None or is_resumed
 
 
-def cross_validated(splits: Splits, settings: Settings, out: Path, *, json: bool) -> int:
-    """Make the runs, or those that are missing; print each one's figures, and mean ± std."""
+def cross_validate(splits: Splits, settings: Settings, out: Path, *, json: bool) -> int:
+    """Train the runs, or those that are missing; print their scores, and mean ± std."""
     from thalweg import api
 
     progress = api.Progress()
     try:
-        with painted(progress, sys.stderr):
-            found = _carried_out(splits, settings, out, progress=progress)
+        with show_progress(progress, sys.stderr):
+            result = _start_or_resume(splits, settings, out, progress=progress)
     except api.InterruptedRunError as stop:
         print(printable(str(stop)), file=sys.stderr)
         return stop.exit_code
     if json:
-        scores = {n: {"mean": s.mean, "std": s.std} for n, s in found.scores.items()}
-        runs = [{"path": str(run.path), "metrics": dict(run.metrics)} for run in found.runs]
-        print_json(path=str(found.path), metric=found.metric, scores=scores, runs=runs)
+        scores = {n: {"mean": s.mean, "std": s.std} for n, s in result.scores.items()}
+        runs = [{"path": str(run.path), "metrics": dict(run.metrics)} for run in result.runs]
+        print_json(path=str(result.path), metric=result.metric, scores=scores, runs=runs)
     else:
-        print(_text(found))
+        print(_text(result))
     return 0
 
 
-def _carried_out(
+def _start_or_resume(
     splits: Splits, settings: Settings, out: Path, *, progress: "Progress"
 ) -> "CrossValidation":
     from thalweg import api
@@ -70,14 +71,14 @@ def _carried_out(
     return api.resume_cross_validation(splits.resume, progress=progress)
 
 
-def _text(found: "CrossValidation") -> str:
-    names = list(found.scores)
-    rows = [(run.path.name, *(f"{run.metrics[name]:.4f}" for name in names)) for run in found.runs]
-    rows.append(("mean ± std", *(f"{s.mean:.4f} ± {s.std:.4f}" for s in found.scores.values())))
-    varied = "only the seed differs: the data bring a split" if found.one_split else "splits"
+def _text(result: "CrossValidation") -> str:
+    names = list(result.scores)
+    rows = [(run.path.name, *(f"{run.metrics[name]:.4f}" for name in names)) for run in result.runs]
+    rows.append(("mean ± std", *(f"{s.mean:.4f} ± {s.std:.4f}" for s in result.scores.values())))
+    difference = "only the seed differs: the data bring a split" if result.one_split else "splits"
     return (
         f"{table(('run', *names), rows)}\n\n"
-        f"{found.metric} {found.score.mean:.4f} ± {found.score.std:.4f} "
-        f"(mean ± std of {len(found.runs)} {'runs; ' if found.one_split else ''}{varied})\n"
-        f"runs   {printable(str(found.path))}"
+        f"{result.metric} {result.score.mean:.4f} ± {result.score.std:.4f} "
+        f"(mean ± std of {len(result.runs)} {'runs; ' if result.one_split else ''}{difference})\n"
+        f"runs   {printable(str(result.path))}"
     )

@@ -1,4 +1,4 @@
-"""`thalweg ladder PATH`: from the simplest model to the strongest, a line each as they finish."""
+"""`thalweg ladder PATH`: train models from the simplest to the strongest; print a line for each."""
 
 import sys
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thalweg.cli.output import print_json
-from thalweg.cli.progress import painted
+from thalweg.cli.progress import show_progress
 from thalweg.cli.terminal import is_terminal, styled
 from thalweg.errors import printable
 
@@ -33,32 +33,32 @@ def ladder(
     out: Path = Path("runs"),
     json: bool = False,
 ) -> int:
-    """Climb from the simplest model to the strongest; say what that tells of the data.
+    """Train models from the simplest to the strongest; advise which one to keep.
 
     Parameters
     ----------
     path: str
         What `thalweg train` takes.
     minutes: float
-        Time to climb for. A rung that would take longer is left out and says what it needs.
+        Time limit of the ladder. A rung that would take longer is skipped, and says what it needs.
     rungs: list[str]
-        Names of the rungs to climb, with commas between; by default all that fit the data.
+        Names of the rungs, separated by commas; by default all that fit the data.
     k: int
-        Number of neighbours; by default by cross-validation inside the training split.
+        Number of neighbours; by default chosen by cross-validation inside the training split.
     penalty: float
         λ of ridge and the linear classifiers, on the mean loss; by default chosen likewise.
     epochs: int
-        Passes of each network; by default as many as fit into the time.
+        Passes of each network over the training split; by default as many as fit into the time.
     target: str
-        The column of a table to predict.
+        Column of a table to predict.
     seed: int
-        Of the split and the networks.
+        Seed of the split and of the networks.
     device: str
         Such as cpu or cuda.
     devices: int
         Processes that train each network together.
     out: Path
-        Folder that the climb's folder is made in.
+        Folder in which the ladder's own folder is created.
     json: bool
         Print JSON at the end instead of the table.
     """
@@ -66,7 +66,7 @@ def ladder(
 
     progress = api.Progress()
     names = [name for text in rungs or () for name in text.split(",") if name]
-    climbing = api.ladder_steps(
+    steps = api.ladder_steps(
         path,
         minutes=minutes,
         rungs=names,
@@ -81,44 +81,42 @@ def ladder(
         progress=progress,
     )
     try:
-        found = _shown(climbing, progress, quiet=json)
+        finished = _print_rungs(steps, progress, is_silent=json)
     except api.InterruptedLadderError as stop:
         print(printable(str(stop)), file=sys.stderr)
         return stop.exit_code
     if json:
-        print_json(**found.to_dict())
+        print_json(**finished.to_dict())
     else:
-        print(_ending(found))
+        print(_summary(finished))
     return 0
 
 
-def _shown(climbing: "Iterator[Ladder]", progress: "Progress", *, quiet: bool) -> "Ladder":
-    """Each rung's line as soon as it is known; progress in between, on stderr."""
-    found: Ladder | None = None
-    while True:
-        step = _next(climbing, progress)
-        if step is None:
-            assert found is not None, "a climb yields at least once"
-            return found
-        if not quiet:
-            _print_news(found, step)
-        found = step
+def _print_rungs(steps: "Iterator[Ladder]", progress: "Progress", *, is_silent: bool) -> "Ladder":
+    """Print each rung when it is finished; return the last step, with all rungs."""
+    last: Ladder | None = None
+    while step := _next_step(steps, progress):
+        if not is_silent:
+            _print_new_rungs(last, step)
+        last = step
+    assert last is not None, "a ladder yields at least once"
+    return last
 
 
-def _next(climbing: "Iterator[Ladder]", progress: "Progress") -> "Ladder | None":
-    """The next rung; meanwhile the progress, in a terminal: a log needs the rungs' lines alone."""
+def _next_step(steps: "Iterator[Ladder]", progress: "Progress") -> "Ladder | None":
+    """Wait for the next rung; show the progress on a terminal only, messages also in a log."""
     if is_terminal(sys.stderr):
-        with painted(progress, sys.stderr):
-            step = next(climbing, None)
+        with show_progress(progress, sys.stderr):
+            step = next(steps, None)
     else:
-        step = next(climbing, None)
+        step = next(steps, None)
         for message in progress.messages:
             print(printable(message), file=sys.stderr)
-    progress.messages.clear()  # said; the next painter would say them again
+    progress.messages.clear()  # or the next step would print them again
     return step
 
 
-def _print_news(before: "Ladder | None", now: "Ladder") -> None:
+def _print_new_rungs(before: "Ladder | None", now: "Ladder") -> None:
     if before is None:
         names = ("rung", "validation", "95 % interval", "time", "weights", "chosen")
         print(styled(_line(names), "dim", sys.stdout), flush=True)
@@ -126,14 +124,14 @@ def _print_news(before: "Ladder | None", now: "Ladder") -> None:
         print(_line(_cells(now, rung)), flush=True)
 
 
-def _cells(climb: "Ladder", rung: "Rung") -> tuple[str, ...]:
+def _cells(ladder: "Ladder", rung: "Rung") -> tuple[str, ...]:
     from thalweg.report.ladder_picture import score_text
     from thalweg.wording import NARROW, duration, large
 
-    low, high = (score_text(climb, value) for value in (rung.low, rung.high))
+    low, high = (score_text(ladder, value) for value in (rung.low, rung.high))
     cells = (
         rung.title,
-        score_text(climb, rung.score),
+        score_text(ladder, rung.score),
         f"{low} to {high}",
         duration(rung.seconds),
         large(rung.parameters) if rung.parameters else "–",
@@ -147,16 +145,18 @@ def _line(cells: tuple[str, ...]) -> str:
     return "  ".join([*padded, *cells[len(COLUMNS) :]]).rstrip()
 
 
-def _ending(found: "Ladder") -> str:
+def _summary(ladder: "Ladder") -> str:
     from thalweg.report.ladder_page import headline
     from thalweg.wording import NARROW
 
-    left = [f"left out  {name}: {why}" for name, why in found.left_out.items()]
-    parts = [
-        "\n".join(left),
-        found.advice,
-        headline(found) + ".",
-        f"page    {found.path / 'ladder.html'}\npicture {found.path / 'ladder.svg'}",
+    skipped = [f"left out  {name}: {reason}" for name, reason in ladder.left_out.items()]
+    paragraphs = [
+        "\n".join(skipped),
+        ladder.advice,
+        headline(ladder) + ".",
+        f"page    {ladder.path / 'ladder.html'}\npicture {ladder.path / 'ladder.svg'}",
     ]
-    kept = f"\n{NARROW}"
-    return "\n" + "\n\n".join(printable(p, keep=kept) for p in parts if p).replace(NARROW, " ")
+    breaks = f"\n{NARROW}"
+    return "\n" + "\n\n".join(printable(p, keep=breaks) for p in paragraphs if p).replace(
+        NARROW, " "
+    )

@@ -1,11 +1,18 @@
-"""`thalweg landscape RUN`: a picture of the loss around a run's weights."""
+"""`thalweg landscape RUN`: draw the loss around a run's weights."""
 
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from thalweg.cli.curvature_options import AsJson, BatchNorm, Out, RunFolder, SampleCount, deliver
+from thalweg.cli.curvature_options import (
+    AsJson,
+    BatchNorm,
+    Out,
+    RunFolder,
+    SampleCount,
+    output_curvature,
+)
 from thalweg.errors import printable
 
 
@@ -23,27 +30,27 @@ def landscape(
     out: Out = None,
     json: AsJson = False,
 ) -> None:
-    """Draw the loss around a run's best weights, or on the way to another run's.
+    """Draw the loss around a run's best weights, or on the line to another run's.
 
-    The picture and its numbers stay in the run, as landscape.svg and landscape.json, and its
-    report shows them.
+    The run's folder gets landscape.svg and landscape.json, and its report shows them.
 
     Parameters
     ----------
     directions: Literal["random", "eigen", "principal"]
-        Random filter-normalised, of largest curvature, or along the path of the checkpoints.
+        Random and filter-normalised, of largest curvature (eigen), or along the path of the
+        checkpoints (principal).
     dimensions: Literal[1, 2]
-        A curve or a map.
+        1 draws a curve, 2 a map.
     to: Path
-        Another run of the same model: draw the straight line to it.
+        Another run of the same model: draw the loss on the straight line to its weights.
     points: int
-        Places along each direction.
+        Points along each direction.
     radius: float
-        How far to look; 1 changes each filter by its own length.
+        Length of the direction; 1 changes each filter by its own norm.
     """
     from thalweg.runs.curvature import run_landscape
 
-    found = run_landscape(
+    surface = run_landscape(
         run,
         directions=directions,
         dimensions=dimensions,
@@ -53,6 +60,6 @@ def landscape(
         batch_norm=batch_norm,
         other=to,
     )
-    path = deliver(found, run, out=out, json=json)
+    path = output_curvature(surface, run, out=out, json=json)
     if not json:
         print(printable(str(path)))

@@ -1,4 +1,4 @@
-"""`thalweg lr PATH`: which learning rates train, and one to train with."""
+"""`thalweg lr PATH`: run a learning-rate range test, and suggest a learning rate."""
 
 from thalweg.cli.output import print_json
 from thalweg.cli.terminal import table
@@ -16,42 +16,42 @@ def lr(
     steps: int = 100,
     json: bool = False,
 ) -> None:
-    """Try rising learning rates on a copy for a hundred steps, and suggest one. Trains nothing.
+    """Train a copy for a hundred steps at a rising learning rate; suggest one. Writes no run.
 
     Parameters
     ----------
     path: str
         What `thalweg train` takes.
     model: str
-        A network's name; by default what suits the data.
+        Name of a network; by default the one that suits the data.
     batch_size: int
-        Samples per step; by default what suits the data.
+        Samples per step; by default the number that suits the data.
     steps: int
-        How many rates to try.
+        Number of learning rates to try.
     json: bool
         Print JSON instead of a table.
     """
     from thalweg import api
 
-    found = api.find_lr(path, steps=steps, model=model, batch_size=batch_size)
+    test = api.find_lr(path, steps=steps, model=model, batch_size=batch_size)
     if json:
         print_json(
-            suggestion=found.suggestion if found.fell else None,
-            lrs=found.lrs,
-            losses=found.losses,
-            smoothed=found.smoothed,
+            suggestion=test.suggestion if test.fell else None,
+            lrs=test.lrs,
+            losses=test.losses,
+            smoothed=test.smoothed,
         )
         return
-    top = max(found.smoothed[: max(1, len(found.smoothed) // 2)], default=1.0)
+    tallest = max(test.smoothed[: max(1, len(test.smoothed) // 2)], default=1.0)
     rows = [
-        (f"{rate:.1e}", f"{loss:.3f}", "█" * round(WIDTH * min(1.0, loss / top)))
-        for rate, loss in list(zip(found.lrs, found.smoothed, strict=True))[::4]
+        (f"{rate:.1e}", f"{loss:.3f}", "█" * round(WIDTH * min(1.0, loss / tallest)))
+        for rate, loss in list(zip(test.lrs, test.smoothed, strict=True))[::4]
     ]
     print(table(("lr", "loss", ""), rows))
-    if not found.fell:
+    if not test.fell:
         raise DataError(
             "the loss fell at no learning rate",
-            seen=f"{len(found.losses)} steps from {found.lrs[0]:.0e} to {found.lrs[-1]:.0e}",
-            fix="more --steps, or look at the inputs and targets",
+            seen=f"{len(test.losses)} steps from {test.lrs[0]:.0e} to {test.lrs[-1]:.0e}",
+            fix="more --steps, or check the inputs and targets",
         )
-    print(f"\nsuggestion: --lr {found.suggestion:.1e} (a tenth of where the loss is least)")
+    print(f"\nsuggestion: --lr {test.suggestion:.1e} (a tenth of the rate with the least loss)")

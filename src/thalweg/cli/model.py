@@ -1,4 +1,4 @@
-"""`thalweg model NAME`: what a network is made of, what it costs and what it sees."""
+"""`thalweg model NAME`: show a network's layers, costs and receptive field."""
 
 from math import prod
 from typing import TYPE_CHECKING
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from thalweg.cli.output import print_json
 from thalweg.cli.terminal import table
 
-INPUTS = 64  # samples that an initialisation is judged on
+INIT_SAMPLES = 64  # random inputs that an initialisation is measured on
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,12 +27,12 @@ def model(
     init: bool = False,
     json: bool = False,
 ) -> None:
-    """Show a network's layers: shapes, weights, FLOPs, memory, receptive field. No name: all names.
+    """Show a network's layers: shapes, weights, FLOPs, memory, receptive field.
 
     Parameters
     ----------
     name: str
-        A network, such as resnet18.
+        A network, such as resnet18; without it, the names of all networks are listed.
     num_classes: int
         Outputs of the head.
     image_size: int
@@ -44,9 +44,9 @@ def model(
     changes: dict
         Settings of the network, as --changes.depth 20 --changes.activation tanh.
     effective: bool
-        Also measure, by gradient, how far the last map's middle unit sees in effect.
+        Also measure the effective receptive field of the last feature map, by gradients.
     init: bool
-        Show mean and deviation of each layer's outputs before any training, on random inputs.
+        Show mean and deviation of each layer's outputs before training, on random inputs.
     json: bool
         Print JSON instead of a table.
     """
@@ -62,11 +62,11 @@ def model(
     if init:
         _show_initialisation(network, shape, changes=changes or {}, json=json)
         return
-    found = summary(network, shape)
-    extra = {"effective_field": _effective(network, shape)} if effective else {}
+    anatomy = summary(network, shape)
+    extra = {"effective_field": _effective_field(network, shape)} if effective else {}
     if json:
-        layers = [layer._asdict() for layer in found.layers]
-        print_json(model=name, **found._replace(layers=())._asdict() | {"layers": layers} | extra)
+        layers = [layer._asdict() for layer in anatomy.layers]
+        print_json(model=name, **anatomy._replace(layers=())._asdict() | {"layers": layers} | extra)
         return
     rows = [
         (
@@ -78,13 +78,13 @@ def model(
             f"{layer.output_bytes:,}",
             str(layer.receptive_field),
         )
-        for layer in found.layers
+        for layer in anatomy.layers
     ]
     print(table(("layer", "kind", "output", "weights", "FLOPs", "bytes", "sees, px"), rows))
     print(
-        f"\n{name}: {found.weights:,} weights ({found.weight_bytes / 2**20:.1f} MiB), "
-        f"{found.flops / 1e6:,.1f} MFLOP forward per sample of {prod(shape):,} numbers, "
-        f"{found.activation_bytes / 2**20:.1f} MiB of outputs per sample"
+        f"\n{name}: {anatomy.weights:,} weights ({anatomy.weight_bytes / 2**20:.1f} MiB), "
+        f"{anatomy.flops / 1e6:,.1f} MFLOP forward per sample of {prod(shape):,} numbers, "
+        f"{anatomy.activation_bytes / 2**20:.1f} MiB of outputs per sample"
     )
     if effective:
         print(f"effective receptive field of the last map: {extra['effective_field']:.0f} px")
@@ -93,13 +93,13 @@ def model(
 def _show_initialisation(
     network: "nn.Module", shape: tuple[int, ...], *, changes: "Changes", json: bool
 ) -> None:
-    """Whether signals keep their scale from layer to layer; inputs are normal deviates."""
+    """Print the scale of the signals, layer by layer; the inputs are normal deviates."""
     import torch
 
     from thalweg.models.anatomy.signal_scale import activation_statistics, signal_trend
     from thalweg.models.pieces.fit_to_inputs import fit_to_inputs
 
-    inputs = torch.randn(INPUTS, *shape, generator=torch.Generator().manual_seed(0))
+    inputs = torch.randn(INIT_SAMPLES, *shape, generator=torch.Generator().manual_seed(0))
     fit_to_inputs(network, changes, lambda least: inputs)
     layers = activation_statistics(network, inputs)
     trend = signal_trend(layers)
@@ -107,11 +107,11 @@ def _show_initialisation(
         print_json(layers=[layer._asdict() for layer in layers], verdict=trend)
         return
     print(table(("layer", "mean", "std"), [(n, f"{m:.3g}", f"{s:.3g}") for n, m, s in layers]))
-    print(f"\nbefore training, on {INPUTS} random inputs: signals are {trend} over the depth")
+    print(f"\nbefore training, on {INIT_SAMPLES} random inputs: signals are {trend} over the depth")
 
 
-def _effective(network: "nn.Module", shape: tuple[int, ...]) -> float:
-    """Side in pixels, averaged over eight random images; 1 for a network without maps."""
+def _effective_field(network: "nn.Module", shape: tuple[int, ...]) -> float:
+    """Side of the effective receptive field in pixels, over eight random images; 1 without maps."""
     import torch
     from torch import nn
 

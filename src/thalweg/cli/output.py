@@ -1,4 +1,4 @@
-"""Results on stdout: as text for people, as JSON with a version for programs."""
+"""Print results on stdout: text for people, JSON with a version for programs."""
 
 import json
 import sys
@@ -17,14 +17,14 @@ SCHEMA = 1  # raised when a key changes its meaning or goes away
 
 
 def print_json(**content: object) -> None:
-    """One JSON object, null for every number that is not finite."""
+    """Print one JSON object, with null for every number that is not finite."""
     from thalweg.record.schema import json_safe
 
     print(json.dumps(json_safe({"schema": SCHEMA, **content}), indent=2, ensure_ascii=False))
 
 
 def print_run(reader: "RunReader", diagnosis: "Diagnosis", *, json: bool) -> None:
-    """What a run came to and what is wrong with it, as text or as JSON."""
+    """Print the report of a run, as text or as JSON."""
     from thalweg.report import render_json, render_text
 
     if json:
@@ -33,20 +33,20 @@ def print_run(reader: "RunReader", diagnosis: "Diagnosis", *, json: bool) -> Non
         print(render_text(reader, diagnosis, color=uses_color(sys.stdout)))
 
 
-def print_curves(recording: "TrainingLog", diagnosis: "Diagnosis", *, json: bool) -> None:
-    """What was read of somebody's curves, and what is wrong with them."""
+def print_log(log: "TrainingLog", diagnosis: "Diagnosis", *, json: bool) -> None:
+    """Print the columns read from another trainer's log, and its diagnosis."""
     from thalweg.wording import some
 
-    read = [f"{name} ← {column}" for column, name in recording.columns.items()]
     if json:
         print_json(
-            path=str(recording.path),
-            columns=dict(recording.columns),
-            unread=list(recording.unread),
+            path=str(log.path),
+            columns=dict(log.columns),
+            unread=list(log.unread),
             **loads(diagnosis.to_json()),
         )
         return
-    lines = [f"{recording.path}: {', '.join(read) or 'nothing that its names tell'}"]
-    if recording.unread:
-        lines.append(f"not read: {some(list(recording.unread), most=12)}; --column names one")
+    columns = [f"{name} ← {column}" for column, name in log.columns.items()]
+    lines = [f"{log.path}: {', '.join(columns) or 'no column has a name that is understood'}"]
+    if log.unread:
+        lines.append(f"not read: {some(list(log.unread), most=12)}; --column names one")
     print(printable("\n".join([*lines, "", str(diagnosis)]), keep="\n"))

@@ -1,4 +1,4 @@
-"""`thalweg plan PATH`: how a training's steps are computed fastest on this machine."""
+"""`thalweg plan PATH`: time training steps in each precision on this machine."""
 
 import os
 import sys
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from thalweg.cli.output import print_json
-from thalweg.cli.progress import painted
+from thalweg.cli.progress import show_progress
 from thalweg.cli.recipe_options import RECIPE, recipe_edits, takes_recipe_keys
-from thalweg.cli.settings import gather
+from thalweg.cli.settings import gather_settings
 from thalweg.cli.terminal import table
 
 if TYPE_CHECKING:
@@ -28,37 +28,38 @@ def plan(
     config: Annotated[Path | None, Parameter(group=RECIPE)] = None,
     **recipe: object,
 ) -> None:
-    """Time a training's steps in each precision and memory order, and check them against float32.
+    """Time training steps in each precision and memory order, and check them against float32.
 
-    `thalweg train` does the same by itself, once for each model and batch, where it pays.
+    `thalweg train` does so itself for a long training, once for each model and batch size.
 
     Parameters
     ----------
     path: str
         What `thalweg train` takes.
     fresh: bool
-        Measure again, though it is known.
+        Measure again, even if this was measured before.
     json: bool
         Print JSON instead of a table.
     config: Path
-        A TOML file with any of the keys below.
+        A TOML file with recipe keys, as below.
     """
     from thalweg import api
     from thalweg.planning.numerics import measure_numerics
 
     options = recipe_edits(recipe) | ({"data.path": path} if path else {})
-    settings = gather(options, os.environ, config)
+    settings = gather_settings(options, os.environ, config)
     progress = api.Progress()
-    with painted(progress, sys.stderr):
-        chosen = api.plan(edits=settings.edits, progress=progress)
+    with show_progress(progress, sys.stderr):
+        ready = api.plan(edits=settings.edits, progress=progress)
         progress.phase = "measuring"
-        found = measure_numerics(chosen, always=True, fresh=fresh)
+        benchmark = measure_numerics(ready, always=True, fresh=fresh)
     if json:
-        rows = [row._asdict() | {"numerics": str(row.numerics)} for row in found.rows]
-        print_json(chosen=str(found.chosen), note=found.note, rows=rows)
+        rows = [row._asdict() | {"numerics": str(row.numerics)} for row in benchmark.rows]
+        print_json(chosen=str(benchmark.chosen), note=benchmark.note, rows=rows)
         return
-    print(table(("computed in", "ms a step", "loss off", "cosine", ""), map(_cells, found.rows)))
-    print(f"\n{chosen.recipe.model.name}, batches of {chosen.recipe.batch.size}: {found.note}")
+    header = ("computed in", "ms a step", "loss off", "cosine", "")
+    print(table(header, map(_cells, benchmark.rows)))
+    print(f"\n{ready.recipe.model.name}, batches of {ready.recipe.batch.size}: {benchmark.note}")
 
 
 def _cells(row: "NumericsResult") -> tuple[str, ...]:

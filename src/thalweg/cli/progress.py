@@ -1,7 +1,7 @@
-"""The progress line: a thread that reads the training's counters five times a second.
+"""The progress line: a thread reads the training's counters five times a second and shows them.
 
-Cost: nothing per step; training only sets plain attributes. Where the stream is no terminal, one
-line an epoch (at most five a second) and, when nothing else was said, one a minute.
+Cost: nothing per step; training only sets plain attributes. A log gets one line per epoch (at most
+five a second), and one a minute while nothing else is written.
 """
 
 import shutil
@@ -22,18 +22,18 @@ from thalweg.wording import clock_time
 if TYPE_CHECKING:
     from thalweg.api import Progress  # the name alone: importing it loads torch
 
-INTERVAL = 0.2  # s between paintings
-HEARTBEAT = 60.0  # s of silence after which a log is told that the run lives
+INTERVAL = 0.2  # s between updates of the line
+HEARTBEAT = 60.0  # s without a line after which a log gets one
 _BAR = 20  # cells
 _ERASE = "\r\x1b[2K"
 
 
 @contextmanager
-def painted(progress: "Progress", stream: Stream) -> Iterator[None]:
-    """Show the counters while the block runs; the line is gone when it ends."""
-    painter = _Painter(progress, stream)
+def show_progress(progress: "Progress", stream: Stream) -> Iterator[None]:
+    """Show the counters while the block runs; remove the line at its end."""
+    line = _ProgressLine(progress, stream)
     stop = Event()
-    thread = Thread(target=_repeat, args=(painter, stop), name="progress", daemon=True)
+    thread = Thread(target=_update_until, args=(stop, line), name="progress", daemon=True)
     thread.start()
     try:
         yield
@@ -42,18 +42,18 @@ def painted(progress: "Progress", stream: Stream) -> Iterator[None]:
         thread.join()
 
 
-def _repeat(painter: "_Painter", stop: Event) -> None:
+def _update_until(stop: Event, line: "_ProgressLine") -> None:
     try:
         while not stop.wait(INTERVAL):
-            painter.paint()
-        painter.end()
+            line.update()
+        line.end()
     except (OSError, ValueError):
-        return  # whoever read the progress has gone; the training must not
+        return  # the reader of the stream is gone; the training goes on
 
 
 @dataclass(slots=True)
 class _Pace:
-    """Updates per second since training began, with all validation and saving: for the ETA."""
+    """Steps per second since training began, validation and saving included: for the ETA."""
 
     since: float = 0.0
     first_step: int = -1
@@ -66,36 +66,36 @@ class _Pace:
 
 
 @dataclass(slots=True)
-class _Painter:
+class _ProgressLine:
     progress: "Progress"
     stream: Stream
     pace: _Pace = field(default_factory=_Pace)
     messages_shown: int = 0
     metric_shown: object = None
-    last_said: float = field(default_factory=monotonic)
-    dirty: bool = False  # a line without its end stands on the terminal
+    last_written: float = field(default_factory=monotonic)
+    is_open: bool = False  # a line without its end is on the terminal
 
-    def paint(self) -> None:
-        self._say_messages()
+    def update(self) -> None:
+        self._write_messages()
         if is_terminal(self.stream):
             self._repaint(self._line())
         elif self._epoch_ended():
-            self._say(self._line(ended=True))
-        elif monotonic() - self.last_said > HEARTBEAT:
-            self._say(self._line(bar=False))
+            self._write(self._line(ended=True))
+        elif monotonic() - self.last_written > HEARTBEAT:
+            self._write(self._line(bar=False))
 
     def end(self) -> None:
-        self._say_messages()
+        self._write_messages()
         if not is_terminal(self.stream) and self._epoch_ended():
-            self._say(self._line(ended=True))
+            self._write(self._line(ended=True))
         self._erase()
 
-    def _say_messages(self) -> None:
+    def _write_messages(self) -> None:
         messages = self.progress.messages[self.messages_shown :]
         self.messages_shown += len(messages)
         for message in messages:
             self._erase()
-            self._say(printable(message))
+            self._write(printable(message))
 
     def _epoch_ended(self) -> bool:
         metric = self.progress.metric
@@ -103,32 +103,32 @@ class _Painter:
         self.metric_shown = metric
         return ended
 
-    def _say(self, text: str) -> None:
+    def _write(self, text: str) -> None:
         self.stream.write(text + "\n")
         self.stream.flush()
-        self.last_said = monotonic()
+        self.last_written = monotonic()
 
     def _repaint(self, line: str) -> None:
         width = shutil.get_terminal_size().columns - 1  # the last column would wrap
         fitted = line if cell_len(line) <= width else set_cell_size(line, width)
         self.stream.write(_ERASE + fitted)
         self.stream.flush()
-        self.dirty = True
+        self.is_open = True
 
     def _erase(self) -> None:
-        if self.dirty:
+        if self.is_open:
             self.stream.write(_ERASE)
             self.stream.flush()
-            self.dirty = False
+            self.is_open = False
 
     def _line(self, *, bar: bool = True, ended: bool = False) -> str:
-        """The counters in a row; `ended`: of the epoch that has just been validated."""
+        """The counters in a row; with `ended`, for the epoch that has just been validated."""
         progress, bar = self.progress, bar and not ended
         if progress.step == 0 and progress.phase != "training":
             done, total = progress.samples
-            return _joined(progress.phase, bar and _bar(done, total), total and f"{done}/{total}")
+            return _row(progress.phase, bar and _bar(done, total), total and f"{done}/{total}")
         done, epochs = progress.step // progress.steps_per_epoch, self._epochs()
-        return _joined(
+        return _row(
             bar and f"{progress.phase:<10}",
             bar and _bar(progress.step, progress.steps),
             f"epoch {done if ended else min(done + 1, epochs)}/{epochs}",
@@ -159,5 +159,5 @@ def _figure(name: str, value: float) -> str:
     return "" if isnan(value) else f"{name} {value:.4g}"
 
 
-def _joined(*parts: str | bool | int) -> str:
+def _row(*parts: str | bool | int) -> str:
     return "  ".join(part for part in parts if isinstance(part, str) and part)

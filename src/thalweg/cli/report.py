@@ -1,4 +1,4 @@
-"""`thalweg report RUN`: the run as one HTML file; no torch."""
+"""`thalweg report RUN`: write a run as one HTML file, without torch."""
 
 import webbrowser
 from pathlib import Path
@@ -21,26 +21,26 @@ def report(
     show: Annotated[bool, Parameter(name="--open")] = False,
     json: bool = False,
 ) -> None:
-    """Write a run's report as one HTML file, and print where it is.
+    """Write a run's report as one HTML file, and print its path.
 
     Parameters
     ----------
     run: Path
-        A run's folder, finished or not.
+        The folder of a run, finished or not.
     out: Path
-        The file to write instead of RUN/report.html.
+        Write to this file instead of RUN/report.html.
     show: bool
-        Open it in the browser.
+        Open the file in the browser.
     json: bool
-        Print what the report says as JSON instead; write nothing.
+        Print the report as JSON instead; write no file.
     """
     reader = RunReader(run)
-    found = diagnose(reader.history)
+    diagnosis = diagnose(reader.history)
     if json:
-        print_run(reader, found, json=True)
+        print_run(reader, diagnosis, json=True)
         return
     path = out or run / "report.html"
-    path.write_text(render_html(reader, found), encoding="utf-8")
+    path.write_text(render_html(reader, diagnosis), encoding="utf-8")
     print(printable(str(path)))
     if show:
         webbrowser.open(path.absolute().as_uri())

@@ -1,4 +1,4 @@
-"""`thalweg rules`: what a diagnosis looks for."""
+"""`thalweg rules`: list the rules of a diagnosis."""
 
 from thalweg.cli.output import print_json
 from thalweg.cli.terminal import table
@@ -6,7 +6,7 @@ from thalweg.diagnosis.rules import RULES
 
 
 def rules(*, json: bool = False) -> None:
-    """List the rules that a diagnosis consists of.
+    """List the rules of a diagnosis.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""`thalweg runs [DIR]`: what was trained there; no torch."""
+"""`thalweg runs [DIR]`: list the runs in a folder, without torch."""
 
 from datetime import UTC, datetime
 from math import isnan
@@ -12,20 +12,20 @@ _HEADER = ("run", "state", "started", "model", "steps", "result", "data")
 
 
 def runs(folder: Path = Path("runs"), /, *, json: bool = False) -> None:
-    """List the runs of a folder, the newest last.
+    """List the runs in a folder, the newest last.
 
     Parameters
     ----------
     folder: Path
-        The folder that runs are in.
+        The folder with the runs.
     json: bool
         Print JSON instead of a table.
     """
-    found = list_runs(folder)
+    summaries = list_runs(folder)
     if json:
-        print_json(runs=[run._asdict() | {"path": str(run.path)} for run in found])
-    elif found:
-        print(table(_HEADER, map(_row, found)))
+        print_json(runs=[run._asdict() | {"path": str(run.path)} for run in summaries])
+    elif summaries:
+        print(table(_HEADER, map(_row, summaries)))
     else:
         print(f"no run in {folder}")
 

@@ -1,4 +1,4 @@
-"""Where each setting comes from: command line > environment > file > default."""
+"""Settings of a command and their origins: command line > environment > file > default."""
 
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -18,32 +18,32 @@ _NO_RECIPE_KEYS = ("THALWEG_CACHE",)  # read where it is used: it describes the 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What the user asked for; every other key is chosen from the data."""
+    """The recipe keys that the user set; all others are chosen from the data."""
 
     edits: Mapping[str, object]  # dotted recipe key → value
-    origins: Mapping[str, str]  # the same keys → where the value stands, in the user's words
+    origins: Mapping[str, str]  # the same keys → origin in words, such as "command line: --lr"
 
 
-def gather(
+def gather_settings(
     options: Mapping[str, object], environment: Mapping[str, str], config: Path | None
 ) -> Settings:
-    """Merge the three layers. Raises UsageError for an unknown key or a value that cannot be."""
+    """Merge options, environment and file. Raises: UsageError for an unknown key or a bad value."""
     from_file = edits_from_toml(config) if config else {}
     from_environment = _from_environment(environment)
     origins = dict.fromkeys(from_file, f"file: {config}")
-    origins |= {key: f"environment: {variable(key)}" for key in from_environment}
+    origins |= {key: f"environment: {environment_variable(key)}" for key in from_environment}
     origins |= {key: f"command line: {option(key)}" for key in options}
     edits = {**from_file, **from_environment, **options}
     return Settings(edits=edits, origins=origins)
 
 
-def variable(key: str) -> str:
+def environment_variable(key: str) -> str:
     """The environment variable of a recipe key."""
     return _PREFIX + key.upper().replace(".", "_")
 
 
-def with_origins(recipe: Recipe, origins: Mapping[str, str]) -> str:
-    """The recipe as TOML, each value with where it came from; readable by --config again."""
+def annotated_toml(recipe: Recipe, origins: Mapping[str, str]) -> str:
+    """The recipe as TOML for --config, with the origin of each value as a comment."""
     lines, prefix = [], ""
     for line in recipe.to_toml().splitlines():
         if line.startswith("["):
@@ -54,7 +54,7 @@ def with_origins(recipe: Recipe, origins: Mapping[str, str]) -> str:
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, object]:
-    names = {variable(name): name for name in KEYS}
+    names = {environment_variable(name): name for name in KEYS}
     edits: dict[str, object] = {}
     for name, text in environment.items():
         if not name.startswith(_PREFIX) or name in _NO_RECIPE_KEYS:
@@ -67,8 +67,8 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, object]:
 
 def _unknown_variable(name: str, variables: Sequence[str]) -> UsageError:
     for old, new in OLD_NAMES.items():
-        if name == variable(old):
-            return UsageError(f"{name} has a new name", seen=name, fix=variable(new))
+        if name == environment_variable(old):
+            return UsageError(f"{name} has a new name", seen=name, fix=environment_variable(new))
     return unknown_name("setting in the environment", name, variables)
 
 

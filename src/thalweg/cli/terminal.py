@@ -1,4 +1,4 @@
-"""What a terminal is given: text without control characters, aligned columns, colour if wanted."""
+"""Text for a terminal: no control characters, aligned columns, colour where it is welcome."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,7 @@ from thalweg.errors import ThalwegError, printable
 
 @runtime_checkable
 class Stream(Protocol):
-    """What of a text file is used here."""
+    """The part of a text file that printing needs."""
 
     def write(self, text: str, /) -> object: ...
     def flush(self) -> object: ...
@@ -22,17 +22,17 @@ _COLORS = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
 
 
 def printable_lines(text: str) -> str:
-    """As `printable`, but line breaks are kept."""
+    """Escape control characters as `printable` does, but keep line breaks."""
     return "\n".join(map(printable, text.split("\n")))
 
 
 def is_terminal(stream: Stream) -> bool:
-    """Whether a line may be repainted there."""
+    """True if a line can be overwritten there."""
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def uses_color(stream: Stream) -> bool:
-    """NO_COLOR (https://no-color.org) beats FORCE_COLOR; else colour where a terminal is."""
+    """True for a terminal. NO_COLOR (https://no-color.org) beats FORCE_COLOR, which beats that."""
     if os.environ.get("NO_COLOR"):
         return False
     return bool(os.environ.get("FORCE_COLOR")) or is_terminal(stream)
@@ -44,13 +44,13 @@ def styled(text: str, color: str, stream: Stream) -> str:
 
 
 def error_text(error: ThalwegError) -> str:
-    """The three parts of an error, each on lines of its own."""
+    """The three parts of an error, each on its own lines."""
     parts = (("error:", error.problem), ("  seen:", error.seen), ("  fix: ", error.fix))
     return "\n".join(f"{label} {printable_lines(text)}" for label, text in parts if text)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Columns aligned by display width; two spaces between; no rule that a pipe would trip over."""
+    """Align columns by display width, two spaces apart, without lines: easy for a pipe to read."""
     cells = [list(header), *([printable(str(cell)) for cell in row] for row in rows)]
     widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
     return "\n".join(

@@ -76,7 +76,8 @@ class Key:
     def check(self, value: Any) -> None:
         """Raise UsageError for a number out of range."""
         if not all(_COMPARISONS[words](value, bound) for words, bound in self.bounds.items()):
-            raise UsageError(f"{self.name} is out of range", seen=str(value), fix=self.range)
+            seen = f"{self.name} = {value}"
+            raise UsageError(f"{self.name} is out of range", seen=seen, fix=self.range)
 
     def parse(self, value: object) -> Any:
         """Convert a value to the key's type; text, as from the environment, is parsed.
