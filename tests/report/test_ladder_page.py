@@ -1,4 +1,4 @@
-"""The climb's picture and page: all in one file, every text harmless, nothing outside its frame."""
+"""The ladder's picture and page: one file each, all text escaped, nothing outside the frame."""
 
 import re
 from dataclasses import replace
@@ -16,7 +16,7 @@ EVIL = "<script>alert(1)</script>\x1b[2J"
 
 
 def rung(name, score, seconds, **changes):
-    made = Rung(
+    example = Rung(
         name=name,
         title=name,
         kind="linear",
@@ -26,11 +26,11 @@ def rung(name, score, seconds, **changes):
         samples=100,
         seconds=seconds,
     )
-    return replace(made, **changes)
+    return replace(example, **changes)
 
 
 @pytest.fixture
-def climb(tmp_path):
+def ladder(tmp_path):
     return Ladder(
         path=tmp_path,
         source=EVIL,
@@ -50,8 +50,8 @@ def climb(tmp_path):
     )
 
 
-def test_picture_is_well_formed_and_stays_in_its_frame(climb):
-    tree = ElementTree.fromstring(ladder_svg(climb))
+def test_picture_is_well_formed_and_stays_in_its_frame(ladder):
+    tree = ElementTree.fromstring(ladder_svg(ladder))
     _, _, width, height = map(float, tree.attrib["viewBox"].split())
     for node in tree.iter():
         for name in ("x", "x1", "x2", "cx"):
@@ -63,28 +63,28 @@ def test_picture_is_well_formed_and_stays_in_its_frame(climb):
     }
 
 
-def test_better_stands_to_the_right(climb):
-    tree = ElementTree.fromstring(ladder_svg(climb))
+def test_better_stands_to_the_right(ladder):
+    tree = ElementTree.fromstring(ladder_svg(ladder))
     dots = [
         float(node.attrib["cx"])
         for node in tree.iter()
         if node.tag.endswith("circle") and "class" not in node.attrib
     ]
     assert dots == sorted(dots)
-    took = [float(n.attrib["cx"]) for n in tree.iter() if n.attrib.get("class") == "took"]
-    assert took == sorted(took)
+    durations = [float(n.attrib["cx"]) for n in tree.iter() if n.attrib.get("class") == "took"]
+    assert durations == sorted(durations)
 
 
-def test_scores_of_a_regression_are_plain_numbers(climb):
+def test_scores_of_a_regression_are_plain_numbers(ladder):
     wild = rung("mlp", -40.0, 1.0, low=-90.0, high=-20.0)
-    text = ladder_svg(replace(climb, metric="r2", rungs=(climb.rungs[1], wild)))
+    text = ladder_svg(replace(ladder, metric="r2", rungs=(ladder.rungs[1], wild)))
     assert "0.500" in text
     assert "−40.000" in text
     assert "%" not in re.sub(r"95 %|<style>.*</style>", "", text, flags=re.S)
 
 
-def test_page_stands_alone_and_escapes_all_text(climb):
-    page = render_ladder(climb)
+def test_page_stands_alone_and_escapes_all_text(ladder):
+    page = render_ladder(ladder)
     assert "<script" not in page
     assert "\x1b" not in page
     assert not re.search(r'(src|href)="?http', page)
@@ -93,23 +93,23 @@ def test_page_stands_alone_and_escapes_all_text(climb):
     assert "Stop at mlp" in page
 
 
-def test_what_is_kept_is_read_back(climb):
-    save_ladder(climb)
-    kept = read_ladder(climb.path)
-    assert kept.to_dict() == climb.to_dict()
-    assert kept["ridge"].train_score != kept["ridge"].train_score  # NaN went as null
+def test_saved_ladder_is_read_back(ladder):
+    save_ladder(ladder)
+    restored = read_ladder(ladder.path)
+    assert restored.to_dict() == ladder.to_dict()
+    assert restored["ridge"].train_score != restored["ridge"].train_score  # NaN went as null
     with pytest.raises(KeyError):
-        kept["resnet"]
+        restored["resnet"]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": 7}', '{"format": 1}'])
-def test_what_is_no_climb_is_named(tmp_path, text):
+def test_reading_names_what_is_no_ladder(tmp_path, text):
     (tmp_path / "ladder.json").write_text(text)
-    with pytest.raises(RunError, match="no climb"):
+    with pytest.raises(RunError, match="no ladder"):
         read_ladder(tmp_path)
-    with pytest.raises(RunError, match="no climb"):
+    with pytest.raises(RunError, match="no ladder"):
         read_ladder(Path("nowhere"))
 
 
-def test_empty_climb_has_a_page(climb):
-    assert "Nothing climbed yet" in render_ladder(replace(climb, rungs=(), stop_at="", best=""))
+def test_empty_ladder_has_a_page(ladder):
+    assert "No rung yet" in render_ladder(replace(ladder, rungs=(), stop_at="", best=""))

@@ -1,7 +1,7 @@
-"""What a climb of the ladder is: rungs from the simplest model to the strongest, on one data set.
+"""A ladder: rungs from the simplest model to the strongest, on one data set.
 
-A climb is a folder: `ladder.json` is all of it but each sample's error; the networks' runs lie
-beside it.
+A ladder is a folder: `ladder.json` holds all of it but the errors of single samples; the runs of
+its networks lie beside it.
 """
 
 import json
@@ -17,7 +17,7 @@ from thalweg.record.schema import json_safe
 LADDER = "ladder.json"
 FORMAT = 1
 
-# What a rung rests on; "features" is a linear model, "feature network" a network, of made features.
+# "features" is a linear model of computed features, "feature network" a network of them.
 Kind = Literal[
     "baseline", "memory", "linear", "features", "feature network", "network", "pretrained"
 ]
@@ -26,27 +26,27 @@ Metric = Literal["accuracy", "r2"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rung:
-    """One model, fitted to the training split and judged on the validation split."""
+    """One model, fitted to the training split and scored on the validation split."""
 
     name: str
     title: str
     kind: Kind
-    score: float  # on validation, in the climb's metric
+    score: float  # on validation, in the ladder's metric
     low: float  # its 95 % interval: over validation samples, not over seeds
     high: float
-    samples: int  # validation samples that it was judged on
-    seconds: float  # all that the rung took, the choice of its settings included
-    train_score: float = nan  # on (some) training samples; NaN: not measured
+    samples: int  # validation samples scored
+    seconds: float  # for fitting, choosing its settings and scoring
+    train_score: float = nan  # on training samples, perhaps not all; NaN: not measured
     train_loss: float = nan  # of a network, unsmoothed; NaN: not measured
     parameters: int = 0
-    chosen: str = ""  # settings, and how they came about
-    run: str = ""  # folder of its run, in that of the climb
-    errors: tuple[float, ...] = field(default=(), repr=False)  # per sample; NaN: not judged
+    chosen: str = ""  # settings, and how they were chosen
+    run: str = ""  # folder of its run, inside the ladder's
+    errors: tuple[float, ...] = field(default=(), repr=False)  # per sample; NaN: not scored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ladder:
-    """The rungs so far, and what they say of the data."""
+    """The rungs so far, and what they tell about the data."""
 
     path: Path
     source: str
@@ -55,7 +55,7 @@ class Ladder:
     counts: Mapping[str, int]  # split → samples
     state: Literal["running", "finished", "interrupted"] = "running"
     rungs: tuple[Rung, ...] = ()
-    left_out: Mapping[str, str] = field(default_factory=dict)  # rung → why
+    left_out: Mapping[str, str] = field(default_factory=dict)  # rung → reason
     best: str = ""  # name of the rung of highest score
     stop_at: str = ""  # the cheapest rung that is not shown to be worse than the best
     advice: str = ""
@@ -63,34 +63,33 @@ class Ladder:
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Rung:
-        """The rung of that name. KeyError where it was not climbed."""
+        """The rung of that name. Raises KeyError where there is none."""
         for rung in self.rungs:
             if rung.name == name:
                 return rung
         raise KeyError(name)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values: NaN is null, errors of single samples are left out."""
-        body = {part.name: getattr(self, part.name) for part in fields(self)}
+        """JSON values: NaN becomes None, errors of single samples are left out."""
+        body = {each.name: getattr(self, each.name) for each in fields(self)}
         body |= {"path": str(self.path), "format": FORMAT}
         body["rungs"] = [
             {name: value for name, value in asdict(rung).items() if name != "errors"}
             for rung in self.rungs
         ]
-        plain: dict[str, Any] = json_safe(body)
-        return plain
+        return dict(json_safe(body))
 
 
-def save_ladder(climb: Ladder) -> None:
-    """Write `ladder.json`, whole or not at all."""
-    path = climb.path / LADDER
+def save_ladder(ladder: Ladder) -> None:
+    """Write `ladder.json` atomically."""
+    path = ladder.path / LADDER
     fresh = path.with_name(f"{LADDER}.new")
-    fresh.write_text(json.dumps(climb.to_dict(), indent=2, ensure_ascii=False) + "\n", "utf-8")
+    fresh.write_text(json.dumps(ladder.to_dict(), indent=2, ensure_ascii=False) + "\n", "utf-8")
     fresh.replace(path)
 
 
 def read_ladder(folder: Path | str) -> Ladder:
-    """The climb in that folder. Raises: RunError where there is none, or it cannot be read."""
+    """Read the ladder of a folder. Raises RunError where there is none, or it cannot be read."""
     path = Path(folder) / LADDER
     try:
         body = json.loads(path.read_text("utf-8"))
@@ -99,9 +98,9 @@ def read_ladder(folder: Path | str) -> Ladder:
         rungs = tuple(map(_rung, body["rungs"]))
         return Ladder(**(body | {"rungs": rungs, "path": Path(folder)}))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"{path} is no climb that can be read", seen=str(error)) from error
+        raise RunError(f"{path} is no ladder that can be read", seen=str(error)) from error
 
 
 def _rung(values: Mapping[str, Any]) -> Rung:
-    known: dict[str, Any] = {key: nan if value is None else value for key, value in values.items()}
-    return Rung(**known)
+    entries: dict[str, Any] = {name: nan if v is None else v for name, v in values.items()}
+    return Rung(**entries)

@@ -1,4 +1,4 @@
-"""A climb of the ladder as one HTML file: the advice, the picture, the table."""
+"""A ladder as one HTML file: the advice, the picture, the table."""
 
 from thalweg.record.ladder import Ladder, Rung
 from thalweg.report.ladder_picture import STYLE, ladder_svg, score_text
@@ -22,9 +22,9 @@ def render_ladder(ladder: Ladder) -> str:
 
 
 def headline(ladder: Ladder) -> str:
-    """Where to stop, in a few words."""
+    """The rung to stop at, with its score and time."""
     if not ladder.stop_at:
-        return "Nothing climbed yet"
+        return "No rung yet"
     stop = ladder[ladder.stop_at]
     return f"Stop at {stop.title}: {score_text(ladder, stop.score)} in {duration(stop.seconds)}"
 
@@ -34,12 +34,12 @@ def _body(ladder: Ladder) -> str:
     counts = ", ".join(count(number, f"{split} sample") for split, number in ladder.counts.items())
     about = {"data": counts, "time": duration(ladder.seconds), **ladder.environment}
     parts = [
-        section("picture", "The climb", ladder_svg(ladder, standalone=False)),
+        section("picture", "The ladder", ladder_svg(ladder, standalone=False)),
         section("rungs", "The rungs", table(HEADER, rows, caption="rungs", words=(7,))),
     ]
     if ladder.left_out:
         parts.append(section("left", "Left out", terms(ladder.left_out)))
-    return "".join([*parts, section("about", "Where and how", terms(about) + _said())])
+    return "".join([*parts, section("about", "Where and how", terms(about) + _about_intervals())])
 
 
 def _row(ladder: Ladder, rung: Rung) -> list[str]:
@@ -55,7 +55,7 @@ def _row(ladder: Ladder, rung: Rung) -> list[str]:
     ]
 
 
-def _said() -> str:
+def _about_intervals() -> str:
     return (
         "<p class='soft'>Intervals are over validation samples, for one seed: another seed moves a "
         "network's score as well. The rung to stop at is the quickest that is not shown to be "

@@ -1,6 +1,6 @@
-"""The climb as one picture: each rung's score with its interval, and the seconds that it took."""
+"""A ladder as one picture: each rung's score with its interval, and the seconds that it took."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from math import isfinite
 
 from thalweg.record.ladder import Ladder, Rung
@@ -16,7 +16,7 @@ STYLE = """
   --strong: #bd5208; }
 @media (prefers-color-scheme: dark) { .ladder { --paper: #15171b; --ink: #e8e9eb; --soft: #a2a8b3;
   --grid: #262a30; --hue: #72b4f0; --strong: #f3a263; } }
-.ladder .ground { fill: var(--paper); }
+.ladder .paper { fill: var(--paper); }
 .ladder text { font: 13px system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif;
   font-variant-numeric: tabular-nums; fill: var(--soft); }
 .ladder .rung { fill: var(--ink); } .ladder .stop text.rung { font-weight: 650; }
@@ -30,46 +30,46 @@ STYLE = """
 """
 
 
-def ladder_svg(climb: Ladder, *, standalone: bool = True) -> str:
-    """The picture as SVG, light or dark as its reader has it; `standalone` with its own style."""
-    height = TOP + ROW * len(climb.rungs) + FOOT
-    scores, seconds = _axes(climb)
+def ladder_svg(ladder: Ladder, *, standalone: bool = True) -> str:
+    """The picture as SVG, in the reader's light or dark scheme; `standalone` with its own style."""
+    height = TOP + ROW * len(ladder.rungs) + FOOT
+    scores, seconds = _axes(ladder)
     bottom = height - FOOT
     body = "".join(
         (
             *_grid(scores, bottom),
             *_grid(seconds, bottom),
-            _text((scores.start, 16), _about(climb), "rung"),
+            _text((scores.start, 16), _score_title(ladder), "rung"),
             _text((seconds.start, 16), "seconds", "rung"),
             *(
-                _row(climb, rung, number, axes=(scores, seconds))
-                for number, rung in _numbered(climb)
+                _row(ladder, rung, number, axes=(scores, seconds))
+                for number, rung in enumerate(ladder.rungs)
             ),
         )
     )
     style = f"<style>{STYLE}</style>" if standalone else ""
-    ground = f'<rect class="ground" width="{WIDTH:g}" height="{height:g}"/>' if standalone else ""
+    paper = f'<rect class="paper" width="{WIDTH:g}" height="{height:g}"/>' if standalone else ""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="ladder" role="img" '
-        f'viewBox="0 0 {WIDTH:g} {height:g}" aria-label="{markup(_spoken(climb))}">'
-        f"{style}{ground}{body}</svg>\n"
+        f'viewBox="0 0 {WIDTH:g} {height:g}" aria-label="{markup(_description(ladder))}">'
+        f"{style}{paper}{body}</svg>\n"
     )
 
 
-def score_text(climb: Ladder, score: float, places: int = 1) -> str:
-    """A score as its metric is read: a percentage, or a plain number."""
-    if climb.metric == "accuracy":
+def score_text(ladder: Ladder, score: float, places: int = 1) -> str:
+    """A score in its metric's form: a percentage, or a plain number."""
+    if ladder.metric == "accuracy":
         return percent(score, places)
     return f"{score:.3f}".replace("-", "−") if isfinite(score) else "–"
 
 
-def _axes(climb: Ladder) -> tuple[Axis, Axis]:
-    ends = [value for rung in climb.rungs for value in (rung.low, rung.high)]
-    shares = climb.metric == "accuracy"
+def _axes(ladder: Ladder) -> tuple[Axis, Axis]:
+    ends = [value for rung in ladder.rungs for value in (rung.low, rung.high)]
+    shares = ladder.metric == "accuracy"
     if not shares:
         ends = [max(value, -1.0) for value in ends]  # a wild failure must not flatten the rest
     left = axis(ends, (NAMES, NAMES + SCORES), shares=shares, linear=True)
-    times = [max(rung.seconds, 0.01) for rung in climb.rungs] or [1.0]
+    times = [max(rung.seconds, 0.01) for rung in ladder.rungs] or [1.0]
     start = NAMES + SCORES + GAP
     return left, axis([*times, min(times) / 2], (start, start + SECONDS))
 
@@ -81,42 +81,38 @@ def _grid(scale: Axis, bottom: float) -> Iterator[str]:
         yield _text((x, bottom + 18), scale.label(tick), "mid")
 
 
-def _row(climb: Ladder, rung: Rung, number: int, *, axes: tuple[Axis, Axis]) -> str:
+def _row(ladder: Ladder, rung: Rung, number: int, *, axes: tuple[Axis, Axis]) -> str:
     scores, seconds = axes
     y = TOP + ROW * (number + 0.5)
     low, at, high = (scores.at(value) for value in (rung.low, rung.score, rung.high))
-    said = score_text(climb, rung.score)
-    wide = CHARACTER * len(said) + 8
-    fits = high + wide < scores.end + GAP - 14
+    score = score_text(ladder, rung.score)
+    width = CHARACTER * len(score) + 8
+    fits = high + width < scores.end + GAP - 14
     label = (high + 8, "rung") if fits else (low - 8, "rung end")
-    took = seconds.at(max(rung.seconds, 0.01))
+    duration_x = seconds.at(max(rung.seconds, 0.01))
     return (
-        f'<g class="{"stop" if rung.name == climb.stop_at else ""}">'
+        f'<g class="{"stop" if rung.name == ladder.stop_at else ""}">'
         f"{_text((NAMES - 14, y + 4.5), rung.title, 'rung end')}"
         f'<line class="whisker" x1="{low:.1f}" x2="{high:.1f}" y1="{y:g}" y2="{y:g}"/>'
         f'<circle cx="{at:.1f}" cy="{y:g}" r="4.5"/>'
-        f"{_text((label[0], y + 4.5), said, label[1])}"
-        f'<circle class="took" cx="{took:.1f}" cy="{y:g}" r="4.5"/>'
-        f"{_text((took + 10, y + 4.5), duration(rung.seconds), 'rung')}</g>"
+        f"{_text((label[0], y + 4.5), score, label[1])}"
+        f'<circle class="took" cx="{duration_x:.1f}" cy="{y:g}" r="4.5"/>'
+        f"{_text((duration_x + 10, y + 4.5), duration(rung.seconds), 'rung')}</g>"
     )
-
-
-def _numbered(climb: Ladder) -> Iterable[tuple[int, Rung]]:
-    return enumerate(climb.rungs)
 
 
 def _text(at: tuple[float, float], text: str, kind: str) -> str:
     return f'<text class="{kind}" x="{at[0]:.1f}" y="{at[1]:g}">{markup(text)}</text>'
 
 
-def _about(climb: Ladder) -> str:
-    name = "accuracy" if climb.metric == "accuracy" else "R²"
+def _score_title(ladder: Ladder) -> str:
+    name = "accuracy" if ladder.metric == "accuracy" else "R²"
     return f"validation {name}, 95 % interval"
 
 
-def _spoken(climb: Ladder) -> str:
+def _description(ladder: Ladder) -> str:
     rungs = ", ".join(
-        f"{rung.title} {score_text(climb, rung.score)} in {figure(rung.seconds, 2)} s"
-        for rung in climb.rungs
+        f"{rung.title} {score_text(ladder, rung.score)} in {figure(rung.seconds, 2)} s"
+        for rung in ladder.rungs
     )
-    return f"{_about(climb)}: {rungs}"
+    return f"{_score_title(ladder)}: {rungs}"
