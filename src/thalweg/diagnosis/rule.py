@@ -53,7 +53,6 @@ class Rule:
     check: Check
     explains: tuple[str, ...] = ()  # other rules whose findings follow from this fault
     symptom: bool = False  # explained by any finding of an earlier stage, named or not
-    trial: str = ""  # the controlled experiment that would convict or acquit, by its name
 
     def __call__(self, history: History, **limits: float) -> Finding | None:
         return self.check(history, **limits)
@@ -78,7 +77,6 @@ def rule(
     needs: tuple[Quantity, ...],
     explains: tuple[str, ...] = (),
     symptom: bool = False,
-    trial: str = "",
 ) -> Callable[[Check], Rule]:
     """Turn a check into a rule; the decorated name is then the `Rule`."""
     return lambda check: Rule(
@@ -88,5 +86,4 @@ def rule(
         check=check,
         explains=explains,
         symptom=symptom,
-        trial=trial,
     )

@@ -18,7 +18,6 @@ from thalweg.record.quantities import (
     stage="data",
     needs=(LOSS, TRAIN_MODE_LOSS, CHANCE_LOSS, BASELINE_ACCURACY, ACCURACY),
     explains=("underfitting", "training-plateau", "over-regularised", "stopped-too-early"),
-    trial="without-augmentation",
 )
 def augmentation_destroys_labels(
     history: History, *, gap: float = 0.3, drop: float = 0.2

@@ -11,7 +11,6 @@ from thalweg.wording import some
     "class-imbalance",
     stage="data",
     needs=(CLASS_COUNT, CLASS_RECALL),
-    trial="balanced-sampler",
 )
 def class_imbalance(
     history: History, *, ratio: float = 8.0, poor: float = 0.6, least: float = 30.0

@@ -19,7 +19,6 @@ from thalweg.record.quantities import GRADIENT_NORM, LOSS, UPDATE_RATIO
         "stopped-too-early",
         "vanishing-gradients",
     ),
-    trial="without-clipping",
 )
 def clipping_too_tight(
     history: History, *, share: float = 0.9, same: float = 5e-3, reach: float = 0.3

@@ -18,7 +18,6 @@ from thalweg.wording import some
         "gradient-never-arrives",
         "loss-not-falling",
     ),
-    trial="revived-units",
 )
 def dead_relu(
     history: History, *, share: float = 0.5, gone: float = 0.8, learned: float = 0.25

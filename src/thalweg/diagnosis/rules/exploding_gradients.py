@@ -13,7 +13,6 @@ FEW = 4  # samples a batch, of which one hard one makes the loss leap
     stage="signal",
     needs=(GRADIENT_NORM, LOSS),
     explains=("loss-not-finite", "loss-oscillates"),
-    trial="clipped-gradients",
 )
 def exploding_gradients(
     history: History, *, burst: float = 10.0, spike: float = 3.0, most: int = 3, least: int = 60

@@ -20,7 +20,6 @@ from thalweg.record.quantities import ACTIVATION_STD
         "optimisation-failure",
         "stopped-too-early",
     ),
-    trial="he-initialisation",
 )
 def initialisation_scale(
     history: History, *, small: float = 3e-3, large: float = 50.0, learned: float = 0.5

@@ -9,7 +9,6 @@ from thalweg.record.quantities import BASELINE_ACCURACY, SUSPECT_LABELS
     stage="data",
     needs=(SUSPECT_LABELS, BASELINE_ACCURACY),
     explains=("overfitting", "underfitting", "training-plateau", "metric-disagrees-with-loss"),
-    trial="without-suspects",
 )
 def label_noise(history: History, *, share: float = 0.07, contrast: float = 3.0) -> Finding | None:
     """Many labels are contradicted by all that resembles their samples.

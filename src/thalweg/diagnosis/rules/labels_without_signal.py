@@ -22,7 +22,6 @@ from thalweg.record.quantities import BASELINE_ACCURACY, MEASURED_VAL_ACCURACY, 
         "train-val-shift",
         "learning-rate-too-low",
     ),
-    trial="shuffled-labels",
 )
 def labels_without_signal(history: History) -> Finding | None:
     """The labels have nothing to do with the inputs: nothing does better than chance.

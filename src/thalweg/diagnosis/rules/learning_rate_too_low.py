@@ -17,7 +17,6 @@ from thalweg.record.quantities import LEARNING_RATE, LOSS, UPDATE_RATIO
         "training-plateau",
         "optimisation-failure",
     ),
-    trial="ten-times-the-rate",
 )
 def learning_rate_too_low(
     history: History, *, reach: float = 0.3, high: float = 0.5, steady: float = 0.5

@@ -10,7 +10,6 @@ from thalweg.record.quantities import LEARNING_RATE, VAL_ACCURACY, VAL_LOSS, VAL
     "loss-oscillates",
     stage="optimisation",
     needs=(VAL_LOSS, VAL_ACCURACY, VAL_SAMPLES),
-    trial="a-third-of-the-rate",
 )
 def loss_oscillates(
     history: History, *, least: int = 6, swing: float = 0.05, relative: float = 0.25

@@ -16,7 +16,6 @@ from thalweg.wording import some
         "loss-oscillates",
         "over-regularised",
     ),
-    trial="fresh-gradient",
 )
 def missing_zero_grad(history: History, *, share: float = 0.5) -> Finding | None:
     """The gradient of earlier steps is still there when a new step's gradient arrives.

@@ -12,7 +12,6 @@ from thalweg.record.quantities import BASELINE_ACCURACY, LAYERS, TRAIN_ACCURACY
     needs=(TRAIN_ACCURACY, BASELINE_ACCURACY, LAYERS),
     explains=("underfitting", "training-plateau"),
     symptom=True,
-    trial="smaller-model",
 )
 def optimisation_failure(
     history: History, *, margin: float = 0.05, deep: int = 8

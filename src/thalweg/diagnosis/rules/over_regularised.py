@@ -23,7 +23,6 @@ from thalweg.record.quantities import (
         "loss-not-falling",
         "stopped-too-early",
     ),
-    trial="half-the-regularisation",
 )
 def over_regularised(
     history: History, *, gap: float = 0.2, pull: float = 1.0, high: float = 0.3

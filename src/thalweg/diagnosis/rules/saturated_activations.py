@@ -9,7 +9,6 @@ from thalweg.record.quantities import SATURATED
     stage="signal",
     needs=(SATURATED,),
     explains=("vanishing-gradients", "learning-rate-too-low", "underfitting", "training-plateau"),
-    trial="scaled-down-weights",
 )
 def saturated_activations(
     history: History, *, share: float = 0.5, learned: float = 0.3

@@ -17,7 +17,6 @@ from thalweg.record.quantities import (
     stage="optimisation",
     needs=(LOSS, OPTIMIZERS),
     explains=("underfitting", "optimisation-failure"),
-    trial="a-fifth-more",
 )
 def stopped_too_early(
     history: History, *, high: float = 0.5, promise: float = 0.1, least: int = 24

@@ -9,7 +9,6 @@ from thalweg.record.quantities import MEASURED_VAL_ACCURACY, SHIFT, TRAIN_ACCURA
     stage="data",
     needs=(SHIFT, VAL_SAMPLES),
     explains=("overfitting", "metric-disagrees-with-loss", "label-encoding-differs"),
-    trial="held-out-training-samples",
 )
 def train_val_shift(
     history: History, *, level: float = 0.5, scale: float = 0.7, auc: float = 0.75

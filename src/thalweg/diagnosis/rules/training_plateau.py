@@ -21,7 +21,6 @@ from thalweg.record.quantities import BASELINE_ACCURACY, LOSS, NUM_CLASSES, TRAI
     stage="optimisation",
     needs=(LOSS, NUM_CLASSES),
     symptom=True,
-    trial="which-plateau",
 )
 def training_plateau(history: History, *, high: float = 0.6, least: int = 100) -> Finding | None:
     """The training loss fell and then stood still, far above zero.

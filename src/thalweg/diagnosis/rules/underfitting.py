@@ -11,7 +11,6 @@ from thalweg.record.quantities import BASELINE_ACCURACY, TRAIN_ACCURACY
     stage="generalisation",
     needs=(TRAIN_ACCURACY, BASELINE_ACCURACY),
     symptom=True,
-    trial="wider-model",
 )
 def underfitting(history: History, *, margin: float = 0.05, falling: float = 0.1) -> Finding | None:
     """The model does worse on its own training samples than nearest neighbours on held-out ones.

@@ -22,7 +22,6 @@ from thalweg.record.quantities import INPUT_OFFSET, INPUT_STD
         "optimisation-failure",
         "train-val-shift",
     ),
-    trial="standardised-inputs",
 )
 def unscaled_inputs(
     history: History, *, large: float = 10.0, offset: float = 10.0, apart: float = 100.0

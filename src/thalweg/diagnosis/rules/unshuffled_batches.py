@@ -19,7 +19,6 @@ from thalweg.record.quantities import CLASS_RUN_Z
         "train-val-shift",
         "learning-rate-too-low",
     ),
-    trial="shuffled-batches",
 )
 def unshuffled_batches(history: History, *, most: float = 6.0) -> Finding | None:
     """Batches hold far fewer classes than a shuffled order would put into them.

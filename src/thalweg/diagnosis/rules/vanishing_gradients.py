@@ -11,7 +11,6 @@ from thalweg.record.quantities import GRADIENT_RATIO
     stage="signal",
     needs=(GRADIENT_RATIO,),
     explains=("learning-rate-too-low", "underfitting", "training-plateau", "optimisation-failure"),
-    trial="frozen-lower-layers",
 )
 def vanishing_gradients(
     history: History, *, ratio: float = 1e-3, least: int = 3, learned: float = 0.5
