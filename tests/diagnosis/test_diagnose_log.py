@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import thalweg
-from thalweg.diagnosis.diagnose_log import UNSHOWN
+from thalweg.diagnosis.diagnose_log import NOT_IN_CURVES
 from thalweg.diagnosis.rules import RULES
 
 
@@ -130,7 +130,7 @@ def test_every_rule_is_accounted_for_and_says_what_it_would_take(diagnosed):
     assert why["overfitting"] == (
         "no column was read as val_loss: --column val_loss=COLUMN names one"
     )
-    assert why["dead-relu"] == UNSHOWN
+    assert why["dead-relu"] == NOT_IN_CURVES
     assert diagnosis.passed == ("loss-not-finite",)
 
 

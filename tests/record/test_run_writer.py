@@ -249,7 +249,7 @@ def test_a_full_disk_does_not_stop_the_caller(tmp_path, ending):
 
 
 def test_memory_is_bounded_while_the_disk_takes_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr("thalweg.record.run_writer.KEPT", 100)
+    monkeypatch.setattr("thalweg.record.run_writer.MOST_PENDING", 100)
     writer = RunWriter(tmp_path)
     writer.flush()
     blocker = sqlite3.connect(tmp_path / "run.db", isolation_level=None)
@@ -258,7 +258,7 @@ def test_memory_is_bounded_while_the_disk_takes_nothing(tmp_path, monkeypatch):
     for step in range(1000):
         writer.add(LOSS, step, {"": 1.0})
     writer.flush()
-    assert len(writer._held) == 100
+    assert len(writer._pending) == 100
     blocker.execute("ROLLBACK")
     blocker.close()
     writer.flush()

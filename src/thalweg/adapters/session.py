@@ -105,7 +105,7 @@ class Session:
                 continue
             meaning, number = meaning_of(name, split=split), float(value)
             if meaning is not None and meaning.quantity.name.startswith("val"):
-                self._watcher.log(**{meaning.quantity.name: meaning.measured(number)})
+                self._watcher.log(**{meaning.quantity.name: meaning.to_quantity(number)})
             elif meaning is None and name not in QUANTITIES:
                 self._watcher.log(**{name: number})
 

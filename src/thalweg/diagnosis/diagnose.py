@@ -19,20 +19,20 @@ MOST_CAUSES = 3  # ranked causes that a page shows; more would be a list, not a 
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """What is wrong with a run, what was looked at and found well, and what was not looked at."""
+    """The findings about a run, the rules that passed, and the rules that could not be checked."""
 
     findings: tuple[Finding, ...]  # worst first: causes, then what they explain, then notes
     passed: tuple[str, ...]
-    not_checked: Mapping[str, str]  # rule -> what would have to be measured or passed in
+    not_checked: Mapping[str, str]  # rule → what would have to be measured or passed in
 
     @property
     def headline(self) -> Finding | None:
-        """The one cause to treat first; None when nothing worse than a note was found."""
+        """The one cause to treat first; None when no finding is worse than a note."""
         return self.causes[0] if self.causes else None
 
     @property
     def causes(self) -> tuple[Finding, ...]:
-        """At most three findings that no other one explains, the first to treat first."""
+        """At most three findings that no other one explains, in the order of treatment."""
         explained = {name for finding in self.findings for name in finding.consequences}
         causes = [f for f in self.findings if f.severity != "note" and f.rule not in explained]
         return tuple(causes[:MOST_CAUSES])
@@ -46,69 +46,69 @@ class Diagnosis:
 
 
 def diagnose(history: History, rules: Iterable[Rule] = RULES) -> Diagnosis:
-    """Judge a history by every rule; earlier causes come first and explain later symptoms."""
+    """Apply every rule to a history; earlier causes come first and explain later symptoms."""
     rules = tuple(rules)
-    found: list[tuple[Rule, Finding]] = []
+    findings: list[tuple[Rule, Finding]] = []
     passed: list[str] = []
     not_checked: dict[str, str] = {}
-    broken = _broken(history)
+    failures = _instrument_failures(history)
     for rule in rules:
         if any(quantity not in history for quantity in rule.needs):
-            not_checked[rule.name] = _why_unchecked(rule, history, broken)
+            not_checked[rule.name] = _why_not_checked(rule, history, failures)
             continue
         try:
-            with errstate(all="ignore"):  # what overflows is infinite, and said to be
+            with errstate(all="ignore"):  # an overflow becomes infinite, and is reported as that
                 finding = rule(history)
         except Exception as error:  # a rule that breaks says nothing about the run
             not_checked[rule.name] = f"the rule itself failed: {type(error).__name__}: {error}"
             continue
         if finding is not None:
-            found.append((rule, replace(finding, rule=rule.name, stage=rule.stage)))
-        elif failed := [broken[q.name] for q in rule.needs if q.name in broken]:
-            not_checked[rule.name] = f"a measurement broke: {failed[0]}"
+            findings.append((rule, replace(finding, rule=rule.name, stage=rule.stage)))
+        elif reasons := [failures[q.name] for q in rule.needs if q.name in failures]:
+            not_checked[rule.name] = f"a measurement broke: {reasons[0]}"
         else:
             passed.append(rule.name)
-    return Diagnosis(_ordered(found), tuple(passed), not_checked)
+    return Diagnosis(_ranked_findings(findings), tuple(passed), not_checked)
 
 
-def _ordered(found: list[tuple[Rule, Finding]]) -> tuple[Finding, ...]:
+def _ranked_findings(findings: list[tuple[Rule, Finding]]) -> tuple[Finding, ...]:
     """Causes first, in the order of the stages; then what they explain; then the notes."""
-    told = [
-        (rule, replace(finding, consequences=_consequences(rule, finding, found)))
-        for rule, finding in found
+    linked = [
+        (rule, replace(finding, consequences=_consequences(rule, finding, findings)))
+        for rule, finding in findings
     ]
-    explained = {name for _, finding in told for name in finding.consequences}
+    explained = {name for _, finding in linked for name in finding.consequences}
 
     def rank(entry: tuple[Rule, Finding]) -> tuple[bool, bool, int, int]:
         rule, finding = entry
         stage, severity = STAGES.index(rule.stage), SEVERITIES.index(finding.severity)
         return finding.severity == "note", rule.name in explained, stage, severity
 
-    return tuple(finding for _, finding in sorted(told, key=rank))
+    return tuple(finding for _, finding in sorted(linked, key=rank))
 
 
 def _consequences(
-    rule: Rule, finding: Finding, found: list[tuple[Rule, Finding]]
+    rule: Rule, finding: Finding, findings: list[tuple[Rule, Finding]]
 ) -> tuple[str, ...]:
-    """The rules that spoke because of this one; a note explains nothing."""
+    """The rules whose findings follow from this one; a note explains nothing."""
     if finding.severity == "note":
         return ()
     return tuple(
         other.name
-        for other, _ in found
+        for other, _ in findings
         if other is not rule and rule.accounts_for(other) and not other.accounts_for(rule)
     )
 
 
-def _broken(history: History) -> dict[str, str]:
-    """Quantity → what its instrument raised."""
+def _instrument_failures(history: History) -> dict[str, str]:
+    """Quantity → the error of its instrument."""
     reasons = history.by_place(INSTRUMENT_FAILED)
     return {reason.partition(":")[0]: reason for reason in reasons}
 
 
-def _why_unchecked(rule: Rule, history: History, broken: Mapping[str, str]) -> str:
+def _why_not_checked(rule: Rule, history: History, failures: Mapping[str, str]) -> str:
     missing = [quantity for quantity in rule.needs if quantity not in history]
-    failed = [broken[quantity.name] for quantity in missing if quantity.name in broken]
-    if failed:
-        return f"a measurement broke: {failed[0]}"
+    reasons = [failures[quantity.name] for quantity in missing if quantity.name in failures]
+    if reasons:
+        return f"a measurement broke: {reasons[0]}"
     return "; ".join(dict.fromkeys(how_to_measure(quantity, history) for quantity in missing))

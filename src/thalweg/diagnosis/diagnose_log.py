@@ -1,4 +1,4 @@
-"""Judge curves alone: what they cannot show is not checked, and said to be."""
+"""Diagnose logged curves alone; a rule that needs more than they show is not checked."""
 
 from dataclasses import replace
 from functools import partial
@@ -11,58 +11,60 @@ from thalweg.record import History
 from thalweg.record.metric_names import READABLE
 from thalweg.record.quantities import CHANCE_LOSS, LOSS, NUM_CLASSES, VAL_ACCURACY, VAL_LOSS
 
-EPOCHS = 10  # means of whole epochs that tell a fall from noise
-UNSHOWN = "curves do not show it: put thalweg.watch into the loop"
-MANY = (LOSS, VAL_LOSS, VAL_ACCURACY)  # whose points a rule counts
-OF_FIRST_LOSS = "initial-loss-above-chance"
+LEAST_EPOCHS = 10  # means of whole epochs that tell a fall from noise
+NOT_IN_CURVES = "curves do not show it: put thalweg.watch into the loop"
+COUNTED = (LOSS, VAL_LOSS, VAL_ACCURACY)  # quantities of which a rule needs many points
+READS_FIRST_LOSS = "initial-loss-above-chance"
 
 
 def diagnose_log(history: History, *, by_epoch: bool = False) -> Diagnosis:
-    """The diagnosis that a history of nothing but logged numbers allows.
+    """Diagnose a history that holds logged numbers alone.
 
-    `by_epoch`: each point is the mean of an epoch. A rule that takes more points than there are is
+    `by_epoch`: each point is the mean of an epoch. A rule that needs more points than there are is
     not checked, where `diagnose` would pass it.
     """
-    rules = [_by_epoch(rule) if by_epoch else rule for rule in RULES]
-    made = diagnose(history, rules)
+    rules = [_for_epochs(rule) if by_epoch else rule for rule in RULES]
+    diagnosis = diagnose(history, rules)
     not_checked = {}
     for rule in rules:
-        if rule.name in made.not_checked:
-            not_checked[rule.name] = _why(rule, history)
-        elif rule.name in made.passed and (why := _says_nothing(rule, history, by_epoch)):
-            not_checked[rule.name] = why
-    passed = tuple(name for name in made.passed if name not in not_checked)
-    return replace(made, passed=passed, not_checked=not_checked)
+        if rule.name in diagnosis.not_checked:
+            not_checked[rule.name] = _why_not_checked(rule, history)
+        elif rule.name in diagnosis.passed and (
+            reason := _too_few_points(rule, history, by_epoch=by_epoch)
+        ):
+            not_checked[rule.name] = reason
+    passed = tuple(name for name in diagnosis.passed if name not in not_checked)
+    return replace(diagnosis, passed=passed, not_checked=not_checked)
 
 
-def _by_epoch(rule: Rule) -> Rule:
-    """Fewer points do where each is a mean over an epoch, if the rule counts steps."""
+def _for_epochs(rule: Rule) -> Rule:
+    """Let a rule that counts steps speak from fewer points, where each is the mean of an epoch."""
     if "least_steps" not in signature(rule.check).parameters:
         return rule
-    return replace(rule, check=partial(rule.check, least_steps=EPOCHS))
+    return replace(rule, check=partial(rule.check, least_steps=LEAST_EPOCHS))
 
 
-def _says_nothing(rule: Rule, history: History, by_epoch: bool) -> str:
-    """Why it means nothing that the rule found nothing; "" where it does."""
-    if by_epoch and rule.name == OF_FIRST_LOSS:
+def _too_few_points(rule: Rule, history: History, *, by_epoch: bool) -> str:
+    """The reason why a pass of the rule means nothing; "" where it means something."""
+    if by_epoch and rule.name == READS_FIRST_LOSS:
         return "the first point is the mean of an epoch"
     limits = signature(rule.check).parameters
     least = next((limits[n].default for n in ("least", "least_steps") if n in limits), 0)
     for quantity in rule.needs:
-        found = max((len(series) for series in history.by_place(quantity).values()), default=0)
-        if quantity in MANY and found < least:
-            return f"{found} points of {quantity.name} are too few: it takes {least}"
+        points = max((len(series) for series in history.by_place(quantity).values()), default=0)
+        if quantity in COUNTED and points < least:
+            return f"{points} points of {quantity.name} are too few: it takes {least}"
     return ""
 
 
-def _why(rule: Rule, history: History) -> str:
+def _why_not_checked(rule: Rule, history: History) -> str:
     missing = [quantity for quantity in rule.needs if quantity not in history]
     if not missing:
         return "the rule itself failed"
     if NUM_CLASSES in missing or CHANCE_LOSS in missing:
-        told = all(q in READABLE or q in (NUM_CLASSES, CHANCE_LOSS) for q in missing)
-        return "tell the number of classes: --num-classes" if told else UNSHOWN
+        classes_suffice = all(q in READABLE or q in (NUM_CLASSES, CHANCE_LOSS) for q in missing)
+        return "tell the number of classes: --num-classes" if classes_suffice else NOT_IN_CURVES
     if any(quantity not in READABLE for quantity in missing):
-        return UNSHOWN
+        return NOT_IN_CURVES
     names = " or ".join(quantity.name for quantity in missing)
     return f"no column was read as {names}: --column {missing[0].name}=COLUMN names one"

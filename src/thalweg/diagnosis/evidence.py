@@ -1,4 +1,4 @@
-"""What the rules compute from measured series: finite values, levels with their standard error."""
+"""Statistics of measured series, for the rules: finite values, levels, slopes, standard errors."""
 
 from dataclasses import dataclass
 from math import isfinite, sqrt
@@ -29,11 +29,11 @@ class Curve:
         return Curve(self.steps[inside], self.values[inside])
 
     def head(self, share: float, least: int = 1) -> Values:
-        """The first values: that share of all, at least so many."""
+        """The first `share` of the values, at least `least` of them."""
         return self.values[: max(least, int(share * len(self)))]
 
     def tail(self, share: float, least: int = 1) -> Values:
-        """The last values: that share of all, at least so many."""
+        """The last `share` of the values, at least `least` of them."""
         return self.values[-max(least, int(share * len(self))) :]
 
 
@@ -43,13 +43,13 @@ def curve(history: History, quantity: Quantity, place: str = "") -> Curve:
 
 
 def as_curve(series: Series) -> Curve:
-    kept = sorted((step, value) for step, value in series.items() if isfinite(value))
-    table = np.array(kept, dtype=np.float64).reshape(-1, 2)
+    points = sorted((step, value) for step, value in series.items() if isfinite(value))
+    table = np.array(points, dtype=np.float64).reshape(-1, 2)
     return Curve(table[:, 0], table[:, 1])
 
 
 def value(history: History, quantity: Quantity, place: str = "") -> float:
-    """The last value of a series, NaN when there is none."""
+    """The last value of a series; NaN without any."""
     series = history.series(quantity, place)
     return series[max(series)] if series else float("nan")
 
@@ -63,7 +63,7 @@ def level(values: Values) -> tuple[float, float]:
 
 
 def fall(early: Values, late: Values) -> tuple[float, float]:
-    """How far the mean went down from early to late, and the standard error of that."""
+    """The fall of the mean from early to late, and its standard error."""
     (first, first_error), (last, last_error) = level(early), level(late)
     return first - last, float(np.hypot(first_error, last_error))
 
@@ -75,8 +75,8 @@ def slope(points: Curve) -> tuple[float, float]:
     x = points.steps - points.steps.mean()
     with np.errstate(over="ignore", invalid="ignore"):
         rate = float(x @ points.values / (x @ x))
-        rest = points.values - points.values.mean() - rate * x
-        return rate, sqrt(float(rest @ rest) / (len(points) - 2) / float(x @ x))
+        residuals = points.values - points.values.mean() - rate * x
+        return rate, sqrt(float(residuals @ residuals) / (len(points) - 2) / float(x @ x))
 
 
 def number(x: float) -> str:
@@ -96,13 +96,13 @@ def latest(history: History, quantity: Quantity) -> dict[str, float]:
 
 
 def kind(history: History, quantity: Quantity) -> str:
-    """The name under which a quantity of kinds was recorded last; "" when it was not."""
+    """The place at which a quantity of kinds was recorded last; "" without any."""
     places = {place: max(s) for place, s in history.by_place(quantity).items() if s}
     return max(places, key=lambda place: places[place], default="")
 
 
 def share_of_chance(history: History) -> float:
-    """The late training loss as a share of what knowing nothing scores; NaN where unknown."""
+    """The late training loss as a share of the chance loss; NaN where either is unknown."""
     chance, losses = value(history, CHANCE_LOSS), curve(history, LOSS)
     if not len(losses) or not chance > 0:
         return float("nan")
@@ -116,12 +116,12 @@ def gradient_norms(history: History) -> Values:
         for step, norm in series.items():
             sums[step] = min(sums.get(step, 0.0) + min(abs(norm), 1e150) ** 2, 1e300)
     total = np.sqrt(np.array([sums[step] for step in sorted(sums)]))
-    kept: Values = total[np.isfinite(total) & (total > 0)]
-    return kept
+    norms: Values = total[np.isfinite(total) & (total > 0)]
+    return norms
 
 
-def reachable(history: History) -> float:
-    """The farthest that any matrix could have come in this run, in units of its norm."""
+def largest_movement(history: History) -> float:
+    """The farthest that any matrix can have moved in this run, in units of its norm."""
     means = [
         float(values.mean())
         for series in history.by_place(UPDATE_RATIO).values()
@@ -130,10 +130,10 @@ def reachable(history: History) -> float:
     return max(means, default=0.0) * len(curve(history, LOSS))
 
 
-def promised(history: History, *, least: int = 30) -> tuple[float, float]:
-    """The late training loss, and by how much a fifth more steps at its late slope would lower it.
+def expected_gain(history: History, *, least: int = 30) -> tuple[float, float]:
+    """The late training loss, and its fall over a fifth more steps at its late slope.
 
-    The second is zero where the slope is within three standard errors of none, or there are fewer
+    The fall is zero where the slope is within three standard errors of zero, or there are fewer
     losses than `least`.
     """
     losses = curve(history, LOSS)

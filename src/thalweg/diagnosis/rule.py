@@ -1,4 +1,4 @@
-"""What a rule is, and what it says when it fires."""
+"""The contract of a rule: a pure check of a history, and the finding that it returns."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ STAGES: tuple[Stage, ...] = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prescription:
-    """One change to try, and the measurement that will show whether it worked."""
+    """One change to try, and the measurement that will show if it worked."""
 
     change: str
     expect: str
@@ -31,7 +31,7 @@ class Prescription:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """Something wrong with a run, with the numbers that show it."""
+    """A fault of a run, with the numbers that show it."""
 
     severity: Severity
     summary: str
@@ -45,7 +45,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """A named, pure judgement of a history. Its docstring is its page in the documentation."""
+    """A named, pure check of a history. Its docstring is its page in the documentation."""
 
     name: str  # names the fault: reads as "allow <name>"
     stage: Stage
@@ -63,7 +63,7 @@ class Rule:
         return self.check.__doc__ or ""
 
     def accounts_for(self, other: "Rule") -> bool:
-        """Whether this fault, where it is present, explains what the other rule found."""
+        """Return whether this fault, where present, explains the other rule's finding."""
         if other.name in self.explains:
             return True
         earlier = STAGES.index(self.stage) < STAGES.index(other.stage)

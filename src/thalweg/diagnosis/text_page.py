@@ -16,16 +16,16 @@ def text_page(
     *,
     not_checked: Mapping[str, str],
 ) -> str:
-    """Verdict, evidence, what to change, what to expect; then the rest, shortest last."""
+    """The causes with evidence and treatment; then the other findings, the passes, the gaps."""
     parts = [_verdict(causes, passed, not_checked)]
     parts += [_cause(finding, rank) for rank, finding in enumerate(causes, 1)]
     others = [finding for finding in findings if finding not in causes]
     if others:
         parts.append("Also seen\n" + "\n".join(_line(finding) for finding in others))
     if passed:
-        parts.append(f"Checked and well ({len(passed)})\n" + _wrapped(", ".join(passed)))
+        parts.append(f"Checked and well ({len(passed)})\n" + _wrap(", ".join(passed)))
     if not_checked:
-        rows = [_wrapped(f"{names}: {why}", hanging=6) for names, why in by_reason(not_checked)]
+        rows = [_wrap(f"{names}: {reason}", hanging=6) for names, reason in by_reason(not_checked)]
         parts.append(f"Not checked ({len(not_checked)})\n" + "\n".join(rows))
     return "\n\n".join(parts)
 
@@ -49,23 +49,23 @@ def by_reason(not_checked: Mapping[str, str]) -> list[tuple[str, str]]:
 
 def _cause(finding: Finding, rank: int) -> str:
     where = f" (at {finding.where})" if finding.where else ""
-    lines = [_wrapped(f"{rank}. {finding.rule}: {finding.summary}{where}", indent=0, hanging=3)]
+    lines = [_wrap(f"{rank}. {finding.rule}: {finding.summary}{where}", indent=0, hanging=3)]
     if finding.evidence:
         shown = " · ".join(f"{name} {number(value)}" for name, value in finding.evidence.items())
-        lines.append(_wrapped(f"evidence: {shown}", indent=3, hanging=13))
+        lines.append(_wrap(f"evidence: {shown}", indent=3, hanging=13))
     for prescription in finding.prescriptions:
-        lines.append(_wrapped(f"change:   {prescription.change}", indent=3, hanging=13))
-        lines.append(_wrapped(f"expect:   {prescription.expect}", indent=3, hanging=13))
+        lines.append(_wrap(f"change:   {prescription.change}", indent=3, hanging=13))
+        lines.append(_wrap(f"expect:   {prescription.expect}", indent=3, hanging=13))
     if finding.consequences:
-        lines.append(_wrapped(f"explains: {', '.join(finding.consequences)}", 3, hanging=13))
+        lines.append(_wrap(f"explains: {', '.join(finding.consequences)}", 3, hanging=13))
     return "\n".join(lines)
 
 
 def _line(finding: Finding) -> str:
-    return _wrapped(f"{finding.rule} ({finding.severity}): {finding.summary}", hanging=6)
+    return _wrap(f"{finding.rule} ({finding.severity}): {finding.summary}", hanging=6)
 
 
-def _wrapped(text: str, indent: int = 3, *, hanging: int = 3) -> str:
+def _wrap(text: str, indent: int = 3, *, hanging: int = 3) -> str:
     return fill(
         text,
         WIDTH,

@@ -1,4 +1,4 @@
-"""What a run is, once it has been measured. Knows nothing of torch."""
+"""The record of a run: quantities, history, the run folder with its reader and writer. No torch."""
 
 from thalweg.record.history import History, Series
 from thalweg.record.quantities import QUANTITIES, Quantity, quantity_called

@@ -1,4 +1,4 @@
-"""Where a run was made: what would have to be the same for it to come out the same."""
+"""The environment of a run: versions, machine and threads, which its numbers depend on."""
 
 import os
 import platform
@@ -10,18 +10,18 @@ PACKAGES = ("thalweg", "torch", "numpy", "pillow", "safetensors")
 
 
 def environment() -> dict[str, str]:
-    """Versions, machine and threads, as text. Reads package metadata; imports nothing heavy."""
-    found = {"python": platform.python_version()}
+    """Versions, machine and command, as text. Reads package metadata; imports nothing heavy."""
+    facts = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = version(name)
+            facts[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "unknown"
-    found["system"] = f"{platform.system()} {platform.release()} {platform.machine()}"
-    found["processor"] = _processor()
-    found["cores"] = str(os.cpu_count())
-    found["command"] = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
-    return found
+            facts[name] = "unknown"
+    facts["system"] = f"{platform.system()} {platform.release()} {platform.machine()}"
+    facts["processor"] = _processor()
+    facts["cores"] = str(os.cpu_count())
+    facts["command"] = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    return facts
 
 
 def _processor() -> str:

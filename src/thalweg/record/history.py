@@ -9,7 +9,7 @@ Sink = Callable[[Quantity, int, Mapping[str, float]], None]
 
 
 class History:
-    """Quantity → place → {step: value}. What is added also goes to `sink`, such as a run's file."""
+    """Quantity → place → {step: value}. `add` also writes to `sink`, such as a run's file."""
 
     def __init__(self, sink: Sink | None = None) -> None:
         self._table: dict[str, dict[str, Series]] = {}
@@ -29,11 +29,11 @@ class History:
         return map(quantity_called, self._table)
 
     def by_place(self, quantity: Quantity) -> Mapping[str, Series]:
-        """Each place's series; empty when the quantity was never measured."""
+        """Each place's series; empty where the quantity was never measured."""
         return self._table.get(quantity.name, {})
 
     def series(self, quantity: Quantity, place: str = "") -> Series:
-        """One place's {step: value}; empty when it was never measured."""
+        """One place's {step: value}; empty where it was never measured."""
         return self.by_place(quantity).get(place, {})
 
     def first(self, quantity: Quantity, place: str = "") -> float:

@@ -1,4 +1,4 @@
-"""What a logged number measures, told from the name that loggers and people give it."""
+"""Map the names of logged numbers, as loggers and people choose them, to quantities."""
 
 import re
 from typing import Literal, NamedTuple
@@ -27,7 +27,7 @@ SPLITS: dict[str, Split] = {
     "evaluation": "val",
     "dev": "val",
 }
-FILLERS = frozenset(  # words that change nothing about what is measured
+FILLERS = frozenset(  # words that do not change the quantity
     (
         *("epoch", "step", "batch", "mean", "avg", "average", "running", "total", "smooth"),
         *("metric", "metrics", "score", "top1", "sparse", "categorical", "binary", "multiclass"),
@@ -57,23 +57,23 @@ READABLE = tuple(dict.fromkeys((*TRAINED.values(), *VALIDATED.values(), LEARNING
 
 
 class Meaning(NamedTuple):
-    """What a logged number is a measurement of."""
+    """The quantity that a logged number measures."""
 
     quantity: Quantity
     place: str = ""
     complement: bool = False  # an error rate: one minus it is the accuracy
 
-    def measured(self, number: float) -> float:
-        """The logged number in the quantity's unit: accuracy as a share, where it is in percent."""
+    def to_quantity(self, number: float) -> float:
+        """Convert to the quantity's unit: percent to a share, an error rate to an accuracy."""
         if self.quantity.name.endswith("accuracy") and number > 1:
             number /= 100
         return 1.0 - number if self.complement else number
 
 
 def meaning_of(name: str, *, split: Split = "") -> Meaning | None:
-    """What a number of that name measures; None where that cannot be told.
+    """The quantity behind a name; None where the name does not tell.
 
-    `split` is where it was measured, if the name does not say so; training, if nothing does.
+    `split` is the split for a name without one; training by default.
 
     >>> meaning_of("validation/Loss").quantity.name, meaning_of("train_acc_epoch").quantity.name
     ('val_loss', 'accuracy')
@@ -82,11 +82,11 @@ def meaning_of(name: str, *, split: Split = "") -> Meaning | None:
     if words[:1] == ["lr"] or words[:2] == ["learning", "rate"]:
         rest = [word for word in words if word not in RATES]
         return Meaning(LEARNING_RATE, "/".join(rest) or "0")
-    said = split_of(name) or split
+    split = split_of(name) or split
     kind = frozenset(words) - FILLERS - frozenset(SPLITS)
     if kind == RATES - {"lr"} or kind == {"lr"}:
         return Meaning(LEARNING_RATE, "0")
-    quantity = (VALIDATED if said == "val" else TRAINED).get(kind)
+    quantity = (VALIDATED if split == "val" else TRAINED).get(kind)
     if quantity is None:
         return None
     place = "all" if quantity is GRADIENT_NORM else ""
@@ -94,7 +94,7 @@ def meaning_of(name: str, *, split: Split = "") -> Meaning | None:
 
 
 def split_of(name: str) -> Split:
-    """The split that a name speaks of; "" for none."""
+    """The split in a name; "" for none."""
     return next((SPLITS[word] for word in words_of(name) if word in SPLITS), "")
 
 
@@ -104,5 +104,5 @@ def words_of(name: str) -> list[str]:
     >>> words_of("val/Top5Accuracy"), words_of("accuracy_top_5")
     (['val', 'top5', 'accuracy'], ['accuracy', 'top5'])
     """
-    apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name).lower()
-    return re.findall(r"[a-z]+\d*|\d+", re.sub(r"top\W*_*([15])(?!\d)", r" top\1 ", apart))
+    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name).lower()
+    return re.findall(r"[a-z]+\d*|\d+", re.sub(r"top\W*_*([15])(?!\d)", r" top\1 ", spaced))

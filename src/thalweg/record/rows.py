@@ -1,4 +1,4 @@
-"""What a run's file holds beside measurements, row by row."""
+"""Rows of a run's file beside its measurements: predictions, events, pictures, summaries."""
 
 from collections.abc import Mapping
 from math import nan
@@ -9,7 +9,7 @@ from thalweg.record.schema import JSON
 
 
 class PredictionRow(NamedTuple):
-    """What the final weights said of one sample. A regression's numbers are written as text."""
+    """The final weights' prediction of one sample. A regression's numbers are written as text."""
 
     split: str
     name: str
@@ -20,7 +20,7 @@ class PredictionRow(NamedTuple):
 
 
 class Event(NamedTuple):
-    """Something that happened once."""
+    """A single event of a run."""
 
     time: float  # seconds since 1970, UTC
     step: int  # -1: at no step
@@ -30,7 +30,7 @@ class Event(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """A picture that was made of a run after its end, and the numbers that it was drawn from."""
+    """A picture drawn from a finished run, and its numbers."""
 
     numbers: Mapping[str, JSON]
     svg: bytes

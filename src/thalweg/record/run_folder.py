@@ -1,4 +1,4 @@
-"""Folders that runs are kept in: claim a new one, list those there are."""
+"""Claim a new run folder; list the runs of a folder."""
 
 import re
 from pathlib import Path
@@ -9,14 +9,14 @@ from thalweg.record.rows import RunSummary
 from thalweg.record.run_reader import RunReader
 from thalweg.record.schema import DATABASE
 
-CROSS_VALIDATION = "cross_validation.json"  # in the folder that holds the runs of its splits
+CROSS_VALIDATION = "cross_validation.json"  # in the folder of the runs, one a fold
 LONGEST = 48  # characters of a stem; with the number, a name stays below the 64 of an id
 
 
 def claim_run_folder(parent: Path, stem: str) -> Path:
-    """A new empty folder such as runs/flowers-1: nobody else gets the same, however many ask.
+    """Make a new empty folder such as runs/flowers-1, which no other process gets.
 
-    Raises UsageError when nothing can be made there.
+    Raises UsageError where no folder can be made.
     """
     name = run_id(stem)
     try:
@@ -26,7 +26,7 @@ def claim_run_folder(parent: Path, stem: str) -> Path:
             folder = parent / f"{name}-{number}"
             try:
                 folder.mkdir()
-            except FileExistsError:  # somebody was quicker
+            except FileExistsError:  # another process was quicker
                 number += 1
             else:
                 return folder
@@ -37,27 +37,27 @@ def claim_run_folder(parent: Path, stem: str) -> Path:
 
 
 def run_id(stem: str) -> str:
-    """The stem in the letters of an id, a-z 0-9 and the hyphen: safe as a path, URL and option."""
+    """The stem in letters safe in a path, URL and option: a-z, 0-9 and the hyphen."""
     plain = normalize("NFKD", stem).encode("ascii", "ignore").decode().lower()
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:LONGEST].strip("-") or "run"
 
 
 def is_run(path: Path) -> bool:
-    """Whether a run is kept in that folder."""
+    """Return whether the folder holds a run."""
     return (path / DATABASE).is_file()
 
 
 def list_runs(parent: Path) -> list[RunSummary]:
-    """The runs in a folder, oldest first. What cannot be read is listed as unreadable."""
+    """The runs in a folder, oldest first. A run that cannot be read is listed as unreadable."""
     try:
-        found = [path for path in parent.iterdir() if (path / DATABASE).is_file()]
+        paths = [path for path in parent.iterdir() if is_run(path)]
     except OSError as error:
         raise RunError(
             f"{parent} cannot be listed",
             seen=str(error),
-            fix="a folder that runs are in, such as runs",
+            fix="name a folder of runs, such as runs",
         ) from error
-    return sorted(map(_summary, found), key=lambda run: (run.started, run.path.name))
+    return sorted(map(_summary, paths), key=lambda run: (run.started, run.path.name))
 
 
 def _number(path: Path, name: str) -> int:

@@ -1,4 +1,4 @@
-"""One writer a run: a lock that a dead process, or a dead machine, does not keep."""
+"""Lock a run for its one writer; a dead process or machine loses the lock."""
 
 import fcntl
 import json
@@ -13,19 +13,19 @@ from thalweg.errors import RunError
 
 LOCK = "run.lock"
 HEARTBEAT = 10.0  # seconds between two signs of life
-SILENCE = 60.0  # seconds without one, after which another machine's lock is taken over
+SILENCE = 60.0  # seconds without one, after which another machine's lock is void
 
 
 class RunLock:
-    """The right to write one run. Raises RunError when a living process has it.
+    """The right to write one run. Raises RunError where a living process holds it.
 
-    The lock says who holds it: pid, host, and when that process started, since pids are reused.
+    The lock names its holder: pid, host and start of the process, since pids are reused.
     """
 
     def __init__(self, folder: Path) -> None:
         self._path, self._pid = folder / LOCK, os.getpid()
-        self._content = json.dumps(_me(), sort_keys=True)
-        with _alone(folder):
+        self._content = json.dumps(_this_process(), sort_keys=True)
+        with _exclusive(folder):
             holder = live_holder(folder)
             if holder:
                 raise RunError(
@@ -36,12 +36,12 @@ class RunLock:
             self._path.write_text(self._content, encoding="utf-8")
 
     def beat(self) -> None:
-        """Show another machine that this process lives."""
+        """Show other machines that this process lives."""
         with suppress(OSError):
             os.utime(self._path)
 
     def release(self) -> None:
-        """Give it up, unless somebody has taken it over meanwhile, or this is a forked child."""
+        """Remove the lock, unless another process took it over, or this is a forked child."""
         with suppress(OSError):
             mine = self._path.read_text(encoding="utf-8") == self._content
             if mine and os.getpid() == self._pid:
@@ -49,7 +49,7 @@ class RunLock:
 
 
 def live_holder(folder: Path) -> dict[str, object]:
-    """Who writes this run now: pid, host, started; empty when nobody does."""
+    """The process that writes this run now: pid, host, started; empty for none."""
     path = folder / LOCK
     try:
         holder = json.loads(path.read_text(encoding="utf-8"))
@@ -60,21 +60,21 @@ def live_holder(folder: Path) -> dict[str, object]:
         return {}
     if holder.get("host") != socket.gethostname():
         return holder if age < SILENCE else {}
-    return holder if _started(holder["pid"]) == holder.get("started") else {}
+    return holder if _start_time(holder["pid"]) == holder.get("started") else {}
 
 
-def _me() -> dict[str, object]:
-    return {"pid": os.getpid(), "host": socket.gethostname(), "started": _started(os.getpid())}
+def _this_process() -> dict[str, object]:
+    return {"pid": os.getpid(), "host": socket.gethostname(), "started": _start_time(os.getpid())}
 
 
-def _started(pid: int) -> str:
-    """When a process started: boot and clock ticks since; "" when there is no such process."""
+def _start_time(pid: int) -> str:
+    """The start of a process: boot and clock ticks since; "" where there is no such process."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except OSError:  # a system without /proc, or no such process
         return _alive(pid)
-    dead = fields[0] in (b"Z", b"X")  # a zombie has ended; only its parent has not looked yet
+    dead = fields[0] in (b"Z", b"X")  # a zombie has ended; its parent has not waited for it yet
     return "" if dead else f"{boot} {fields[19].decode()}"
 
 
@@ -89,9 +89,9 @@ def _alive(pid: int) -> str:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One process at a time looks at a lock and takes it. Without flock, as on some network
-    disks, two that start within the same millisecond could both succeed."""
+def _exclusive(folder: Path) -> Iterator[None]:
+    """Let one process at a time read and take the lock. Without flock, as on some network disks,
+    two that start within the same millisecond could both succeed."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Read a run: while it is written, after its end, after a kill -9."""
+"""Read a run while it is written, after its end, or after a kill -9."""
 
 import json
 import sqlite3
@@ -27,9 +27,9 @@ _LATEST_STEP = 2**63 - 1
 
 
 class RunReader:
-    """A run on disk. Each access reads what is there now.
+    """A run on disk. Each access reads its present state.
 
-    Raises RunError where there is no run, or one that cannot be read.
+    Raises RunError where there is no run, or where it cannot be read.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -51,17 +51,18 @@ class RunReader:
         return self.history_before(_LATEST_STEP)
 
     def history_before(self, step: int) -> History:
-        """Every measurement of the steps before this one: what a resumed run goes on from."""
+        """Every measurement before a step, from which a resumed run continues."""
         history = History()
-        known: dict[str, Quantity] = {}
+        quantities: dict[str, Quantity] = {}
         for name, place, unit, at, value in self._rows(_MEASUREMENTS, step):
-            quantity = known.get(name) or known.setdefault(name, _quantity(read_text(name), unit))
-            history.add(quantity, at, {read_text(place): nan if value is None else value})
+            if name not in quantities:
+                quantities[name] = _quantity(read_text(name), unit)
+            history.add(quantities[name], at, {read_text(place): nan if value is None else value})
         return history
 
     @property
     def meta(self) -> Mapping[str, JSON]:
-        """The facts that were set, by name. A number that was not finite is None."""
+        """The facts about the run, by name. None stands for a number that is not finite."""
         rows = self._rows("SELECT key, value FROM meta ORDER BY rowid")
         return {read_text(key): json.loads(value) for key, value in rows}
 
@@ -72,44 +73,44 @@ class RunReader:
 
     @property
     def events(self) -> list[Event]:
-        """What happened, in order of time."""
+        """The events, in order of time."""
         rows = self._rows("SELECT time, step, kind, message, detail FROM events ORDER BY rowid")
         return [Event(t, s, read_text(k), read_text(m), json.loads(d)) for t, s, k, m, d in rows]
 
     @property
     def quarantined(self) -> list[tuple[str, str]]:
-        """Samples that were left out, with the reason."""
+        """Samples left out of the data, with the reason."""
         rows = self._rows("SELECT name, reason FROM quarantined ORDER BY rowid")
         return [(read_text(name), read_text(reason)) for name, reason in rows]
 
     @property
     def predictions(self) -> list[PredictionRow]:
-        """What the final weights said of each sample, in the order of the data."""
+        """The final weights' prediction of each sample, in the order of the data."""
         rows = self._rows("SELECT * FROM predictions ORDER BY rowid")
         return [_prediction(*row) for row in rows]
 
     @property
     def diagnosis_json(self) -> str:
-        """The latest diagnosis that was recorded; "" before the first."""
+        """The latest recorded diagnosis; "" before the first."""
         rows = self._rows("SELECT body FROM diagnoses ORDER BY rowid DESC LIMIT 1")
         return rows[0][0] if rows else ""
 
     @property
     def recipe_toml(self) -> str:
-        """The recipe as it was written; "" where there is none."""
+        """The text of the recipe; "" where there is none."""
         try:
             return (self.path / "recipe.toml").read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):
             return ""
 
     def picture(self, name: str) -> Picture | None:
-        """What `thalweg NAME` kept in the run: NAME.json and NAME.svg; None if not both are."""
+        """The NAME.json and NAME.svg that `thalweg NAME` writes; None unless both are there."""
         try:
             numbers = json.loads((self.path / f"{name}.json").read_bytes())
-            drawn = (self.path / f"{name}.svg").read_bytes()
+            svg = (self.path / f"{name}.svg").read_bytes()
         except (OSError, ValueError):
             return None
-        return Picture(numbers, drawn) if isinstance(numbers, dict) else None
+        return Picture(numbers, svg) if isinstance(numbers, dict) else None
 
     def summary(self) -> RunSummary:
         """The run in one line."""
@@ -150,15 +151,18 @@ class RunReader:
                 f"{self.path} is no run", seen=f"no {DATABASE} in it", fix="thalweg runs DIR lists"
             )
         try:
-            with closing(_connected(path)) as database:
+            with closing(_connect(path)) as database:
                 yield database
         except (sqlite3.Error, UnicodeDecodeError, json.JSONDecodeError) as error:
             raise _unreadable(path, error) from error
 
 
-def _connected(path: Path) -> sqlite3.Connection:
-    """Read-only. Beside a file on a read-only disk the index of the log cannot be made; then, if
-    there is no log either, the file alone is the whole run."""
+def _connect(path: Path) -> sqlite3.Connection:
+    """Open the file read-only.
+
+    On a read-only disk SQLite cannot make the index of the write-ahead log. Without a log, the
+    file alone is the whole run, and is opened as immutable.
+    """
     uri = path.absolute().as_uri()
     database = sqlite3.connect(f"{uri}?mode=ro", uri=True, timeout=5.0)
     try:
@@ -174,8 +178,8 @@ def _connected(path: Path) -> sqlite3.Connection:
 
 def _prediction(*row: Any) -> PredictionRow:
     split, name, target, predicted = map(read_text, row[:4])
-    chance = nan if row[4] is None else row[4]
-    return PredictionRow(split, name, target, predicted, chance, row[5])
+    probability = nan if row[4] is None else row[4]
+    return PredictionRow(split, name, target, predicted, probability, row[5])
 
 
 def _quantity(name: str, unit: str) -> Quantity:

@@ -1,4 +1,4 @@
-"""Write a run while it happens, from one thread of its own: the training never waits for a disk."""
+"""Write a run from one thread of its own, so that the training never waits for a disk."""
 
 import atexit
 import json
@@ -22,14 +22,14 @@ from thalweg.record.run_lock import HEARTBEAT, RunLock
 from thalweg.record.schema import DATABASE, JSON, SCHEMA, VERSION, json_safe, read_text, stored_text
 
 COMMIT_EVERY = 0.4  # seconds; with the commit itself, below the 0.5 promised
-KEPT = 500_000  # measured values held in memory, about 50 MB, while the disk takes none
+MOST_PENDING = 500_000  # values in memory, about 50 MB, while the disk accepts none
 PATIENCE = 10.0  # seconds that `flush` and `close` wait for the disk
 
 _POINT = "INSERT INTO points VALUES (?, ?, ?)"
 _SERIES = "INSERT INTO series VALUES (?, ?, ?, ?)"
 _EVENT = "INSERT INTO events VALUES (?, ?, ?, ?, ?)"
 
-_OF_THE_DISK = (sqlite3.OperationalError, OSError, MemoryError)  # may pass; a TypeError will not
+_DISK_ERRORS = (sqlite3.OperationalError, OSError, MemoryError)  # may pass; a TypeError will not
 
 _log = logging.getLogger(__name__)
 
@@ -49,14 +49,14 @@ class RunWriter:
     """The one writer of a run's file. Also a context manager that closes itself.
 
     Commits at most 0.5 s apart, in WAL mode: a kill -9 costs the last second, a power cut at most
-    what the system had not yet written; the file stays whole. `resume_from` first deletes what
-    was measured at that step or later, and the predictions and the quarantine, which a resumed
-    run writes anew.
+    what the system had not yet written; the file stays whole. `resume_from` first deletes the
+    measurements of that step and later ones, and the predictions and the quarantine, which a
+    resumed run writes anew.
 
-    A disk that fails later does not stop the training: values are kept and tried again, an event
-    `record-interrupted` says so once the disk is back, and `close` warns of what was lost.
+    A disk that fails later does not stop the training: the writer holds the values and tries
+    again, records an event `record-interrupted` once the disk is back, and `close` warns of losses.
 
-    Raises RunError when another process writes this run, or nothing can be written at all.
+    Raises RunError where another process writes this run, or nothing can be written at all.
     """
 
     def __init__(self, folder: Path, *, resume_from: int | None = None) -> None:
@@ -64,9 +64,9 @@ class RunWriter:
         self._readings: deque[_Reading] = deque()
         self._statements: deque[_Statement] = deque()
         self._flushes: deque[Signal] = deque()
-        self._held: list[_Reading] = []  # taken from the queues by the thread, not yet on disk
-        self._held_statements: list[_Statement] = []
-        self._lost = 0  # entries given up
+        self._pending: list[_Reading] = []  # off the queues, not yet on disk
+        self._pending_sql: list[_Statement] = []
+        self._lost = 0  # entries
         self._pid = os.getpid()
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -76,10 +76,10 @@ class RunWriter:
         except OSError as error:
             raise _unwritable(folder, error) from error
         try:
-            self._database = _opened(folder / DATABASE)
+            self._database = _open_database(folder / DATABASE)
             self._series = _series_of(self._database)
             if resume_from is not None:
-                _forget(self._database, resume_from)
+                _delete_from(self._database, resume_from)
         except sqlite3.Error as error:
             self._lock.release()
             raise _unwritable(folder, error) from error
@@ -102,7 +102,7 @@ class RunWriter:
         self._readings.append(_Reading(quantity, step, dict(values)))
 
     def event(self, kind: str, message: str, *, step: int = -1, **detail: JSON) -> None:
-        """Record something that happened once."""
+        """Record a single event."""
         self._statements.append(_event(kind, message, step=step, detail=detail))
 
     def set(self, key: str, value: JSON) -> None:
@@ -111,13 +111,13 @@ class RunWriter:
         self._statements.append(_Statement("INSERT OR REPLACE INTO meta VALUES (?, ?)", [row]))
 
     def quarantine(self, rows: Iterable[tuple[str, str]]) -> None:
-        """Record samples that were left out, as (name, reason)."""
+        """Record the samples left out of the data, as (name, reason)."""
         texts: list[tuple[Any, ...]] = [(stored_text(n), stored_text(r)) for n, r in rows]
         sql = "INSERT OR REPLACE INTO quarantined VALUES (?, ?)"
         self._statements.append(_Statement(sql, texts))
 
     def predictions(self, rows: Iterable[PredictionRow]) -> None:
-        """Record what the final weights said of each sample."""
+        """Record the final weights' prediction of each sample."""
         texts: list[tuple[Any, ...]] = [
             (*map(stored_text, row[:4]), float(row.probability), row.thumbnail) for row in rows
         ]
@@ -125,12 +125,12 @@ class RunWriter:
         self._statements.append(_Statement(sql, texts))
 
     def findings(self, diagnosis_json: str) -> None:
-        """Record a diagnosis; the latest is the one that `findings` shows."""
+        """Record a diagnosis; the view `findings` shows the latest."""
         sql = "INSERT INTO diagnoses VALUES (?, ?)"
         self._statements.append(_Statement(sql, [(time(), diagnosis_json)]))
 
     def flush(self) -> None:
-        """Wait until all that was recorded so far is readable by others, or the disk refused it."""
+        """Wait until others can read every record so far, or the disk has refused it."""
         if not self._thread.is_alive():
             return
         done = Signal()
@@ -139,33 +139,34 @@ class RunWriter:
         done.wait(PATIENCE)
 
     def close(self) -> None:
-        """Write what is left and give the run free. Warns (ThalwegWarning) of what was lost."""
-        if self._closing or os.getpid() != self._pid:  # a forked child has no part in this
+        """Write the rest and release the run. Warns (ThalwegWarning) of lost entries."""
+        if self._closing or os.getpid() != self._pid:  # a forked child owns nothing of this
             return
         self._closing = True
         atexit.unregister(self.close)
         self._wake.set()
         self._thread.join(PATIENCE)
         self._lock.release()
-        if lost := self._what_was_lost():
+        if lost := self._losses():
             warnings.warn(
                 f"{self.path}: not all of the run was recorded\n  seen: {lost}",
                 ThalwegWarning,
                 stacklevel=2,
             )
 
-    def _what_was_lost(self) -> str:
+    def _losses(self) -> str:
+        """The reason and number of lost entries; "" for none."""
         if not (self.path / DATABASE).exists():
             return f"{DATABASE} was deleted, or its disk is gone"
-        held = [*self._held, *self._readings]
-        lost = self._lost + sum(len(reading.values) for reading in held)
-        lost += len(self._held_statements) + len(self._statements)
+        pending = [*self._pending, *self._readings]
+        lost = self._lost + sum(len(reading.values) for reading in pending)
+        lost += len(self._pending_sql) + len(self._statements)
         reason = self._failure or "the disk did not answer in time"
         return f"{reason}; {lost} entries lost" if lost else ""
 
     def _work(self) -> None:
-        """The thread: commit, sleep, commit."""
-        beaten = monotonic()
+        """The thread: commit, sleep, repeat."""
+        last_beat = monotonic()
         while True:
             closing = self._closing
             waiting = [self._flushes.popleft() for _ in range(len(self._flushes))]
@@ -174,9 +175,9 @@ class RunWriter:
                 done.set()
             if closing:
                 break
-            if monotonic() - beaten > HEARTBEAT:
+            if monotonic() - last_beat > HEARTBEAT:
                 self._lock.beat()
-                beaten = monotonic()
+                last_beat = monotonic()
             self._wake.wait(COMMIT_EVERY)
             self._wake.clear()
         with suppress(sqlite3.Error):  # a finished run is one plain file, unless somebody reads it
@@ -186,61 +187,61 @@ class RunWriter:
             self._database.close()
 
     def _commit(self) -> None:
-        """Write all that waits in one transaction, or keep it for the next try."""
-        self._held += [self._readings.popleft() for _ in range(len(self._readings))]
-        self._held_statements += [self._statements.popleft() for _ in range(len(self._statements))]
-        if not self._held and not self._held_statements:
+        """Write all pending entries in one transaction, or hold them for the next try."""
+        self._pending += [self._readings.popleft() for _ in range(len(self._readings))]
+        self._pending_sql += [self._statements.popleft() for _ in range(len(self._statements))]
+        if not self._pending and not self._pending_sql:
             return
-        known = len(self._series)
+        num_series = len(self._series)
         try:
             self._database.execute("BEGIN IMMEDIATE")
             self._write()
             self._database.execute("COMMIT")
         except Exception as error:  # whatever it is, the training goes on
-            self._put_off(error, known)
+            self._postpone(error, num_series)
             return
-        self._held.clear()
-        self._held_statements.clear()
+        self._pending.clear()
+        self._pending_sql.clear()
         if self._failing_since:
-            self._recovered()
+            self._record_interruption()
 
     def _write(self) -> None:
-        known = len(self._series)
+        num_series = len(self._series)
         points = list(self._points())
-        new = list(self._series.items())[known:]
+        new = list(self._series.items())[num_series:]
         self._database.executemany(_SERIES, [(index, *map(stored_text, key)) for key, index in new])
         self._database.executemany(_POINT, points)
-        for statement in self._held_statements:
+        for statement in self._pending_sql:
             self._database.executemany(*statement)
 
     def _points(self) -> Iterator[tuple[int, int, float]]:
         series = self._series
-        for quantity, step, values in self._held:
+        for quantity, step, values in self._pending:
             for place, value in values.items():
                 key = (quantity.name, place, quantity.unit)
                 index = series.get(key) or series.setdefault(key, len(series) + 1)
                 yield index, int(step), float(value)
 
-    def _put_off(self, error: Exception, known: int) -> None:
-        """Undo; then keep what the disk may take later, and drop what it never will."""
+    def _postpone(self, error: Exception, num_series: int) -> None:
+        """Roll back; hold what the disk may accept later, and drop the rest."""
         with suppress(sqlite3.Error):
             self._database.execute("ROLLBACK")
-        for key in list(self._series)[known:]:
+        for key in list(self._series)[num_series:]:
             del self._series[key]
         if not self._failing_since:
             _log.warning("%s: cannot be recorded for now: %s", self.path, error)
         self._failing_since = self._failing_since or monotonic()
         self._failure = str(error)
-        if not isinstance(error, _OF_THE_DISK):
-            self._lost += len(self._held_statements)
-            self._held_statements.clear()
-        room = KEPT if isinstance(error, _OF_THE_DISK) else 0
-        held = sum(len(reading.values) for reading in self._held)
-        self._lost += max(0, held - room)
-        while held > room:
-            held -= len(self._held.pop(0).values)
+        if not isinstance(error, _DISK_ERRORS):
+            self._lost += len(self._pending_sql)
+            self._pending_sql.clear()
+        room = MOST_PENDING if isinstance(error, _DISK_ERRORS) else 0
+        pending = sum(len(reading.values) for reading in self._pending)
+        self._lost += max(0, pending - room)
+        while pending > room:
+            pending -= len(self._pending.pop(0).values)
 
-    def _recovered(self) -> None:
+    def _record_interruption(self) -> None:
         seconds = monotonic() - self._failing_since
         self._failing_since = 0.0
         self.event(
@@ -257,8 +258,8 @@ def _event(kind: str, message: str, *, step: int, detail: Mapping[str, JSON]) ->
     return _Statement(_EVENT, [(time(), int(step), stored_text(kind), stored_text(message), body)])
 
 
-def _opened(path: Path) -> sqlite3.Connection:
-    """The file, made if it is not there. The connection goes to the writer's thread."""
+def _open_database(path: Path) -> sqlite3.Connection:
+    """Open the file, or create it. The connection goes to the writer's thread."""
     database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("PRAGMA synchronous = NORMAL")
@@ -266,8 +267,8 @@ def _opened(path: Path) -> sqlite3.Connection:
     if version > VERSION:
         raise sqlite3.NotSupportedError(f"{path.name} was made by a newer thalweg")
     if version == 0:
-        begun = f"INSERT INTO meta VALUES ('started', '{time()}');"
-        database.executescript(f"BEGIN;{SCHEMA}{begun}PRAGMA user_version = {VERSION};COMMIT;")
+        started = f"INSERT INTO meta VALUES ('started', '{time()}');"
+        database.executescript(f"BEGIN;{SCHEMA}{started}PRAGMA user_version = {VERSION};COMMIT;")
     return database
 
 
@@ -277,7 +278,8 @@ def _series_of(database: sqlite3.Connection) -> dict[tuple[str, str, str], int]:
     return {(read_text(q), read_text(p), read_text(u)): index for q, p, u, index in rows}
 
 
-def _forget(database: sqlite3.Connection, step: int) -> None:
+def _delete_from(database: sqlite3.Connection, step: int) -> None:
+    """Delete the measurements from a step on, and what a resumed run writes anew."""
     database.execute("BEGIN IMMEDIATE")
     database.execute("DELETE FROM points WHERE step >= ?", (step,))
     for table in ("predictions", "quarantined", "diagnoses"):
@@ -287,5 +289,7 @@ def _forget(database: sqlite3.Connection, step: int) -> None:
 
 def _unwritable(folder: Path, error: Exception) -> RunError:
     return RunError(
-        f"{folder} cannot be written", seen=str(error), fix="a folder on a disk with free space"
+        f"{folder} cannot be written",
+        seen=str(error),
+        fix="choose a disk with free space",
     )

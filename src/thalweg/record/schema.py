@@ -1,12 +1,12 @@
-"""How a run's file is laid out. docs/run_folder.md documents it; a test holds the two together."""
+"""The layout of a run's file. docs/run_folder.md documents it; a test holds the two together."""
 
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any
 
 DATABASE = "run.db"
-VERSION = 1  # PRAGMA user_version; raised when what is here changes its meaning
-JSON = Any  # what json.loads returns
+VERSION = 1  # PRAGMA user_version; raised when the meaning of a table changes
+JSON = Any  # a value of json.loads
 
 SCHEMA = """
 CREATE TABLE series (
@@ -63,7 +63,7 @@ CREATE VIEW findings AS
 
 
 def stored_text(text: str) -> str | bytes:
-    """The text as SQLite takes it: a file name that is no valid Unicode becomes a blob."""
+    """The text as SQLite accepts it: a file name that is no valid Unicode becomes a blob."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -72,7 +72,7 @@ def stored_text(text: str) -> str | bytes:
 
 
 def read_text(stored: str | bytes) -> str:
-    """What `stored_text` was given."""
+    """The inverse of `stored_text`."""
     return stored if isinstance(stored, str) else stored.decode(errors="surrogatepass")
 
 

@@ -22,19 +22,19 @@ from thalweg.record.quantities import (
 def augmentation_destroys_labels(
     history: History, *, gap: float = 0.3, drop: float = 0.2
 ) -> Finding | None:
-    """What the augmentation makes of the samples no longer shows their class.
+    """The augmentation changes samples so much that they no longer show their class.
 
-    Why it matters: a 6 turned upside down is a 9, and is called 6. Part of the labels is then
-    noise of our own making, and the model is kept from what it could learn.
+    Why it matters: a 6 turned upside down is a 9, and still has the label 6. The augmentation
+    then adds label noise, which limits what the model can learn.
 
     Evidence: the late training loss on augmented batches, against the loss of the same model in
-    the same mode on the samples as they are; the accuracies likewise; and what nearest neighbours
-    reach.
+    the same mode on the unchanged samples; the accuracies likewise; and the accuracy of nearest
+    neighbours.
     Threshold: a loss higher by 0.3 of chance and an accuracy lower by 20 points; a warning if the
     model on clean samples is also worse than nearest neighbours by 3 points, else a note, since
     strong augmentation is often right.
     False alarms: mixtures of samples (mixup, CutMix) at a length where they still pay.
-    Convicted by: without it, the validation score rises.
+    Convicted by: the validation score rises without augmentation.
     Source: Cubuk et al. 2020, "RandAugment" (strength must fit model and data); TheDeepChecker.
     """
     chance, losses = value(history, CHANCE_LOSS), curve(history, LOSS)

@@ -22,8 +22,8 @@ def batch_norm_on_tiny_batches(
 ) -> Finding | None:
     """Batch norms estimate their statistics from a handful of samples.
 
-    Why it matters: with four samples, mean and variance are noise, and so is what the layer gives;
-    with two, it only tells which is larger. In eval mode the running averages then fit no batch.
+    Why it matters: with four samples, mean and variance are noise, and so is the layer's output;
+    with two, it only shows which is larger. In eval mode the running averages then fit no batch.
 
     Evidence: samples a batch, in models with batch norm in train mode; the losses in both modes on
     the same samples.

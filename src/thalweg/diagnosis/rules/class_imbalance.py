@@ -15,7 +15,7 @@ from thalweg.wording import some
 def class_imbalance(
     history: History, *, ratio: float = 8.0, poor: float = 0.6, least: float = 30.0
 ) -> Finding | None:
-    """Rare classes are sacrificed for the common ones.
+    """The model misses rare classes in favour of the common ones.
 
     Why it matters: the mean loss hardly changes when a class of 1 % is never predicted, and
     neither does accuracy. Only the recall by class shows it.

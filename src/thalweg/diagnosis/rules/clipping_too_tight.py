@@ -1,6 +1,12 @@
 import numpy as np
 
-from thalweg.diagnosis.evidence import curve, gradient_norms, number, reachable, share_of_chance
+from thalweg.diagnosis.evidence import (
+    curve,
+    gradient_norms,
+    largest_movement,
+    number,
+    share_of_chance,
+)
 from thalweg.diagnosis.rule import Finding, Prescription, rule
 from thalweg.record import History
 from thalweg.record.quantities import GRADIENT_NORM, LOSS, UPDATE_RATIO
@@ -25,20 +31,20 @@ def clipping_too_tight(
 ) -> Finding | None:
     """Every gradient is cut down to one small norm, and the weights hardly move.
 
-    Why it matters: a bound meant for rare bursts that is met at every step is a learning rate in
-    disguise: the step is the rate times the bound, whatever the slope.
+    Why it matters: a bound meant for rare bursts that acts at every step is a second learning
+    rate: the step is the rate times the bound, whatever the slope.
 
-    Evidence: the norm of the whole gradient, as the optimizer was given it, at the readings; and
-    the update-to-weight ratio times the number of steps, that is how far a matrix could have come.
-    Threshold: nine in ten readings have the same norm to 0.5 %, no matrix could have moved by 0.3
-    of its norm, and the loss is still above half of where it began (or of chance).
-    False alarms: none known; optimizers that normalise gradients themselves, as Adam does, are not
-    slowed down by clipping, and their weights move.
+    Evidence: the norm of the whole gradient, as it reached the optimizer, at the readings; and the
+    update-to-weight ratio times the number of steps, the farthest that a matrix can have moved.
+    Threshold: nine in ten readings have the same norm to 0.5 %, no matrix can have moved by 0.3 of
+    its norm, and the loss is still above half of its start (or of chance).
+    False alarms: none known; clipping does not slow down optimizers that normalise gradients
+    themselves, as Adam does, and their weights move.
     Convicted by: the same steps on a copy without clipping lower the loss.
     Source: Pascanu, Mikolov and Bengio 2013, who set the bound at half to ten times the average
     norm; Google tuning playbook: when more than half of the updates are clipped, lower the rate.
     """
-    norms, losses, moved = gradient_norms(history), curve(history, LOSS), reachable(history)
+    norms, losses, moved = gradient_norms(history), curve(history, LOSS), largest_movement(history)
     if len(norms) < 6 or len(losses) < 30:
         return None
     bound = float(np.median(norms))

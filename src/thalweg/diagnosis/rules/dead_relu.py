@@ -60,7 +60,7 @@ def dead_relu(
 
 
 def _output_is_dead(history: History) -> bool:
-    """Whether the model ends in a ReLU that gave zero for every sample at most readings."""
+    """Return whether the model ends in a ReLU that gave zero for every sample at most readings."""
     low, high = curve(history, OUTPUT_LOW).values, curve(history, OUTPUT_HIGH).values
     if kind(history, OUTPUT_ACTIVATION) != "relu" or len(low) < 3 or len(low) != len(high):
         return False

@@ -8,16 +8,16 @@ from thalweg.record.quantities import SHARPNESS, SHARPNESS_RATIO
 def edge_of_stability(
     history: History, *, near: float = 0.9, beyond: float = 1.5
 ) -> Finding | None:
-    """The curvature has risen to what the step size can stand.
+    """The curvature has risen to the largest that the step size allows.
 
     Why it matters: at 2/η the loss falls unevenly and the step size alone decides how sharp the
     minimum may be. It is no fault by itself: full-batch descent settles there. Far beyond it the
-    steps throw the weights out of the valley that they are in.
+    steps throw the weights out of their valley.
 
     Evidence: λmax as the optimizer feels it, over 2/η (momentum and Adam: their own thresholds).
     Threshold: a note from 0.9 at the last two readings; a warning from 1.5.
     False alarms: λmax is of a sample of the data, a few percent too large; small batches keep the
-    ratio below 1 where training is well.
+    ratio below 1 in a healthy training.
     Convicted by: at half the learning rate the loss falls evenly.
     Source: Cohen et al. 2021, "Gradient descent on neural networks typically occurs at the edge of
     stability"; Cohen et al. 2022 for Adam.

@@ -9,8 +9,8 @@ from thalweg.wording import some
 def frozen_random_weights(history: History) -> Finding | None:
     """Layers are frozen at the random values that they were initialised with.
 
-    Why it matters: freezing is for weights that know something. A frozen random layer is a fixed
-    random projection: whatever follows has to make do with it.
+    Why it matters: freezing is for trained weights. A frozen random layer is a fixed random
+    projection, and all later layers must work with its output.
 
     Evidence: weight matrices with `requires_grad=False`, and whether their distribution is that of
     an initialiser (a uniform bound of exactly 1/√fan_in, a Gaussian with He's or Glorot's std)

@@ -23,12 +23,12 @@ def gradient_never_arrives(history: History) -> Finding | None:
 
     Why it matters: the graph is cut between them and the loss (`detach`, `.data`, `.item`, a round
     trip through numpy, `no_grad`), or `zero_grad` comes between `backward` and `step`, or `step`
-    comes before `backward`. The update is then nothing, and nothing says so.
+    comes before `backward`. The update is then zero, without any error.
 
     Evidence: for each trainable weight whose module ran, whether a gradient reached it at any
     reading; and the gradient that the optimizer saw.
     Threshold: exact: none at all of three readings or more. A model whose output is one constant
-    has a gradient of zero for another reason and is not judged.
+    has a gradient of zero for another reason and is not reported.
     False alarms: a branch detached on purpose (a probe, a target network left trainable).
     Convicted by: one backward pass on a copy lists which weights receive any gradient.
     Source: PyTorch documentation, "Autograd mechanics"; exact.
@@ -60,7 +60,7 @@ def _stepped_with_gradient(history: History, name: str) -> bool:
 
 
 def _constant_output(history: History) -> bool:
-    """Whether the model gave one and the same number for every sample, at every reading."""
+    """Return whether the model gave the same number for every sample, at every reading."""
     low, high = curve(history, OUTPUT_LOW).values, curve(history, OUTPUT_HIGH).values
     return len(low) == len(high) > 0 and bool((low == high).all())
 

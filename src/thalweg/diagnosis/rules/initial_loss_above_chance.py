@@ -13,20 +13,20 @@ from thalweg.record.quantities import (
 
 @rule("initial-loss-above-chance", stage="signal", needs=(LOSS, CHANCE_LOSS, NUM_CLASSES))
 def initial_loss_above_chance(
-    history: History, *, warned: float = 2.0, noted: float = 1.4
+    history: History, *, warning: float = 2.0, note: float = 1.4
 ) -> Finding | None:
-    """The first loss is far above what a model scores that gives every class the same probability.
+    """The first loss is far above that of a model that gives every class the same probability.
 
     Why it matters: an untrained classifier should be undecided, so its cross-entropy starts
     near ln(classes) nat. A higher start means confident wrong guesses: outputs too large at
-    initialisation, or targets that do not mean what the loss thinks. The first steps are then
-    spent unlearning them, and the hidden layers are pushed out of their good range meanwhile.
+    initialisation, or targets that mean something else than the loss assumes. The first steps
+    then only unlearn these guesses, and push the hidden layers out of their good range.
 
     Evidence: the first loss as a multiple of ln(classes), or of the targets' variance.
     Threshold: a note above 1.4 times, a warning above twice. PyTorch's default initialisations
     start between 1.0 and 1.3 times on standardised inputs. A mean cross-entropy never exceeds
     ln(classes) plus the spread of the logits: a loss above that is a sum or has other terms, and
-    is not judged. With weights frozen in a trained state it is a note: such a model is not new.
+    is not reported. With weights frozen in a trained state it is a note: such a model is not new.
     False alarms: fine-tuning with the head of another task; other terms beside the cross-entropy.
     Convicted by: the same run with the last layer's weights divided by ten starts at chance and
     falls faster.
@@ -37,11 +37,11 @@ def initial_loss_above_chance(
     if not len(losses) or losses.steps[0] != min(history.series(LOSS)) or not chance > 0:
         return None  # a start that is not finite is for `loss-not-finite`
     loss = float(losses.values[0])
-    if not noted * chance < loss <= chance + _spread(history):
+    if not note * chance < loss <= chance + _spread(history):
         return None
     pretrained = 0 in latest(history, FROZEN_AT_RANDOM).values()
     return Finding(
-        severity="warning" if loss > warned * chance and not pretrained else "note",
+        severity="warning" if loss > warning * chance and not pretrained else "note",
         summary=f"first loss {number(loss)}, but an undecided model scores {number(chance)}",
         evidence={"first loss": loss, "chance loss": chance, "ratio": loss / chance},
         prescriptions=(
@@ -54,6 +54,6 @@ def initial_loss_above_chance(
 
 
 def _spread(history: History) -> float:
-    """Largest minus smallest output of the first reading; infinite where it was not measured."""
+    """Largest minus smallest output of the first reading; infinite where not measured."""
     low, high = curve(history, OUTPUT_LOW).values, curve(history, OUTPUT_HIGH).values
     return float(high[0] - low[0]) if len(low) and len(high) else float("inf")

@@ -11,7 +11,7 @@ from thalweg.record.quantities import BASELINE_ACCURACY, SUSPECT_LABELS
     explains=("overfitting", "underfitting", "training-plateau", "metric-disagrees-with-loss"),
 )
 def label_noise(history: History, *, share: float = 0.07, contrast: float = 3.0) -> Finding | None:
-    """Many labels are contradicted by all that resembles their samples.
+    """Many labels differ from those of all similar samples.
 
     Why it matters: the model first learns what the labels agree on and then learns the wrong ones
     by heart. Validation falls while training rises, and with noise in the validation split too,
@@ -21,7 +21,7 @@ def label_noise(history: History, *, share: float = 0.07, contrast: float = 3.0)
     these carry another label.
     Threshold: 7 % of at least 50 such samples, where neighbours predict well beyond chance. The
     clean digits give 0.5 %; classes that neighbours cannot tell apart give no confident ones.
-    False alarms: classes that overlap in the inputs' space, where neighbours err in chorus.
+    False alarms: classes that overlap in the inputs' space, where all neighbours are wrong.
     Convicted by: retraining without the suspects raises the score on held-out samples.
     Source: Wilson 1972 (edited nearest neighbours); Northcutt et al. 2021, "Confident learning".
     """

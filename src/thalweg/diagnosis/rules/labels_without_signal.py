@@ -24,7 +24,7 @@ from thalweg.record.quantities import BASELINE_ACCURACY, MEASURED_VAL_ACCURACY, 
     ),
 )
 def labels_without_signal(history: History) -> Finding | None:
-    """The labels have nothing to do with the inputs: nothing does better than chance.
+    """The labels are unrelated to the inputs: no classifier does better than chance.
 
     Why it matters: a join, a sort or an index went wrong somewhere, and each sample carries
     another one's label. A large model still learns the training labels by heart.
@@ -42,19 +42,20 @@ def labels_without_signal(history: History) -> Finding | None:
     if count < 200 or not 0 < chance < 0.95:
         return None
     margin = 3 * sqrt(chance * (1 - chance) / count)
-    own = _validated(history)
-    tried = [scores.get("nearest neighbours", 1.0), scores.get("linear", 1.0)]
-    if any(not score < chance + margin for score in tried):
+    own = _val_accuracy(history)
+    neighbours, linear = scores.get("nearest neighbours", 1.0), scores.get("linear", 1.0)
+    if not (neighbours < chance + margin and linear < chance + margin):
         return None
     if not own <= chance + 2 * margin + 0.05:
         return None
     return Finding(
         severity="error",
-        summary=f"labels do not follow from inputs: neighbours get {tried[0]:.0%} right, a linear "
-        f"classifier {tried[1]:.0%}, the model {own:.0%} on validation; chance is {chance:.0%}",
+        summary=f"labels do not follow from inputs: neighbours get {neighbours:.0%} right, a "
+        f"linear classifier {linear:.0%}, the model {own:.0%} on validation; chance is "
+        f"{chance:.0%}",
         evidence={
-            "neighbours": tried[0],
-            "linear": tried[1],
+            "neighbours": neighbours,
+            "linear": linear,
             "model": own,
             "chance": chance,
         },
@@ -68,10 +69,10 @@ def labels_without_signal(history: History) -> Finding | None:
     )
 
 
-def _validated(history: History) -> float:
-    """The model's late validation accuracy; NaN where it was never validated.
+def _val_accuracy(history: History) -> float:
+    """The model's late validation accuracy; NaN without any validation.
 
-    The median of the last third: the best of many looks at a guessing model is above chance.
+    The median of the last third: the best of many validations of a guessing model is above chance.
     """
     logged = curve(history, VAL_ACCURACY)
     late = [float(np.median(logged.tail(1 / 3)))] if len(logged) else []

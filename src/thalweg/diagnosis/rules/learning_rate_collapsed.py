@@ -15,16 +15,16 @@ from thalweg.record.quantities import LEARNING_RATE, LOSS
 def learning_rate_collapsed(
     history: History, *, collapsed: float = 1e-3, share: float = 0.3, least: int = 40
 ) -> Finding | None:
-    """The schedule brings the learning rate to nearly nothing long before the end.
+    """The schedule brings the learning rate to nearly zero long before the end.
 
-    Why it matters: a scheduler stepped once a batch instead of once an epoch, or given too short a
+    Why it matters: a scheduler stepped once a batch instead of once an epoch, or with too short a
     horizon, ends the training early while the loop goes on: the remaining steps change nothing.
 
     Evidence: the learning rate over the steps.
     Threshold: below a thousandth of its peak for the last 30 % of the steps or more (a cosine to
-    zero spends 2 % there, a linear decay 0.1 %), with losses that have not gone to nothing.
-    False alarms: a tail kept on purpose to average weights or to update batch statistics.
-    Convicted by: going on from a copy at the peak rate lowers the loss.
+    zero spends 2 % there, a linear decay 0.1 %), while the loss is not yet near zero.
+    False alarms: a tail on purpose, to average weights or to update batch statistics.
+    Convicted by: more steps on a copy at the peak learning rate lower the loss.
     Source: PyTorch documentation, "How to adjust learning rate"; Loshchilov and Hutter 2017,
     "SGDR", for the usual horizon.
     """
@@ -34,7 +34,7 @@ def learning_rate_collapsed(
     if not rates or len(losses) < least:
         return None
     end = losses.steps[-1] - losses.steps[0] + 1
-    # A group may end early on purpose: the one that goes on for longest tells of the schedule.
+    # A group may end early on purpose: the one that goes on for longest shows the schedule.
     main = max(rates, key=lambda rate: (_last_high(rate, collapsed), float(rate.values.max())))
     low = main.values < collapsed * main.values.max()
     if not low[-1]:
@@ -66,5 +66,5 @@ def learning_rate_collapsed(
 
 
 def _last_high(rate: Curve, collapsed: float) -> float:
-    """The last step at which it was no less than that share of its peak."""
+    """The last step at which the rate was at least that share of its peak."""
     return float(rate.steps[np.flatnonzero(rate.values >= collapsed * rate.values.max())[-1]])

@@ -24,10 +24,10 @@ def learning_rate_restarted(
     """The learning rate went down and up again, and the run ended before the loss was back.
 
     Why it matters: a cosine whose horizon is shorter than the training rises again after it; a
-    scheduler made anew on resuming starts at its peak. What was won by the decay is lost.
+    new scheduler after resuming starts at its peak. The gain of the decay is lost.
 
     Evidence: the learning rate, and the loss before the rise and at the end.
-    Threshold: a fall and a rise of tenfold or more; a warning if the last losses are 1.5 times
+    Threshold: a fall and a rise by tenfold or more; a warning if the last losses are 1.5 times
     those before the rise, else a note (warm restarts are a method).
     False alarms: warm restarts stopped in the middle of a cycle.
     Convicted by: the weights from before the rise score better than the last.

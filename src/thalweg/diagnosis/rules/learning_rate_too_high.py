@@ -42,7 +42,7 @@ def learning_rate_too_high(
     Why it matters: beyond 2/λ, λ the sharpest curvature of the loss, each step of gradient
     descent lands higher up the other wall of the valley than it left. The loss leaps, then either
     overflows or settles where the outputs no longer depend on the inputs (dead or saturated
-    units), at chance or above. No later patience mends that.
+    units), at chance or above. Training longer does not mend that.
 
     Evidence: the loss's peak after the first update against its start; where it settled; the size
     of the updates relative to the weights (1e-3 is usual).
@@ -119,7 +119,7 @@ def _ending(end: float) -> str:
 
 
 def _prescriptions(lr: float, moved: float, start: float) -> tuple[Prescription, ...]:
-    """Three decades down at once where the updates say so; else one."""
+    """A lower rate, by up to four decades as the updates show; by one where none was measured."""
     factor = 10.0 ** round(np.log10(min(max(moved / HEALTHY_UPDATE, 10.0), 1e4)))
     factor = factor if isfinite(moved) else 10.0
     lower = float(f"{lr / factor:.1g}")

@@ -1,6 +1,13 @@
 import numpy as np
 
-from thalweg.diagnosis.evidence import Curve, curve, number, reachable, share_of_chance, slope
+from thalweg.diagnosis.evidence import (
+    Curve,
+    curve,
+    largest_movement,
+    number,
+    share_of_chance,
+    slope,
+)
 from thalweg.diagnosis.rule import Finding, Prescription, rule
 from thalweg.record import History
 from thalweg.record.quantities import LEARNING_RATE, LOSS, UPDATE_RATIO
@@ -21,23 +28,23 @@ from thalweg.record.quantities import LEARNING_RATE, LOSS, UPDATE_RATIO
 def learning_rate_too_low(
     history: History, *, reach: float = 0.3, high: float = 0.5, steady: float = 0.5
 ) -> Finding | None:
-    """The updates are so small that the weights cannot get anywhere in the steps they are given.
+    """The updates are so small that the weights cannot move far within the run.
 
-    Why it matters: the run is sound and wasted: the loss goes down as on rails, and a rate ten or a
-    hundred times higher would be where this one arrives after a hundred times the steps.
+    Why it matters: the run is sound and wasted: the loss falls evenly, and a rate ten times higher
+    would get as far in a tenth of the steps.
 
     Evidence: the update-to-weight ratio times the number of steps, that is how far each matrix
-    could have come had every step pointed the same way; and the course of the loss.
-    Threshold: less than 0.3 of their norm for every matrix, with the loss still above half of where
-    it began (or of chance), not faster at first than at last by more than twofold.
-    False alarms: fine-tuning, where little movement is wanted: then the loss starts low.
+    could have moved had every step pointed the same way; and the course of the loss.
+    Threshold: less than 0.3 of their norm for every matrix, while the loss is still above half of
+    its start (or of chance) and falls at first no more than twice as fast as at last.
+    False alarms: fine-tuning, where little movement is the aim: then the loss starts low.
     Convicted by: ten times the rate on a copy for 50 steps falls further and stays stable.
     Source: Stanford CS231n notes, "Ratio of weights:updates" (1e-3 a step); Smith 2017.
     """
     losses = curve(history, LOSS)
     if len(losses) < 30:
         return None
-    moved = reachable(history)
+    moved = largest_movement(history)
     start = float(np.mean(losses.head(0.05, 5)))
     end = float(np.mean(losses.tail(0.1, 5)))
     level = share_of_chance(history)
@@ -63,7 +70,7 @@ def learning_rate_too_low(
 
 
 def _steady(losses: Curve, share: float) -> bool:
-    """Whether the loss falls as fast at the end as in the beginning, or does not fall at all."""
+    """Return whether the loss falls as fast at the end as at first, or does not fall at all."""
     half = len(losses) // 2
     first, first_error = slope(Curve(losses.steps[:half], losses.values[:half]))
     last, _ = slope(Curve(losses.steps[half:], losses.values[half:]))

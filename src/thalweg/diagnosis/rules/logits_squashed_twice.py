@@ -24,20 +24,19 @@ CUT = ("relu",)
     ),
 )
 def logits_squashed_twice(history: History, *, close: float = 1e-4) -> Finding | None:
-    """A softmax, sigmoid or ReLU is applied before a loss that wants logits as they are.
+    """A softmax, sigmoid or ReLU is applied before a loss that expects raw logits.
 
-    Why it matters: `cross_entropy` and `binary_cross_entropy_with_logits` want logits. Given
-    probabilities, they squash numbers in [0, 1] once more: of ten classes, none can get more than
+    Why it matters: `cross_entropy` and `binary_cross_entropy_with_logits` expect logits. They
+    squash probabilities in [0, 1] once more: of ten classes, none can get more than
     e/(e + 9) = 23 % and the loss cannot go below ln(1 + 9/e) = 1.46 nat. Gradients are small and
-    vanish where the model is sure; accuracy may look well all the same. A ReLU in that place cuts
+    vanish where the model is confident; accuracy may still look good. A ReLU in that place cuts
     all negative logits to zero, and with them the gradient of every class that it has turned off.
 
-    Evidence: in the loss's graph, the operation whose result the loss was applied to; or rows of
-    output that are not negative and sum to 1.
-    Threshold: exact; rows within 1e-4 of 1 at every reading where the graph does not tell.
-    False alarms: a sigmoid on purpose, to bound logits, and scaled up afterwards passes, since
-    then a product comes between.
-    Convicted by: without it, one batch can be learned to a loss below the floor.
+    Evidence: the operation before the loss, in the loss's graph; or rows of output that are not
+    negative and sum to 1.
+    Threshold: exact; where the graph does not show it, rows within 1e-4 of 1 at every reading.
+    False alarms: a sigmoid that bounds logits on purpose; with a factor after it, it passes.
+    Convicted by: without it, the loss on one batch falls below the floor.
     Source: PyTorch documentation, "CrossEntropyLoss": "input is expected to contain the
     unnormalized logits"; pytorch issue 55902.
     """

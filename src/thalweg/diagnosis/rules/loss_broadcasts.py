@@ -11,10 +11,10 @@ from thalweg.record.quantities import BROADCAST_LOSS
     explains=("output-cannot-reach-targets", "learning-rate-too-low"),
 )
 def loss_broadcasts(history: History) -> Finding | None:
-    """Outputs and targets have different shapes, and the loss compares every one with every other.
+    """Outputs and targets have different shapes, and the loss compares all pairs of samples.
 
     Why it matters: outputs of shape N×1 against targets of shape N broadcast to N×N. The loss is
-    then least when every output is the mean of the targets: the model learns to be constant.
+    then smallest when every output is the mean of the targets: the model learns to be constant.
 
     Evidence: the shapes that entered the loss, or the expansion in its graph.
     Threshold: exact.

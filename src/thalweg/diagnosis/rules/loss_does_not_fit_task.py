@@ -33,20 +33,20 @@ REGRESSIVE = ("mse", "l1", "smooth_l1")
     ),
 )
 def loss_does_not_fit_task(history: History) -> Finding | None:
-    """The loss treats the targets as something that they are not.
+    """The loss does not fit the kind of the targets.
 
     Why it matters: squared error on class numbers says that a 9 is nearer to an 8 than to a 0;
-    squared error after a softmax or sigmoid has gradients that vanish when the model is surely
-    wrong; cross-entropy over several true classes lets them compete; a negative log-likelihood of
-    plain probabilities rewards without bound.
+    squared error after a softmax or sigmoid has gradients that vanish when the model is
+    confidently wrong; cross-entropy over several true classes lets them compete; a negative
+    log-likelihood of plain probabilities has no lower bound.
 
     Evidence: the loss function and the last operation as the graph shows them; type, range and
     distinct values of the targets; rows of targets that sum to 1 or do not; the sign of the loss.
     Threshold: exact combinations, listed below; a binary cross-entropy on one of many classes is
     a note, since it is also used on purpose.
-    False alarms: the Brier score (squared error of a softmax) on purpose; ordered ratings given as
+    False alarms: the Brier score (squared error of a softmax) on purpose; ordered ratings as
     integers.
-    Convicted by: ten-step races of the losses, judged by the metric.
+    Convicted by: short runs with each loss, compared by the metric.
     Source: Golik, Doetsch and Ney 2013, "Cross-entropy vs. squared error training"; Wightman,
     Touvron and Jégou 2021, "ResNet strikes back", for the binary loss on classes.
     """
@@ -64,7 +64,7 @@ def loss_does_not_fit_task(history: History) -> Finding | None:
 
 ENTROPY = "use cross_entropy on logits"
 BINARY = "use binary_cross_entropy_with_logits on logits, one for each label"
-Problem = tuple[str, Severity, str]  # what, how bad, what to do
+Problem = tuple[str, Severity, str]  # summary, severity, prescription
 
 
 def _problems(history: History, loss: str, activation: str) -> Iterator[Problem]:

@@ -23,12 +23,12 @@ def loss_not_falling(
 
     Evidence: the mean loss of the first and of the last fifth of the steps, with standard errors.
     Threshold: a fall of less than 2 % or less than two standard errors over 40 steps or more, by
-    the means and by the ranks, while the loss is still above 0.8 of chance where chance is known,
-    and not below 0.7 of the first three losses.
+    the means and by the ranks, while the loss is above 0.8 of chance (or chance is unknown) and
+    not below 0.7 of the first three losses.
     False alarms: losses that are not meant to fall, as in adversarial or reinforcement learning
-    (a note where there are several optimizers, or where a loss of no known kind goes below zero);
+    (a note where there are several optimizers, or where an unfamiliar loss goes below zero);
     a model that had converged before the watch began.
-    Convicted by: a single batch can be learned by heart with other settings, from the same start.
+    Convicted by: other settings learn a single batch by heart, from the same start.
     Source: Karpathy 2019, "A Recipe for Training Neural Networks", "overfit one batch"; the
     standard-error test is Welch's, that of the ranks Mann and Whitney's.
     """
@@ -36,15 +36,15 @@ def loss_not_falling(
     if len(losses) < least_steps or _already_good(history, losses):
         return None
     early, late = losses.head(0.2), losses.tail(0.2)
-    fallen, error = fall(early, late)
-    sure = fallen > 2 * error or _ranks(early, late) > 3
-    if sure and fallen > least_fall * abs(float(np.mean(early))):
+    total_fall, error = fall(early, late)
+    significant = total_fall > 2 * error or _rank_excess(early, late) > 3
+    if significant and total_fall > least_fall * abs(float(np.mean(early))):
         return None
     if float(early.min() - late.max()) > least_fall * abs(float(early.min())):
         return None  # the fall itself is what spreads the early losses
     first, last = float(np.mean(early)), float(np.mean(late))
-    begun, noise = fall(losses.values[:3], late)
-    if begun > max(2 * noise, 0.3 * abs(float(losses.values[:3].mean()))):
+    initial_fall, noise = fall(losses.values[:3], late)
+    if initial_fall > max(2 * noise, 0.3 * abs(float(losses.values[:3].mean()))):
         return None  # it fell at once and then stayed down
     return Finding(
         severity="note" if _has_no_floor(history, losses) else "warning",
@@ -68,11 +68,11 @@ def loss_not_falling(
 def _already_good(history: History, losses: Curve) -> bool:
     chance, late = value(history, CHANCE_LOSS), float(np.mean(losses.tail(0.2)))
     accuracies = curve(history, ACCURACY)
-    known = chance > 0 and late < 0.8 * chance
-    return known or (len(accuracies) > 2 and float(np.mean(accuracies.tail(0.3))) > 0.9)
+    below_chance = chance > 0 and late < 0.8 * chance
+    return below_chance or (len(accuracies) > 2 and float(np.mean(accuracies.tail(0.3))) > 0.9)
 
 
-def _ranks(early: Values, late: Values) -> float:
+def _rank_excess(early: Values, late: Values) -> float:
     """Standard deviations by which early losses outrank late ones more often than by chance."""
     if len(early) < 3 or len(late) < 3:
         return 0.0
@@ -82,6 +82,6 @@ def _ranks(early: Values, late: Values) -> float:
 
 
 def _has_no_floor(history: History, losses: Curve) -> bool:
-    """Whether low losses mean little: two players, or a reward rather than an error."""
-    known = kind(history, LOSS_KIND) not in ("", "unknown")
-    return value(history, OPTIMIZERS) > 1 or (not known and float(losses.values.min()) < 0)
+    """Return whether low losses mean little: two players, or a reward instead of an error."""
+    unknown = kind(history, LOSS_KIND) in ("", "unknown")
+    return value(history, OPTIMIZERS) > 1 or (unknown and float(losses.values.min()) < 0)

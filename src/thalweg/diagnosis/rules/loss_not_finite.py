@@ -17,8 +17,8 @@ def loss_not_finite(history: History) -> Finding | None:
     """The loss became NaN or infinite.
 
     Why it matters: one update from such a loss makes every weight NaN; nothing is learned after.
-    What leads there is usually named by another rule: a learning rate too high, a logarithm of an
-    exact zero, a sample that is not finite. Alone, this finding says only where it happened.
+    Another rule usually names the cause: a learning rate too high, a logarithm of an exact zero, a
+    sample that is not finite. Alone, this finding only shows where it happened.
 
     Evidence: the first step whose loss is not finite, and the last finite loss before it.
     Threshold: exact.
@@ -32,10 +32,10 @@ def loss_not_finite(history: History) -> Finding | None:
     if bad is None:
         return None
     before = [loss for step, loss in losses if step < bad]
-    said = f"; the loss before it was {number(before[-1])}" if before else ""
+    last = f"; the loss before it was {number(before[-1])}" if before else ""
     return Finding(
         severity="error",
-        summary=f"the loss is not finite from step {bad} on{said}",
+        summary=f"the loss is not finite from step {bad} on{last}",
         where=f"step {bad}",
         evidence={"first step": float(bad), **({"last finite loss": before[-1]} if before else {})},
         prescriptions=(

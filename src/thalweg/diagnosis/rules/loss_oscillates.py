@@ -16,8 +16,8 @@ def loss_oscillates(
 ) -> Finding | None:
     """From one validation to the next the scores swing by more than their sampling noise.
 
-    Why it matters: the weights are thrown about in the valley rather than led down it; which
-    weights one ends with is luck.
+    Why it matters: the updates throw the weights about in the valley instead of leading them down;
+    the quality of the last weights is luck.
 
     Evidence: second differences of validation accuracy and loss over the second half of the run.
     Threshold: accuracy swings by 0.05 and by three times the noise of its sample; the loss by a

@@ -25,7 +25,7 @@ def loss_summed_over_batch(history: History) -> Finding | None:
     Evidence: the last operation of the loss's graph.
     Threshold: exact: a sum, or `reduction="sum"`, with more than one sample in the batch.
     False alarms: an evidence lower bound, summed by convention (as a sum of two terms it passes).
-    Convicted by: the loss of a batch given twice over is twice as large.
+    Convicted by: the loss of a batch with every sample twice is twice as large.
     Source: Nikanjam et al. 2021, "TheDeepChecker" (loss growing with the batch size).
     """
     size = float(curve(history, BATCH_SIZE).values.max(initial=0))

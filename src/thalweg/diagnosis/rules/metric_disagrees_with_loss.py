@@ -12,14 +12,14 @@ from thalweg.record.quantities import MEASURED_VAL_ACCURACY, VAL_ACCURACY, VAL_S
     needs=(VAL_ACCURACY, MEASURED_VAL_ACCURACY, VAL_SAMPLES),
 )
 def metric_disagrees_with_loss(history: History, *, apart: float = 0.1) -> Finding | None:
-    """The accuracy that is logged is not the accuracy that the model has.
+    """The logged accuracy is not the accuracy of the model.
 
     Why it matters: an argmax over the wrong axis, predictions shuffled against their targets, a
-    mean of means over batches of unequal size, or a validation in the wrong mode: one then steers
-    by a wrong number.
+    mean of means over batches of unequal size, or a validation in the wrong mode: every decision
+    then rests on a wrong number.
 
-    Evidence: the last logged validation accuracy, and the accuracy that a copy of the model in eval
-    mode has on the same split.
+    Evidence: the last logged validation accuracy, and the accuracy of a copy of the model in eval
+    mode on the same split.
     Threshold: 10 points and three standard errors apart, measured after the same update as the
     accuracy was logged.
     False alarms: a logged accuracy of other weights (an average, the best so far), of another
@@ -50,6 +50,6 @@ def metric_disagrees_with_loss(history: History, *, apart: float = 0.1) -> Findi
 
 
 def _apart_in_time(history: History) -> bool:
-    """Whether the model was trained on between the logged and the measured accuracy."""
+    """Return whether updates came between the logged and the measured accuracy."""
     logged, own = history.series(VAL_ACCURACY), history.series(MEASURED_VAL_ACCURACY)
     return abs(max(logged, default=0) - max(own, default=0)) > 1

@@ -11,14 +11,14 @@ from thalweg.record.quantities import LAYERS, NONLINEARITIES
     explains=("underfitting", "training-plateau"),
 )
 def no_nonlinearity(history: History) -> Finding | None:
-    """Several layers follow each other with nothing in between that bends: they are one layer.
+    """Several linear layers follow each other without an activation, so they act as one.
 
     Why it matters: a product of matrices is a matrix. However deep, such a model can only draw
     straight boundaries.
 
     Evidence: every operation of a forward pass between the first and the last linear map.
     Threshold: exact: two linear maps or more, and only operations that keep a map affine between
-    them; an operation that is not known to do so counts as bending.
+    them; any unfamiliar operation counts as nonlinear.
     False alarms: a deep linear network on purpose; a low-rank factorisation.
     Convicted by: f(½a + ½b) = ½f(a) + ½f(b) to one part in 10⁵.
     Source: definition; Neuralint's missing-activation rule (Nikanjam et al. 2021).

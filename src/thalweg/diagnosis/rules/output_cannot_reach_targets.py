@@ -26,16 +26,15 @@ from thalweg.record.quantities import (
     ),
 )
 def output_cannot_reach_targets(history: History, *, share: float = 0.05) -> Finding | None:
-    """The last activation's range leaves out some of the targets.
+    """Some targets lie outside the range of the last activation.
 
-    Why it matters: a sigmoid cannot say 7, a ReLU cannot say −1. The loss has a floor that no
-    training lowers, and the output is driven into the flat part of the activation, where there is
-    no gradient.
+    Why it matters: a sigmoid cannot give 7, a ReLU cannot give −1. The loss has a floor that no
+    training lowers, and training drives the output into the flat part of the activation, where
+    there is no gradient.
 
     Evidence: the last operation of the model and its range; the share of targets outside it.
     Threshold: 5 % of the targets or more, so that a few outliers pass.
-    False alarms: targets clipped on purpose; a transform of outputs after the model (then the last
-    operation is that transform's, not the activation's, only if it is part of the model).
+    False alarms: targets clipped on purpose; a transform of the outputs outside the model.
     Convicted by: with the activation removed, the loss on one batch goes below the floor.
     Source: Wardat et al. 2022, "DeepDiagnosis" (outputs outside the activation's range).
     """

@@ -27,19 +27,19 @@ from thalweg.record.quantities import (
 def over_regularised(
     history: History, *, gap: float = 0.2, pull: float = 1.0, high: float = 0.3
 ) -> Finding | None:
-    """Dropout or weight decay keeps the model from fitting what it could.
+    """Dropout or weight decay keeps the model from fitting its training samples.
 
     Why it matters: regularisation trades fit for generality. Where the training fit itself is poor,
     there is nothing to trade.
 
     Evidence: the loss of the same samples in train and in eval mode; the share of the weights that
-    decay takes in the course of the run (the sum of decay × learning rate over the steps).
+    decay removes over the run (the sum of decay × learning rate over the steps).
     Threshold: train mode costs 0.2 of chance more than eval mode, at a loss above 0.3 of chance;
-    or decay has taken more than the whole of the weights and the training loss is above 0.3 of
+    or decay has removed more than the whole of the weights and the training loss is above 0.3 of
     chance. A warning if nearest neighbours also beat the training accuracy, or the decay is the
     cause; else a note.
     False alarms: strong dropout on data so scarce that it pays.
-    Convicted by: half of it raises the validation score.
+    Convicted by: half the dropout, or half the decay, raises the validation score.
     Source: Srivastava et al. 2014, "Dropout", figure 9; Krogh and Hertz 1991 for decay.
     """
     chance, level = value(history, CHANCE_LOSS), share_of_chance(history)
@@ -47,31 +47,31 @@ def over_regularised(
         return None
     train, evaluated = value(history, TRAIN_MODE_LOSS), value(history, EVAL_MODE_LOSS)
     noisy = train - evaluated > gap * chance
-    taken = _taken(history)
-    if not (noisy or taken > pull):
+    decay = _decay_over_run(history)
+    if not (noisy or decay > pull):
         return None
     behind = value(history, TRAIN_ACCURACY) < latest(history, BASELINE_ACCURACY).get(
         "nearest neighbours", 0.0
     )
-    what = "weight decay" if taken > pull else "dropout or other noise of train mode"
+    cause = "weight decay" if decay > pull else "dropout or other noise of train mode"
     return Finding(
-        severity="warning" if taken > pull or behind else "note",
-        summary=f"{what} holds the training loss at {level:.0%} of chance "
+        severity="warning" if decay > pull or behind else "note",
+        summary=f"{cause} holds the training loss at {level:.0%} of chance "
         f"({number(train)} in train mode, {number(evaluated)} in eval mode)",
-        evidence={"train mode": train, "eval mode": evaluated, "decay over the run": taken},
+        evidence={"train mode": train, "eval mode": evaluated, "decay over the run": decay},
         prescriptions=(
             Prescription(
                 change="set the weight decay to 0.01 or less"
-                if taken > pull
+                if decay > pull
                 else "halve the dropout",
                 expect="a lower training loss in train mode, a higher validation score",
-                edit={"optimizer.weight_decay": 0.01} if taken > pull else {},
+                edit={"optimizer.weight_decay": 0.01} if decay > pull else {},
             ),
         ),
     )
 
 
-def _taken(history: History) -> float:
+def _decay_over_run(history: History) -> float:
     """The sum of decay × learning rate over the steps, of the group that decays most."""
     steps = len(curve(history, LOSS))
     means = [

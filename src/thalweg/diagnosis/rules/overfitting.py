@@ -21,8 +21,8 @@ def overfitting(
     Threshold: the rise exceeds two standard errors, a quarter of the minimum and a tenth of chance,
     with five validations or more, and the training loss fell further. If validation accuracy is
     logged and has not come down from its best by two standard errors, it is a note (the model has
-    become overconfident, not worse) as long as the loss stays below what knowing nothing scores.
-    False alarms: a training loss made harder than the validation's by heavy augmentation.
+    become overconfident, not worse) as long as the loss stays below chance.
+    False alarms: heavy augmentation, which makes the training loss harder than the validation's.
     Convicted by: a stronger regulariser on a copy from the turn on ends at a lower validation loss.
     Source: Prechelt 1998, "Early Stopping – But When?" (generalisation loss over a noisy curve).
     """
@@ -87,7 +87,7 @@ def _train_near(train: Curve, val: Curve, index: int) -> float:
 
 
 def _accuracy_fell(history: History) -> bool | None:
-    """Whether validation accuracy came down for good; None where it was not logged."""
+    """Return whether validation accuracy fell for good; None where it was not logged."""
     accuracy = curve(history, VAL_ACCURACY).values
     if len(accuracy) < 5:
         return None

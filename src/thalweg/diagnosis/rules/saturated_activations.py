@@ -15,11 +15,10 @@ def saturated_activations(
 ) -> Finding | None:
     """Most outputs of a sigmoid or tanh lie where its slope is almost zero.
 
-    Why it matters: the gradient is multiplied by that slope. Whatever is below such a layer stands
-    still.
+    Why it matters: the gradient is multiplied by that slope. The layers below hardly learn.
 
     Evidence: the share of outputs with |slope| < 0.02, on a probe batch in eval mode; the last
-    activation of the model is an output and left out.
+    activation of the model is an output and does not count.
     Threshold: half of a layer's outputs at two readings or the last, while the loss is still above
     0.3 of chance; else a note.
     False alarms: gates, which may saturate on purpose; binary codes.

@@ -26,8 +26,8 @@ from thalweg.record.quantities import (
 def softmax_over_one_unit(history: History) -> Finding | None:
     """The model has one output, and a softmax makes it 1 whatever the input.
 
-    Why it matters: a softmax shares out 1 among the outputs. With one there is nothing to share:
-    the output is constant, its gradient zero, and no weight ever moves.
+    Why it matters: a softmax makes its outputs sum to 1. A single output is then always 1, its
+    gradient zero, and no weight ever moves.
 
     Evidence: the number of outputs, and their smallest and largest value over the readings.
     Threshold: exact: one output that is always 1 behind a softmax, or cross-entropy of one logit.

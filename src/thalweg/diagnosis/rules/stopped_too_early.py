@@ -1,6 +1,6 @@
 import numpy as np
 
-from thalweg.diagnosis.evidence import curve, number, promised, share_of_chance, value
+from thalweg.diagnosis.evidence import curve, expected_gain, number, share_of_chance, value
 from thalweg.diagnosis.rule import Finding, Prescription, rule
 from thalweg.record import History
 from thalweg.record.quantities import (
@@ -23,10 +23,10 @@ def stopped_too_early(
 ) -> Finding | None:
     """The run ended while the loss was still falling steeply.
 
-    Why it matters: what is judged is not the model but the patience.
+    Why it matters: the score then measures the length of the run, not the model.
 
     Evidence: the slope of the training loss over the last third, with its standard error, and over
-    the whole run; the validation losses, where they were logged.
+    the whole run; the logged validation losses.
     Threshold: the slope is below zero by three standard errors and promises, in a fifth more steps,
     10 % of the loss; or 1 % while the loss is above 0.7 of chance and falls at last nearly as fast
     (0.8) as on average. A warning while the loss is above half of chance, or the promise
@@ -37,7 +37,7 @@ def stopped_too_early(
     Convicted by: a fifth more steps from the last weights lower the validation loss.
     Source: Google tuning playbook, "is the model still improving at the end".
     """
-    end, gain = promised(history, least=least)
+    end, gain = expected_gain(history, least=least)
     level, chance = share_of_chance(history), value(history, CHANCE_LOSS)
     on_rails = level > 0.7 and gain > 0.01 * end and _steady(history, gain)
     if not (gain > promise * end > 0 or on_rails):
@@ -59,19 +59,19 @@ def stopped_too_early(
 
 
 def _wound_down(history: History, share: float = 0.1) -> bool:
-    """Whether the learning rate was brought down to that share of its peak: a run that ended."""
-    rates = [list(series.values()) for series in history.by_place(LEARNING_RATE).values()]
-    return bool(rates) and all(found[-1] <= share * max(found) for found in rates)
+    """Return whether the learning rate fell to that share of its peak: the run came to its end."""
+    groups = [list(series.values()) for series in history.by_place(LEARNING_RATE).values()]
+    return bool(groups) and all(rates[-1] <= share * max(rates) for rates in groups)
 
 
 def _steady(history: History, gain: float) -> bool:
-    """Whether a fifth more steps promise nearly what a fifth of the run has brought."""
+    """Return whether a fifth more steps promise nearly the fall of a fifth of the run."""
     losses = curve(history, LOSS)
-    brought = float(np.mean(losses.head(0.1, 3))) - float(np.mean(losses.tail(0.1, 3)))
-    return brought > 0 and gain > 0.8 * brought / 5
+    total_fall = float(np.mean(losses.head(0.1, 3))) - float(np.mean(losses.tail(0.1, 3)))
+    return total_fall > 0 and gain > 0.8 * total_fall / 5
 
 
 def _validation_turned(history: History, least: int = 4) -> bool:
-    """Whether the lowest validation loss is not among the last quarter of them."""
+    """Return whether the lowest validation loss comes before the last quarter of them."""
     values = curve(history, VAL_LOSS).values
     return len(values) >= least and int(np.argmin(values)) < len(values) - max(1, len(values) // 4)

@@ -6,16 +6,16 @@ from thalweg.record.quantities import ESCAPE_GAIN, SADDLE_CURVATURE
 
 @rule("stuck-at-saddle", stage="optimisation", needs=(SADDLE_CURVATURE, ESCAPE_GAIN))
 def stuck_at_saddle(history: History, *, worth: float = 0.05) -> Finding | None:
-    """Training stands on a saddle: the gradient is gone, and yet there is a way down.
+    """Training is stuck at a saddle: the gradient is nearly zero, but the loss can still fall.
 
-    Why it matters: it looks like convergence. The gradient cannot leave along a direction in which
-    it has no part; one step along the negative curvature can.
+    Why it matters: it looks like convergence. Gradient descent cannot leave along a direction in
+    which the gradient is zero; one step along the negative curvature can.
 
-    Evidence: curvature along the most negative direction, measured again on samples that did not
-    choose it (its upper limit), and the loss that one step along it gained on a copy.
+    Evidence: curvature along the most negative direction, measured again on samples other than
+    those that chose it (its upper limit), and the fall of the loss after one step on a copy.
     Threshold: an upper limit below zero, and 0.05 of the loss gained.
     False alarms: a pause on the way; many nets cross saddles without help.
-    Convicted by: the step itself, taken on a copy, lowers the loss.
+    Convicted by: that step, on a copy, lowers the loss.
     Source: Dauphin et al. 2014, "Identifying and attacking the saddle point problem"; Jin et al.
     2017, "How to escape saddle points efficiently".
     """

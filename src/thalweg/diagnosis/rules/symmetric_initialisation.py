@@ -29,19 +29,19 @@ def symmetric_initialisation(history: History) -> Finding | None:
     Why it matters: equal units give equal outputs and receive equal gradients. The layer is one
     unit, however wide; with all zeros, nothing passes in either direction.
 
-    Evidence: whether all rows of a weight matrix are equal to one part in a million, at the start
-    and after updates; whether all entries are.
+    Evidence: weight matrices whose rows, or whose entries, are all equal to one part in a million,
+    at the start and after updates.
     Threshold: rows still equal after updates; or a constant other than zero at the start; or more
     than half of the matrices zero at the start. Single layers that start at zero and differ later
     (a zero-initialised head or residual branch) are sound.
-    False alarms: a frozen averaging layer made by hand.
+    False alarms: a frozen averaging layer, built by hand.
     Convicted by: the units' gradients are equal too.
     Source: Goodfellow, Bengio and Courville 2016, "Deep Learning", §8.4; exact.
     """
     frozen = latest(history, FROZEN_AT_RANDOM)
     still: list[str] = []
     constant: list[str] = []
-    nought: list[str] = []
+    zero: list[str] = []
     for name in history.by_place(IDENTICAL_ROWS):
         rows = curve(history, IDENTICAL_ROWS, name)
         values = curve(history, CONSTANT_WEIGHT, name).values
@@ -52,9 +52,9 @@ def symmetric_initialisation(history: History) -> Finding | None:
         elif rows.values[0] == 1 and len(values) and values[0] > 0:
             constant.append(name)
         elif rows.values[0] == 1:
-            nought.append(name)
-    if not still and len(nought) > len(history.by_place(IDENTICAL_ROWS)) / 2:
-        constant += nought
+            zero.append(name)
+    if not still and len(zero) > len(history.by_place(IDENTICAL_ROWS)) / 2:
+        constant += zero
     if not (still or constant):
         return None
     return Finding(

@@ -18,8 +18,8 @@ def train_val_shift(
     Why it matters: what looks like overfitting is then mismatch, and regularising does not help.
     Most often the preprocessing differs: one split is normalised, the other not.
 
-    Evidence: the level and the scale of all input numbers, validation against training; how well a
-    linear classifier tells the splits apart on held-out samples; the drop in accuracy.
+    Evidence: the level and the scale of all input numbers, validation against training; the AUC of
+    a linear classifier that tells the splits apart on held-out samples; the drop in accuracy.
     Threshold: means half a standard deviation apart, or stds 1.6-fold (2^0.7), with 20 samples or
     more; or a classifier's AUC above 0.75 and six times its noise, with an accuracy 0.15 lower.
     False alarms: training inputs changed beyond their level by augmentation, if accuracy also
@@ -27,25 +27,25 @@ def train_val_shift(
     Convicted by: a held-out slice of the training split scores like training.
     Source: Lopez-Paz and Oquab 2017, "Revisiting classifier two-sample tests".
     """
-    seen = latest(history, SHIFT)
+    shift = latest(history, SHIFT)
     if not value(history, VAL_SAMPLES) >= 20:
         return None
     drop = value(history, TRAIN_ACCURACY) - value(history, MEASURED_VAL_ACCURACY)
-    apart = seen.get("level", 0.0) > level or seen.get("scale", 0.0) > scale
-    excess = seen.get("auc", 0.5) - 0.5
-    told_apart = excess > max(auc - 0.5, 6 * seen.get("noise", 1.0)) and drop > 0.15
-    if not (apart or told_apart):
+    apart = shift.get("level", 0.0) > level or shift.get("scale", 0.0) > scale
+    excess = shift.get("auc", 0.5) - 0.5
+    separable = excess > max(auc - 0.5, 6 * shift.get("noise", 1.0)) and drop > 0.15
+    if not (apart or separable):
         return None
     return Finding(
         severity="warning",
         summary="validation inputs differ from training inputs: means are "
-        f"{number(seen.get('level', 0.0))} std apart, stds "
-        f"{number(2 ** min(seen.get('scale', 0.0), 99))}-fold; a linear classifier tells them "
-        f"apart with AUC {seen.get('auc', 0.5):.2f}",
+        f"{number(shift.get('level', 0.0))} std apart, stds "
+        f"{number(2 ** min(shift.get('scale', 0.0), 99))}-fold; a linear classifier tells them "
+        f"apart with AUC {shift.get('auc', 0.5):.2f}",
         evidence={
-            "level": seen.get("level", 0.0),
-            "scale": seen.get("scale", 0.0),
-            "AUC": seen.get("auc", 0.5),
+            "level": shift.get("level", 0.0),
+            "scale": shift.get("scale", 0.0),
+            "AUC": shift.get("auc", 0.5),
         },
         prescriptions=(
             Prescription(

@@ -28,9 +28,9 @@ def training_plateau(history: History, *, high: float = 0.6, least: int = 100) -
     Why it matters: what holds it decides the cure: a saddle (wait or perturb), the noise of the
     batches (decay the rate), a model too small (enlarge it), or labels that cannot be learned.
 
-    Evidence: the slope of the loss over the last half with its standard error; how much of the
-    early gradient norm is left, for at a critical point it would be next to nothing; and what
-    nearest neighbours and a linear classifier get right on held-out samples.
+    Evidence: the slope of the loss over the last half with its standard error; the late gradient
+    norm as a share of the early one, which is nearly zero at a critical point; and the held-out
+    accuracy of nearest neighbours and of a linear classifier.
     Threshold: a slope whose two standard errors cover zero and that promises less than 2 % in as
     many steps again, at a level above 0.6 of chance, after a fall. A warning if one of the simple
     classifiers beats the model's training accuracy by 2 points; else a note, since the noise of
@@ -63,7 +63,7 @@ def training_plateau(history: History, *, high: float = 0.6, least: int = 100) -
                 "level": end,
                 "share of chance": level,
                 "slope a step": rate,
-                "gradient norm, late / early": _left(history),
+                "gradient norm, late / early": _late_over_early_norm(history),
             }
         ),
         prescriptions=(
@@ -76,8 +76,8 @@ def training_plateau(history: History, *, high: float = 0.6, least: int = 100) -
     )
 
 
-def _left(history: History) -> float:
-    """Late over early gradient norm; NaN where fewer than four were read."""
+def _late_over_early_norm(history: History) -> float:
+    """Late over early gradient norm; NaN with fewer than four readings."""
     norms = gradient_norms(history)
     if len(norms) < 4:
         return float("nan")

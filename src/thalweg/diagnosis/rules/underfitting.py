@@ -1,6 +1,6 @@
 from math import sqrt
 
-from thalweg.diagnosis.evidence import latest, promised, value
+from thalweg.diagnosis.evidence import expected_gain, latest, value
 from thalweg.diagnosis.rule import Finding, Prescription, rule
 from thalweg.record import History
 from thalweg.record.quantities import BASELINE_ACCURACY, TRAIN_ACCURACY
@@ -23,7 +23,7 @@ def underfitting(history: History, *, margin: float = 0.05, falling: float = 0.1
     same samples.
     Threshold: 5 points and three standard errors below; a note while the loss still falls by a
     tenth in a fifth of the steps, since the run has then not shown yet what it can fit.
-    False alarms: tasks made for nearest neighbours.
+    False alarms: tasks that suit nearest neighbours.
     Convicted by: a model twice as wide gets a lower training loss.
     Source: Ng 2018, "Machine Learning Yearning", chapter 20 onward (avoidable bias).
     """
@@ -34,7 +34,7 @@ def underfitting(history: History, *, margin: float = 0.05, falling: float = 0.1
     error = sqrt(max(theirs * (1 - theirs), 0.01) / count)
     if not own < theirs - max(margin, 3 * error):
         return None
-    end, gain = promised(history)
+    end, gain = expected_gain(history)
     return Finding(
         severity="note" if gain > falling * end > 0 else "warning",
         summary=f"the model gets {own:.0%} of its training samples right; nearest neighbours get "

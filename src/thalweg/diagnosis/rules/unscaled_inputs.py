@@ -39,7 +39,7 @@ def unscaled_inputs(
     False alarms: a single feature with long tails; raw units with a learning rate tuned to them.
     Convicted by: standardised inputs on a copy: the loss falls faster over the same steps.
     Source: LeCun et al. 1998, "Efficient BackProp", §4.3; the threshold is an order of magnitude
-    above what any usual preprocessing gives. A rule that wants [−1, 1] alarms on every image set.
+    above what any usual preprocessing gives. A limit of [−1, 1] alarms on every image set.
     """
     median = _first(history, "median")
     highest, lowest = _first(history, "highest"), _first(history, "lowest")

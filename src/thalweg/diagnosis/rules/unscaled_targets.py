@@ -21,7 +21,7 @@ from thalweg.record.quantities import LOSS, LOSS_KIND, TARGET_MEAN, TARGET_STD
     ),
 )
 def unscaled_targets(history: History, *, decades: float = 1.5) -> Finding | None:
-    """The targets of a regression are in units far from those that the outputs start in.
+    """The targets of a regression are far from the scale at which the outputs start.
 
     Why it matters: an initialised model gives outputs near 0 with std near 1. Targets of 10,000
     make the first errors, and so the gradients, that large; targets of 0.001 make them vanish
@@ -30,7 +30,7 @@ def unscaled_targets(history: History, *, decades: float = 1.5) -> Finding | Non
     Evidence: mean and std of the targets, with a loss of differences.
     Threshold: std, or distance of the mean from 0, beyond 10^1.5 = 32; or a std under 1/100. It is
     a note if the loss came down to a hundredth of the targets' variance all the same.
-    False alarms: a model whose last layer was initialised for the unit.
+    False alarms: a model whose last layer is initialised for the targets' unit.
     Convicted by: standardised targets on a copy: R² rises faster.
     Source: Bishop 1995, "Neural Networks for Pattern Recognition", §8.2; bounds as TheDeepChecker.
     """

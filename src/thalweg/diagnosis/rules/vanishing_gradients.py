@@ -18,14 +18,14 @@ def vanishing_gradients(
     """Gradients shrink on their way down, so that the lower layers do not learn.
 
     Why it matters: each saturated or badly scaled layer multiplies the gradient by less than one.
-    What is left at the bottom moves the lower weights by nothing, and the layers above learn on
-    top of random features.
+    The rest of it hardly moves the lower weights, and the layers above learn on top of random
+    features.
 
     Evidence: the gradient norm of each weight matrix relative to the matrix's own norm, from the
     first layer to the last, the median over the readings.
     Threshold: the lower third gets less than a thousandth of what the top matrix gets, with three
-    matrices or more, and the loss is still above half of chance where chance is known.
-    False alarms: a deliberately zero-initialised or slowly thawed part.
+    matrices or more, and the loss is above half of chance, or chance is unknown.
+    False alarms: layers that are zero-initialised or slowly unfrozen on purpose.
     Convicted by: freezing the lower layers on a copy changes nothing.
     Source: Glorot and Bengio 2010; the ratio is AutoTrainer's (Zhang et al. 2021).
     """

@@ -12,7 +12,7 @@ from thalweg.wording import some
     explains=("learning-rate-too-low", "frozen-random-weights", "gradient-never-arrives"),
 )
 def weights_not_in_optimizer(history: History) -> Finding | None:
-    """Trainable weights of the model are held by no optimizer, so no step ever moves them.
+    """No optimizer holds some of the trainable weights, so no step ever moves them.
 
     Why it matters: they ask for gradient, receive it, and stay as they were initialised. It happens
     when the optimizer is built before a layer is replaced, before the model is wrapped or moved, or

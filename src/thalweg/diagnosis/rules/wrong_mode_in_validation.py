@@ -10,7 +10,7 @@ def wrong_mode_in_validation(history: History) -> Finding | None:
     """The model is validated in train mode: dropout is on, batch norms learn from validation data.
 
     Why it matters: the scores are too low and noisy with dropout, too good or too bad with batch
-    norm; and each validation moves the running averages, so that looking changes the model.
+    norm; and each validation moves the running averages, so that validating changes the model.
 
     Evidence: the flag of every module whose behaviour depends on it, in passes without gradient.
     Threshold: exact.

@@ -1,4 +1,4 @@
-"""Curves that others logged, as a history: CSV, JSON, TensorBoard's event files. No torch."""
+"""Other trainers' logs as a history: CSV, JSON, TensorBoard's event files. No torch."""
 
 from thalweg.record.logs.training_log import TrainingLog, read_log
 

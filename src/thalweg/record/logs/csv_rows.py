@@ -1,4 +1,4 @@
-"""Curves in a CSV file: Lightning's metrics.csv, Keras' CSVLogger, results.csv, anybody's own."""
+"""Read curves from a CSV file: Lightning's metrics.csv, Keras' CSVLogger, results.csv, others."""
 
 import csv
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ DELIMITERS = (",", ";", "\t")
 
 
 def csv_rows(path: Path) -> Iterator[dict[str, float]]:
-    """The numbers of each line, by column. What is no number is left out.
+    """The numbers of each line, by column. Other cells are left out.
 
     Raises DataError where the file is empty, not text, or without a line of names.
     """

@@ -1,8 +1,8 @@
-"""Curves in TensorBoard's event files, read without TensorBoard.
+"""Read curves from TensorBoard's event files, without TensorBoard.
 
 An event file is a sequence of records (length, its checksum, data, its checksum: TFRecord), each a
 protocol buffer `Event` with a step and a summary of named values. Only the few fields that hold
-scalars are looked at. Source: tensorboard/compat/proto/{event,summary,tensor}.proto and
+scalars are read. Source: tensorboard/compat/proto/{event,summary,tensor}.proto and
 tensorflow/core/lib/io/record_writer.h.
 """
 
@@ -23,7 +23,7 @@ _FORMATS = {
     9: "<q",
 }  # by DataType: float, double, ints
 _VALUE_FIELDS = {1: 5, 2: 6, 3: 7, 9: 10}  # the field of TensorProto that holds such values
-Field = tuple[int, int | bytes]  # number, and what it holds
+Field = tuple[int, int | bytes]  # number, content
 
 
 def _table() -> tuple[int, ...]:
@@ -52,9 +52,9 @@ def masked_crc(data: bytes) -> int:
 
 
 def event_scalars(path: Path) -> dict[str, Points]:
-    """Each tag's points, as far as the file can be read; a warning says where it broke off.
+    """Each tag's points, up to the first damage, of which a warning tells.
 
-    Raises DataError where not even the first record is one.
+    Raises DataError where the first record is damaged already.
     """
     curves: dict[str, Points] = {}
     for record in _records(path):
@@ -79,7 +79,7 @@ def _records(path: Path) -> Iterator[bytes]:
         if sound and whole and length <= LARGEST:
             sound = masked_crc(record) == _crc(data, at + 12 + length)
         if not (sound and whole):
-            _broken(path, at, sound)
+            _warn_of_damage(path, at, is_cut=sound)
             return
         if length <= LARGEST:
             yield record
@@ -90,11 +90,11 @@ def _crc(data: bytes, at: int) -> int:
     return int.from_bytes(data[at : at + 4], "little")
 
 
-def _broken(path: Path, at: int, sound: bool) -> None:
+def _warn_of_damage(path: Path, at: int, *, is_cut: bool) -> None:
     if at == 0:
         raise _no_event_file(path, "the first record does not fit its checksum")
-    what = "breaks off within a record" if sound else "is damaged"
-    warn(f"{path} {what} at byte {at}: read up to there", ThalwegWarning, stacklevel=2)
+    damage = "breaks off within a record" if is_cut else "is damaged"
+    warn(f"{path} {damage} at byte {at}: read up to there", ThalwegWarning, stacklevel=2)
 
 
 def _no_event_file(path: Path, seen: str) -> DataError:
@@ -108,43 +108,43 @@ def _no_event_file(path: Path, seen: str) -> DataError:
 def _event(record: bytes) -> tuple[int, list[tuple[str, float]]]:
     """Step and scalars of an Event."""
     step, values = 0, []
-    for number, held in _fields(record):
-        if number == 2 and isinstance(held, int):
-            step = held
-        elif number == 5 and isinstance(held, bytes):
-            values += [_scalar(v) for n, v in _fields(held) if n == 1 and isinstance(v, bytes)]
+    for number, content in _fields(record):
+        if number == 2 and isinstance(content, int):
+            step = content
+        elif number == 5 and isinstance(content, bytes):
+            values += [_scalar(v) for n, v in _fields(content) if n == 1 and isinstance(v, bytes)]
     return step, [(tag, value) for tag, value in values if value is not None]
 
 
 def _scalar(message: bytes) -> tuple[str, float | None]:
     """Tag and number of a Summary.Value; None where it is an image, a histogram, a text."""
     tag, value = "", None
-    for number, held in _fields(message):
-        if number == 1 and isinstance(held, bytes):
-            tag = held.decode("utf-8", "replace")
-        elif number == 2 and isinstance(held, bytes):
-            value = float(unpack_from("<f", held)[0])
-        elif number == 8 and isinstance(held, bytes):
-            value = _tensor(held)
+    for number, content in _fields(message):
+        if number == 1 and isinstance(content, bytes):
+            tag = content.decode("utf-8", "replace")
+        elif number == 2 and isinstance(content, bytes):
+            value = float(unpack_from("<f", content)[0])
+        elif number == 8 and isinstance(content, bytes):
+            value = _tensor(content)
     return tag, value
 
 
 def _tensor(message: bytes) -> float | None:
     """The number in a TensorProto of one element."""
-    held = dict(_fields(message))
-    kind, content = held.get(1), held.get(4)
+    fields = dict(_fields(message))
+    kind, content = fields.get(1), fields.get(4)
     if not isinstance(kind, int) or kind not in _FORMATS:
         return None
     if isinstance(content, bytes) and len(content) == calcsize(_FORMATS[kind]):
         return float(unpack_from(_FORMATS[kind], content)[0])
-    listed = held.get(_VALUE_FIELDS[kind])
-    if isinstance(listed, int):
-        return float(listed)
-    if not isinstance(listed, bytes) or not listed:
+    values = fields.get(_VALUE_FIELDS[kind])
+    if isinstance(values, int):
+        return float(values)
+    if not isinstance(values, bytes) or not values:
         return None
     if kind in (3, 9):  # packed integers are of variable length
-        return float(_varint(listed, 0)[0])
-    numbers = list(iter_unpack(_FORMATS[kind], listed))
+        return float(_varint(values, 0)[0])
+    numbers = list(iter_unpack(_FORMATS[kind], values))
     return float(numbers[0][0]) if len(numbers) == 1 else None
 
 

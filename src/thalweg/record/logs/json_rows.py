@@ -1,4 +1,4 @@
-"""Curves in a JSON file: Hugging Face's trainer_state.json, a Keras history, JSON lines."""
+"""Read curves from a JSON file: Hugging Face's trainer_state.json, a Keras history, JSON lines."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,19 +7,19 @@ from typing import Any
 
 from thalweg.errors import DataError
 
-SUMMARY = "train_runtime"  # in the row in which the Trainer sums a whole training up
+SUMMARY = "train_runtime"  # in the Trainer's summary row
 
 
 def json_rows(path: Path) -> Iterator[dict[str, float]]:
-    """The numbers of each logged row. Raises DataError for what is no log."""
+    """The numbers of each logged row. Raises DataError where the file is no log."""
     try:
         text = path.read_text(encoding="utf-8-sig")
-        whole = _lines(text) if path.suffix == ".jsonl" else json.loads(text)
+        content = _lines(text) if path.suffix == ".jsonl" else json.loads(text)
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise DataError(
             f"{path} is not JSON", seen=str(error), fix="is the file complete?"
         ) from error
-    for row in _rows(whole, path):
+    for row in _rows(content, path):
         if SUMMARY not in row:
             yield {str(name): float(value) for name, value in row.items() if _is_number(value)}
 
@@ -28,15 +28,15 @@ def _lines(text: str) -> list[Any]:
     return [json.loads(line) for line in text.splitlines() if line.strip()]
 
 
-def _rows(whole: Any, path: Path) -> Sequence[Mapping[str, Any]]:
+def _rows(content: Any, path: Path) -> Sequence[Mapping[str, Any]]:
     """The rows, however they are wrapped."""
-    if isinstance(whole, dict):
-        whole = whole.get("log_history", whole.get("history", whole))
-    if isinstance(whole, list) and all(isinstance(row, dict) for row in whole):
-        return whole
-    if isinstance(whole, dict) and whole and all(isinstance(v, list) for v in whole.values()):
-        longest = max(map(len, whole.values()))
-        return [{n: v[i] for n, v in whole.items() if i < len(v)} for i in range(longest)]
+    if isinstance(content, dict):
+        content = content.get("log_history", content.get("history", content))
+    if isinstance(content, list) and all(isinstance(row, dict) for row in content):
+        return content
+    if isinstance(content, dict) and content and all(isinstance(v, list) for v in content.values()):
+        longest = max(map(len, content.values()))
+        return [{n: v[i] for n, v in content.items() if i < len(v)} for i in range(longest)]
     raise DataError(
         f"{path} holds no curves",
         seen="neither log_history, nor rows, nor lists by name",

@@ -1,4 +1,4 @@
-"""Which reader a path is for, and what it gives."""
+"""Choose the reader for a path, and read its curves."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ STATE = "trainer_state.json"
 
 
 def read_scalars(path: Path) -> Scalars:
-    """The curves of a file, or of the one log in a folder.
+    """Read the curves of a file, or of the one log in a folder.
 
     Raises RunError where nothing is there, DataError for what cannot be read, UsageError for a
     folder with several logs.
@@ -39,7 +39,7 @@ def _folder(path: Path) -> Scalars:
     if files:
         return Scalars(_event_files(path, files), "step")
     if tables:
-        raise _several(path, [table.name for table in tables])
+        raise _several_logs(path, [table.name for table in tables])
     raise RunError(
         f"{path} is no run",
         seen="no run.db in it, no trainer_state.json, no CSV, no event file",
@@ -58,7 +58,7 @@ def _event_files(path: Path, files: list[Path]) -> dict[str, Points]:
             if split_of(folder.name) and not split_of(tag):
                 name = f"{split_of(folder.name)}/{tag}"
             if origin.setdefault(name, folder) != folder:
-                raise _several(path, [str(origin[name]), str(folder)])
+                raise _several_logs(path, [str(origin[name]), str(folder)])
             curves.setdefault(name, {}).update(points)
     if not curves:
         raise DataError(
@@ -69,7 +69,7 @@ def _event_files(path: Path, files: list[Path]) -> dict[str, Points]:
     return curves
 
 
-def _several(path: Path, found: list[str]) -> UsageError:
+def _several_logs(path: Path, names: list[str]) -> UsageError:
     return UsageError(
-        f"{path} holds several logs", seen=", ".join(found[:6]), fix="name one of them"
+        f"{path} holds several logs", seen=", ".join(names[:6]), fix="name one of them"
     )

@@ -1,4 +1,4 @@
-"""Curves that somebody logged, as far as their names tell what they measure."""
+"""Read a training log of another trainer as a history, by the names of its columns."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,22 +27,22 @@ NAMES |= {"train_loss": LOSS, "train_accuracy": ACCURACY}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingLog:
-    """Curves from a file, as a history."""
+    """The curves of a file, as a history."""
 
     path: Path
     history: History
-    columns: Mapping[str, str]  # the column or tag → the quantity that it was read as
-    unread: tuple[str, ...]  # columns of numbers whose names tell nothing
-    by_epoch: bool  # whether a point is the mean of a whole epoch
+    columns: Mapping[str, str]  # column or tag → quantity
+    unread: tuple[str, ...]  # columns of numbers with unfamiliar names
+    by_epoch: bool  # each point is the mean of a whole epoch
 
 
 def read_log(
     path: str | Path, *, columns: Mapping[str, str] | None = None, num_classes: int | None = None
 ) -> TrainingLog:
-    """What the file, or the one log in the folder, has measured.
+    """Read the curves of a file, or of the one log in a folder.
 
-    `columns` says which column is what where the names do not: {"val_loss": "validation/ce"}.
-    Raises RunError, DataError or UsageError with what is wrong.
+    `columns` names the column of a quantity that the names do not tell:
+    {"val_loss": "validation/ce"}. Raises RunError, DataError or UsageError.
     """
     path = Path(path)
     scalars = read_scalars(path)
@@ -50,7 +50,7 @@ def read_log(
     if not any(curves.values()):
         raise DataError(f"{path} has no column of numbers", fix="log at least a loss")
     meanings = _meanings(curves, columns or {}, path)
-    chosen = _one_each(curves, meanings, told=set((columns or {}).values()))
+    chosen = _one_each(curves, meanings, named=set((columns or {}).values()))
     history = History()
     for name in chosen:
         _add(history, meanings[name], curves[name])
@@ -67,28 +67,28 @@ def read_log(
 
 
 def _meanings(
-    curves: Mapping[str, Points], told: Mapping[str, str], path: Path
+    curves: Mapping[str, Points], columns: Mapping[str, str], path: Path
 ) -> dict[str, Meaning]:
-    """What each column measures: as told, else by its name."""
+    """The quantity of each column: from `columns`, else by its name."""
     split = _split_of_the_rest(list(curves))
-    found = {}
+    meanings = {}
     for name in curves:
         is_loss = words_of(name)[-1:] == ["loss"]
         meaning = meaning_of(name, split="train" if is_loss else split)
         if meaning is not None:
-            found[name] = meaning
-    for wanted, name in told.items():
+            meanings[name] = meaning
+    for quantity_name, name in columns.items():
         if name not in curves:
             near = get_close_matches(name, curves, 1) or sorted(curves)[:8]
             raise UsageError(
                 f"{path} has no column {name!r}", fix=f"did you mean {', '.join(near)}?"
             )
-        found[name] = Meaning(_readable(wanted))
-    return found
+        meanings[name] = Meaning(_readable(quantity_name))
+    return meanings
 
 
 def _split_of_the_rest(names: list[str]) -> Split:
-    """The split of an accuracy whose name tells none: that of the loss whose name tells none.
+    """The split of an accuracy without one in its name: that of the loss without one in its name.
 
     Keras writes loss, accuracy, val_loss, val_accuracy; fastai train_loss, valid_loss, accuracy.
     """
@@ -107,14 +107,14 @@ def _readable(name: str) -> Quantity:
 
 
 def _one_each(
-    curves: Mapping[str, Points], meanings: Mapping[str, Meaning], *, told: set[str]
+    curves: Mapping[str, Points], meanings: Mapping[str, Meaning], *, named: set[str]
 ) -> list[str]:
-    """For each quantity and place one column: the one told, else the one with most points."""
+    """For each quantity and place one column: one in `named`, else the one with most points."""
     best: dict[tuple[str, str], str] = {}
     for name, meaning in meanings.items():
         key = (meaning.quantity.name, meaning.place)
-        rival = best.get(key)
-        if rival is None or (name in told, len(curves[name])) > (rival in told, len(curves[rival])):
+        rank = (name in named, len(curves[name]))
+        if key not in best or rank > (best[key] in named, len(curves[best[key]])):
             best[key] = name
     return [name for name in curves if name in best.values()]
 
@@ -125,4 +125,4 @@ def _add(history: History, meaning: Meaning, points: Points) -> None:
     scale = 100 if share and highest > PERCENT else 1
     for step in sorted(points):
         value = points[step] / scale
-        history.add(meaning.quantity, step, {meaning.place: meaning.measured(value)})
+        history.add(meaning.quantity, step, {meaning.place: meaning.to_quantity(value)})
