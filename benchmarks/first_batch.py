@@ -19,8 +19,8 @@ TRAIN, VAL, REPEATS, LIMIT = 8000, 2000, 5, 1 / 3
 OURS = """
 import json, os, sys
 from thalweg.loading import loading
-from thalweg.data.images.survey_process import scouting
-with scouting(sys.argv[1], size=128):  # this much as `thalweg train` begins
+from thalweg.data.images.survey_process import survey_in_background
+with survey_in_background(sys.argv[1], size=128):  # this much as `thalweg train` begins
     with loading(for_good=True):
         from thalweg.api import train
         from thalweg.planning.make_plan import make_plan
@@ -32,8 +32,8 @@ os._exit(0)
 FIRST_UPDATE = """
 import json, os, sys, threading, time
 from thalweg.loading import loading
-from thalweg.data.images.survey_process import scouting
-with scouting(sys.argv[1], size=128):
+from thalweg.data.images.survey_process import survey_in_background
+with survey_in_background(sys.argv[1], size=128):
     with loading(for_good=True):
         from thalweg.api import Progress, train
     progress = Progress()

@@ -15,7 +15,7 @@ from thalweg.cli.output import print_json, print_run
 from thalweg.cli.progress import show_progress
 from thalweg.cli.recipe_options import RECIPE, recipe_edits, takes_recipe_keys
 from thalweg.cli.settings import Settings, annotated_toml, gather_settings
-from thalweg.data.images.survey_process import scouting
+from thalweg.data.images.survey_process import survey_in_background
 from thalweg.errors import UsageError, printable
 from thalweg.loading import loading
 from thalweg.recipes.recipe import Recipe, recorded_recipe
@@ -92,7 +92,7 @@ def _train(settings: Settings, out: Path, *, final: bool, json: bool) -> int:
         return _score_on_test(run, progress) if final else run
 
     data = Recipe().edited(settings.edits).data
-    with scouting(data.path, target=data.target, size=data.image_size):
+    with survey_in_background(data.path, target=data.target, size=data.image_size):
         with loading(for_good=True):  # PyTorch, while another process surveys the files
             from thalweg.runs.start import train as start_run
         return _run_with_progress(action, json=json)

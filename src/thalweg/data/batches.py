@@ -194,13 +194,13 @@ class Batches:
 
     def _all(self) -> np.ndarray:
         if self._decoding is not None:
-            self._decoding.need(self._rows)
+            self._decoding.wait_for(self._rows)
         return self._array[self._rows]
 
     def _gathered(self, picked: Tensor) -> Tensor:
         rows = self._rows[picked.numpy()]
         if self._decoding is not None:
-            self._decoding.need(rows)
+            self._decoding.wait_for(rows)
         gathered = torch.from_numpy(self._array.take(rows, axis=0))
         self._touched += len(rows) * max(self._array[0].nbytes, FAULT_BYTES)
         if self._touched > RELEASE_BYTES:

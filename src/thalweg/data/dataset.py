@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from thalweg.data.images.background_decoding import Decoding
+from thalweg.data.images.background_decoding import BackgroundDecoding
 from thalweg.data.preprocessing import Preprocessing
 from thalweg.data.samples import Quarantined
 
@@ -44,5 +44,5 @@ class Dataset:
     facts: DataFacts
     quarantined: tuple[Quarantined, ...]
     notes: tuple[str, ...]  # what was chosen, skipped, merged or found twice
-    decoding: Decoding | None = None  # at work on rows of `inputs` that are not filled yet
+    decoding: BackgroundDecoding | None = None  # filling other rows of `inputs`
     fingerprint: str  # sha256 of contents, targets, splits, size and policy

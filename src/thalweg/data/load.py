@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from thalweg.data.dataset import DataFacts, Dataset
-from thalweg.data.images.background_decoding import Decoding
+from thalweg.data.images.background_decoding import BackgroundDecoding
 from thalweg.data.images.cache_index import DIGEST_BYTES
 from thalweg.data.images.decode import POLICY_VERSION
 from thalweg.data.images.file_survey import Survey
 from thalweg.data.images.from_arrays import resized
 from thalweg.data.images.image_size import training_size
-from thalweg.data.images.load_pixels import Pixels, pixels_of, remarks_of
-from thalweg.data.images.survey_process import report
+from thalweg.data.images.load_pixels import Pixels, load_pixels, remarks_of
+from thalweg.data.images.survey_process import take_survey
 from thalweg.data.preprocessing import Preprocessing
 from thalweg.data.samples import SPLITS, Files, Quarantined, Samples
 from thalweg.data.sources import samples_at
@@ -41,12 +41,12 @@ class _Inputs:
     original_size: tuple[int, int] = (0, 0)
     quarantined: tuple[Quarantined, ...] = ()
     notes: tuple[str, ...] = ()
-    decoding: Decoding | None = None
+    decoding: BackgroundDecoding | None = None
 
     def need(self, rows: np.ndarray) -> None:
         """Return when these rows are filled."""
         if self.decoding is not None:
-            self.decoding.need(rows)
+            self.decoding.wait_for(rows)
 
 
 def load_dataset(
@@ -76,7 +76,7 @@ def load_dataset(
         val_fraction=val_fraction, test_fraction=test_fraction, folds=folds, fold=fold, seed=seed
     )
     held.check()
-    known = report(str(path), target=target, size=image_size)
+    known = take_survey(str(path), target=target, size=image_size)
     list_samples = list_samples or partial(samples_at, Path(path), target=target)
     samples, survey = known or (list_samples(), None)
     targets = targets_of(samples)
@@ -120,7 +120,7 @@ def _inputs(
     survey: Survey | None,
 ) -> _Inputs:
     if isinstance(samples.inputs, Files):
-        pixels = pixels_of(
+        pixels = load_pixels(
             samples.inputs, size=image_size, progress=progress, overlap=overlap, survey=survey
         )
         return _from_files(samples, pixels, image_size)
@@ -155,7 +155,7 @@ def _from_files(samples: Samples, pixels: Pixels, image_size: int) -> _Inputs:
 def finished(dataset: Dataset) -> tuple[str, ...]:
     """Wait until every row is filled; what was noticed since the data set was loaded.
 
-    Raises FoundLateError when a file turned out to be damaged.
+    Raises DamagedLateError when a file turned out to be damaged.
     """
     if dataset.decoding is None:
         return ()

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from thalweg.data import Dataset
-from thalweg.data.images.image_size import probe
+from thalweg.data.images.image_size import sample_images
 from thalweg.data.samples import Files, Samples
 from thalweg.errors import UsageError
 from thalweg.models.pretrained.head import freeze, last_third, named_head
@@ -84,7 +84,7 @@ def _are_few_photographs(samples: Samples) -> bool:
     if len(inputs) > FEW_SAMPLES:
         return False
     if isinstance(inputs, Files):
-        images = probe(inputs)
+        images = sample_images(inputs)
         return images.channels == 3 and min(images.original_size) >= PHOTOGRAPH
     return inputs.ndim == 4 and inputs.shape[-1] == 3 and min(inputs.shape[1:3]) >= PHOTOGRAPH
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
-from thalweg.data.images.background_decoding import FoundLateError
+from thalweg.data.images.background_decoding import DamagedLateError
 from thalweg.distributed.ranks import is_one_of_many, process_group
 from thalweg.errors import RunError
 from thalweg.planning.checks import check_devices
@@ -38,7 +38,7 @@ def train(
         return _as_rank(lambda: _claimed(path, edits, out=out, progress=progress), progress)
     try:
         return _train(path, edits, out=out, progress=progress, overlap=True)
-    except FoundLateError as late:
+    except DamagedLateError as late:
         progress.messages.append(f"begun again, without a file that is damaged: {late.seen}")
         late.decoding.join()
         return _train(path, edits, out=out, progress=progress, overlap=False)
@@ -52,14 +52,14 @@ def _train(
     progress: Progress,
     overlap: bool,
 ) -> Run:
-    """With `overlap`, FoundLateError may be raised, and no run is left."""
+    """With `overlap`, DamagedLateError may be raised, and no run is left."""
     ready, folder = _claimed(path, edits, out=out, progress=progress, overlap=overlap)
     try:
         with _left_clean(folder):
             return carry_out(ready, folder, progress)
     finally:
         if ready.dataset.decoding is not None:
-            ready.dataset.decoding.let_go()
+            ready.dataset.decoding.stop()
 
 
 def _claimed(
@@ -78,7 +78,7 @@ def _claimed(
         replace_text(folder / "recipe.toml", ready.recipe.to_toml())
     except BaseException:
         if read.dataset.decoding is not None:
-            read.dataset.decoding.let_go()
+            read.dataset.decoding.stop()
         raise
     return ready, folder
 
@@ -88,7 +88,7 @@ def _left_clean(folder: Path) -> Iterator[None]:
     """No trace of a run that is to begin again."""
     try:
         yield
-    except FoundLateError:
+    except DamagedLateError:
         rmtree(folder)
         raise
 

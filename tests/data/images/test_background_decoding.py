@@ -11,7 +11,7 @@ from data import corpus
 from thalweg.api import Progress, train
 from thalweg.data import Augment, Batches, load_dataset
 from thalweg.data.images import cache, cache_writer, file_survey
-from thalweg.data.images.background_decoding import Decoding, FoundLateError, Row
+from thalweg.data.images.background_decoding import BackgroundDecoding, DamagedLateError, DecodedRow
 from thalweg.data.images.formats import is_whole
 from thalweg.data.load import finished
 from thalweg.record.quantities import LOSS
@@ -33,7 +33,7 @@ def few_first(monkeypatch):
 @pytest.fixture
 def read_late(monkeypatch):
     """The seventh cat is decoded after the split, as the last files of a large set are."""
-    sealed, decode, seal = threading.Event(), cache_writer._decode_file, Decoding.seal
+    sealed, decode, seal = threading.Event(), cache_writer._decode_file, BackgroundDecoding.seal
 
     def wait(path, size, channels):
         if path.name == "0007.png" and path.parent.name == "cat":
@@ -46,7 +46,7 @@ def read_late(monkeypatch):
         return found
 
     monkeypatch.setattr(cache_writer, "_decode_file", wait)
-    monkeypatch.setattr(Decoding, "seal", tell)
+    monkeypatch.setattr(BackgroundDecoding, "seal", tell)
 
 
 def forget(folder):
@@ -110,7 +110,7 @@ def test_damage_at_the_ends_is_known_before_the_split(photos, few_first):
 
 def test_damage_between_is_found_late_and_known_from_then_on(photos, few_first, read_late):
     broken_between(photos / "cat" / "0007.png")
-    with pytest.raises(FoundLateError) as late:
+    with pytest.raises(DamagedLateError) as late:
         finished(load_dataset(photos, overlap=True))
     late.value.decoding.join()
     (sample,) = load_dataset(photos, overlap=True).quarantined
@@ -172,9 +172,9 @@ def test_an_error_of_a_thread_reaches_whoever_waits():
     def work(row):
         if row == 3:
             raise OSError(5, "Input/output error")
-        return Row(b"")
+        return DecodedRow(b"")
 
-    decoding = Decoding(8, work, settle=lambda rows: None, threads=2)
+    decoding = BackgroundDecoding(8, work, commit=lambda rows: None, threads=2)
     with pytest.raises(OSError, match="Input/output"):
         decoding.finish()
 
@@ -185,12 +185,12 @@ def test_what_is_needed_comes_first_and_pauses_hold():
     def work(row):
         gate.wait(30)
         order.append(row)
-        return Row(b"%d" % row)
+        return DecodedRow(b"%d" % row)
 
-    decoding = Decoding(100, work, settle=lambda rows: None, threads=1)
+    decoding = BackgroundDecoding(100, work, commit=lambda rows: None, threads=1)
     with decoding.paused():
         gate.set()
-        decoding.need(np.array([90, 91]))
+        decoding.wait_for(np.array([90, 91]))
         assert sorted(order) == [90, 91]
     assert [row.digest for row in decoding.finish()] == [b"%d" % row for row in range(100)]
     assert len(order) == 100
@@ -216,14 +216,14 @@ def test_pauses_may_lie_in_one_another():
 
     def work(row):
         done.append(row)
-        return Row(b"")
+        return DecodedRow(b"")
 
-    decoding = Decoding(100, work, settle=lambda rows: None, threads=1)
+    decoding = BackgroundDecoding(100, work, commit=lambda rows: None, threads=1)
     with decoding.paused():
         decoding.prefer(range(100))
         with decoding.paused():
-            decoding.need(np.array([5]))
-        decoding.need(np.array([6]))
+            decoding.wait_for(np.array([5]))
+        decoding.wait_for(np.array([6]))
         assert sorted(done) == [5, 6]
     decoding.finish()
     assert len(done) == 100

@@ -21,12 +21,12 @@ from thalweg.errors import DataError
 BUILD = """
 import sys
 from pathlib import Path
-from thalweg.data.images.load_pixels import pixels_of
+from thalweg.data.images.load_pixels import load_pixels
 from thalweg.data.samples import Files
 root = Path(sys.argv[1])
 names = tuple(sorted(str(p.relative_to(root)) for p in root.rglob("*.png")))
 print("ready", flush=True)
-found = pixels_of(Files(root, root, names), size=int(sys.argv[2]))
+found = load_pixels(Files(root, root, names), size=int(sys.argv[2]))
 print(found.array.sum(), flush=True)
 """
 
@@ -108,7 +108,7 @@ class TestStale:
         assert len(load_dataset(photos).names) == 16
         files = files_in(photos)
         (photos / "cat" / "0000.png").unlink()
-        found = load_pixels.pixels_of(files)
+        found = load_pixels.load_pixels(files)
         assert found.reasons == {0: "No such file or directory"}
 
     def test_a_quarantined_file_that_is_repaired(self, photos):
@@ -154,12 +154,12 @@ class TestCrash:
             with self.start(root) as process:
                 time.sleep(wait)
                 process.send_signal(signal.SIGKILL)
-        found = load_pixels.pixels_of(files_in(root), size=64)
+        found = load_pixels.load_pixels(files_in(root), size=64)
         assert len(cache.cache_entries()) == 1
         assert not list(cache_dir.glob("building-*")), "leftovers are swept"
         shutil.rmtree(cache_dir)
         cache_dir.mkdir()
-        again = load_pixels.pixels_of(files_in(root), size=64)
+        again = load_pixels.load_pixels(files_in(root), size=64)
         assert (found.array == again.array).all()
 
     def test_an_interrupted_build_cleans_up(self, photos, cache_dir):

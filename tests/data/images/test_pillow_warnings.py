@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from thalweg.data.images.pillow_warnings import quiet
+from thalweg.data.images.pillow_warnings import no_pillow_warnings
 
 
 def warn_as(module):
@@ -14,7 +14,7 @@ def warn_as(module):
 
 
 def test_only_pillow_is_silenced_and_only_inside():
-    with quiet:
+    with no_pillow_warnings:
         warn_as("PIL.TiffImagePlugin")
         with pytest.warns(UserWarning, match="about a file"):
             warn_as("somebody.else")
@@ -28,7 +28,7 @@ def test_overlapping_threads_leave_the_filters_as_they_were():
 
     def work(_):
         for _ in range(50):
-            with quiet:
+            with no_pillow_warnings:
                 warn_as("PIL.GifImagePlugin")
         together.wait()
 

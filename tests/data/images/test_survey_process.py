@@ -60,8 +60,8 @@ class TestScouting:
             cache.remove(path)
         own = []
         monkeypatch.setattr("thalweg.data.load.samples_at", lambda *a, **k: own.append(a))
-        monkeypatch.setattr("thalweg.data.images.cache_writer.look_at", own.append)
-        with survey_process.scouting(str(photos), size=16):
+        monkeypatch.setattr("thalweg.data.images.cache_writer.check_file", own.append)
+        with survey_process.survey_in_background(str(photos), size=16):
             found = load_dataset(photos, image_size=16, overlap=True)
         assert not own  # nothing was looked up twice
         finished(found)
@@ -73,61 +73,61 @@ class TestScouting:
 
     def test_of_what_the_cache_holds_no_contents_are_looked_at(self, photos):
         load_dataset(photos)
-        with survey_process.scouting(str(photos)):
-            samples, found = survey_process.report(**asked(photos))
+        with survey_process.survey_in_background(str(photos)):
+            samples, found = survey_process.take_survey(**asked(photos))
         assert len(samples.names) == len(found.stats) == MANY
-        assert not found.looks
+        assert not found.checks
 
     def test_few_files_are_not_looked_at(self, tmp_path):
         few = corpus.class_folders(tmp_path / "few", {"a": 4, "b": 4})
-        with survey_process.scouting(str(few)):
-            _, found = survey_process.report(**asked(few))
-        assert found.seen.original_size == (16, 16)
-        assert not found.looks
+        with survey_process.survey_in_background(str(few)):
+            _, found = survey_process.take_survey(**asked(few))
+        assert found.images.original_size == (16, 16)
+        assert not found.checks
 
     def test_what_cannot_be_used_is_this_process_own_error(self, tmp_path):
         (tmp_path / "notes.txt").write_text("no images")
         refused = pytest.raises(DataError, match="no class folders")
-        with survey_process.scouting(str(tmp_path)), refused:
+        with survey_process.survey_in_background(str(tmp_path)), refused:
             load_dataset(tmp_path)
 
     def test_an_answer_is_for_its_question_and_given_once(self, photos):
-        with survey_process.scouting(str(photos), size=32):
-            assert survey_process.report(**asked(photos, size=16)) is None
-            assert survey_process.report(**asked(photos, size=32)) is not None
-            assert survey_process.report(**asked(photos, size=32)) is None
+        with survey_process.survey_in_background(str(photos), size=32):
+            assert survey_process.take_survey(**asked(photos, size=16)) is None
+            assert survey_process.take_survey(**asked(photos, size=32)) is not None
+            assert survey_process.take_survey(**asked(photos, size=32)) is None
 
     @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
     def test_nothing_is_left_of_it(self, photos, error):
         def interrupted():
-            with survey_process.scouting(str(photos)):
+            with survey_process.survey_in_background(str(photos)):
                 assert children()
                 raise error
 
         with pytest.raises(error):
             interrupted()
         assert not children()
-        assert survey_process.report(**asked(photos)) is None
+        assert survey_process.take_survey(**asked(photos)) is None
 
     @pytest.mark.parametrize("path", ["", "digits", "no/such/folder", __file__])
     def test_no_process_is_started_for_what_is_no_folder(self, path):
-        with survey_process.scouting(path):
+        with survey_process.survey_in_background(path):
             assert not children()
 
     def test_nor_where_there_is_one_processor_or_a_rank(self, photos, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(os, "sched_getaffinity", lambda _: {0})
-            with survey_process.scouting(str(photos)):
+            with survey_process.survey_in_background(str(photos)):
                 assert not children()
         monkeypatch.setenv("WORLD_SIZE", "2")
-        with survey_process.scouting(str(photos)):
+        with survey_process.survey_in_background(str(photos)):
             assert not children()
 
 
 def test_nor_where_torch_is_there_already(photos):
     import torch  # noqa: F401
 
-    with survey_process.scouting(str(photos)):
+    with survey_process.survey_in_background(str(photos)):
         assert not children()
 
 

@@ -1,9 +1,9 @@
-"""The cache of decoded images: one folder an entry, in the user's cache directory.
+"""Cache of decoded images, one folder an entry, in the user's cache directory.
 
-`<key>-<contents>/` holds `pixels.u8` (n × h × w × c bytes), `index.npz` (what each row was decoded
-from), `manifest.json`, and `features-…` where transfer has computed some. An entry is built under
-another name, locked, and renamed when whole: what is found under a final name is complete. Entries
-are never changed, but for those features; they are replaced.
+`<key>-<contents>/` holds `pixels.u8` (n × h × w × c bytes), `index.npz` (the file of each row),
+`manifest.json`, and `features-…` if transfer has computed some. An entry is built under a temporary
+name, locked, and renamed when it is whole, so an entry under its final name is complete. Entries
+never change, except for the features; they are replaced.
 """
 
 import errno
@@ -22,13 +22,13 @@ from uuid import uuid4
 
 from thalweg.errors import DataError
 
-LIMIT_BYTES = 32 << 30  # of all entries; the least recently used go first
+LIMIT_BYTES = 32 << 30  # of all entries; the least recently used are deleted first
 MANIFEST = "manifest.json"
 PIXELS = "pixels.u8"
 INDEX = "index.npz"
-PLANS = "plans"  # what was measured of models, not of data: see `thalweg.planning.speed.cache`
-FEATURES = "features-"  # files of what a frozen network made of the pixels begin so
-_UNBORN = "unborn-"  # not locked yet
+PLANS = "plans"  # autotuned numerics: see `thalweg.planning.speed.cache`
+FEATURES = "features-"  # prefix of the files of a frozen network's features
+_UNLOCKED = "unborn-"  # prefix of a folder that is not locked yet
 _BUILDING = "building-"
 _LOCK = "lock"
 _ENTRY_NAME = re.compile("[0-9a-f]{24}-[0-9a-f]{16}")  # key and contents
@@ -46,7 +46,7 @@ class CacheEntry(NamedTuple):
 
 
 def default_cache_dir() -> Path:
-    """$THALWEG_CACHE, or `thalweg` in the user's cache directory. It need not exist."""
+    """$THALWEG_CACHE, or `thalweg` in the user's cache directory; it may not exist."""
     if chosen := os.environ.get("THALWEG_CACHE"):
         return Path(chosen).expanduser()
     base = os.environ.get("XDG_CACHE_HOME")
@@ -54,23 +54,21 @@ def default_cache_dir() -> Path:
 
 
 def writable_cache_dir() -> tuple[Path, str]:
-    """The cache directory, made; or one in the temporary directory, and a note that says so."""
+    """Create the cache directory, or one in the temporary directory with a note about it."""
     folder = default_cache_dir()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             return folder, ""
     except OSError as error:
-        spare = _spare_dir()
+        spare = _temporary_cache_dir()
         reason = error.strerror or str(error)
-        note = (
-            f"the cache {folder} cannot be written ({reason}): {spare} is used; set THALWEG_CACHE"
-        )
+        note = f"the cache {folder} cannot be written ({reason}); using {spare}; set THALWEG_CACHE"
         return spare, note
 
 
-def _spare_dir() -> Path:
-    """Ours alone: in a shared temporary directory, others could have put something in its place."""
+def _temporary_cache_dir() -> Path:
+    """A directory that this user owns: in a shared one others could have put a link there."""
     folder = Path(tempfile.gettempdir()) / f"thalweg-cache-{os.getuid()}"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -79,10 +77,10 @@ def _spare_dir() -> Path:
             return folder
         return Path(tempfile.mkdtemp(prefix="thalweg-cache-"))
     except OSError as error:
-        raise no_room(folder, error) from error
+        raise cache_error(folder, error) from error
 
 
-def no_room(folder: Path, error: OSError) -> DataError:
+def cache_error(folder: Path, error: OSError) -> DataError:
     """The error for a cache that cannot be written."""
     full = error.errno in {errno.ENOSPC, errno.EDQUOT}
     return DataError(
@@ -93,16 +91,16 @@ def no_room(folder: Path, error: OSError) -> DataError:
 
 
 def cache_entries() -> list[CacheEntry]:
-    """What the cache holds, the last used first."""
-    found = [_described(path) for path in _finished(default_cache_dir())]
-    return sorted((e for e in found if e is not None), key=lambda e: -e.used)
+    """The entries of the cache, the last used first."""
+    entries = [_read_entry(path) for path in _entry_paths(default_cache_dir())]
+    return sorted((e for e in entries if e is not None), key=lambda e: -e.used)
 
 
 def clear_cache() -> int:
-    """Delete every entry and every leftover; the bytes that this freed. Running trainings go on."""
+    """Delete all entries and leftovers; return the bytes freed. Running trainings go on."""
     folder = default_cache_dir()
     freed = sum(entry.num_bytes for entry in cache_entries())
-    for path in _finished(folder):
+    for path in _entry_paths(folder):
         remove(path)
     shutil.rmtree(folder / PLANS, ignore_errors=True)
     sweep(folder)
@@ -111,9 +109,9 @@ def clear_cache() -> int:
 
 def evict(folder: Path, *, keep: Path, limit: int = LIMIT_BYTES) -> None:
     """Delete the least recently used entries until the rest fits the limit; never `keep`."""
-    found = [e for e in map(_described, _finished(folder)) if e is not None]
-    total = sum(entry.num_bytes for entry in found)
-    for entry in sorted(found, key=lambda entry: entry.used):
+    entries = [e for e in map(_read_entry, _entry_paths(folder)) if e is not None]
+    total = sum(entry.num_bytes for entry in entries)
+    for entry in sorted(entries, key=lambda entry: entry.used):
         if total <= limit:
             return
         if entry.path != keep:
@@ -123,12 +121,12 @@ def evict(folder: Path, *, keep: Path, limit: int = LIMIT_BYTES) -> None:
 
 def entries_for(folder: Path, key: str) -> list[Path]:
     """The entries of one source and size, the newest first."""
-    found = [path for path in _finished(folder) if path.name.startswith(key + "-")]
-    return sorted(found, key=_age)
+    paths = [path for path in _entry_paths(folder) if path.name.startswith(key + "-")]
+    return sorted(paths, key=_age)
 
 
 def read_manifest(path: Path) -> dict[str, Any] | None:
-    """The entry's manifest; None when it is gone or damaged."""
+    """The entry's manifest; None if it is gone or damaged."""
     try:
         manifest = json.loads((path / MANIFEST).read_bytes())
         whole = (path / PIXELS).stat().st_size == manifest["num_bytes"]
@@ -142,32 +140,32 @@ def touch(path: Path) -> None:
     try:
         os.utime(path / MANIFEST)
     except OSError:
-        return  # somebody else's cache, or gone: neither is worth a word
+        return  # somebody else's cache, or deleted: neither matters
 
 
 def remove(path: Path) -> None:
-    """Delete an entry at once for whoever looks for it; who has it mapped keeps it."""
+    """Delete an entry atomically; a process that has it mapped keeps its memory."""
     doomed = path.with_name(f"{_BUILDING}{uuid4().hex}")
     try:
         path.rename(doomed)
     except OSError:
-        return  # another process was quicker
+        return  # another process was faster
     shutil.rmtree(doomed, ignore_errors=True)
 
 
 @contextmanager
-def building(folder: Path) -> Iterator[Path]:
-    """A folder to build an entry in; deleted on leaving unless `commit` has moved it away."""
+def entry_folder(folder: Path) -> Iterator[Path]:
+    """A locked folder to build an entry in; deleted on leaving unless `commit` has renamed it."""
     sweep(folder)
-    unborn = folder / f"{_UNBORN}{uuid4().hex}"
+    unlocked = folder / f"{_UNLOCKED}{uuid4().hex}"
     path = folder / f"{_BUILDING}{uuid4().hex}"
     try:
-        unborn.mkdir()
-        descriptor = os.open(unborn / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
-        flock(descriptor, LOCK_EX)  # tells `sweep` that the builder lives; a kill releases it
-        unborn.rename(path)
+        unlocked.mkdir()
+        descriptor = os.open(unlocked / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
+        flock(descriptor, LOCK_EX)  # shows `sweep` that the builder is alive; a kill releases it
+        unlocked.rename(path)
     except OSError as error:
-        raise no_room(folder, error) from error
+        raise cache_error(folder, error) from error
     try:
         yield path
     finally:
@@ -176,7 +174,7 @@ def building(folder: Path) -> Iterator[Path]:
 
 
 def commit(path: Path, final: Path, manifest: Mapping[str, Any]) -> None:
-    """Make a built entry the one called `final`. If another process was quicker, theirs stands."""
+    """Rename a built entry to `final`; if another process was faster, its entry stays."""
     for name in (PIXELS, INDEX):
         _sync(path / name)
     (path / MANIFEST).write_text(json.dumps(manifest))
@@ -192,8 +190,8 @@ def commit(path: Path, final: Path, manifest: Mapping[str, Any]) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Delete what builders left behind that were killed."""
-    for path in folder.glob(f"{_UNBORN}*"):
+    """Delete the folders of killed builders."""
+    for path in folder.glob(f"{_UNLOCKED}*"):
         if _age(path) > 3600:
             shutil.rmtree(path, ignore_errors=True)
     for path in folder.glob(f"{_BUILDING}*"):
@@ -215,24 +213,24 @@ def _is_locked(path: Path) -> bool:
     return False
 
 
-def _finished(folder: Path) -> list[Path]:
-    """Paths that are named like entries; nothing else in the folder is ours to touch."""
+def _entry_paths(folder: Path) -> list[Path]:
+    """Paths with the name of an entry; nothing else in the folder is touched."""
     return [path for path in folder.glob("*-*") if _ENTRY_NAME.fullmatch(path.name)]
 
 
-def _described(path: Path) -> CacheEntry | None:
+def _read_entry(path: Path) -> CacheEntry | None:
     manifest = read_manifest(path)
     if manifest is None:
         return None
     used = time.time() - _age(path / MANIFEST)
-    num_bytes = manifest["num_bytes"] + sum(_bytes(f) for f in path.glob(f"{FEATURES}*"))
+    num_bytes = manifest["num_bytes"] + sum(_file_bytes(f) for f in path.glob(f"{FEATURES}*"))
     return CacheEntry(
         path, manifest["source"], manifest["images"], manifest["size"], num_bytes, used
     )
 
 
-def _bytes(path: Path) -> int:
-    """Of the file; 0 of what is gone."""
+def _file_bytes(path: Path) -> int:
+    """Size of the file; 0 if it is gone."""
     try:
         return path.stat().st_size
     except OSError:
@@ -240,7 +238,7 @@ def _bytes(path: Path) -> int:
 
 
 def _age(path: Path) -> float:
-    """Seconds since the last change; infinite for what is gone."""
+    """Seconds since the last change; infinite if it is gone."""
     try:
         return time.time() - path.stat().st_mtime
     except OSError:

@@ -1,7 +1,7 @@
-"""A new cache entry, filled: all at once, or by threads while its first rows are already used.
+"""Fill a new cache entry: all at once, or in the background while its first rows are in use.
 
-Decoded by threads, not processes: Pillow, the file system and the digest release the interpreter
-for the bulk of the work; threads need no start-up, no pickling and no import guard in the user's
+Threads decode, not processes: Pillow, the file system and the digest release the interpreter lock
+for most of the work, and threads need no start-up, no pickling and no import guard in the user's
 script.
 """
 
@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from thalweg.data.images import cache
-from thalweg.data.images.background_decoding import Decoding, Row
+from thalweg.data.images.background_decoding import BackgroundDecoding, DecodedRow
 from thalweg.data.images.cache_index import (
     DIGEST_BYTES,
     RACY_NS,
@@ -26,15 +26,15 @@ from thalweg.data.images.cache_index import (
 )
 from thalweg.data.images.decode import REMARKS, decode, is_grey, with_channels
 from thalweg.data.images.file_survey import (
-    Look,
+    FileCheck,
     Survey,
+    can_decode_in_background,
+    check_file,
+    check_files,
     digest_of,
-    is_worth_looks,
-    look_at,
-    looks_at,
 )
 from thalweg.data.images.formats import read_file
-from thalweg.data.images.image_size import probe, training_size
+from thalweg.data.images.image_size import sample_images, training_size
 from thalweg.data.samples import Files
 from thalweg.data.threads import in_threads, num_threads
 from thalweg.errors import DataError
@@ -42,168 +42,169 @@ from thalweg.errors import DataError
 Progress = Callable[[int, int], None]
 
 
-class _ColourFoundError(Exception):
-    """A set that looked grey is not."""
+class _ColourError(Exception):
+    """A data set that looked grey has a coloured image."""
 
 
 @dataclass(frozen=True, slots=True)
-class Donor:
-    """An entry that is stale as a whole: what has not changed is taken from it, undecoded."""
+class StaleEntry:
+    """A stale entry, whose unchanged rows are copied instead of decoded again."""
 
     path: Path
     pixels: np.ndarray  # uint8 [n, size, size, channels]
-    rows: Mapping[bytes, int]  # of what could be decoded, by the contents' digest
+    rows: Mapping[bytes, int]  # digest of the contents → row, of decoded files
     remarks: np.ndarray  # uint16 [n]
-    known: Mapping[bytes, tuple[int, int, bytes]]  # file name → bytes, mtime, digest
+    stats: Mapping[bytes, tuple[int, int, bytes]]  # file name → bytes, mtime, digest
 
     @classmethod
-    def of(cls, path: Path, index: Index, pixels: np.ndarray) -> "Donor":
+    def of(cls, path: Path, index: Index, pixels: np.ndarray) -> "StaleEntry":
         digests = [digest.tobytes() for digest in index.digests]
         good = index.reasons == ""
         names = index.names.tobytes().split(b"\0")
         settled = index.stats[:, 1] <= int(index.checked) - RACY_NS
         triples = zip(index.stats[:, 0].tolist(), index.stats[:, 1].tolist(), digests, strict=True)
-        known = {
-            name: found
-            for name, found, sure in zip(names, triples, settled, strict=True)
-            if sure and found[0] >= 0
+        stats = {
+            name: triple
+            for name, triple, is_settled in zip(names, triples, settled, strict=True)
+            if is_settled and triple[0] >= 0
         }
         rows = {digest: row for row, digest in enumerate(digests) if good[row]}
-        return cls(path, pixels, rows, index.remarks, known)
+        return cls(path, pixels, rows, index.remarks, stats)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """An entry to be filled."""
+class CacheJob:
+    """A cache entry to fill."""
 
     files: Files
-    stem: Path  # the folder and the key that it will be found by
+    stem: Path  # folder and key of the entry
     size: int  # pixels
     channels: int
     original_size: tuple[int, int]
     stats: np.ndarray  # int64 [n, 2]: bytes, mtime in ns
-    now: int  # when they were taken, ns since 1970
-    donor: Donor | None
-    looks: Sequence[Look] = ()  # at each file, where they were taken before
+    now: int  # time of the stats, ns since 1970
+    stale: StaleEntry | None
+    checks: Sequence[FileCheck] = ()  # of each file, if made before
 
     @classmethod
     def of(
-        cls, survey: Survey, stem: Path, *, files: Files, size: int, donor: Donor | None
-    ) -> "Job":
-        """At `size`, or a size chosen from the images (0)."""
-        seen = survey.seen or probe(files)
+        cls, survey: Survey, stem: Path, *, files: Files, size: int, stale: StaleEntry | None
+    ) -> "CacheJob":
+        """A job at `size`, or at a size chosen from the images (0)."""
+        images = survey.images or sample_images(files)
         return cls(
             files=files,
             stem=stem,
-            size=size or training_size(seen.original_size)[0],
-            channels=seen.channels,
-            original_size=seen.original_size,
+            size=size or training_size(images.original_size)[0],
+            channels=images.channels,
+            original_size=images.original_size,
             stats=survey.stats,
             now=survey.now,
-            donor=donor,
-            looks=survey.looks,
+            stale=stale,
+            checks=survey.checks,
         )
 
     @property
     def num_bytes(self) -> int:
-        """Of one row."""
+        """Bytes of one row."""
         return self.size * self.size * self.channels
 
-    def work(self, descriptor: int) -> Callable[[int], Row]:
-        """What fills a row of the open file: taken from the donor, or else decoded."""
+    def decode_into(self, descriptor: int) -> Callable[[int], DecodedRow]:
+        """A function that fills a row of the open file, from the stale entry or by decoding."""
 
-        def fill(row: int) -> Row:
-            found, pixels = self._donated(row)
+        def fill(row: int) -> DecodedRow:
+            outcome, pixels = self._copied(row)
             if pixels is None:
                 path = self.files.root / self.files.names[row]
-                found, pixels = _decode_file(path, self.size, self.channels)
+                outcome, pixels = _decode_file(path, self.size, self.channels)
             if pixels is not None:
                 os.pwrite(descriptor, pixels.tobytes(), row * self.num_bytes)
-            return found
+            return outcome
 
         return fill
 
-    def _donated(self, row: int) -> tuple[Row, np.ndarray | None]:
-        donor = self.donor
-        if donor is None or donor.pixels.shape[1:] != (self.size, self.size, self.channels):
-            return Row(b""), None
+    def _copied(self, row: int) -> tuple[DecodedRow, np.ndarray | None]:
+        stale = self.stale
+        if stale is None or stale.pixels.shape[1:] != (self.size, self.size, self.channels):
+            return DecodedRow(b""), None
         digest = self.digest(row)
-        place = donor.rows.get(digest)
-        if place is None:
-            return Row(b""), None
-        return Row(digest, remarks=int(donor.remarks[place])), donor.pixels[place]
+        source = stale.rows.get(digest)
+        if source is None:
+            return DecodedRow(b""), None
+        return DecodedRow(digest, remarks=int(stale.remarks[source])), stale.pixels[source]
 
     def digest(self, row: int) -> bytes:
-        """Of a file's contents; unread where the donor knows the file as it is."""
+        """Digest of a file's contents; not read if the stale entry has it with the same stats."""
         name = self.files.names[row]
-        known = self.donor.known.get(os.fsencode(name)) if self.donor else None
-        if known is not None and known[:2] == tuple(self.stats[row].tolist()):
-            return known[2]
+        stored = self.stale.stats.get(os.fsencode(name)) if self.stale else None
+        if stored is not None and stored[:2] == tuple(self.stats[row].tolist()):
+            return stored[2]
         return digest_of(self.files.root / name)
 
 
-class Filling(NamedTuple):
-    """An entry that threads are at work on."""
+class BackgroundEntry(NamedTuple):
+    """An entry that threads are filling."""
 
     path: Path
-    decoding: Decoding
+    decoding: BackgroundDecoding
     digests: Sequence[bytes]
-    reasons: Mapping[int, str]  # of the files that are known to be damaged
+    reasons: Mapping[int, str]  # row → reason, of damaged files
 
 
-def filled(job: Job, progress: Progress | None) -> None:
-    """Decode everything and commit it. Raises DataError when the cache cannot be written."""
-    with cache.building(job.stem.parent) as path:
+def fill_entry(job: CacheJob, progress: Progress | None) -> None:
+    """Decode all files and commit the entry. Raises DataError if the cache cannot be written."""
+    with cache.entry_folder(job.stem.parent) as path:
         try:
             try:
                 rows = _decode_all(job, path, progress)
-            except _ColourFoundError:
+            except _ColourError:
                 job = replace(job, channels=3)
                 rows = _decode_all(job, path, progress)
             _commit(job, path, rows)
         except OSError as error:
-            raise cache.no_room(job.stem.parent, error) from error
+            raise cache.cache_error(job.stem.parent, error) from error
 
 
-def filling(job: Job) -> Filling | None:
-    """Begin to decode; None where it is soon done, may turn out coloured, or must be read once."""
+def fill_in_background(job: CacheJob) -> BackgroundEntry | None:
+    """Start to decode; None for a set that is small, may prove coloured, or exceeds memory."""
     count = len(job.files)
-    if not is_worth_looks(job.stats, job.channels):
+    if not can_decode_in_background(job.stats, job.channels):
         return None
-    looks = job.looks or looks_at(count, lambda row: _look(job, row))
-    digests = [look.digest for look in looks]
-    suspicious = np.flatnonzero([not look.is_whole for look in looks])
+    checks = job.checks or check_files(count, lambda row: _check(job, row))
+    digests = [check.digest for check in checks]
+    suspicious = np.flatnonzero([not check.is_whole for check in checks])
     with ExitStack() as stack:
-        path = stack.enter_context(cache.building(job.stem.parent))
+        path = stack.enter_context(cache.entry_folder(job.stem.parent))
         try:
             file = stack.enter_context((path / cache.PIXELS).open("wb"))
             os.posix_fallocate(file.fileno(), 0, count * job.num_bytes)
         except OSError as error:
-            raise cache.no_room(job.stem.parent, error) from error
-        kept = stack.pop_all()
+            raise cache.cache_error(job.stem.parent, error) from error
+        resources = stack.pop_all()
 
-    def settle(rows: Sequence[Row]) -> None:
-        with kept, suppress(OSError):  # without an entry, the next training decodes again
+    def commit(rows: Sequence[DecodedRow]) -> None:
+        with resources, suppress(OSError):  # without an entry, the next training decodes again
             _commit(job, path, rows)
 
-    decoding = Decoding(count, job.work(file.fileno()), settle=settle, threads=num_threads())
-    return Filling(path, decoding, digests, decoding.seal(suspicious, digests))
+    decode_row = job.decode_into(file.fileno())
+    decoding = BackgroundDecoding(count, decode_row, commit=commit, threads=num_threads())
+    return BackgroundEntry(path, decoding, digests, decoding.seal(suspicious, digests))
 
 
-def _look(job: Job, row: int) -> Look:
-    """As `look_at`; what the donor knows is not read."""
-    if job.donor is not None and (digest := job.digest(row)) in job.donor.rows:
-        return Look(digest, True)
-    return look_at(job.files.root / job.files.names[row])
+def _check(job: CacheJob, row: int) -> FileCheck:
+    """Check a file as `check_file` does, without reading one that the stale entry has."""
+    if job.stale is not None and (digest := job.digest(row)) in job.stale.rows:
+        return FileCheck(digest, True)
+    return check_file(job.files.root / job.files.names[row])
 
 
-def _decode_all(job: Job, path: Path, progress: Progress | None) -> list[Row]:
+def _decode_all(job: CacheJob, path: Path, progress: Progress | None) -> list[DecodedRow]:
     count = len(job.files)
     with (path / cache.PIXELS).open("wb") as file:
-        # Reserved at once: a full disk is an error here and not a bus error in a memory map later.
+        # Reserve all space now: a full disk raises here, not as a bus error in a memory map later.
         os.posix_fallocate(file.fileno(), 0, max(1, count * job.num_bytes))
         rows = []
-        with closing(in_threads(job.work(file.fileno()), range(count))) as results:
+        with closing(in_threads(job.decode_into(file.fileno()), range(count))) as results:
             for row in results:
                 rows.append(row)
                 if progress is not None and len(rows) % 16 == 0:
@@ -213,7 +214,7 @@ def _decode_all(job: Job, path: Path, progress: Progress | None) -> list[Row]:
     return rows
 
 
-def _commit(job: Job, path: Path, rows: Sequence[Row]) -> None:
+def _commit(job: CacheJob, path: Path, rows: Sequence[DecodedRow]) -> None:
     index = index_of(job.files, rows, stats=job.stats, now=job.now)
     write_index(path / cache.INDEX, index)
     contents = blake2b(index.digests.tobytes() + index.names.tobytes(), digest_size=8)
@@ -226,23 +227,23 @@ def _commit(job: Job, path: Path, rows: Sequence[Row]) -> None:
         "images": len(job.files),
         "num_bytes": (path / cache.PIXELS).stat().st_size,
     }
-    if job.donor is not None:
-        cache.remove(job.donor.path)
+    if job.stale is not None:
+        cache.remove(job.stale.path)
     cache.commit(path, final, manifest)
     cache.evict(job.stem.parent, keep=final)
 
 
-def _decode_file(path: Path, size: int, channels: int) -> tuple[Row, np.ndarray | None]:
+def _decode_file(path: Path, size: int, channels: int) -> tuple[DecodedRow, np.ndarray | None]:
     try:
         data = read_file(path)
     except DataError as error:
-        return Row(digest_of(path), reason=error.problem), None
+        return DecodedRow(digest_of(path), reason=error.problem), None
     digest = blake2b(data, digest_size=DIGEST_BYTES).digest()
     try:
-        found = decode(data, size=size)
+        image = decode(data, size=size)
     except DataError as error:
-        return Row(digest, reason=error.problem), None
-    if channels == 1 and not is_grey(found.pixels):
-        raise _ColourFoundError
-    bits = sum(1 << REMARKS.index(remark) for remark in found.remarks)
-    return Row(digest, remarks=bits), with_channels(found.pixels, channels)
+        return DecodedRow(digest, reason=error.problem), None
+    if channels == 1 and not is_grey(image.pixels):
+        raise _ColourError
+    bits = sum(1 << REMARKS.index(remark) for remark in image.remarks)
+    return DecodedRow(digest, remarks=bits), with_channels(image.pixels, channels)

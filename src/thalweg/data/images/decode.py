@@ -3,15 +3,15 @@
 One policy for training, validation, prediction and serving. Raise `POLICY_VERSION` with every
 change that can move a pixel: caches are then rebuilt, and older models refuse to predict.
 
-- The size is read from the header and refused there (`formats.py`), before anything is decoded.
-- JPEGs are decoded at a half, quarter or eighth (libjpeg's scaled transform) where that leaves at
-  least twice the training size; the rest is done by an antialiased bicubic filter.
-- The EXIF orientation is applied. Colour profiles are not: pixels are taken as sRGB.
+- The size is read from the header, and too large an image refused, before decoding (`formats.py`).
+- JPEGs are decoded at a half, quarter or eighth (libjpeg's scaled transform) if that leaves at
+  least twice the training size; an antialiased bicubic filter does the rest.
+- The EXIF orientation is applied. Colour profiles are not: pixels count as sRGB.
 - 16 bits are scaled by their range, 0..65535 → 0..255; floats by the first of 0..1, 0..255 and
   0..65535 that holds them, else from their own least to their greatest. Nothing is clipped.
-- Transparency is laid over white. Of an animation, the first frame.
-- The short side is brought to the training size and the middle cropped; beyond an aspect of 2:1,
-  where that would lose half of the picture, the long side is, and grey bars fill the square.
+- Transparency is composed over white. An animation gives its first frame.
+- The short side is resized to the training size and the middle cropped; beyond an aspect of 2:1,
+  where that would lose half of the picture, the long side is resized and grey bars fill the rest.
 """
 
 from typing import NamedTuple
@@ -21,15 +21,15 @@ from jaxtyping import Float32, UInt8
 from PIL import Image
 from PIL.ImageFile import ImageFile
 
-from thalweg.data.images.formats import opened, reason_of
-from thalweg.data.images.pillow_warnings import quiet
+from thalweg.data.images.formats import open_image, reason_of
+from thalweg.data.images.pillow_warnings import no_pillow_warnings
 from thalweg.errors import DataError
 
 POLICY_VERSION = 1
 EXTREME_ASPECT = 2.0
-PADDING_GREY = 127  # near the middle, so that after normalising the bars say little
+PADDING_GREY = 127  # near the mean, so that the bars are near 0 after normalisation
 _ORIENTATION_TAG = 0x0112
-_TURNS = {
+_TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -53,31 +53,31 @@ REMARKS = (ANIMATED, PROFILE, DEEP, DARK, FLOATS, PADDED, FLAT)
 
 
 class Decoded(NamedTuple):
-    pixels: UInt8[np.ndarray, "size size channels"]  # 1 channel where the file is grey, else 3
+    pixels: UInt8[np.ndarray, "size size channels"]  # 1 channel if the file is grey, else 3
     remarks: tuple[Remark, ...]
 
 
 def decode(data: bytes, *, size: int) -> Decoded:
-    """The image in `data` as a square of `size` pixels. DataError if there is none."""
-    image = opened(data)
+    """Decode an image file to a square of `size` pixels. DataError if it is no image."""
+    image = open_image(data)
     try:
-        with quiet:
-            noticed = _header_remarks(image)
+        with no_pillow_warnings:
+            remarks = _header_remarks(image)
             image.draft(None, (2 * size, 2 * size))
             image.load()
-            flat, scaled = _eight_bits(_upright(image))
+            flat, scaling = _eight_bits(_upright(image))
     except DataError:
         raise
-    except Exception as error:  # a damaged file makes Pillow raise just anything
-        raise DataError(_what_broke(error)) from error
+    except Exception as error:  # Pillow raises any kind of error for a damaged file
+        raise DataError(_damage(error)) from error
     pixels = np.asarray(fit(flat, size)).reshape(size, size, -1)
     padded = (PADDED,) if _is_extreme(flat) else ()
     uniform = (FLAT,) if (pixels == pixels[0, 0]).all() else ()
-    return Decoded(pixels, noticed + scaled + padded + uniform)
+    return Decoded(pixels, remarks + scaling + padded + uniform)
 
 
 def fit(image: Image.Image, size: int) -> Image.Image:
-    """The image as a square: cropped in the middle, or padded where it is extremely long."""
+    """The image as a square: its middle cropped, or padded if it is extremely long."""
     width, height = image.size
     if width == height == size:
         return image
@@ -103,7 +103,7 @@ def with_channels(
 
 
 def is_grey(pixels: UInt8[np.ndarray, "... c"]) -> bool:
-    """Whether the channels are equal everywhere."""
+    """Return whether all channels are equal everywhere."""
     return pixels.shape[-1] == 1 or bool((pixels == pixels[..., :1]).all())
 
 
@@ -120,27 +120,27 @@ def _padded(image: Image.Image, size: int) -> Image.Image:
 
 
 def oriented_size(image: Image.Image) -> tuple[int, int]:
-    """(height, width) of an image, as it is to be looked at, from its header."""
+    """(height, width) of an image from its header, in its EXIF orientation."""
     width, height = image.size
     return (width, height) if _orientation(image) >= 5 else (height, width)
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    turn = _TURNS.get(_orientation(image))
-    return image if turn is None else image.transpose(turn)
+    transpose = _TRANSPOSES.get(_orientation(image))
+    return image if transpose is None else image.transpose(transpose)
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8; damaged EXIF says 1."""
+    """The EXIF orientation, 1 to 8; 1 if the EXIF is damaged."""
     try:
         orientation = image.getexif().get(_ORIENTATION_TAG)
-    except Exception:  # EXIF is written by anyone, and parsed by Pillow without a net
+    except Exception:  # Pillow raises any kind of error for damaged EXIF
         return 1
-    return orientation if isinstance(orientation, int) and orientation in _TURNS else 1
+    return orientation if isinstance(orientation, int) and orientation in _TRANSPOSES else 1
 
 
 def _eight_bits(image: Image.Image) -> tuple[Image.Image, tuple[Remark, ...]]:
-    """As mode L or RGB, and what was done to get there."""
+    """The image in mode L or RGB, and a remark about its scaling."""
     if image.mode in {"I", "F"} or image.mode.startswith("I;16"):
         pixels, remark = _scaled(image)
         return Image.fromarray(pixels), (remark,)
@@ -172,7 +172,7 @@ def _from_lab(image: Image.Image) -> Image.Image:
 
 
 def _scaled(image: Image.Image) -> tuple[UInt8[np.ndarray, "h w"], Remark]:
-    """16-bit, 32-bit or float pixels by their range."""
+    """Scale 16-bit, 32-bit or float pixels by their range."""
     values = np.asarray(image).astype(np.float32)
     if not np.isfinite(values).all():
         raise DataError("pixels that are not finite numbers")
@@ -190,7 +190,7 @@ def _rounded(values: Float32[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
 
 
 def _header_remarks(image: ImageFile) -> tuple[Remark, ...]:
-    """What the header says that will not be honoured."""
+    """Remarks about what the header states and decoding ignores."""
     profile = image.info.get("icc_profile") or b""
     # Profile texts are ASCII or UTF-16 by version.
     foreign = profile and not any(name in profile for name in (b"sRGB", b"s\0R\0G\0B"))
@@ -201,11 +201,11 @@ def _header_remarks(image: ImageFile) -> tuple[Remark, ...]:
 def _is_animated(image: ImageFile) -> bool:
     try:
         return bool(getattr(image, "is_animated", False))
-    except Exception:  # a second frame that is damaged is no loss
+    except Exception:  # a damaged second frame does not matter
         return False
 
 
-def _what_broke(error: Exception) -> str:
+def _damage(error: Exception) -> str:
     reason = reason_of(error)
     cut = "truncated" in reason or isinstance(error, EOFError)
     return f"truncated: {reason}" if cut else f"damaged: {reason}"

@@ -1,4 +1,4 @@
-"""What a look at a set of files tells before any is decoded for good. Needs no PyTorch."""
+"""Survey a set of image files before decoding: stats, digests, size. Needs no PyTorch."""
 
 import os
 import time
@@ -14,38 +14,38 @@ from thalweg.data.images import cache
 from thalweg.data.images.cache_index import DIGEST_BYTES
 from thalweg.data.images.decode import POLICY_VERSION
 from thalweg.data.images.formats import is_whole, read_file
-from thalweg.data.images.image_size import Probe, probe
+from thalweg.data.images.image_size import ImageSample, sample_images
 from thalweg.data.samples import Files, Samples
 from thalweg.data.sources import samples_at
 from thalweg.data.threads import in_threads, num_threads
 from thalweg.errors import DataError
 
-LOOKS_PER_TASK = 256  # a look takes 30 µs: in smaller tasks the threads would mostly wait
-FEW = 256  # images that are decoded before anybody has noticed
-_SHARE_OF_MEMORY = 2  # files are read twice where half of the memory holds them all
+CHECKS_PER_TASK = 256  # a check takes 30 µs: in smaller tasks the threads would mostly wait
+FEW = 256  # images that are decoded in a moment
+_MEMORY_DIVISOR = 2  # files are read twice only if half of the memory holds them all
 
 
-class Look(NamedTuple):
-    """What one file's bytes tell."""
+class FileCheck(NamedTuple):
+    """Digest of a file, and whether its start and end are those of an image."""
 
     digest: bytes
-    is_whole: bool  # an image, as far as its ends tell
+    is_whole: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """What is known of the files at a moment; no more than their stats, where no more is wanted."""
+    """Stats of the files at one moment; with more where background decoding needs it."""
 
     stats: np.ndarray  # int64 [n, 2]: bytes, mtime in ns
-    now: int  # when they were taken, ns since 1970
-    seen: Probe | None = None
-    looks: Sequence[Look] = ()
+    now: int  # time of the stats, ns since 1970
+    images: ImageSample | None = None
+    checks: Sequence[FileCheck] = ()
 
 
-def surveyed(path: Path, *, target: str, size: int) -> tuple[Samples, Survey | None]:
-    """The samples at a path and, of files, what a training that overlaps would look up itself.
+def survey_path(path: Path, *, target: str, size: int) -> tuple[Samples, Survey | None]:
+    """List the samples at a path and survey their files, as a training with overlap would.
 
-    Made beside another process's work: one processor is left alone. DataError as `samples_at`.
+    It leaves one core to the process that waits for it. DataError as `samples_at`.
     """
     samples = samples_at(path, target=target)
     files = samples.inputs
@@ -53,20 +53,20 @@ def surveyed(path: Path, *, target: str, size: int) -> tuple[Samples, Survey | N
         return samples, None
     plain = survey_of(files)
     if next(iter(cache.entries_for(cache.default_cache_dir(), key_of(files, size))), None):
-        return samples, plain  # which most likely needs no looks
-    seen = probe(files)
-    if not is_worth_looks(plain.stats, seen.channels):
-        return samples, Survey(stats=plain.stats, now=plain.now, seen=seen)
-    looks = looks_at(
+        return samples, plain  # a cached entry most likely needs no checks
+    images = sample_images(files)
+    if not can_decode_in_background(plain.stats, images.channels):
+        return samples, Survey(stats=plain.stats, now=plain.now, images=images)
+    checks = check_files(
         len(files),
-        lambda row: look_at(files.root / files.names[row]),
+        lambda row: check_file(files.root / files.names[row]),
         threads=max(1, num_threads() - 1),
     )
-    return samples, Survey(stats=plain.stats, now=plain.now, seen=seen, looks=looks)
+    return samples, Survey(stats=plain.stats, now=plain.now, images=images, checks=checks)
 
 
 def survey_of(files: Files) -> Survey:
-    """Bytes and mtime of every file; −1 for one that is gone."""
+    """Bytes and mtime of every file; −1 for a missing one."""
     now, stats = time.time_ns(), np.full((len(files), 2), -1, dtype=np.int64)
     for row, name in enumerate(files.names):
         try:
@@ -78,42 +78,44 @@ def survey_of(files: Files) -> Survey:
 
 
 def key_of(files: Files, size: int) -> str:
-    """What the cache knows a set of files by, at `size` px, or at a size chosen from them (0)."""
+    """Cache key of a set of files at `size` px, or at a size chosen from the images (0)."""
     text = f"{files.origin.resolve()}\0{size}\0{POLICY_VERSION}"
     return blake2b(os.fsencode(text), digest_size=12).hexdigest()
 
 
-def is_worth_looks(stats: np.ndarray, channels: int) -> bool:
-    """Whether files may be decoded while others are used: not where that is soon done, where they
-    may turn out coloured, or must be read once.
+def can_decode_in_background(stats: np.ndarray, channels: int) -> bool:
+    """Return whether to decode in the background: not few files, grey ones that may prove coloured,
+    or more bytes than memory holds, since the files are read twice.
     """
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return bool(
-        len(stats) > FEW and channels != 1 and stats[:, 0].sum() * _SHARE_OF_MEMORY <= memory
+        len(stats) > FEW and channels != 1 and stats[:, 0].sum() * _MEMORY_DIVISOR <= memory
     )
 
 
-def looks_at(count: int, look: Callable[[int], Look], *, threads: int = 0) -> list[Look]:
-    """One at each of so many files, in order."""
-    return list(in_threads(look, range(count), at_once=LOOKS_PER_TASK, threads=threads))
+def check_files(
+    count: int, check: Callable[[int], FileCheck], *, threads: int = 0
+) -> list[FileCheck]:
+    """Check `count` files in threads, in order."""
+    return list(in_threads(check, range(count), at_once=CHECKS_PER_TASK, threads=threads))
 
 
-def look_at(path: Path) -> Look:
-    """The file's digest, and whether it is an image that is whole; nothing is decoded."""
+def check_file(path: Path) -> FileCheck:
+    """Compute a file's digest and check both its ends; nothing is decoded."""
     try:
         data = read_file(path)
     except DataError as error:
-        return Look(_unreadable(error), False)
-    return Look(blake2b(data, digest_size=DIGEST_BYTES).digest(), is_whole(data))
+        return FileCheck(_error_digest(error), False)
+    return FileCheck(blake2b(data, digest_size=DIGEST_BYTES).digest(), is_whole(data))
 
 
 def digest_of(path: Path) -> bytes:
-    """The digest of a file's contents, or of why it cannot be read."""
+    """Digest of a file's contents, or of the reason why it cannot be read."""
     try:
         return blake2b(read_file(path), digest_size=DIGEST_BYTES).digest()
     except DataError as error:
-        return _unreadable(error)
+        return _error_digest(error)
 
 
-def _unreadable(error: DataError) -> bytes:
+def _error_digest(error: DataError) -> bytes:
     return blake2b(error.problem.encode(), digest_size=DIGEST_BYTES).digest()

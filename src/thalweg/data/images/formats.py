@@ -1,7 +1,7 @@
-"""Which files are images: read without hanging, known by their first bytes, opened in limits.
+"""Read image files without hanging, detect their format by the first bytes, open them in limits.
 
 Only the formats below are opened: each reader is a parser that an attacker can reach, and Pillow's
-less used ones (EPS, PDF, FITS, PSD, …) have had the worst holes.
+less used ones (EPS, PDF, FITS, PSD, …) had the worst security holes.
 """
 
 import os
@@ -21,7 +21,7 @@ from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from thalweg.data.images.pillow_warnings import quiet
+from thalweg.data.images.pillow_warnings import no_pillow_warnings
 from thalweg.errors import DataError
 
 MAX_PIXELS = 178_956_970  # Pillow's own bomb limit: 2 × (1 GiB / 4 / 3 bytes a pixel)
@@ -30,15 +30,15 @@ SNIFFED_BYTES = 16
 
 
 class Format(NamedTuple):
-    """An image format that is read: name, first bytes, Pillow's reader."""
+    """A supported image format: name, first bytes, Pillow's reader."""
 
     name: str
     starts: tuple[bytes, ...]
     reader: Callable[[BytesIO], ImageFile]
 
 
-# The plain readers, not `Image.open`: that one warns through process-wide state, loads every
-# plug-in, and turns a phone's multi-picture JPEG into an animation.
+# The plain readers, not `Image.open`, which warns through process-wide state, loads every plug-in,
+# and turns a phone's multi-picture JPEG into an animation.
 FORMATS = (
     Format("JPEG", (b"\xff\xd8\xff",), JpegImageFile),
     Format("PNG", (b"\x89PNG\r\n\x1a\n",), PngImageFile),
@@ -58,7 +58,7 @@ SUFFIXES = frozenset(
         *(".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"),
     }
 )
-# Images that are not read; named so that they are quarantined with advice and not passed over.
+# Unsupported images, listed so that they are quarantined with advice instead of ignored.
 FOREIGN_SUFFIXES = frozenset(
     {
         *(".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg", ".psd", ".eps", ".ico", ".dng"),
@@ -66,7 +66,7 @@ FOREIGN_SUFFIXES = frozenset(
     }
 )
 _ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND", "GIF": b";"}
-_TRAILER_BYTES = 1024  # cameras and editors append to a JPEG
+_TRAILER_BYTES = 1024  # cameras and editors append data to a JPEG
 _CONVERT = "convert it to JPEG or PNG"
 _NOT_IMAGES = (
     (b"\x00\x00\x00", "ftyp", "a HEIC, AVIF or video file"),
@@ -77,9 +77,9 @@ _NOT_IMAGES = (
 
 
 def read_file(path: Path) -> bytes:
-    """The contents of a regular file. DataError for what is none or cannot be read."""
+    """Read a regular file. DataError for any other kind of file, or if it cannot be read."""
     try:
-        # Non-blocking: opening a pipe that nobody writes to would wait for ever.
+        # Non-blocking: opening a pipe without a writer would wait for ever.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             status = os.fstat(descriptor)
@@ -95,7 +95,7 @@ def read_file(path: Path) -> bytes:
 
 
 def _contents(descriptor: int, size: int) -> bytes:
-    """All bytes, in one call unless the file has grown; a file object would cost as much again."""
+    """All bytes, in one call unless the file has grown; a file object would take twice the time."""
     data = os.read(descriptor, size + 1)
     if len(data) == size:
         return data
@@ -106,17 +106,17 @@ def _contents(descriptor: int, size: int) -> bytes:
 
 
 def format_of(start: bytes) -> Format | None:
-    """The format whose files begin so."""
+    """The format of a file by its first bytes; None if unsupported."""
     for format_ in FORMATS:
         if start.startswith(format_.starts):
             if format_.name == "WebP" and start[8:12] != b"WEBP":
-                continue  # RIFF holds sound and video too
+                continue  # RIFF also holds sound and video
             return format_
     return None
 
 
 def is_whole(data: bytes) -> bool:
-    """Whether both ends are an image's, for the formats whose end is known; nothing is decoded."""
+    """Return whether start and end fit the format, if its end is defined; nothing is decoded."""
     format_ = format_of(data[:SNIFFED_BYTES])
     if format_ is None:
         return False
@@ -126,17 +126,17 @@ def is_whole(data: bytes) -> bool:
     return end in data[-_TRAILER_BYTES:]
 
 
-def opened(data: bytes) -> ImageFile:
-    """The image with its header read and its pixels not. DataError for what is not allowed."""
+def open_image(data: bytes) -> ImageFile:
+    """Read the header of an image, not its pixels. DataError if the image is not allowed."""
     format_ = format_of(data[:SNIFFED_BYTES])
     if format_ is None:
-        raise DataError(_what_else(data), fix=_CONVERT)
+        raise DataError(_other_kind(data), fix=_CONVERT)
     try:
-        with quiet:
+        with no_pillow_warnings:
             image = format_.reader(BytesIO(data))
-    except Image.DecompressionBombError as error:  # WebP's reader looks before it allocates
+    except Image.DecompressionBombError as error:  # WebP's reader checks before it allocates
         raise DataError("too many pixels", fix="make it smaller") from error
-    except Exception as error:  # damaged headers raise just anything
+    except Exception as error:  # damaged headers raise any kind of error
         raise DataError(f"damaged {format_.name}: {reason_of(error)}") from error
     width, height = image.size
     if width < 1 or height < 1:
@@ -150,12 +150,12 @@ def opened(data: bytes) -> ImageFile:
 
 
 def reason_of(error: BaseException) -> str:
-    """What an error says, on one short line."""
+    """The message of an error on one short line."""
     return " ".join(str(error).split())[:120] or type(error).__name__
 
 
-def _what_else(data: bytes) -> str:
-    """What a file that is no image is instead, as far as its first bytes tell."""
+def _other_kind(data: bytes) -> str:
+    """The kind of a file that is no image, from its first bytes."""
     if not data:
         return "empty file"
     start = data[:512].lstrip().lower()

@@ -1,4 +1,4 @@
-"""Image files → a memory-mapped array of their pixels: from the cache, or decoded into it."""
+"""Load image files as a memory-mapped array of pixels, from the cache or decoded into it."""
 
 import mmap
 import os
@@ -11,32 +11,44 @@ from typing import Any
 import numpy as np
 
 from thalweg.data.images import cache
-from thalweg.data.images.background_decoding import Decoding, Row
-from thalweg.data.images.cache_index import Index, doubtful, joined, read_index, write_index
-from thalweg.data.images.cache_writer import Donor, Job, Progress, filled, filling
+from thalweg.data.images.background_decoding import BackgroundDecoding, DecodedRow
+from thalweg.data.images.cache_index import (
+    Index,
+    joined_names,
+    possibly_changed,
+    read_index,
+    write_index,
+)
+from thalweg.data.images.cache_writer import (
+    CacheJob,
+    Progress,
+    StaleEntry,
+    fill_entry,
+    fill_in_background,
+)
 from thalweg.data.images.decode import REMARKS
 from thalweg.data.images.file_survey import Survey, digest_of, key_of, survey_of
 from thalweg.data.samples import Files
 from thalweg.data.threads import in_threads
 from thalweg.errors import DataError
 
-ATTEMPTS = 3  # to find what was just built: another process may clear the cache meanwhile
+ATTEMPTS = 3  # to load the new entry: another process may clear the cache meanwhile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pixels:
-    """Decoded images, one a row. Rows in `reasons` could not be decoded and mean nothing."""
+    """Decoded images, one a row. Rows in `reasons` could not be decoded: ignore their pixels."""
 
     array: np.ndarray  # uint8 [n, size, size, channels], memory-mapped
     digests: np.ndarray  # uint8 [n, 16], of the files' contents
     reasons: Mapping[int, str]
-    remarks: Mapping[str, Sequence[int]]  # remark → the rows it is about
+    remarks: Mapping[str, Sequence[int]]  # remark → rows
     original_size: tuple[int, int]  # median (height, width), pixels
-    note: str  # where the cache is, if not where it should be
-    decoding: Decoding | None = None  # at work on rows that are not filled yet
+    note: str  # about a cache in another place than usual
+    decoding: BackgroundDecoding | None = None  # filling the other rows
 
 
-def pixels_of(
+def load_pixels(
     files: Files,
     *,
     size: int = 0,
@@ -44,29 +56,29 @@ def pixels_of(
     overlap: bool = False,
     survey: Survey | None = None,
 ) -> Pixels:
-    """The images of `files` at `size` px, or at a size chosen from them (0), through the cache.
+    """Load the images at `size` px, or at a size chosen from the images (0), through the cache.
 
-    With `overlap` they may still be being decoded: see `decoding`, and its `FoundLateError`.
-    `survey` is what is known of them already.
-    Raises DataError when the cache cannot be written.
+    With `overlap` they may still be decoding: see `decoding`, and its `DamagedLateError`. `survey`
+    is a survey of the files made before.
+    Raises DataError if the cache cannot be written.
     """
     folder, note = cache.writable_cache_dir()
     key = key_of(files, size)
     for attempt in range(ATTEMPTS):
-        known = survey if survey is not None and attempt == 0 else survey_of(files)
-        donor: Donor | None = None
+        current = survey if survey is not None and attempt == 0 else survey_of(files)
+        stale: StaleEntry | None = None
         for path in cache.entries_for(folder, key):
-            found = _load(path, files, stats=known.stats, now=known.now, note=note)
-            if found is not None:
+            pixels = _load(path, files, stats=current.stats, now=current.now, note=note)
+            if pixels is not None:
                 cache.touch(path)
-                return found
-            donor = donor or _donor(path)
-            if donor is None or donor.path != path:
+                return pixels
+            stale = stale or _stale_entry(path)
+            if stale is None or stale.path != path:
                 cache.remove(path)  # stale or damaged
-        job = Job.of(known, folder / key, files=files, size=size, donor=donor)
-        if overlap and (begun := _begun(job, note)) is not None:
-            return begun
-        filled(job, progress)
+        job = CacheJob.of(current, folder / key, files=files, size=size, stale=stale)
+        if overlap and (pixels := _decoding_pixels(job, note)) is not None:
+            return pixels
+        fill_entry(job, progress)
     raise DataError(
         "the cache's new entry vanished before it could be read",
         seen=str(folder),
@@ -74,65 +86,65 @@ def pixels_of(
     )
 
 
-def _begun(job: Job, note: str) -> Pixels | None:
-    """Pixels that are being decoded; None where they had better be decoded first."""
-    begun = filling(job)
-    if begun is None:
+def _decoding_pixels(job: CacheJob, note: str) -> Pixels | None:
+    """Pixels that threads are decoding; None if they should be decoded first."""
+    entry = fill_in_background(job)
+    if entry is None:
         return None
-    digests = np.frombuffer(b"".join(begun.digests), dtype=np.uint8)
+    digests = np.frombuffer(b"".join(entry.digests), dtype=np.uint8)
     return Pixels(
-        array=_mapped(begun.path, len(job.files), size=job.size, channels=job.channels),
+        array=_memory_map(entry.path, len(job.files), size=job.size, channels=job.channels),
         digests=digests.reshape(len(job.files), -1),
-        reasons=begun.reasons,
+        reasons=entry.reasons,
         remarks={},
         original_size=job.original_size,
         note=note,
-        decoding=begun.decoding,
+        decoding=entry.decoding,
     )
 
 
-def remarks_of(rows: Sequence[Row]) -> dict[str, list[int]]:
-    """Remark → the rows that it is about."""
+def remarks_of(rows: Sequence[DecodedRow]) -> dict[str, list[int]]:
+    """Map each remark to its rows."""
     return _remarks(np.array([row.remarks for row in rows], dtype=np.uint16))
 
 
 def _remarks(bits: np.ndarray) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = defaultdict(list)
+    rows_by_remark: dict[str, list[int]] = defaultdict(list)
     for row in np.flatnonzero(bits):
         for bit, remark in enumerate(REMARKS):
             if bits[row] >> bit & 1:
-                found[remark].append(int(row))
-    return found
+                rows_by_remark[remark].append(int(row))
+    return rows_by_remark
 
 
-def _mapped(path: Path, count: int, *, size: int, channels: int) -> np.ndarray:
-    """Copy on write: torch wants memory that it may write to, and the disk is not changed."""
+def _memory_map(path: Path, count: int, *, size: int, channels: int) -> np.ndarray:
+    """Map the pixels copy-on-write: torch needs writable memory, and the disk must not change."""
     shape = (count, size, size, channels)
     return np.memmap(path / cache.PIXELS, dtype=np.uint8, mode="c", shape=shape)
 
 
-def _donor(path: Path) -> Donor | None:
-    """The entry, to take from it what has not changed; None where it is damaged."""
+def _stale_entry(path: Path) -> StaleEntry | None:
+    """The entry, to copy unchanged rows from; None if it is damaged."""
     manifest, index = cache.read_manifest(path), read_index(path)
     if manifest is None or index is None:
         return None
     count, size, channels = manifest["images"], manifest["size"], manifest["channels"]
     try:
-        return Donor.of(path, index, _mapped(path, count, size=size, channels=channels))
+        return StaleEntry.of(path, index, _memory_map(path, count, size=size, channels=channels))
     except (OSError, ValueError):
         return None
 
 
 def _load(path: Path, files: Files, *, stats: np.ndarray, now: int, note: str) -> Pixels | None:
-    """An entry's pixels; None when it is damaged, gone, or not of these files as they are now."""
+    """An entry's pixels; None if it is damaged, gone, or the files have changed."""
     manifest, index = cache.read_manifest(path), read_index(path)
     if manifest is None or index is None or not _is_current(index, files, stats):
         return None
     try:
-        array = _mapped(path, len(files), size=manifest["size"], channels=manifest["channels"])
+        array = _memory_map(path, len(files), size=manifest["size"], channels=manifest["channels"])
     except (OSError, ValueError):
         return None
-    _remember(path, index, stats=stats, now=now)
+    _update_stats(path, index, stats=stats, now=now)
     return Pixels(
         array=array,
         digests=index.digests,
@@ -144,32 +156,32 @@ def _load(path: Path, files: Files, *, stats: np.ndarray, now: int, note: str) -
 
 
 def _is_current(index: Index, files: Files, stats: np.ndarray) -> bool:
-    """Whether the files are those that were decoded: by size and mtime, or else by contents."""
-    if not np.array_equal(index.names, joined(files)):
+    """Return whether the files are those decoded: by size and mtime, or else by contents."""
+    if not np.array_equal(index.names, joined_names(files)):
         return False
-    rows = doubtful(index, stats)
+    rows = possibly_changed(index, stats)
     digests = in_threads(lambda row: digest_of(files.root / files.names[row]), rows)
     return all(
         digest == index.digests[row].tobytes() for row, digest in zip(rows, digests, strict=True)
     )
 
 
-def _remember(path: Path, index: Index, *, stats: np.ndarray, now: int) -> None:
-    """Note that the files, as they now stand, are those of the entry: the next look is quick."""
-    if not len(doubtful(index, stats)):
+def _update_stats(path: Path, index: Index, *, stats: np.ndarray, now: int) -> None:
+    """Store the present stats of unchanged files, so that the next check need not read them."""
+    if not len(possibly_changed(index, stats)):
         return
     fresh = path / f"{cache.INDEX}.{os.getpid()}"
     try:
         write_index(fresh, index._replace(stats=stats, checked=np.array(now)))
         fresh.replace(path / cache.INDEX)
     except OSError:
-        fresh.unlink(missing_ok=True)  # only time is lost
+        fresh.unlink(missing_ok=True)  # costs only time
 
 
 def release(array: np.ndarray) -> None:
-    """Give back the resident pages of a memory-mapped array; they are read again when needed.
+    """Release the resident pages of a memory-mapped array; they are read again on demand.
 
-    Without it a pass over the data leaves every page of it counted as this process's memory.
+    Without it every page of the data counts as memory of this process after a pass over them.
     """
     base: Any = array
     while base is not None and not isinstance(base, mmap.mmap):

@@ -1,28 +1,28 @@
-"""Pillow's warnings kept from the user: what matters of them is said in notes and reasons."""
+"""Suppress Pillow's warnings: notes and reasons of quarantine tell the user what matters."""
 
 import warnings
 from threading import Lock
 from types import TracebackType
 
 
-class _Quiet:
-    """Silences Pillow's warnings inside. Unlike `warnings.catch_warnings`, threads may overlap.
+class _NoPillowWarnings:
+    """Context without Pillow's warnings that, unlike `warnings.catch_warnings`, threads may share.
 
-    The first thread in puts the filter up and the last one out restores what was there before.
+    The first thread to enter sets the filter; the last one to leave restores the previous filters.
     """
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._inside = 0
+        self._threads = 0
         self._filters = warnings.catch_warnings()
 
     def __enter__(self) -> None:
         with self._lock:
-            if self._inside == 0:
+            if self._threads == 0:
                 self._filters = warnings.catch_warnings()
                 self._filters.__enter__()
                 warnings.filterwarnings("ignore", module=r"PIL\.")
-            self._inside += 1
+            self._threads += 1
 
     def __exit__(
         self,
@@ -31,9 +31,9 @@ class _Quiet:
         trace: TracebackType | None,
     ) -> None:
         with self._lock:
-            self._inside -= 1
-            if self._inside == 0:
+            self._threads -= 1
+            if self._threads == 0:
                 self._filters.__exit__(None, None, None)
 
 
-quiet = _Quiet()
+no_pillow_warnings = _NoPillowWarnings()

@@ -1,8 +1,8 @@
-"""A folder is looked at by another process, while this one loads PyTorch.
+"""Survey a folder in a second process while this one imports PyTorch.
 
-That takes a second of one core, most of it with the interpreter held: a thread would hardly get to
-read a file. The other process is a plain interpreter that loads no PyTorch, ends by itself, and
-says nothing: whatever goes wrong in it, this one looks for itself, and has its own errors.
+The import takes a second of one core, mostly with the interpreter lock held, so a thread would
+hardly read a file. The second process is a plain interpreter without PyTorch that ends by itself
+and prints nothing; if it fails, this process makes the survey itself and raises its own errors.
 """
 
 import os
@@ -18,46 +18,46 @@ if TYPE_CHECKING:
     from thalweg.data.images.file_survey import Survey
     from thalweg.data.samples import Samples
 
-_LOOK = "from thalweg.data.images.survey_process import _answer; _answer()"
-_sent: dict[tuple[str, str, int], "Popen[bytes]"] = {}
+_PROGRAM = "from thalweg.data.images.survey_process import _print_survey; _print_survey()"
+_processes: dict[tuple[str, str, int], "Popen[bytes]"] = {}
 
 
 @contextmanager
-def scouting(path: str, *, target: str = "", size: int = 0) -> Iterator[None]:
-    """While the block runs, a process finds out what `report` will be asked for.
+def survey_in_background(path: str, *, target: str = "", size: int = 0) -> Iterator[None]:
+    """Run a process for `take_survey` inside this context; it ends with the context.
 
-    None is started for what is no folder, where PyTorch is there already, where no second processor
-    is, or in a process that torchrun started. None is left when the block ends.
+    No process starts if the path is no folder, PyTorch is loaded already, there is no second core,
+    or torchrun started this process.
     """
-    is_wanted = "torch" not in sys.modules and "WORLD_SIZE" not in os.environ
-    if not (is_wanted and len(os.sched_getaffinity(0)) > 1 and path and Path(path).is_dir()):
+    is_useful = "torch" not in sys.modules and "WORLD_SIZE" not in os.environ
+    if not (is_useful and len(os.sched_getaffinity(0)) > 1 and path and Path(path).is_dir()):
         yield
         return
-    question = (str(Path(path).absolute()), target, size)
-    # -P: what lies in the folder of the moment is no module of ours.
-    command = [sys.executable, "-P", "-c", _LOOK, *map(str, question)]
+    key = (str(Path(path).absolute()), target, size)
+    # -P: files in the current folder must not be imported as modules.
+    command = [sys.executable, "-P", "-c", _PROGRAM, *map(str, key)]
     with Popen(command, stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL) as process:
-        _sent[question] = process
+        _processes[key] = process
         try:
             yield
         finally:
-            _sent.pop(question, None)
+            _processes.pop(key, None)
             process.kill()
 
 
-def report(path: str, *, target: str, size: int) -> "tuple[Samples, Survey | None] | None":
-    """What was found, once: `survey.surveyed` of the same; None where nobody was sent for it."""
-    process = _sent.pop((path, target, size), None)
+def take_survey(path: str, *, target: str, size: int) -> "tuple[Samples, Survey | None] | None":
+    """Wait for the survey of this path, once; None if no process was started for it."""
+    process = _processes.pop((path, target, size), None)
     if process is None:
         return None
-    found, _ = process.communicate()
-    return None if process.returncode else pickle.loads(found)
+    output, _ = process.communicate()
+    return None if process.returncode else pickle.loads(output)
 
 
-def _answer() -> None:
-    """What the other process does: its arguments in, a pickle out."""
-    from thalweg.data.images.file_survey import surveyed
+def _print_survey() -> None:
+    """Make the survey that the arguments ask for and print it as a pickle."""
+    from thalweg.data.images.file_survey import survey_path
 
     path, target, size = sys.argv[1:]
-    found = surveyed(Path(path), target=target, size=int(size))
-    sys.stdout.buffer.write(pickle.dumps(found, protocol=pickle.HIGHEST_PROTOCOL))
+    survey = survey_path(Path(path), target=target, size=int(size))
+    sys.stdout.buffer.write(pickle.dumps(survey, protocol=pickle.HIGHEST_PROTOCOL))
