@@ -54,12 +54,17 @@ def plan(
         progress.phase = "measuring"
         benchmark = measure_numerics(ready, always=True, fresh=fresh)
     if json:
-        rows = [row._asdict() | {"numerics": str(row.numerics)} for row in benchmark.rows]
+        rows = list(map(_fields, benchmark.rows))
         print_json(chosen=str(benchmark.chosen), note=benchmark.note, rows=rows)
         return
     header = ("computed in", "ms a step", "loss off", "cosine", "")
     print(table(header, map(_cells, benchmark.rows)))
     print(f"\n{ready.recipe.model.name}, batches of {ready.recipe.batch.size}: {benchmark.note}")
+
+
+def _fields(row: "NumericsResult") -> dict[str, object]:
+    fields = row._asdict()
+    return {"setting": str(fields.pop("numerics")), **fields}
 
 
 def _cells(row: "NumericsResult") -> tuple[str, ...]:
