@@ -15,7 +15,7 @@ from thalweg.data.dataset import Dataset
 from thalweg.data.images.augment import Augment
 from thalweg.data.images.load_pixels import release
 from thalweg.data.images.progressive_resizing import Shrink
-from thalweg.data.prefetch import made_ahead, threads_to_spare
+from thalweg.data.prefetch import prefetch, threads_to_spare
 from thalweg.errors import DataError
 
 READY_IMAGE_BYTES = 16 << 20  # a split of images that fits this as floats is normalised once
@@ -106,7 +106,7 @@ class Batches:
         threads = threads_to_spare(self._device) if ahead and not is_held else 0
         make = partial(self._batch, shrink=shrink, rank=rank, count=count)
         if threads:
-            yield from made_ahead(make, start, threads=threads, device=self._device)
+            yield from prefetch(make, start, threads=threads, device=self._device)
         with nullcontext() if self._decoding is None else self._decoding.paused():
             yield make(start)  # everybody waits for this one, and for the update that it is for
         for number in numbers(start + 1):

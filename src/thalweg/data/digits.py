@@ -1,4 +1,4 @@
-"""The built-in digits, written out as a folder of images, so that a demo walks the whole path."""
+"""Write the built-in digits as a folder of images, for the demo."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from thalweg.data.sources.builtin_digits import scans
 def write_digits(folder: Path) -> None:
     """Write the 1,797 scans as `folder/<digit>/<number>.png`, 8 × 8 pixels, grey.
 
-    Raises DataError where scikit-learn (the extra `demo`) is not installed.
+    Raises DataError if scikit-learn (the extra `demo`) is not installed.
     """
     pixels, targets = scans()
     for digit in range(10):

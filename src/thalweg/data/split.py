@@ -1,4 +1,4 @@
-"""Who trains, who validates: given splits are kept; else held out by content, class by class."""
+"""Split the samples: keep splits in the data, else hold samples out by content, per class."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,24 +11,22 @@ from thalweg.errors import DataError, UsageError
 from thalweg.wording import some
 
 TRAIN, VAL, TEST = range(3)
-IMBALANCED = 10  # times as many samples of one class as of another are worth a word
-
-
-TEST_SEED = 0x7E57  # not the user's: another seed must not bring test samples into training
+IMBALANCED = 10  # ratio of the largest to the smallest class, from which on a note says so
+TEST_SEED = 0x7E57  # fixed: another seed of the user must not bring test samples into training
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holdout:
-    """What is held out where the data do not say it themselves."""
+    """The parts to hold out if the data name no splits."""
 
     val_fraction: float = 0.2
     test_fraction: float = 0.0
-    folds: int = 0  # parts that validate in turn, whatever split is given; 0: one split
-    fold: int = 1  # which of them validates, from 1
-    seed: int = 0  # of everything but the test split
+    folds: int = 0  # number of folds, which replace a split in the data; 0: one split
+    fold: int = 1  # the fold that validates, from 1
+    seed: int = 0  # of all but the test split
 
     def check(self) -> None:
-        """Raises: UsageError for what cannot be meant."""
+        """Raise UsageError for impossible values."""
         if not 0 < self.val_fraction < 1:
             raise UsageError(
                 f"val_fraction cannot be {self.val_fraction}", fix="between 0 and 1, as 0.2"
@@ -48,10 +46,10 @@ class Holdout:
 def split_rows(
     digests: np.ndarray, classes: np.ndarray, *, given: np.ndarray, held: Holdout
 ) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Rows of each split, in order, and what was done.
+    """Rows of each split, in order, and notes.
 
     `digests` are the rows' contents, uint8 [n, 16]; `classes` int64 [n] (all 0 for regression);
-    `given` int8 [n]. Raises DataError when a split that is needed would be empty.
+    `given` int8 [n] the splits in the data. Raises DataError if train or val would be empty.
     """
     codes, notes = _with_test(digests, classes, given=given, fraction=held.test_fraction)
     rows = np.flatnonzero(codes != TEST)
@@ -66,15 +64,15 @@ def split_rows(
     else:
         notes += _complete(codes, digests, classes, held=held)
         notes.append(f"split: {_counts(codes)}, as given")
-    _need(codes, TRAIN, "give more samples")
-    _need(codes, VAL, "give at least two samples of a class, or a folder val/")
+    _require_samples(codes, TRAIN, "give more samples")
+    _require_samples(codes, VAL, "give at least two samples of a class, or a folder val/")
     return {name: np.flatnonzero(codes == code) for code, name in enumerate(SPLITS)}, notes
 
 
 def _with_test(
     digests: np.ndarray, classes: np.ndarray, *, given: np.ndarray, fraction: float
 ) -> tuple[np.ndarray, list[str]]:
-    """The given codes, with a test split held out where one is wanted and none is given."""
+    """The splits in the data, with a test split held out if one is asked for and missing."""
     codes = given.copy()
     if not fraction:
         return codes, []
@@ -89,12 +87,12 @@ def _with_test(
 def _complete(
     codes: np.ndarray, digests: np.ndarray, classes: np.ndarray, *, held: Holdout
 ) -> list[str]:
-    """Give every sample a split where some bring one: to train, and of train some to val."""
+    """Assign samples without a split to train, and hold out a part of train if val is missing."""
     notes = []
     if (loose := int((codes == UNSPLIT).sum())) > 0:
         codes[codes == UNSPLIT] = TRAIN
         notes.append(f"{loose:,} samples name no split: taken to train")
-    _need(codes, TRAIN, "give samples to train on")
+    _require_samples(codes, TRAIN, "give samples to train on")
     if not (codes == VAL).any():
         rows = np.flatnonzero(codes == TRAIN)
         codes[rows] = hold_out(
@@ -105,9 +103,9 @@ def _complete(
 
 
 def fold_of(digests: np.ndarray, classes: np.ndarray, *, held: Holdout) -> np.ndarray:
-    """VAL for the rows of that fold, TRAIN for the others, int8.
+    """VAL for the rows of the fold, TRAIN for the others, int8.
 
-    Contents are dealt out like cards, class by class, so that each fold has its share of each
+    Contents are dealt to the folds in turn, class by class, so that each fold has its share of each
     class and every sample validates in exactly one fold. Equal contents stay together.
     Raises: DataError for fewer different contents than folds.
     """
@@ -118,16 +116,16 @@ def fold_of(digests: np.ndarray, classes: np.ndarray, *, held: Holdout) -> np.nd
             seen=f"{len(order):,} different ones",
             fix="fewer folds, or more samples",
         )
-    hands = np.empty(len(order), dtype=np.int64)
-    hands[order] = np.arange(len(order)) % held.folds
-    return np.where(hands[members] == held.fold - 1, VAL, TRAIN).astype(np.int8)
+    folds = np.empty(len(order), dtype=np.int64)
+    folds[order] = np.arange(len(order)) % held.folds
+    return np.where(folds[members] == held.fold - 1, VAL, TRAIN).astype(np.int8)
 
 
 def hold_out(digests: np.ndarray, classes: np.ndarray, *, fraction: float, seed: int) -> np.ndarray:
-    """TRAIN or VAL for each row, int8: of every class the `fraction` whose keyed digests are least.
+    """TRAIN or VAL for each row, int8; VAL: the `fraction` of each class with least keyed digests.
 
-    The order depends on content and seed alone, so a sample that is added moves at most one other.
-    Equal contents go together; a class of one content trains.
+    The order depends on content and seed alone, so an added sample moves at most one other. Equal
+    contents stay together; a class with one content trains.
     """
     members, order, homes = _ordered(digests, classes, seed)
     sizes = np.bincount(members, minlength=len(order))
@@ -148,9 +146,9 @@ def _ordered(
 
 
 def _first_of_each(homes: np.ndarray, sizes: np.ndarray, fraction: float) -> np.ndarray:
-    """Which groups, sorted by class, are the first that make up the fraction of their class.
+    """Mask of the groups, sorted by class, that make up the first `fraction` of their class.
 
-    At least one, and never all: a class of one group gives none.
+    At least one group and never all: a class of one group gives none.
     """
     starts = np.flatnonzero(np.diff(homes, prepend=homes[0] - 1))
     ends = np.append(starts[1:], len(homes)) - 1
@@ -166,7 +164,7 @@ def _first_of_each(homes: np.ndarray, sizes: np.ndarray, fraction: float) -> np.
 
 
 def _least_class(classes: np.ndarray, members: np.ndarray, groups: int) -> np.ndarray:
-    """The least class among each group's members: equal contents may bear different labels."""
+    """The smallest class among each group's members: equal contents may have different labels."""
     homes = np.full(groups, np.iinfo(np.int64).max)
     np.minimum.at(homes, members, classes)
     return homes
@@ -182,7 +180,7 @@ def _counts(codes: np.ndarray) -> str:
     return ", ".join(f"{n:,} {name}" for name, n in zip(SPLITS, counts, strict=True) if n)
 
 
-def _need(codes: np.ndarray, split: int, fix: str) -> None:
+def _require_samples(codes: np.ndarray, split: int, fix: str) -> None:
     if not (codes == split).any():
         raise DataError(f"no sample is left for {SPLITS[split]}", seen=_counts(codes), fix=fix)
 
@@ -194,7 +192,7 @@ def duplicate_notes(
     indices: Mapping[str, np.ndarray],
     names: Sequence[str],
 ) -> list[str]:
-    """Equal contents: how many, and which stand in two splits or bear two labels."""
+    """Notes on equal contents: their number, and those in two splits or with two labels."""
     rows = np.concatenate([indices[name] for name in SPLITS])
     codes = np.concatenate([np.full(len(indices[name]), i) for i, name in enumerate(SPLITS)])
     _, members = np.unique(digests[rows], axis=0, return_inverse=True)
@@ -211,27 +209,27 @@ def duplicate_notes(
         notes[0] = f"{extra:,} samples are exact copies of others"
         pairs = [" = ".join(f"{SPLITS[codes[i]]}: {names[rows[i]]}" for i in g[:2]) for g in across]
         notes.append(f"{len(across):,} contents stand in more than one split: {some(pairs)}")
-    torn = [g for g in groups if len(set(targets[rows[g]].tolist())) > 1]
-    if torn:
-        pairs = [" = ".join(names[rows[i]] for i in g[:2]) for g in torn]
-        notes.append(f"{len(torn):,} contents bear more than one label: {some(pairs)}")
+    mislabelled = [g for g in groups if len(set(targets[rows[g]].tolist())) > 1]
+    if mislabelled:
+        pairs = [" = ".join(names[rows[i]] for i in g[:2]) for g in mislabelled]
+        notes.append(f"{len(mislabelled):,} contents bear more than one label: {some(pairs)}")
     return notes
 
 
 def class_notes(
     targets: np.ndarray, class_names: Sequence[str], indices: Mapping[str, np.ndarray]
 ) -> list[str]:
-    """Classes that cannot be learned, cannot be judged, or are much rarer than others."""
+    """Notes on classes without samples in train or val, or much rarer than others."""
     if not class_names:
         return []
     train, val = (
         np.bincount(targets[indices[name]], minlength=len(class_names)) for name in ("train", "val")
     )
     notes = []
-    if unseen := [class_names[int(i)] for i in np.flatnonzero(train == 0)]:
-        notes.append(f"{len(unseen):,} classes have no sample in train: {some(unseen)}")
-    if unjudged := [class_names[int(i)] for i in np.flatnonzero((val == 0) & (train > 0))]:
-        notes.append(f"{len(unjudged):,} classes have no sample in val: {some(unjudged)}")
+    if untrained := [class_names[int(i)] for i in np.flatnonzero(train == 0)]:
+        notes.append(f"{len(untrained):,} classes have no sample in train: {some(untrained)}")
+    if unvalidated := [class_names[int(i)] for i in np.flatnonzero((val == 0) & (train > 0))]:
+        notes.append(f"{len(unvalidated):,} classes have no sample in val: {some(unvalidated)}")
     least, most = int(train[train > 0].min()), int(train.max())
     if most > IMBALANCED * least:
         rare, common = (class_names[int((train == count).argmax())] for count in (least, most))

@@ -1,4 +1,4 @@
-"""Files to samples: one file a layout. Each is a function `(path) -> Samples | None`."""
+"""Sources, one file a layout of data: each is a function `(path) -> Samples | None`."""
 
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
@@ -15,7 +15,7 @@ from thalweg.errors import DataError
 
 Source = Callable[[Path], Samples | None]
 
-# Asked in this order; the first that knows the layout answers.
+# Tried in this order; the first that recognises the layout reads it.
 SOURCES: tuple[Source, ...] = (builtin_digits, array_file, csv_manifest, csv_table, class_folders)
 LAYOUTS = (
     "a folder with a folder per class, a CSV of paths and labels or of numbers, an .npz or .npy "
@@ -24,15 +24,15 @@ LAYOUTS = (
 
 
 def samples_at(path: Path, *, target: str = "") -> Samples:
-    """What is at the path, by the first source that knows its layout. DataError if none does.
+    """The samples at the path, from the first source that recognises the layout, else DataError.
 
-    `target` is the column of a table that is to be predicted; "": by its name, else the last.
+    `target` is the column of a table to predict; "": the column with a usual name, else the last.
     """
     try:
-        for source in _asked(target):
-            found = source(path)
-            if found is not None:
-                return found
+        for source in _sources_for(target):
+            samples = source(path)
+            if samples is not None:
+                return samples
         is_there = path.exists()
     except OSError as error:
         reason = error.strerror or str(error)
@@ -44,19 +44,19 @@ def samples_at(path: Path, *, target: str = "") -> Samples:
             fix="leave the target out, or give a CSV",
         )
     if is_there:
-        raise DataError(f"{path} holds no data that is known", fix=f"give {LAYOUTS}")
+        raise DataError(f"the layout of {path} is not recognised", fix=f"give {LAYOUTS}")
     raise DataError(f"there is no {path}", seen=_nearby(path), fix=f"give {LAYOUTS}")
 
 
-def _asked(target: str) -> Iterable[Source]:
-    """All sources; where a column was named, those that have columns."""
+def _sources_for(target: str) -> Iterable[Source]:
+    """All sources; only those with columns if a target column is named."""
     if not target:
         return SOURCES
     return partial(csv_manifest, target=target), partial(csv_table, target=target)
 
 
 def _nearby(path: Path) -> str:
-    """What is called alike in the same place."""
+    """Similar names in the same folder."""
     try:
         names = [other.name for other in path.parent.iterdir()]
     except OSError:

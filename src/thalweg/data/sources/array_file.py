@@ -33,7 +33,7 @@ class _Pair(NamedTuple):
 
 
 def array_file(path: Path) -> Samples | None:
-    """Images or vectors with their targets, split where the arrays' names say so."""
+    """Images or vectors with their targets, split by the names of the arrays."""
     if path.suffix not in {".npz", ".npy"} or not path.is_file():
         return None
     arrays = _read(path)
@@ -41,7 +41,7 @@ def array_file(path: Path) -> Samples | None:
     targets = [_column(arrays[pair.targets], pair.targets) for pair in pairs]
     for pair, values in zip(pairs, targets, strict=True):
         _check_lengths(pair, arrays[pair.inputs], values)
-    inputs = _joined([arrays[pair.inputs] for pair in pairs], path)
+    inputs = _concatenated([arrays[pair.inputs] for pair in pairs], path)
     splits = [np.full(len(v), p.split, np.int8) for p, v in zip(pairs, targets, strict=True)]
     return _samples(
         inputs, np.concatenate(targets), splits=np.concatenate(splits), path=path, pair=pairs[0]
@@ -82,14 +82,14 @@ def _text_labels(targets: np.ndarray) -> Labels:
 
 
 def _read(path: Path) -> Mapping[str, np.ndarray]:
-    """Arrays by name. Never unpickles: a pickle can run any code."""
+    """Arrays by name. Pickles are refused, since they can run any code."""
     try:
         if path.suffix == ".npy":
             siblings = sorted(path.parent.glob("*.npy"))
             return {p.stem: open_memmap(p, mode="r") for p in siblings}
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
-    except Exception as error:  # damaged files make NumPy and zipfile raise just anything
+    except Exception as error:  # damaged files make NumPy and zipfile raise any kind of error
         raise DataError(
             f"{path} cannot be read as arrays",
             seen=" ".join(str(error).split())[:160] or type(error).__name__,
@@ -113,7 +113,7 @@ def _pairs(arrays: Mapping[str, np.ndarray], path: Path) -> list[_Pair]:
 
 
 def _role(name: str) -> tuple[int, str] | None:
-    """Split and part that an array's name tells: x_train, train_images, y, …"""
+    """Split and part in an array's name: x_train, train_images, y, …"""
     words = name.lower().replace("-", "_").split("_")
     splits = [split_called(word) for word in words]
     rest = [word for word, split in zip(words, splits, strict=True) if split == UNSPLIT]
@@ -127,7 +127,7 @@ def _column(targets: np.ndarray, name: str) -> np.ndarray:
     """Targets as one number or word a sample: [n], [n, 1], or one-hot [n, classes]."""
     if targets.ndim == 2 and targets.shape[1] == 1:
         targets = targets[:, 0]
-    if targets.ndim == 2 and ((targets == 0) | (targets == 1)).all() and _one_each(targets):
+    if targets.ndim == 2 and ((targets == 0) | (targets == 1)).all() and _is_one_hot(targets):
         return targets.argmax(axis=1)
     if targets.ndim != 1:
         raise DataError(
@@ -138,7 +138,7 @@ def _column(targets: np.ndarray, name: str) -> np.ndarray:
     return targets
 
 
-def _one_each(targets: np.ndarray) -> bool:
+def _is_one_hot(targets: np.ndarray) -> bool:
     return bool((targets.sum(axis=1) == 1).all())
 
 
@@ -153,7 +153,7 @@ def _check_lengths(pair: _Pair, inputs: np.ndarray, targets: np.ndarray) -> None
         raise DataError(f"the array {pair.inputs} holds no numbers", seen=f"type {inputs.dtype}")
 
 
-def _joined(inputs: list[np.ndarray], path: Path) -> np.ndarray:
+def _concatenated(inputs: list[np.ndarray], path: Path) -> np.ndarray:
     if len(inputs) == 1:
         return inputs[0]
     if len({array.shape[1:] for array in inputs}) > 1:

@@ -7,11 +7,11 @@ import numpy as np
 from thalweg.data.samples import UNSPLIT, Samples
 from thalweg.errors import DataError
 
-_GREATEST = 16  # a pixel counts the ink in a 4 × 4 block
+_MAX_PIXEL = 16  # a pixel counts the dark pixels of a 4 × 4 block
 
 
 def builtin_digits(path: Path) -> Samples | None:
-    """The scans, for the path `digits`, where nothing of that name exists."""
+    """The scans, for the path `digits` if no such file exists."""
     if str(path) != "digits" or path.exists():
         return None
     pixels, targets = scans()
@@ -28,7 +28,7 @@ def scans() -> tuple[np.ndarray, np.ndarray]:
     """Pixels, uint8 [1797, 8, 8, 1], and digits, int64 [1797].
 
     Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998 (the
-    test set). Raises DataError where scikit-learn is not installed.
+    test set). Raises DataError if scikit-learn is not installed.
     """
     try:
         from sklearn.datasets import load_digits
@@ -39,5 +39,5 @@ def scans() -> tuple[np.ndarray, np.ndarray]:
             fix="pip install 'thalweg[demo]'",
         ) from error
     digits = load_digits()
-    pixels = np.round(digits.images * (255 / _GREATEST)).astype(np.uint8)
+    pixels = np.round(digits.images * (255 / _MAX_PIXEL)).astype(np.uint8)
     return pixels[..., None], digits.target.astype(np.int64)

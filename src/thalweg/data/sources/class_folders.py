@@ -28,7 +28,7 @@ _SYSTEM_NAMES = frozenset(
 
 @dataclass(slots=True)
 class _Skipped:
-    """What a walk passes over: kind → names."""
+    """Entries that are no samples: kind → names."""
 
     names: dict[str, list[str]] = field(default_factory=dict)
 
@@ -42,7 +42,7 @@ class _Skipped:
 
 
 def class_folders(path: Path) -> Samples | None:
-    """Image files and the class folder that each is in, however deep. None for no folder."""
+    """Image files, each with its class folder, at any depth. None if the path is no folder."""
     if not path.is_dir():
         return None
     skipped = _Skipped()
@@ -105,13 +105,13 @@ def _entries(root: Path, folder: str) -> list[os.DirEntry[str]]:
 
 
 def _subfolders(root: Path, folder: str, skipped: _Skipped) -> list[str]:
-    found = []
+    names = []
     for entry in _entries(root, folder):
         if _is_ignored(entry.name):
             skipped.add("hidden and system files", entry.name)
         elif _mode(entry) == stat.S_IFDIR:
-            found.append(entry.name)
-    return found
+            names.append(entry.name)
+    return names
 
 
 def _loose_images(root: Path, folder: str) -> list[str]:
@@ -147,14 +147,14 @@ def _image_files(root: Path, folder: str, skipped: _Skipped) -> Iterator[str]:
                 skipped.add("hidden and system files", name)
             elif kind == stat.S_IFDIR:
                 pending.append(name)
-            elif why := _why_not(entry, kind):
-                skipped.add(why, name)
+            elif reason := _reason_to_skip(entry, kind):
+                skipped.add(reason, name)
             else:
                 yield name
 
 
-def _why_not(entry: os.DirEntry[str], kind: int) -> str:
-    """Why an entry is no image; "" where it is one by its suffix or by its first bytes."""
+def _reason_to_skip(entry: os.DirEntry[str], kind: int) -> str:
+    """The reason why an entry is no image; "" if its suffix or its first bytes are an image's."""
     if kind == 0:
         return "links that lead nowhere"
     if kind != stat.S_IFREG:
@@ -169,7 +169,7 @@ def _why_not(entry: os.DirEntry[str], kind: int) -> str:
 
 
 def _mode(entry: os.DirEntry[str]) -> int:
-    """The type of file, links followed; 0 where they lead nowhere or round in a circle."""
+    """The type of the file, links followed; 0 for a broken or circular link."""
     try:
         return stat.S_IFMT(entry.stat().st_mode)
     except OSError:
@@ -185,7 +185,7 @@ def _suffix(name: str) -> str:
 
 
 def _no_classes(path: Path) -> DataError:
-    """What a folder without class folders holds instead, and what to do about it."""
+    """The error for a folder without class folders, with what it holds instead."""
     suffixes = Counter(
         _suffix(entry.name) or "no suffix"
         for entry in _entries(path, "")

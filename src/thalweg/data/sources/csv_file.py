@@ -22,28 +22,30 @@ _SNIFFED_ROWS = 50
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
-class Row(NamedTuple):
-    line: int  # of the file, 1 being the first; a quoted cell may hold line breaks
+class CsvRow(NamedTuple):
+    """The cells of a row, and its line in the file, from 1; a quoted cell may hold line breaks."""
+
+    line: int
     cells: list[str]
 
 
 @dataclass(frozen=True, slots=True)
 class CsvFile:
-    """Where a table is and how it is written."""
+    """A CSV file with its encoding, delimiter and first row."""
 
     path: Path
     encoding: str
     delimiter: str
     first: tuple[str, ...]  # the first row, stripped: the header, unless it is data
 
-    def rows(self) -> Iterator[Row]:
-        """All rows but empty ones, the first included. DataError where the file is no CSV."""
+    def rows(self) -> Iterator[CsvRow]:
+        """All rows except empty ones, the first included. DataError if the file is no CSV."""
         with _text(self.path, self.encoding) as file:
             reader = csv.reader(file, delimiter=self.delimiter)
             try:
                 for cells in reader:
                     if any(cells):
-                        yield Row(reader.line_num, cells)
+                        yield CsvRow(reader.line_num, cells)
             except (csv.Error, OSError, EOFError, UnicodeError) as error:
                 line = reader.line_num
                 raise DataError(
@@ -54,7 +56,7 @@ class CsvFile:
 
 
 def csv_file(path: Path) -> CsvFile | None:
-    """The CSV at the path; None if its name does not end like one. DataError for an empty one."""
+    """The CSV at the path; None if it has another suffix. DataError if it is empty."""
     if not path.name.lower().endswith(_SUFFIXES) or not path.is_file():
         return None
     encoding = _encoding(path)
@@ -67,20 +69,20 @@ def csv_file(path: Path) -> CsvFile | None:
 
 
 def is_missing(cell: str) -> bool:
-    """Whether a cell says that there is no value."""
+    """Return whether a cell means that a value is missing."""
     return cell.strip().lower() in _MISSING
 
 
 def column_called(header: Iterable[str], words: tuple[str, ...]) -> int:
-    """The column with the first of these names that occurs; −1 for none. Case does not matter."""
+    """Index of the column with the first of these names, in any case; −1 if none occurs."""
     names = [name.lower().replace(" ", "_") for name in header]
     return next((names.index(word) for word in words if word in names), -1)
 
 
 def target_column(header: Sequence[str], target: str) -> int:
-    """The column named, or the first with a name that targets go by; −1 for none.
+    """Index of the column `target`, or of the first with a usual name of targets; −1 for none.
 
-    Raises UnknownNameError where a column was named and there is none of that name.
+    Raises UnknownNameError if there is no column `target`.
     """
     if not target:
         return column_called(header, LABEL_WORDS)
@@ -89,8 +91,8 @@ def target_column(header: Sequence[str], target: str) -> int:
     return list(header).index(target)
 
 
-def split_of(row: Row, column: int, path: Path) -> int:
-    """The split that a row names, as an index into SPLITS; UNSPLIT for an empty cell or column −1.
+def split_of(row: CsvRow, column: int, path: Path) -> int:
+    """The split of a row as an index into SPLITS; UNSPLIT for an empty cell or column −1.
 
     Raises DataError for any other word.
     """
@@ -98,7 +100,7 @@ def split_of(row: Row, column: int, path: Path) -> int:
     split = split_called(word)
     if split == UNSPLIT and not is_missing(word):
         raise DataError(
-            f"{path} names a split that there is not",
+            f"{path} names an unknown split",
             seen=f"line {row.line}: {printable(word)!r}",
             fix="write train, val or test, or leave the cell empty",
         )
@@ -106,9 +108,9 @@ def split_of(row: Row, column: int, path: Path) -> int:
 
 
 def _fitness(path: Path, encoding: str, delimiter: str) -> tuple[float, int, int]:
-    """How well a delimiter explains the first rows: the share that is as wide as the first.
+    """Fitness of a delimiter: the share of the first rows that are as wide as the first row.
 
-    Of two that do alike, the one that leaves fewer other delimiters in cells; commas there may be
+    Ties go to the delimiter that leaves fewer other delimiters in cells; commas there may be
     decimal.
     """
     table = CsvFile(path, encoding, delimiter, ())
@@ -133,7 +135,7 @@ def _encoding(path: Path) -> str:
 
 
 def _text(path: Path, encoding: str) -> io.TextIOWrapper:
-    # Bytes that are no UTF-8 survive, so that a file name in another encoding is still found.
+    # Keep bytes that are no UTF-8, so that file names in another encoding still work.
     return io.TextIOWrapper(_binary(path), encoding, errors="surrogateescape", newline="")
 
 

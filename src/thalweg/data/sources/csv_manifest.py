@@ -18,7 +18,7 @@ from thalweg.data.samples import (
 from thalweg.data.sources.csv_file import (
     SPLIT_WORDS,
     CsvFile,
-    Row,
+    CsvRow,
     column_called,
     csv_file,
     is_missing,
@@ -31,7 +31,7 @@ _PATH_WORDS = (
     *("path", "file", "filename", "file_name", "filepath", "file_path"),
     *("image", "image_path", "image_file", "image_name", "img", "img_path"),
 )
-_LOOKED_AT = 20  # rows, to see whether a column holds names of images
+_SAMPLED_ROWS = 20  # to detect a column of image names
 
 
 class _Columns(NamedTuple):
@@ -44,21 +44,21 @@ class _Columns(NamedTuple):
 
 @dataclass(slots=True)
 class _Listing:
-    """What is gathered row by row."""
+    """The rows read so far."""
 
     names: list[str] = field(default_factory=list)
     codes: list[int] = field(default_factory=list)
     splits: list[int] = field(default_factory=list)
     texts: dict[str, int] = field(default_factory=dict)
     quarantined: list[Quarantined] = field(default_factory=list)
-    seen: set[tuple[str, str]] = field(default_factory=set)
+    pairs: set[tuple[str, str]] = field(default_factory=set)  # name and label, against repeats
     repeated: int = 0
 
 
 def csv_manifest(path: Path, *, target: str = "") -> Samples | None:
     """The images that a CSV lists, relative to its folder. None for a table without images.
 
-    The labels are in the column `target`, else in the one called target, label, class, ….
+    The labels are in the column `target`, else in the one named target, label, class, ….
 
     Rows without a label, with a path that leaves the folder, or of another width are quarantined.
     """
@@ -68,10 +68,10 @@ def csv_manifest(path: Path, *, target: str = "") -> Samples | None:
         return None
     listing = _Listing()
     for row in islice(table.rows(), int(columns.has_header), None):
-        _take(row, columns, listing=listing, manifest=path)
+        _add_row(row, columns, listing=listing, manifest=path)
     if not listing.names:
-        why = "; ".join(f"{name}: {reason}" for name, reason in listing.quarantined[:3])
-        raise DataError(f"{path} lists no image that can be used", seen=why or "no rows")
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in listing.quarantined[:3])
+        raise DataError(f"{path} lists no image that can be used", seen=reasons or "no rows")
     notes = [f"images: column {columns.names[columns.path]!r} of {path.name}"]
     if listing.repeated:
         notes.append(f"{listing.repeated:,} rows repeat an earlier one: left out")
@@ -89,7 +89,7 @@ def csv_manifest(path: Path, *, target: str = "") -> Samples | None:
 
 
 def _columns(table: CsvFile, target: str) -> _Columns | None:
-    """Which column is what; None if none holds names of images. DataError without labels."""
+    """The roles of the columns; None without image names. DataError without labels."""
     header, has_header = table.first, True
     if any(_is_image_name(cell) for cell in header):
         names = ("path", "label", "split")
@@ -114,8 +114,8 @@ def _columns(table: CsvFile, target: str) -> _Columns | None:
 
 
 def _column_of_images(table: CsvFile) -> int:
-    """A column whose cells end like image files, whatever it is called; −1 for none."""
-    rows = [row.cells for row in islice(table.rows(), 1, 1 + _LOOKED_AT)]
+    """Index of a column whose cells have suffixes of images; −1 for none."""
+    rows = [row.cells for row in islice(table.rows(), 1, 1 + _SAMPLED_ROWS)]
     for column in range(len(table.first)):
         cells = [cells[column] for cells in rows if len(cells) > column]
         if cells and all(map(_is_image_name, cells)):
@@ -123,7 +123,7 @@ def _column_of_images(table: CsvFile) -> int:
     return -1
 
 
-def _take(row: Row, columns: _Columns, *, listing: _Listing, manifest: Path) -> None:
+def _add_row(row: CsvRow, columns: _Columns, *, listing: _Listing, manifest: Path) -> None:
     cells, width = row.cells, len(columns.names)
     reason = f"{len(cells)} cells where the header has {width}" if len(cells) != width else ""
     name = label = ""
@@ -134,19 +134,19 @@ def _take(row: Row, columns: _Columns, *, listing: _Listing, manifest: Path) -> 
     if reason:
         listing.quarantined.append(Quarantined(f"row {row.line} {printable(name)}".strip(), reason))
         return
-    if (name, label) in listing.seen:
+    if (name, label) in listing.pairs:
         listing.repeated += 1
         return
-    listing.seen.add((name, label))
+    listing.pairs.add((name, label))
     listing.names.append(name)
     listing.codes.append(listing.texts.setdefault(label, len(listing.texts)))
     listing.splits.append(split_of(row, columns.split, manifest))
 
 
 def _inside(name: str, root: Path) -> tuple[str, str]:
-    """The path relative to the manifest's folder, and why it cannot be used, if so.
+    """The path relative to the manifest's folder, and the reason if it cannot be used.
 
-    Judged by its spelling: a link that lies in the folder may lead where it likes.
+    Only the spelling is checked: a link inside the folder may lead out of it.
     """
     if not name or "\0" in name:
         return name, "empty path" if not name else "a path with a NUL character"

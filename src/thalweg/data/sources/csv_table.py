@@ -1,4 +1,4 @@
-"""A CSV of numbers with a target column: classes or values to be told from the other columns."""
+"""A CSV of numbers with a target column: classes or values to predict from the others."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from thalweg.data.samples import (
 from thalweg.data.sources.csv_file import (
     SPLIT_WORDS,
     CsvFile,
-    Row,
+    CsvRow,
     column_called,
     csv_file,
     is_missing,
@@ -27,7 +27,7 @@ from thalweg.data.sources.csv_file import (
 from thalweg.errors import DataError
 from thalweg.wording import some
 
-ROWS_AT_ONCE = 8192
+ROWS_PER_CHUNK = 8192
 FREE_TEXT_ROWS = 20  # fewer may all differ by chance
 
 
@@ -40,8 +40,8 @@ class _Columns(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Gathered:
-    """What is gathered chunk by chunk."""
+class _Table:
+    """The rows read so far."""
 
     vectors: list[np.ndarray] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
@@ -49,13 +49,13 @@ class _Gathered:
     splits: list[int] = field(default_factory=list)
     texts: dict[str, int] = field(default_factory=dict)
     quarantined: list[Quarantined] = field(default_factory=list)
-    words: dict[int, int] = field(default_factory=dict)  # column → cells that are no numbers
+    words: dict[int, int] = field(default_factory=dict)  # column → number of cells with words
 
 
 def csv_table(path: Path, *, target: str = "") -> Samples | None:
     """The numeric columns of a CSV as float32 vectors, missing cells as NaN. None for no CSV.
 
-    The target is the column `target`, else the one called target, label, class, category, species
+    The target is the column `target`, else the one named target, label, class, category, species
     or y, else the last.
     Rows without a target, or of another width than the header, are quarantined.
     """
@@ -63,38 +63,38 @@ def csv_table(path: Path, *, target: str = "") -> Samples | None:
     if table is None:
         return None
     columns, notes = _columns(table, target)
-    gathered = _Gathered()
+    contents = _Table()
     for rows in _chunks(table, skip=int(columns.has_header)):
-        _take(rows, columns, gathered=gathered, path=path)
-    if not gathered.lines:
-        why = "; ".join(f"{name}: {reason}" for name, reason in gathered.quarantined[:3])
-        raise DataError(f"{path} has no row that can be used", seen=why or "no rows")
-    for column, count in gathered.words.items():
+        _add_rows(rows, columns, contents=contents, path=path)
+    if not contents.lines:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in contents.quarantined[:3])
+        raise DataError(f"{path} has no row that can be used", seen=reasons or "no rows")
+    for column, count in contents.words.items():
         notes.append(f"{count:,} cells of {columns.names[column]!r} are no numbers: missing")
     return Samples(
-        inputs=np.concatenate(gathered.vectors),
-        names=RowNames(np.array(gathered.lines, dtype=np.int64)),
+        inputs=np.concatenate(contents.vectors),
+        names=RowNames(np.array(contents.lines, dtype=np.int64)),
         labels=Labels(
-            np.array(gathered.codes, dtype=np.int64), tuple(gathered.texts), may_be_numbers=True
+            np.array(contents.codes, dtype=np.int64), tuple(contents.texts), may_be_numbers=True
         ),
-        splits=np.array(gathered.splits, dtype=np.int8),
+        splits=np.array(contents.splits, dtype=np.int8),
         label_place=f"column {columns.names[columns.target]!r}",
-        quarantined=tuple(gathered.quarantined),
+        quarantined=tuple(contents.quarantined),
         notes=tuple(notes),
         features=tuple(columns.names[column] for column in columns.features),
     )
 
 
-def _columns(table: CsvFile, named: str) -> tuple[_Columns, list[str]]:
-    """Which column is what, and what was left out. DataError where no features are left."""
+def _columns(table: CsvFile, target_name: str) -> tuple[_Columns, list[str]]:
+    """The roles of the columns, and notes. DataError if no features are left."""
     notes: list[str] = []
     names, has_header = table.first, True
     if all(_is_number(cell) for cell in names):
         names, has_header = tuple(f"{i + 1}" for i in range(len(names))), False
         notes.append(f"{table.path.name} has no header: its columns are numbered")
     split = column_called(names, SPLIT_WORDS)
-    sample = [row.cells for row in islice(table.rows(), int(has_header), ROWS_AT_ONCE)]
-    target = target_column(names, named)
+    sample = [row.cells for row in islice(table.rows(), int(has_header), ROWS_PER_CHUNK)]
+    target = target_column(names, target_name)
     if target < 0:
         target = max(column for column in range(len(names)) if column != split or len(names) == 1)
         _require_target(table, names, target, sample=sample)
@@ -115,37 +115,37 @@ def _columns(table: CsvFile, named: str) -> tuple[_Columns, list[str]]:
 def _require_target(
     table: CsvFile, names: Sequence[str], column: int, *, sample: Sequence[list[str]]
 ) -> None:
-    """Raises DataError where the last column is free text, which nobody can have meant."""
+    """Raise DataError if the last column is free text, which cannot be a target."""
     cells = [row[column].strip() for row in sample if len(row) > column]
     distinct = set(cells)
     if len(cells) < FREE_TEXT_ROWS or 2 * len(distinct) <= len(cells):
         return
     if sum(map(_is_number, cells)) * 2 > len(cells):
         return
-    offered = [name for other, name in enumerate(names) if _is_numeric(sample, other)]
+    candidates = [name for other, name in enumerate(names) if _is_numeric(sample, other)]
     raise DataError(
-        f"{table.path} does not say what is to be predicted",
+        f"{table.path} does not name the column to predict",
         seen=f"the last column, {names[column]!r}, is free text: {len(distinct):,} different "
         f"entries in {len(cells):,} rows",
-        fix=f"--target NAME, such as {some([repr(name) for name in offered])}"
-        if offered
+        fix=f"--target NAME, such as {some([repr(name) for name in candidates])}"
+        if candidates
         else "--target NAME",
     )
 
 
 def _is_numeric(rows: Sequence[list[str]], column: int) -> bool:
-    """Whether most cells that hold anything hold a number."""
+    """Return whether most cells that are not missing hold a number."""
     cells = [row[column] for row in rows if len(row) > column and not is_missing(row[column])]
     return sum(map(_is_number, cells)) * 2 > len(cells)
 
 
-def _chunks(table: CsvFile, *, skip: int) -> Iterator[list[Row]]:
+def _chunks(table: CsvFile, *, skip: int) -> Iterator[list[CsvRow]]:
     rows = islice(table.rows(), skip, None)
-    while chunk := list(islice(rows, ROWS_AT_ONCE)):
+    while chunk := list(islice(rows, ROWS_PER_CHUNK)):
         yield chunk
 
 
-def _take(rows: list[Row], columns: _Columns, *, gathered: _Gathered, path: Path) -> None:
+def _add_rows(rows: list[CsvRow], columns: _Columns, *, contents: _Table, path: Path) -> None:
     width = len(columns.names)
     good = []
     for row in rows:
@@ -156,32 +156,32 @@ def _take(rows: list[Row], columns: _Columns, *, gathered: _Gathered, path: Path
         else:
             good.append(row)
             continue
-        gathered.quarantined.append(Quarantined(f"row {row.line}", reason))
+        contents.quarantined.append(Quarantined(f"row {row.line}", reason))
     for row in good:
         text = row.cells[columns.target].strip()
-        gathered.lines.append(row.line)
-        gathered.codes.append(gathered.texts.setdefault(text, len(gathered.texts)))
-        gathered.splits.append(split_of(row, columns.split, path))
+        contents.lines.append(row.line)
+        contents.codes.append(contents.texts.setdefault(text, len(contents.texts)))
+        contents.splits.append(split_of(row, columns.split, path))
     if good:
-        features = [_numbers(good, column, gathered.words) for column in columns.features]
-        gathered.vectors.append(np.stack(features, axis=1).astype(np.float32))
+        features = [_numbers(good, column, contents.words) for column in columns.features]
+        contents.vectors.append(np.stack(features, axis=1).astype(np.float32))
 
 
-def _numbers(rows: Sequence[Row], column: int, words: dict[int, int]) -> np.ndarray:
-    """A column as float64, NaN where a cell holds no finite number."""
+def _numbers(rows: Sequence[CsvRow], column: int, words: dict[int, int]) -> np.ndarray:
+    """A column as float64; NaN for a cell without a finite number."""
     cells = [row.cells[column] for row in rows]
     try:
-        values = np.array(cells, dtype=np.float64)  # quick, when every cell is a plain number
+        values = np.array(cells, dtype=np.float64)  # fast if every cell is a plain number
     except ValueError:
         values = np.array([_number(cell) for cell in cells])
-        odd = sum(not is_missing(cell) and not _is_number(cell) for cell in cells)
-        if odd:
-            words[column] = words.get(column, 0) + odd
+        words_here = sum(not is_missing(cell) and not _is_number(cell) for cell in cells)
+        if words_here:
+            words[column] = words.get(column, 0) + words_here
     return np.where(np.isfinite(values), values, np.nan)
 
 
 def _number(cell: str) -> float:
-    """The cell's number, also with a decimal comma; NaN for anything else."""
+    """The number in the cell, also with a decimal comma; NaN for anything else."""
     try:
         return float(cell.replace(",", "."))
     except ValueError:
