@@ -328,7 +328,10 @@ def bad(id, text, *, data="scans", error=UsageError, **edits):
             optimizer__changes={"eps": "small"},
         ),
         bad(
-            "eps below 0", "cannot be set", optimizer__name="adam", optimizer__changes={"eps": -1.0}
+            "eps below 0",
+            "does not accept",
+            optimizer__name="adam",
+            optimizer__changes={"eps": -1.0},
         ),
         bad(
             "nesterov without momentum",
@@ -369,7 +372,7 @@ def bad(id, text, *, data="scans", error=UsageError, **edits):
         ),
         bad("flipped vectors", "as images are", data="vectors", augment__flip=True),
         bad("cutmix of vectors", "as images are", data="vectors", augment__cutmix=1.0),
-        bad("turns of no flip", "not flipped by turns", augment__alternating_flip=True),
+        bad("alternating without flip", "needs augment.flip", augment__alternating_flip=True),
         bad("small as large", "between 0 and 8", augment__progressive_resizing={"8": 0.5}),
         bad("small as a word", "between 0 and 8", augment__progressive_resizing={"half": 0.5}),
         bad("small mlp", "MLP: ", model__name="mlp", augment__progressive_resizing={"6": 0.5}),
@@ -403,9 +406,7 @@ def bad(id, text, *, data="scans", error=UsageError, **edits):
         bad("weight without penalty", "a name and a weight", task__penalty_weight=0.1),
         bad("penalty below 0", "penalty_weight", task__penalty="l2", task__penalty_weight=-1.0),
         bad("patience below 0", "budget.patience", budget__patience=-1),
-        bad(
-            "dropout of 2", "cannot be changed", model__name="mlp", model__changes={"dropout": 2.0}
-        ),
+        bad("dropout of 2", "cannot be built", model__name="mlp", model__changes={"dropout": 2.0}),
         bad(
             "instance norm of vectors",
             "needs positions",

@@ -1,4 +1,4 @@
-"""What cannot be trained, said before the first step. All functions here raise UsageError."""
+"""Refuse what cannot be trained, before the first step. All functions here raise UsageError."""
 
 import inspect
 import os
@@ -24,7 +24,7 @@ from thalweg.tasks.value_losses import VALUE_LOSSES
 
 
 def check_recipe(recipe: Recipe, facts: DataFacts) -> None:
-    """Names, ranges, and what does not go together."""
+    """Check names, ranges, and keys that exclude each other."""
     MODELS[recipe.model.name]
     _check_ranges(recipe)
     _check_task(recipe, facts)
@@ -49,7 +49,7 @@ def _check_ranges(recipe: Recipe) -> None:
 
 
 def check_model(recipe: Recipe, model: nn.Module, facts: DataFacts) -> None:
-    """Batch norm needs more than one sample to normalise by."""
+    """Check that the network takes the batch size and the sizes of progressive resizing."""
     size = min(recipe.batch.size, facts.counts["train"])
     norms = [name for name, part in model.named_modules() if isinstance(part, _BatchNorm)]
     if size == 1 and norms:
@@ -60,7 +60,7 @@ def check_model(recipe: Recipe, model: nn.Module, facts: DataFacts) -> None:
             fix="batch.size=2 or more, or model.changes.norm=group where the model has it",
         )
     for side, share in recipe.augment.progressive_resizing.items():
-        if reason := _unfit(side, share, model=model, shape=facts.input_shape):
+        if reason := _resizing_error(side, share, model=model, shape=facts.input_shape):
             raise UsageError(
                 "progressive resizing cannot use this size or this share",
                 seen=f"augment.progressive_resizing.{side}={share}: {reason}",
@@ -69,8 +69,8 @@ def check_model(recipe: Recipe, model: nn.Module, facts: DataFacts) -> None:
             )
 
 
-def _unfit(size: str, share: object, *, model: nn.Module, shape: tuple[int, ...]) -> str:
-    """Why images cannot be brought to that side for that share of the training; "" if they can."""
+def _resizing_error(size: str, share: object, *, model: nn.Module, shape: tuple[int, ...]) -> str:
+    """The reason against this size for this share of the training; "" if there is none."""
     if not (size.isdecimal() and 0 < int(size) < max(shape[1:])):
         return f"no side between 0 and {max(shape[1:])}"
     if not (isinstance(share, int | float) and 0 <= share <= 1):
@@ -122,26 +122,26 @@ def _check_task(recipe: Recipe, facts: DataFacts) -> None:
 
 
 def _check_augmentation(recipe: Recipe, facts: DataFacts) -> None:
-    wanted, defaults = recipe.augment, AugmentRecipe()
+    augment, defaults = recipe.augment, AugmentRecipe()
     if facts.kind != "image":
         names = [*(part.name for part in fields(Augment)), "cutmix", "progressive_resizing"]
-        changed = [name for name in names if getattr(wanted, name) != getattr(defaults, name)]
+        changed = [name for name in names if getattr(augment, name) != getattr(defaults, name)]
         if changed:
             raise UsageError(
                 "vectors cannot be augmented as images are",
-                seen=", ".join(f"augment.{name}={getattr(wanted, name)}" for name in changed),
+                seen=", ".join(f"augment.{name}={getattr(augment, name)}" for name in changed),
                 fix="leave it out; augment.mixup works on vectors",
             )
-    if wanted.alternating_flip and not wanted.flip:
+    if augment.alternating_flip and not augment.flip:
         raise UsageError(
-            "images that are not flipped are not flipped by turns",
+            "augment.alternating_flip needs augment.flip",
             seen="augment.alternating_flip=True, augment.flip=False",
             fix="augment.flip=true, or augment.alternating_flip=false",
         )
-    if (wanted.mixup or wanted.cutmix) and not takes_soft_targets(recipe.task.loss):
+    if (augment.mixup or augment.cutmix) and not takes_soft_targets(recipe.task.loss):
         raise UsageError(
-            f"{recipe.task.loss} takes one class a sample, which mixed samples have not",
-            seen=f"augment.mixup={wanted.mixup}, augment.cutmix={wanted.cutmix}",
+            f"{recipe.task.loss} needs one class per sample, but mixed samples have two",
+            seen=f"augment.mixup={augment.mixup}, augment.cutmix={augment.cutmix}",
             fix="task.loss=cross_entropy, or no mixing",
         )
 
@@ -167,20 +167,20 @@ def _check_test_time_augmentation(recipe: Recipe, facts: DataFacts) -> None:
 
 
 def _check_optimizer(recipe: Recipe) -> None:
-    wanted, schedule = recipe.optimizer, recipe.schedule
-    build = OPTIMIZERS[wanted.name]
-    _check_settings("optimizer", wanted.name, wanted.changes, build=build)
+    optimizer, schedule = recipe.optimizer, recipe.schedule
+    build = OPTIMIZERS[optimizer.name]
+    _check_settings("optimizer", optimizer.name, optimizer.changes, build=build)
     _check_settings("schedule", schedule.name, schedule.changes, build=SCHEDULES[schedule.name])
     SCHEDULES[schedule.name](schedule.warmup, **schedule.changes)
-    given = {"lr": wanted.lr, "weight_decay": wanted.weight_decay, "momentum": wanted.momentum}
+    settings = {name: getattr(optimizer, name) for name in ("lr", "weight_decay", "momentum")}
     try:
-        build([("weight", nn.Parameter(torch.zeros(1, 1)))], **given, **wanted.changes)
+        build([("weight", nn.Parameter(torch.zeros(1, 1)))], **settings, **optimizer.changes)
     except UsageError:
         raise
     except (TypeError, ValueError) as error:
         raise UsageError(
-            f"{wanted.name} cannot be set like that",
-            seen=f"{given | dict(wanted.changes)}: {error}",
+            f"{optimizer.name} does not accept these settings",
+            seen=f"{settings | dict(optimizer.changes)}: {error}",
             fix="see docs/reference/optimizers.md",
         ) from error
 
@@ -188,10 +188,10 @@ def _check_optimizer(recipe: Recipe) -> None:
 def _check_settings(
     kind: str, name: str, changes: Mapping[str, object], *, build: Callable[..., object]
 ) -> None:
-    known = settings_of(build)
+    names = settings_of(build)
     for key, value in changes.items():
-        if key not in known:
-            raise unknown_name(f"setting of the {kind} {name}", key, known)
+        if key not in names:
+            raise unknown_name(f"setting of the {kind} {name}", key, names)
         if isinstance(value, str):
             raise UsageError(
                 f"{kind}.changes.{key} is a number", seen=repr(value), fix=f"{key} = 0.1"
@@ -199,7 +199,7 @@ def _check_settings(
 
 
 def settings_of(build: Callable[..., object]) -> Collection[str]:
-    """What can be set in a recipe's `changes`: the keyword-only parameters with a default."""
+    """Names that a recipe's `changes` may set: keyword-only parameters with a default."""
     parameters = inspect.signature(build).parameters.values()
     return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is not p.empty]
 
@@ -213,49 +213,49 @@ def _check_device(device: str) -> None:
 
 
 def check_alone() -> None:
-    """Whether nobody has started this process beside others: for what trains several runs."""
+    """Refuse to train several runs in a process that torchrun started."""
     if is_one_of_many():
         raise UsageError(
-            "this trains several runs, which torchrun cannot divide",
+            "torchrun cannot divide several runs",
             seen=f"rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']}",
             fix="without torchrun; --devices N starts its processes for each run",
         )
 
 
 def check_devices(recipe: Recipe, *, here: int) -> None:
-    """Whether this machine has so many, and whether what they would do can be divided."""
+    """Check that this machine has as many devices, and that the work can be divided."""
     if recipe.devices == 1:
         return
     there = torch.cuda.device_count() if recipe.device.startswith("cuda") else here
-    refused = (
-        (recipe.devices < 1, "there must be a device", "", "--devices 1"),
-        (here > there, "there are not so many GPUs", f"{there} here", f"--devices {there}"),
+    refusals = (
+        (recipe.devices < 1, "at least one device must train", "", "--devices 1"),
+        (here > there, "this machine has fewer GPUs", f"{there} here", f"--devices {there}"),
         (
             recipe.device.startswith("cuda:"),
-            "many devices are the first GPUs",
+            "with several devices, the first GPUs are used",
             f"device = {recipe.device}",
-            "--device cuda, and CUDA_VISIBLE_DEVICES where only some should be used",
+            "--device cuda, and CUDA_VISIBLE_DEVICES to select some",
         ),
         (
             recipe.batch.size < recipe.devices,
-            "a batch cannot be divided among so many devices",
+            "a batch has fewer samples than there are devices",
             f"batch.size = {recipe.batch.size}",
             f"--batch-size {recipe.devices} or more",
         ),
         (
             recipe.transfer.method != "none",
-            "a pretrained network is trained by one process",
+            "only one process can train a pretrained network",
             f"transfer.method = {recipe.transfer.method}",
             "--devices 1, or --transfer none",
         ),
         (
             recipe.precision.compile,
-            "a compiled step is made by one process",
+            "only one process can compile the training step",
             "precision.compile = true",
             "--devices 1, or --precision.no-compile",
         ),
     )
-    for is_so, problem, seen, fix in refused:
-        if is_so:
+    for is_refused, problem, seen, fix in refusals:
+        if is_refused:
             count = f"devices = {recipe.devices}"
             raise UsageError(problem, seen=f"{count}, {seen}" if seen else count, fix=fix)
