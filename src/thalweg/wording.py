@@ -11,14 +11,14 @@ _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 NARROW = "\u202f"  # narrow no-break space, between a number and its unit
 
 
-def shown(text: object) -> str:
-    """The text as a person can read it: what has no shape is spelled out, our own spaces kept."""
+def visible(text: object) -> str:
+    """The text with invisible characters escaped, but for our own no-break spaces."""
     return printable(str(text), keep=f"{NARROW}\u00a0")
 
 
 def markup(text: object) -> str:
-    """The text as it may stand in HTML, also inside a quoted attribute."""
-    return escape(shown(text), quote=True)
+    """The text escaped for HTML, also inside a quoted attribute."""
+    return escape(visible(text), quote=True)
 
 
 def figure(value: float, digits: int = 3) -> str:
@@ -36,7 +36,7 @@ def figure(value: float, digits: int = 3) -> str:
 
 
 def power_of_ten(value: float) -> str:
-    """0.001 → 10⁻³; another number as `figure` has it."""
+    """0.001 → 10⁻³; any other number as `figure` writes it."""
     power = round(log10(value))
     exact = abs(value / 10.0**power - 1) < 1e-9
     return "10" + str(power).translate(_SUPERSCRIPTS) if exact else figure(value, 1)

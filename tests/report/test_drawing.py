@@ -12,7 +12,7 @@ from thalweg.report.axis import axis
 from thalweg.report.confusion import confusion
 from thalweg.report.line import MOST_POINTS, line, spread_line
 from thalweg.statistics import wilson_interval
-from thalweg.wording import duration, figure, large, percent, shown
+from thalweg.wording import duration, figure, large, percent, visible
 
 
 @given(st.lists(st.floats(-1e12, 1e12), min_size=1, max_size=20))
@@ -110,7 +110,7 @@ def test_wilson_against_its_published_example():
         (duration(0.0), "0\u202fs"), (duration(0.42), "0.42\u202fs"),
         (duration(59.7), "1\u202fmin 0\u202fs"), (duration(3599.9), "1\u202fh 0\u202fmin"),
         (large(11_200_000), "11.2\u202fM"), (large(970), "970"),
-        (shown("a\tb\x1b[0m\udcff"), "a\\tb\\x1b[0m\\udcff"),
+        (visible("a\tb\x1b[0m\udcff"), "a\\tb\\x1b[0m\\udcff"),
     ],
 )  # fmt: skip
 def test_numbers_and_names_as_written(said, text):

@@ -1,21 +1,21 @@
-"""What the run was made of: data, recipe, environment, time, events."""
+"""The sections on data, recipe, environment, time and events of a run."""
 
 from collections import Counter
 
 from thalweg.report.facts import SPLITS, Facts
-from thalweg.report.tag import bar, listed, section, table, terms
+from thalweg.report.tag import bar, bullet_list, section, table, terms
 from thalweg.wording import count, duration, markup, moment, percent, pixels
 
-MOST_NAMES = 100  # of quarantined samples that are listed
+MOST_NAMES = 100  # quarantined samples listed by name
 
 
 def data_section(facts: Facts) -> str:
-    """Counts, sizes, quarantined samples with their reasons, and what the loader had to say."""
+    """Counts, sizes, quarantined samples with their reasons, and the loader's notes."""
     meta = facts.meta
     body = terms(_data_terms(facts))
     notes = [str(note) for note in meta.get("notes") or ()]
     if notes:
-        body += f"<h3>Said of the data</h3>{listed(notes)}"
+        body += f"<h3>Notes on the data</h3>{bullet_list(notes)}"
     body += _quarantine(facts)
     return section("data", "Data", body)
 
@@ -26,21 +26,21 @@ def _data_terms(facts: Facts) -> dict[str, str]:
     size = meta.get("original_size") or (0, 0)
     counts = meta.get("counts") or {}
     classes = facts.classes
-    said = {"Source": str(meta.get("source") or "")}
-    said |= {
+    rows = {"Source": str(meta.get("source") or "")}
+    rows |= {
         SPLITS.get(name, name).capitalize(): count(n, "sample") for name, n in counts.items() if n
     }
     if facts.classifies and classes:
         listing = ", ".join(classes[:12]) + (", …" if len(classes) > 12 else "")
-        said["Classes"] = f"{count(len(classes))}: {listing}"
+        rows["Classes"] = f"{count(len(classes))}: {listing}"
     if size[0]:
-        said["Size of the files"] = f"{pixels(size)}, the median height and width"
+        rows["Size of the files"] = f"{pixels(size)}, the median height and width"
     if len(shape) == 3:
-        said["Size in training"] = f"{pixels(shape)}, {count(shape[0], 'channel')}"
+        rows["Size in training"] = f"{pixels(shape)}, {count(shape[0], 'channel')}"
     elif shape:
-        said["Features"] = count(shape[0])
-    said["Left out"] = count(len(facts.quarantined), "sample") if facts.quarantined else "none"
-    return {name: text for name, text in said.items() if text}
+        rows["Features"] = count(shape[0])
+    rows["Left out"] = count(len(facts.quarantined), "sample") if facts.quarantined else "none"
+    return {name: text for name, text in rows.items() if text}
 
 
 def _quarantine(facts: Facts) -> str:
@@ -54,12 +54,12 @@ def _quarantine(facts: Facts) -> str:
     return (
         f"<h3>Left out, and why</h3>"
         f"{table(['reason', 'samples'], rows, caption='Samples left out')}"
-        f"<details><summary>Their names</summary>{listed(names)}</details>"
+        f"<details><summary>Their names</summary>{bullet_list(names)}</details>"
     )
 
 
 def recipe_section(facts: Facts) -> str:
-    """The recipe as it can be given back to `thalweg train --config`."""
+    """The recipe, as `thalweg train --config` reads it."""
     if not facts.recipe.strip():
         return ""
     text = "\n".join(map(markup, facts.recipe.strip().split("\n")))
@@ -68,7 +68,7 @@ def recipe_section(facts: Facts) -> str:
 
 
 def time_section(facts: Facts) -> str:
-    """Where the time went, and what happened on the way."""
+    """The time spent by phase, and the events."""
     total = sum(facts.seconds.values())
     rows = "".join(
         f'<tr><th scope="row">{markup(phase)}</th><td class="bars">{bar(s / total, "plain")}</td>'
@@ -90,13 +90,14 @@ def time_section(facts: Facts) -> str:
         ]
         for event in facts.events
     ]
-    told = table(["when", "what", "step"], events, caption="Events", words=[1]) if events else ""
-    told = f"<h3>What happened</h3>{told}" if told else ""
-    return section("time", "Time spent", spent + told) if spent or told else ""
+    if events:
+        header = ["when", "what", "step"]
+        spent += f"<h3>Events</h3>{table(header, events, caption='Events', words=[1])}"
+    return section("time", "Time spent", spent) if spent else ""
 
 
 def environment_section(facts: Facts) -> str:
-    """What would have to be the same for the run to come out the same."""
-    known = facts.meta.get("environment") or {}
-    said = {str(name): str(value) for name, value in known.items() if value not in (None, "")}
-    return section("environment", "Environment", terms(said)) if said else ""
+    """The versions and the machine, on which the numbers depend."""
+    environment = facts.meta.get("environment") or {}
+    rows = {str(name): str(value) for name, value in environment.items() if value not in (None, "")}
+    return section("environment", "Environment", terms(rows)) if rows else ""

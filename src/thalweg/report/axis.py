@@ -1,4 +1,4 @@
-"""From a measured value to a place on paper, and the ticks between."""
+"""Axes of a chart: values to pixels, ticks and their labels."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -7,8 +7,8 @@ from math import ceil, floor, log10
 from thalweg.wording import figure, percent, power_of_ten
 
 CHARACTER = 7.6  # pixels, of a digit in the charts' type; generous
-LARGEST = 1e300  # what is beyond is drawn at the edge; its span would overflow
-SMALLEST = 1e-290  # what is nearer to zero is drawn as zero; its span would underflow
+LARGEST = 1e300  # larger values are drawn at the edge; their span would overflow
+SMALLEST = 1e-290  # values nearer to zero are drawn as zero; their span would underflow
 LOG_FROM = 20.0  # largest by smallest value, from which on a scale is logarithmic
 
 
@@ -25,14 +25,14 @@ class Axis:
     shares: bool = False  # written as percentages
 
     def at(self, value: float) -> float:
-        """The pixel; values outside are brought to the edge."""
+        """The pixel of a value; a value outside the axis gets the edge."""
         clipped = min(max(value, self.low), self.high)
         if self.log:
             low, high = log10(self.low), log10(self.high)  # their ratio could overflow
-            part = (log10(clipped) - low) / (high - low)
+            fraction = (log10(clipped) - low) / (high - low)
         else:
-            part = (clipped - self.low) / (self.high - self.low)
-        return self.start + part * (self.end - self.start)
+            fraction = (clipped - self.low) / (self.high - self.low)
+        return self.start + fraction * (self.end - self.start)
 
     def label(self, value: float) -> str:
         if self.shares:
@@ -50,7 +50,7 @@ class Axis:
 
     @property
     def label_width(self) -> float:
-        """Pixels that the labels beside the axis take."""
+        """Width in pixels of the labels beside the axis."""
         return 12 + CHARACTER * max(len(self.label(tick)) for tick in self.ticks)
 
     def _gap(self) -> float:

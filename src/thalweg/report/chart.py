@@ -1,4 +1,4 @@
-"""A line chart as SVG: readable as it stands, on paper too; the page's script adds a cursor."""
+"""A line chart as SVG, readable on paper too; the page's script adds a cursor."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ from thalweg.report.axis import CHARACTER, Axis, axis, round_steps
 from thalweg.report.line import Line, Point
 from thalweg.wording import count, figure, markup, percent
 
-DOTTED = 40  # validations, up to which each has its dot
-TEXT = 15.0  # pixels between two labels, at least
+MOST_DOTS = 40  # validations, up to which each has its dot
+LABEL_GAP = 15.0  # least pixels between two labels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chart:
-    """What to draw, apart from the lines."""
+    """The frame of a chart, without its lines."""
 
     key: str  # unique in the page
     title: str
@@ -39,7 +39,7 @@ def line_chart(chart: Chart, lines: Sequence[Line]) -> str:
         _level(chart, x, y),
         *(_mark(mark, x, y) for mark in chart.marks),
         *(_band(line, x, y) for line in lines if line.ranged),
-        *(_drawn(line, x, y) for line in lines),
+        *(_line_group(line, x, y) for line in lines),
         _level_name(chart, lines, (x, y)),
         _end_labels(lines, x, y),
     ]
@@ -50,7 +50,8 @@ def line_chart(chart: Chart, lines: Sequence[Line]) -> str:
         f"<b>{markup(chart.title)}</b>{unit}{scale}"
         f'<output class="readout" for="{chart.key}"></output></figcaption>'
         f'<svg id="{chart.key}" viewBox="0 0 {chart.width} {chart.height}" role="img" '
-        f'aria-label="{markup(_spoken(chart, lines))}" data-x="{_scale(x)}" data-y="{_scale(y)}" '
+        f'aria-label="{markup(_description(chart, lines))}" '
+        f'data-x="{_scale(x)}" data-y="{_scale(y)}" '
         f'data-epoch="{chart.epoch_steps}"{" data-shares" if chart.shares else ""}>'
         f"{''.join(body)}</svg></figure>"
     )
@@ -61,7 +62,7 @@ def polyline(pairs: Iterable[tuple[float, float]]) -> str:
     return " ".join(f"{x:.1f},{y:.1f}" for x, y in pairs)
 
 
-def written(value: float, *, shares: bool) -> str:
+def value_text(value: float, *, shares: bool) -> str:
     return percent(value) if shares else figure(value)
 
 
@@ -122,7 +123,7 @@ def _level(chart: Chart, x: Axis, y: Axis) -> str:
 
 
 def _level_name(chart: Chart, lines: Sequence[Line], axes: tuple[Axis, Axis]) -> str:
-    """Over the level, at the side where the lines keep farther away."""
+    """The name above the level, on the side where the lines are farther away."""
     x, y = axes
     name, value = chart.level
     if not name or not y.low <= value <= y.high:
@@ -142,9 +143,8 @@ def _level_name(chart: Chart, lines: Sequence[Line], axes: tuple[Axis, Axis]) ->
     if not right:
         place = f'class="level-name" x="{x.start + 4:.1f}"'
     above = at - 5 if at > y.end + 16 else at + 14
-    return (
-        f'<text {place} y="{above:.1f}">{markup(name)} {written(value, shares=chart.shares)}</text>'
-    )
+    text = f"{markup(name)} {value_text(value, shares=chart.shares)}"
+    return f'<text {place} y="{above:.1f}">{text}</text>'
 
 
 def _mark(mark: tuple[int, str], x: Axis, y: Axis) -> str:
@@ -164,7 +164,7 @@ def _band(line: Line, x: Axis, y: Axis) -> str:
     return f'<polygon class="band {line.kind}" points="{polyline(top + bottom)}"/>'
 
 
-def _drawn(line: Line, x: Axis, y: Axis) -> str:
+def _line_group(line: Line, x: Axis, y: Axis) -> str:
     """The line, with its data for the cursor; dots where the values are few."""
     parts = [
         f'<polyline points="{polyline((x.at(p.step), y.at(p.value)) for p in run)}"/>'
@@ -175,17 +175,17 @@ def _drawn(line: Line, x: Axis, y: Axis) -> str:
     )
     steps = " ".join(f"{p.step:.0f}" for p in line.points)
     data = f'data-steps="{steps}" '
-    data += f'data-values="{_packed(p.value for p in line.points)}"'
+    data += f'data-values="{_number_list(p.value for p in line.points)}"'
     if line.ranged:
-        data += f' data-low="{_packed(p.low for p in line.points)}"'
-        data += f' data-high="{_packed(p.high for p in line.points)}"'
-    few = len(line.points) <= (DOTTED if line.kind == "val" else 5)
+        data += f' data-low="{_number_list(p.low for p in line.points)}"'
+        data += f' data-high="{_number_list(p.high for p in line.points)}"'
+    few = len(line.points) <= (MOST_DOTS if line.kind == "val" else 5)
     body = "".join(parts) + (dots if few else "")
     return f'<g class="line {line.kind}" data-name="{markup(line.name)}" {data}>{body}</g>'
 
 
 def _unbroken(line: Line) -> list[list[Point]]:
-    """The pieces between values that were no numbers."""
+    """The stretches between values that are not finite."""
     pieces: list[list[Point]] = [[]]
     breaks = sorted(line.broken_at, reverse=True)
     for point in line.points:
@@ -201,12 +201,12 @@ def _end_labels(lines: Sequence[Line], x: Axis, y: Axis) -> str:
     """Each line's last value beside its end, and its name where there are several."""
     if len(lines) == 1:
         return _end_value(lines[0], (x.end + 6, y.at(lines[0].last.value) + 4), y)
-    height = 2 * TEXT + 2
+    height = 2 * LABEL_GAP + 2
     ordered = sorted(lines, key=lambda line: y.at(line.last.value))
-    places = _apart([y.at(line.last.value) for line in ordered], height, y)
+    places = _spread_labels([y.at(line.last.value) for line in ordered], height, y)
     return "".join(
         f'<text class="name {line.kind}" x="{x.end + 8:.1f}" y="{at:.1f}">'
-        f"{markup(line.name)}</text>" + _end_value(line, (x.end + 8, at + TEXT), y)
+        f"{markup(line.name)}</text>" + _end_value(line, (x.end + 8, at + LABEL_GAP), y)
         for line, at in zip(ordered, places, strict=True)
     )
 
@@ -220,29 +220,29 @@ def _end_text(line: Line, y: Axis) -> str:
     return percent(line.last.value) if y.shares else figure(line.last.value, 2 if y.log else 3)
 
 
-def _apart(wanted: Sequence[float], height: float, y: Axis) -> list[float]:
-    """Places as near as may be to the wanted ones, from the top, none over another."""
+def _spread_labels(targets: Sequence[float], height: float, y: Axis) -> list[float]:
+    """Places as near as possible to the targets, from the top, none over another."""
     places, least = [], y.end + 6
-    for rank, at in enumerate(wanted):
-        below = len(wanted) - 1 - rank  # those must still fit under it
-        places.append(max(least, min(at, y.start - TEXT - height * below)))
+    for rank, at in enumerate(targets):
+        below = len(targets) - 1 - rank  # those must still fit under it
+        places.append(max(least, min(at, y.start - LABEL_GAP - height * below)))
         least = places[-1] + height
     return places
 
 
-def _spoken(chart: Chart, lines: Sequence[Line]) -> str:
-    """What the picture shows, for those who hear it."""
-    told = []
+def _description(chart: Chart, lines: Sequence[Line]) -> str:
+    """The chart in words, for screen readers."""
+    parts = []
     for line in lines:
         first, last = line.points[0], line.last
         best = min(line.points, key=lambda p: p.value), max(line.points, key=lambda p: p.value)
-        low, high = (written(p.value, shares=chart.shares) for p in best)
-        start, end = (written(p.value, shares=chart.shares) for p in (first, last))
-        told.append(
+        low, high = (value_text(p.value, shares=chart.shares) for p in best)
+        start, end = (value_text(p.value, shares=chart.shares) for p in (first, last))
+        parts.append(
             f"{line.name} from {start} at step {count(first.step)} to {end} at step "
             f"{count(last.step)}, lowest {low}, highest {high}"
         )
-    return f"{chart.title}: {'; '.join(told)}"
+    return f"{chart.title}: {'; '.join(parts)}"
 
 
 def _scale(axis: Axis) -> str:
@@ -250,5 +250,5 @@ def _scale(axis: Axis) -> str:
     return f"{axis.low:.9g} {axis.high:.9g} {axis.start:.1f} {axis.end:.1f} {kind}"
 
 
-def _packed(values: Iterable[float]) -> str:
+def _number_list(values: Iterable[float]) -> str:
     return " ".join(f"{value:.5g}" if isfinite(value) else "" for value in values)

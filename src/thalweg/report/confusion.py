@@ -1,4 +1,4 @@
-"""Which classes are taken for which: counted from predictions."""
+"""The confusion matrix of predictions, with recall, precision and confused pairs."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -11,8 +11,8 @@ from thalweg.record import PredictionRow
 
 class ClassScore(NamedTuple):
     name: str
-    recall: float  # share of the class's samples that were called so; NaN without samples
-    precision: float  # share of those called so that were; NaN if none was
+    recall: float  # share of the class's samples that are predicted as it; NaN without samples
+    precision: float  # share of the predictions of the class that are right; NaN without any
     samples: int
     right: int
 
@@ -26,7 +26,7 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True)
 class Confusion:
-    """counts[i][j]: samples of class i that were called j."""
+    """counts[i][j]: samples of class i predicted as class j."""
 
     names: Sequence[str]
     counts: list[list[int]]
@@ -41,33 +41,33 @@ class Confusion:
 
     def scores(self) -> list[ClassScore]:
         """Recall and precision of each class, in the order of the classes."""
-        called = [sum(column) for column in zip(*self.counts, strict=True)]
+        columns = [sum(column) for column in zip(*self.counts, strict=True)]
         return [
-            ClassScore(name, _share(row[i], sum(row)), _share(row[i], called[i]), sum(row), row[i])
+            ClassScore(name, _share(row[i], sum(row)), _share(row[i], columns[i]), sum(row), row[i])
             for i, (name, row) in enumerate(zip(self.names, self.counts, strict=True))
         ]
 
     def pairs(self) -> list[Pair]:
-        """What is confused with what, the most frequent first."""
-        found = [
+        """The pairs of confused classes, the most frequent first."""
+        pairs = [
             Pair(self.names[i], self.names[j], n, n / sum(row))
             for i, row in enumerate(self.counts)
             for j, n in enumerate(row)
             if n and i != j
         ]
-        return sorted(found, key=lambda pair: (-pair.samples, -pair.share, pair.target))
+        return sorted(pairs, key=lambda pair: (-pair.samples, -pair.share, pair.target))
 
 
 def confusion(rows: Iterable[PredictionRow], classes: Sequence[str]) -> Confusion:
-    """Counts of (target, predicted). A class that only the rows know comes after the known."""
-    counted = Counter((row.target, row.predicted) for row in rows)
+    """Count (target, predicted). A class that is in the rows alone comes after `classes`."""
+    counts = Counter((row.target, row.predicted) for row in rows)
     names = dict.fromkeys(classes)
-    names |= dict.fromkeys(sorted({name for pair in counted for name in pair}))
-    return Confusion(list(names), [[counted[i, j] for j in names] for i in names])
+    names |= dict.fromkeys(sorted({name for pair in counts for name in pair}))
+    return Confusion(list(names), [[counts[i, j] for j in names] for i in names])
 
 
 def mistakes(rows: Iterable[PredictionRow]) -> list[PredictionRow]:
-    """The wrongly classified, the surest first."""
+    """The wrong predictions, the most confident first."""
     wrong = [row for row in rows if row.target != row.predicted]
     return sorted(wrong, key=lambda row: -row.probability)
 

@@ -1,4 +1,4 @@
-"""The shape of the loss around the weights, where `thalweg spectrum` or `landscape` measured it."""
+"""The section on curvature, where `thalweg spectrum` or `landscape` measured it."""
 
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
@@ -10,44 +10,44 @@ from thalweg.report.facts import Facts
 from thalweg.report.tag import section, terms
 from thalweg.wording import count, figure, markup, percent
 
-MOST = 5  # eigenvalues that are written out
+MOST_EIGENVALUES = 5
 
 
 def curvature_section(facts: Facts) -> str:
     """The stored pictures, each with its numbers; "" where nothing was measured."""
     body = ""
     if facts.spectrum:
-        said = spectrum_terms(facts.spectrum.numbers)
-        body += _shown(facts.spectrum, "Curvature: the spectrum of the Hessian", said)
+        rows = spectrum_terms(facts.spectrum.numbers)
+        body += _figure(facts.spectrum, "Curvature: the spectrum of the Hessian", rows)
     if facts.landscape:
-        said = landscape_terms(facts.landscape.numbers)
-        body += _shown(facts.landscape, "The loss around the best weights", said)
+        rows = landscape_terms(facts.landscape.numbers)
+        body += _figure(facts.landscape, "The loss around the best weights", rows)
     if not body:
         return ""
     return section("curvature", "The shape of the loss", f'<div class="charts">{body}</div>')
 
 
 def spectrum_terms(numbers: Mapping[str, JSON]) -> dict[str, str]:
-    """What the spectrum says, in words, for as much of it as is there."""
+    """The spectrum in words; lines without a measurement are left out."""
     top, bottom = _list(numbers, "top"), _list(numbers, "bottom")
-    said = {
+    rows = {
         "Largest eigenvalues": _several(top, _list(numbers, "top_errors")),
         "Smallest eigenvalue": _several(bottom[:1], _list(numbers, "bottom_errors")),
-        "Sum of all (trace)": _trace(_inside(numbers, "trace")),
+        "Sum of all (trace)": _trace(_mapping(numbers, "trace")),
         "Signs": _signs(numbers),
         "Largest step that can settle": _step(top),
         "Measured on": _measured_on(numbers),
     }
-    return {name: text for name, text in said.items() if text}
+    return {name: text for name, text in rows.items() if text}
 
 
 def landscape_terms(numbers: Mapping[str, JSON]) -> dict[str, str]:
-    """What the landscape says, in words, for as much of it as is there."""
-    seen = [value for value in _flat(numbers.get("losses")) if _is_number(value)]
+    """The landscape in words; lines without a measurement are left out."""
+    losses = [value for value in _flat(numbers.get("losses")) if _is_number(value)]
     path, explained = _list(numbers, "path_losses"), numbers.get("explained") or 0.0
-    said = {
+    rows = {
         "Loss at the weights": _value(numbers.get("centre")),
-        "Loss in the picture": f"{figure(min(seen))} to {figure(max(seen))}" if seen else "",
+        "Loss in the picture": f"{figure(min(losses))} to {figure(max(losses))}" if losses else "",
         "Directions": "; ".join(map(str, _list(numbers, "directions"))),
         "Path of the optimizer": f"{count(len(path), 'place')}, loss {_value(path[0])} to "
         f"{_value(path[-1])}"
@@ -58,36 +58,37 @@ def landscape_terms(numbers: Mapping[str, JSON]) -> dict[str, str]:
         else "",
         "Measured on": _measured_on(numbers),
     }
-    return {name: text for name, text in said.items() if text}
+    return {name: text for name, text in rows.items() if text}
 
 
-def _shown(picture: Picture, title: str, said: dict[str, str]) -> str:
-    """As an image, not as markup: what is inside of it can run nothing and reach nothing."""
-    told = "; ".join(f"{name}: {text}" for name, text in said.items())
+def _figure(picture: Picture, title: str, rows: dict[str, str]) -> str:
+    """An image, not markup: nothing inside it can run a script or reach the network."""
+    description = "; ".join(f"{name}: {text}" for name, text in rows.items())
     data = b64encode(picture.svg).decode()
     return (
         f'<figure class="picture"><figcaption><b>{markup(title)}</b></figcaption>'
-        f'<img alt="{markup(told)}" src="data:image/svg+xml;base64,{data}">{terms(said)}</figure>'
+        f'<img alt="{markup(description)}" src="data:image/svg+xml;base64,{data}">'
+        f"{terms(rows)}</figure>"
     )
 
 
 def _several(values: Sequence[JSON], errors: Sequence[JSON]) -> str:
-    written = ", ".join(figure(v) for v in values[:MOST] if _is_number(v))
-    worst = max((e for e in errors[:MOST] if _is_number(e)), default=None)
-    return f"{written} (± {figure(worst, 1)})" if written and worst is not None else written
+    text = ", ".join(figure(v) for v in values[:MOST_EIGENVALUES] if _is_number(v))
+    worst = max((e for e in errors[:MOST_EIGENVALUES] if _is_number(e)), default=None)
+    return f"{text} (± {figure(worst, 1)})" if text and worst is not None else text
 
 
-def _trace(found: Mapping[str, JSON]) -> str:
-    ends = [_value(end) for end in _list(found, "interval")]
+def _trace(trace: Mapping[str, JSON]) -> str:
+    ends = [_value(end) for end in _list(trace, "interval")]
     interval = f", 95 % interval {' to '.join(ends)}" if all(ends) and len(ends) == 2 else ""
-    return _value(found.get("value")) + interval
+    return _value(trace.get("value")) + interval
 
 
 def _signs(numbers: Mapping[str, JSON]) -> str:
-    shares = {sign: s for sign, s in _inside(numbers, "shares").items() if _is_number(s)}
-    said = ", ".join(f"{percent(share, 0)} {sign}" for sign, share in shares.items())
+    shares = {sign: s for sign, s in _mapping(numbers, "shares").items() if _is_number(s)}
+    signs = ", ".join(f"{percent(share, 0)} {sign}" for sign, share in shares.items())
     band = _value(numbers.get("band"))
-    return f"{said}; zero is up to {band}" if said and band else said
+    return f"{signs}; zero is up to {band}" if signs and band else signs
 
 
 def _step(top: Sequence[JSON]) -> str:
@@ -107,14 +108,14 @@ def _measured_on(numbers: Mapping[str, JSON]) -> str:
     return ", ".join(parts)
 
 
-def _inside(numbers: Mapping[str, JSON], key: str) -> Mapping[str, JSON]:
-    found = numbers.get(key)
-    return found if isinstance(found, Mapping) else {}
+def _mapping(numbers: Mapping[str, JSON], key: str) -> Mapping[str, JSON]:
+    value = numbers.get(key)
+    return value if isinstance(value, Mapping) else {}
 
 
 def _list(numbers: Mapping[str, JSON], key: str) -> list[JSON]:
-    found = numbers.get(key)
-    return found if isinstance(found, list) else []
+    value = numbers.get(key)
+    return value if isinstance(value, list) else []
 
 
 def _flat(nested: JSON) -> list[JSON]:

@@ -1,4 +1,4 @@
-"""The section of curves: which series stand together in which chart."""
+"""The section of learning curves: one chart for each group of series."""
 
 from collections.abc import Sequence
 from math import isfinite
@@ -17,20 +17,20 @@ from thalweg.record.quantities import (
     VAL_MAE,
     VAL_R2,
 )
-from thalweg.report.chart import Chart, line_chart, written
+from thalweg.report.chart import Chart, line_chart, value_text
 from thalweg.report.facts import Facts
 from thalweg.report.line import Line, line, plain_line, spread_line
 from thalweg.report.tag import section, table
 from thalweg.wording import count, figure
 
-ROWS = 40  # validations that the table under the curves lists; of more, every so many
+MOST_ROWS = 40  # validations in the table under the curves; of more, evenly spaced ones
 MARKS = {"loss-not-finite": "not a number", "interrupted": "interrupted", "resumed": "resumed"}
 
 
 def curves_section(facts: Facts) -> str:
     """Loss and metrics large; learning rate, gradients and updates small; the values as a table.
 
-    Nothing where nothing was learned step by step: a chart of one point says less than the figure.
+    "" for a run without updates: a chart of one point shows less than the figure.
     """
     if facts.has_no_updates:
         return ""
@@ -92,7 +92,7 @@ def _learning_rate(facts: Facts) -> str:
 
 
 def _weights(facts: Facts) -> list[str]:
-    """Median and range over the weights."""
+    """Charts of gradient norm and update ratio: median and range over the weights."""
     charts = []
     for quantity, title, unit in (
         (GRADIENT_NORM, "Gradient norm", "median and range"),
@@ -128,15 +128,15 @@ def _validation(facts: Facts, quantity: Quantity) -> Line:
 
 
 def _marks(facts: Facts) -> Sequence[tuple[int, str]]:
-    told = [(event.step, MARKS[event.kind]) for event in facts.events if event.kind in MARKS]
+    marks = [(event.step, MARKS[event.kind]) for event in facts.events if event.kind in MARKS]
     broken = [step for step, loss in facts.history.series(LOSS).items() if not isfinite(loss)]
-    if broken and not any(name == MARKS["loss-not-finite"] for _, name in told):
-        told.append((min(broken), MARKS["loss-not-finite"]))
-    return [(step, name) for step, name in told if step >= 0][-4:]
+    if broken and not any(name == MARKS["loss-not-finite"] for _, name in marks):
+        marks.append((min(broken), MARKS["loss-not-finite"]))
+    return [(step, name) for step, name in marks if step >= 0][-4:]
 
 
 def _values(facts: Facts) -> str:
-    """Each validation in figures, folded away."""
+    """A collapsed table of every validation."""
     history = facts.history
     columns = [
         (name, quantity, quantity is VAL_ACCURACY)
@@ -151,17 +151,17 @@ def _values(facts: Facts) -> str:
     steps = sorted({step for _, quantity, _ in columns for step in history.series(quantity)})
     if not steps:
         return ""
-    every = -(-len(steps) // ROWS)
-    kept = sorted({*steps[::every], steps[-1]})
+    every = -(-len(steps) // MOST_ROWS)
+    table_steps = sorted({*steps[::every], steps[-1]})
     rows = [
         [
             _epoch(facts, step),
             *(
-                written(series[step], shares=shares) if step in series else "–"
+                value_text(series[step], shares=shares) if step in series else "–"
                 for series, shares in ((history.series(q), s) for _, q, s in columns)
             ),
         ]
-        for step in kept
+        for step in table_steps
     ]
     first = "epoch" if facts.epoch_steps else "step"
     body = table([first, *(name for name, _, _ in columns)], rows, caption="Each validation")

@@ -3,7 +3,7 @@
 from thalweg.diagnosis import Diagnosis, Finding
 from thalweg.diagnosis.text_page import by_reason
 from thalweg.report.page import html_page
-from thalweg.report.tag import listed, section, terms
+from thalweg.report.tag import bullet_list, section, terms
 from thalweg.report.verdict_section import finding_article, treatment
 from thalweg.wording import count, markup
 
@@ -20,7 +20,7 @@ def render_diagnosis(diagnosis: Diagnosis) -> str:
     )
     others = [_line(f, diagnosis) for f in diagnosis.findings if f not in diagnosis.causes]
     body = section("causes", "What to change", causes) if causes else ""
-    body += section("others", "Also seen", listed(others)) if others else ""
+    body += section("others", "Also seen", bullet_list(others)) if others else ""
     if diagnosis.not_checked:
         unchecked = terms(dict(by_reason(diagnosis.not_checked)))
         body += section("unchecked", "Not checked, and what it would take", unchecked)

@@ -1,4 +1,4 @@
-"""Where a classifier errs: confusion matrix, classes, worst mistakes."""
+"""The section on a classifier's mistakes: confusion matrix, classes, worst samples."""
 
 from base64 import b64encode
 from collections.abc import Sequence
@@ -10,42 +10,42 @@ from thalweg.report.facts import SPLITS, Facts
 from thalweg.report.tag import bar, scrolling, section, table
 from thalweg.wording import count, markup, percent
 
-MOST_CLASSES = 30  # of a matrix that can still be read
-WITH_COUNTS = 15  # classes up to which the counts are written into the cells
-UPRIGHT = 2  # characters of a class's name, up to which it need not be turned
-TINY = 32  # pixels, up to which an enlarged picture shows them as squares
+MOST_CLASSES = 30  # of a readable matrix
+WITH_COUNTS = 15  # classes up to which the cells show counts
+UPRIGHT = 2  # characters of a class's name, up to which it is not turned
+TINY = 32  # pixels of a side, up to which enlarged pixels are shown as squares
 LEVELS = 10  # shades of the matrix
 MOST_PAIRS = 10
-WORST_CLASSES = 20  # shown at once, of more
+WORST_CLASSES = 20  # outside the fold
 GALLERY = 24  # pictures
 GALLERY_BYTES = 1_500_000
 
 
 def errors_section(facts: Facts) -> str:
-    """Everything about the mistakes on the test or the validation split; "" without predictions."""
+    """The mistakes on the test or the validation split; "" without predictions."""
     if not facts.predictions:
         return ""
-    found = confusion(facts.predictions, facts.classes)
+    matrix = confusion(facts.predictions, facts.classes)
     wrong = mistakes(facts.predictions)
-    of = f"{count(len(wrong))} of {count(found.total)} {SPLITS[facts.split]} samples are wrong."
-    matrix = _matrix(found) if len(found.names) <= MOST_CLASSES else ""
-    pairs = _pairs(found)
+    of = f"{count(len(wrong))} of {count(matrix.total)} {SPLITS[facts.split]} samples are wrong."
+    whole = _matrix_table(matrix) if len(matrix.names) <= MOST_CLASSES else ""
+    pairs = _pairs(matrix)
     body = f"<p>{of}</p>"
-    if matrix or pairs:
-        body += f'<div class="beside">{matrix}{pairs}</div>'
-    body += _classes(found.scores()) + _gallery(wrong)
+    if whole or pairs:
+        body += f'<div class="beside">{whole}{pairs}</div>'
+    body += _classes(matrix.scores()) + _gallery(wrong)
     return section("errors", "Where it errs", body)
 
 
-def _matrix(found: Confusion) -> str:
-    """A table with one shaded cell a pair, shaded by the share of the row."""
-    columns = "".join(f'<th scope="col"><span>{markup(name)}</span></th>' for name in found.names)
+def _matrix_table(matrix: Confusion) -> str:
+    """A table with one cell a pair, shaded by its share of the row."""
+    columns = "".join(f'<th scope="col"><span>{markup(name)}</span></th>' for name in matrix.names)
     rows = "".join(
-        f'<tr><th scope="row">{markup(name)}</th>{_cells(found, index)}</tr>'
-        for index, name in enumerate(found.names)
+        f'<tr><th scope="row">{markup(name)}</th>{_cells(matrix, index)}</tr>'
+        for index, name in enumerate(matrix.names)
     )
-    size = "roomy" if len(found.names) <= WITH_COUNTS else "dense"
-    if max(map(len, found.names)) <= UPRIGHT:
+    size = "roomy" if len(matrix.names) <= WITH_COUNTS else "dense"
+    if max(map(len, matrix.names)) <= UPRIGHT:
         size += " upright"
     inner = (
         f'<table class="matrix {size}"><caption class="unseen">Confusion matrix: one row a true '
@@ -60,23 +60,24 @@ def _matrix(found: Confusion) -> str:
     )
 
 
-def _cells(found: Confusion, row: int) -> str:
-    total = sum(found.counts[row])
+def _cells(matrix: Confusion, row: int) -> str:
+    total = sum(matrix.counts[row])
     return "".join(
-        _cell(number, total, right=row == column) for column, number in enumerate(found.counts[row])
+        _cell(number, total, right=row == column)
+        for column, number in enumerate(matrix.counts[row])
     )
 
 
 def _cell(number: int, total: int, *, right: bool) -> str:
-    """Shade 1 is the least that is not nothing, so that a single mistake can be seen."""
+    """A cell whose shade is at least 1 where it is not zero, so that one mistake is visible."""
     if not number:
         return '<td class="zero">0</td>'
     level = max(1, round(LEVELS * number / total))
     return f'<td class="{"hit" if right else "miss"} s{level}">{number}</td>'
 
 
-def _pairs(found: Confusion) -> str:
-    pairs = found.pairs()[:MOST_PAIRS]
+def _pairs(matrix: Confusion) -> str:
+    pairs = matrix.pairs()[:MOST_PAIRS]
     if not pairs:
         return ""
     rows = [[f"{p.target} → {p.predicted}", count(p.samples), percent(p.share, 0)] for p in pairs]
@@ -113,19 +114,19 @@ def _class_table(scores: Sequence[ClassScore]) -> str:
 
 
 def _gallery(wrong: Sequence[PredictionRow]) -> str:
-    """The surest mistakes, as pictures where there are any, else as a table."""
+    """The most confident mistakes, as pictures where there are any, else as a table."""
     if not wrong:
         return ""
-    shown: list[str] = []
+    items: list[str] = []
     room = GALLERY_BYTES
     for row in wrong:
         picture = _picture(row)
         room -= len(picture)
-        if picture and room > 0 and len(shown) < GALLERY:
-            shown.append(_pictured(row, picture))
+        if picture and room > 0 and len(items) < GALLERY:
+            items.append(_gallery_item(row, picture))
     title = "<h3>The surest mistakes</h3>"
-    if shown:
-        return f'{title}<ul class="gallery">{"".join(shown)}</ul>'
+    if items:
+        return f'{title}<ul class="gallery">{"".join(items)}</ul>'
     rows = [
         [row.name, row.target, row.predicted, percent(row.probability)] for row in wrong[:GALLERY]
     ]
@@ -133,7 +134,7 @@ def _gallery(wrong: Sequence[PredictionRow]) -> str:
     return title + table(header, rows, caption="The surest mistakes", words=[1, 2])
 
 
-def _pictured(row: PredictionRow, picture: str) -> str:
+def _gallery_item(row: PredictionRow, picture: str) -> str:
     name = row.name.rpartition("/")[2]
     return (
         f'<li><figure>{picture}<figcaption><span class="true">{markup(row.target)}</span>'
@@ -144,7 +145,7 @@ def _pictured(row: PredictionRow, picture: str) -> str:
 
 
 def _picture(row: PredictionRow) -> str:
-    """The thumbnail as an <img>; "" where there is none, or none that can be read."""
+    """The thumbnail as an <img>; "" where there is none, or where it cannot be read."""
     if not row.thumbnail:
         return ""
     from PIL import Image, UnidentifiedImageError  # late: only this section needs it
@@ -155,9 +156,9 @@ def _picture(row: PredictionRow) -> str:
     except (UnidentifiedImageError, OSError, ValueError):
         return ""
     tiny = ' class="tiny"' if max(width, height) <= TINY else ""
-    said = f"{row.name}: {row.target}, called {row.predicted}"
+    description = f"{row.name}: {row.target}, called {row.predicted}"
     data = b64encode(row.thumbnail).decode()
     return (
-        f'<img{tiny} width="{width}" height="{height}" alt="{markup(said)}" '
+        f'<img{tiny} width="{width}" height="{height}" alt="{markup(description)}" '
         f'src="data:image/{kind};base64,{data}">'
     )

@@ -1,4 +1,4 @@
-"""A run read once, in the words that every form of the report uses."""
+"""The facts of a run, read once for every form of the report."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ _SHARES = ("accuracy", "top5_accuracy")
 
 @dataclass(frozen=True)
 class Facts:
-    """Everything that a report says, before it is said."""
+    """All that a report of a run shows."""
 
     name: str
     state: str
@@ -48,7 +48,7 @@ class Facts:
 
     @cached_property
     def split(self) -> str:
-        """The split that the details are about: test where there is one."""
+        """The split of the details: test where it was scored, else validation."""
         splits = {row.split for row in self.every_prediction}
         return next((split for split in ("test", "val") if split in splits), "")
 
@@ -58,7 +58,7 @@ class Facts:
 
     @cached_property
     def metrics(self) -> dict[str, float]:
-        """Final figures by name; while the run goes on, the last that were measured."""
+        """Final figures by name; of an unfinished run, the latest."""
         final = self.meta.get("metrics") or {}
         if final:
             return {name: nan if value is None else value for name, value in final.items()}
@@ -69,20 +69,20 @@ class Facts:
     @cached_property
     def headline_metric(self) -> str:
         """Name of the figure to show large: the test split's where there is one; "" for none."""
-        wanted = str(self.meta.get("headline_metric") or "")
-        guesses = [wanted, "val_accuracy", "val_r2", "val_loss"]
+        metric = str(self.meta.get("headline_metric") or "")
+        guesses = [metric, "val_accuracy", "val_r2", "val_loss"]
         tested = [name.replace("val_", "test_") for name in guesses]
         return next((name for name in tested + guesses if name in self.metrics), "")
 
     @property
     def test_uses(self) -> int:
-        """How many models the test split had scored when this one was tested; 0: it was not."""
-        asked = [event.detail.get("uses") for event in self.events if event.kind == "final"]
-        return int(asked[-1] or 0) if asked else 0
+        """Models that the test split had scored by this one's test; 0 for an untested model."""
+        uses = [event.detail.get("uses") for event in self.events if event.kind == "final"]
+        return int(uses[-1] or 0) if uses else 0
 
     @cached_property
     def steps_done(self) -> int:
-        """Updates made. The one whose loss ended the run was not."""
+        """The number of updates. The step whose loss ended the run made none."""
         losses = self.history.series(LOSS)
         if not losses:
             return 0
@@ -91,12 +91,12 @@ class Facts:
 
     @property
     def has_no_updates(self) -> bool:
-        """Whether it was fitted in closed form: rules about updates do not apply to it."""
+        """Return whether the model was fitted in closed form: no rule on updates applies."""
         return self.meta.get("steps") == 0
 
     @property
     def epoch_steps(self) -> int:
-        """Steps in an epoch; 0 where that is not known."""
+        """Steps in an epoch; 0 where unknown."""
         return int(self.meta.get("steps_per_epoch") or 0)
 
     @property
@@ -107,7 +107,7 @@ class Facts:
 
 
 def read_facts(run: RunReader, diagnosis: Diagnosis) -> Facts:
-    """The whole run, from its file."""
+    """Read the whole run from its file."""
     return Facts(
         name=run.path.absolute().name,
         state=run.state,
@@ -124,7 +124,7 @@ def read_facts(run: RunReader, diagnosis: Diagnosis) -> Facts:
 
 
 def is_share(metric: str) -> bool:
-    """Whether it is read as a percentage."""
+    """Return whether the metric is shown as a percentage."""
     return metric.partition("_")[2] in _SHARES or metric in _SHARES
 
 

@@ -15,13 +15,13 @@ SCHEMA = 1  # raised when a key changes its meaning or goes away
 def render_json(run: RunReader, diagnosis: Diagnosis) -> str:
     """One JSON object; null for every number that is not finite."""
     facts = read_facts(run, diagnosis)
-    said = verdict(facts)
+    headline = verdict(facts)
     content = {
         "schema": SCHEMA,
         "run": facts.name,
         "state": facts.state,
         "steps": facts.steps_done,
-        "verdict": {"title": said.title, "text": said.lead, "tone": said.tone},
+        "verdict": {"title": headline.title, "text": headline.lead, "tone": headline.tone},
         "diagnosis": json.loads(diagnosis.to_json()),
         "headline_metric": facts.headline_metric,
         "metrics": facts.metrics,
@@ -37,7 +37,7 @@ def render_json(run: RunReader, diagnosis: Diagnosis) -> str:
 
 
 def _curves(facts: Facts) -> JSON:
-    """Whole series of what a run has one of; those of each weight stay in the run's file."""
+    """Whole series of the quantities of a run; those of each weight stay in the run's file."""
     return {
         quantity.name: {
             "unit": quantity.unit,
@@ -52,12 +52,9 @@ def _curves(facts: Facts) -> JSON:
 def _classes(facts: Facts) -> JSON:
     if not facts.classifies or not facts.predictions:
         return []
-    found = confusion(facts.predictions, facts.classes)
+    matrix = confusion(facts.predictions, facts.classes)
     return [
-        score._asdict() | {"called": dict(_called(found.names, row))}
-        for score, row in zip(found.scores(), found.counts, strict=True)
+        score._asdict()
+        | {"called": {n: count for n, count in zip(matrix.names, row, strict=True) if count}}
+        for score, row in zip(matrix.scores(), matrix.counts, strict=True)
     ]
-
-
-def _called(names: JSON, row: list[int]) -> list[tuple[str, int]]:
-    return [(name, number) for name, number in zip(names, row, strict=True) if number]

@@ -1,4 +1,4 @@
-"""A measured series as the line that is drawn of it: few points, nothing invented."""
+"""Reduce a series to the line of a chart: few points, none invented."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ from typing import NamedTuple
 from thalweg.record.history import Series
 
 MOST_POINTS = 240  # about one for every two pixels of a chart
-NOISY = 60  # measurements, from which on a line is smoothed and its range drawn behind it
-SMOOTHING = 40  # a window of the smoothed line is this part of its length
+NOISY = 60  # measurements, above which a line is smoothed and its range drawn behind it
+SMOOTHING = 40  # the window of a smoothed line is its length divided by this
 
 
 class Point(NamedTuple):
@@ -25,8 +25,8 @@ class Line:
     name: str
     kind: str  # "train", "val" or "other": its colour
     points: Sequence[Point]
-    ranged: bool = False  # whether low and high differ from the value
-    broken_at: tuple[int, ...] = ()  # steps where the value was no number, or infinite
+    ranged: bool = False  # low and high differ from the value
+    broken_at: tuple[int, ...] = ()  # steps whose value is not finite
 
     @property
     def last(self) -> Point:
@@ -42,37 +42,37 @@ def line(name: str, kind: str, series: Series) -> Line:
         exact = [Point(step, series[step], series[step], series[step]) for step in finite]
         return Line(name, kind, exact, broken_at=broken)
     buckets = _buckets([(step, series[step]) for step in finite])
-    return Line(name, kind, _smoothed(buckets), ranged=True, broken_at=broken)
+    return Line(name, kind, _smooth(buckets), ranged=True, broken_at=broken)
 
 
 def plain_line(name: str, kind: str, series: Series) -> Line:
     """A series without noise, such as a learning rate: some of its points, as they are."""
     steps = [step for step in sorted(series) if isfinite(series[step])]
     every = max(1, -(-len(steps) // MOST_POINTS))
-    kept = sorted({*steps[::every], *steps[-1:]})
-    return Line(name, kind, [Point(step, *[series[step]] * 3) for step in kept])
+    chosen = sorted({*steps[::every], *steps[-1:]})
+    return Line(name, kind, [Point(step, *[series[step]] * 3) for step in chosen])
 
 
 def spread_line(name: str, places: Mapping[str, Series]) -> Line:
     """The median over all places, with the range over them."""
-    gathered: dict[int, list[float]] = {}
+    values: dict[int, list[float]] = {}
     for series in places.values():
         for step, value in series.items():
             if isfinite(value):
-                gathered.setdefault(step, []).append(value)
-    points = [Point(s, median(v), min(v), max(v)) for s, v in sorted(gathered.items())]
+                values.setdefault(step, []).append(value)
+    points = [Point(s, median(v), min(v), max(v)) for s, v in sorted(values.items())]
     every = max(1, -(-len(points) // MOST_POINTS))
-    merged = [_merged(points[start : start + every]) for start in range(0, len(points), every)]
-    return Line(name, "other", merged, ranged=len(places) > 1)
+    buckets = [_merge(points[start : start + every]) for start in range(0, len(points), every)]
+    return Line(name, "other", buckets, ranged=len(places) > 1)
 
 
 def _buckets(pairs: Sequence[tuple[int, float]]) -> list[Point]:
     size = max(1, -(-len(pairs) // MOST_POINTS))
     points = [Point(step, value, value, value) for step, value in pairs]
-    return [_merged(points[start : start + size]) for start in range(0, len(points), size)]
+    return [_merge(points[start : start + size]) for start in range(0, len(points), size)]
 
 
-def _merged(points: Sequence[Point]) -> Point:
+def _merge(points: Sequence[Point]) -> Point:
     return Point(
         points[len(points) // 2].step if len(points) > 1 else points[0].step,
         fmean(point.value for point in points),
@@ -81,7 +81,7 @@ def _merged(points: Sequence[Point]) -> Point:
     )
 
 
-def _smoothed(points: Sequence[Point]) -> list[Point]:
+def _smooth(points: Sequence[Point]) -> list[Point]:
     """Moving mean. Its window shrinks towards the beginning, where a loss falls fast, and keeps
     its left half at the end, where one noisy value would stand for the whole run."""
     half = max(1, len(points) // SMOOTHING)

@@ -1,4 +1,4 @@
-"""Where a regression errs: predicted against true, what is left over, the worst samples."""
+"""The section on a regression's errors: predicted against true, residuals, worst samples."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,19 +39,19 @@ def regression_section(facts: Facts) -> str:
     samples = [s for s in map(_sample, facts.predictions) if isfinite(s.residual)]
     if not samples:
         return ""
-    kept = samples[:: max(1, -(-len(samples) // MOST_DOTS))]
+    drawn = samples[:: max(1, -(-len(samples) // MOST_DOTS))]
     against = _Scatter(
         key="against",
         title="Predicted against true",
         x_name="true",
-        points=[(s.target, s.predicted) for s in kept],
+        points=[(s.target, s.predicted) for s in drawn],
         diagonal=True,
     )
-    left = _Scatter(
+    residuals = _Scatter(
         key="residuals",
         title="Residual, predicted − true",
         x_name="predicted",
-        points=[(s.predicted, s.residual) for s in kept],
+        points=[(s.predicted, s.residual) for s in drawn],
         diagonal=False,
     )
     worst = sorted(samples, key=lambda s: -abs(s.residual))[:WORST]
@@ -59,8 +59,8 @@ def regression_section(facts: Facts) -> str:
     header = ["sample", "true", "predicted", "residual"]
     body = (
         f"<p>{count(len(samples))} {SPLITS[facts.split]} samples"
-        f"{', ' + count(len(kept)) + ' drawn' if len(kept) < len(samples) else ''}.</p>"
-        f'<div class="charts">{_scatter(against)}{_scatter(left)}</div>'
+        f"{', ' + count(len(drawn)) + ' drawn' if len(drawn) < len(samples) else ''}.</p>"
+        f'<div class="charts">{_scatter(against)}{_scatter(residuals)}</div>'
         f"<h3>The worst samples</h3>{table(header, rows, caption='The worst samples')}"
     )
     return section("errors", "Where it errs", body)
@@ -83,11 +83,11 @@ def _scatter(plot: _Scatter) -> str:
         ideal = f"M{x.at(low):.1f} {y.at(low):.1f}L{x.at(high):.1f} {y.at(high):.1f}"
     else:
         ideal = f"M{x.start:.1f} {y.at(0):.1f}H{x.end:.1f}"
-    spoken = f"{plot.title}: {count(len(plot.points))} samples"
+    description = f"{plot.title}: {count(len(plot.points))} samples"
     return (
         f'<figure class="chart"><figcaption><b>{markup(plot.title)}</b></figcaption>'
         f'<svg id="{plot.key}" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-        f'aria-label="{markup(spoken)}">{_grid(plot, x, y)}<path class="level" d="{ideal}"/>'
+        f'aria-label="{markup(description)}">{_grid(plot, x, y)}<path class="level" d="{ideal}"/>'
         f'<path class="dots" d="{dots}"/></svg></figure>'
     )
 

@@ -16,10 +16,10 @@ function make(name, attributes, parent) {
   return parent.appendChild(element);
 }
 
-function nearest(sorted, wanted) {
+function nearest(sorted, target) {
   let best = 0;
   for (let i = 1; i < sorted.length; i++)
-    if (Math.abs(sorted[i] - wanted) <= Math.abs(sorted[best] - wanted)) best = i;
+    if (Math.abs(sorted[i] - target) <= Math.abs(sorted[best] - target)) best = i;
   return best;
 }
 
@@ -57,7 +57,7 @@ function addCursor(svg) {
     rule.setAttribute("x2", x);
     rule.setAttribute("visibility", "visible");
     const epoch = perEpoch ? `epoch ${((step + 1) / perEpoch).toFixed(perEpoch > 1 ? 1 : 0)}, ` : "";
-    const told = lines.map((line, i) => {
+    const readings = lines.map((line, i) => {
       const at = nearest(line.steps, step);
       dots[i].setAttribute("cx", xOf(line.steps[at]));
       dots[i].setAttribute("cy", yOf(line.values[at]));
@@ -66,7 +66,7 @@ function addCursor(svg) {
         ? ` (${written(line.low[at], shares)} to ${written(line.high[at], shares)})` : "";
       return `${line.name} ${written(line.values[at], shares)}${range}`;
     });
-    out.textContent = `${epoch}step ${step.toLocaleString("en")}: ${told.join(", ")}`;
+    out.textContent = `${epoch}step ${step.toLocaleString("en")}: ${readings.join(", ")}`;
     svg.setAttribute("aria-valuenow", step);
     svg.setAttribute("aria-valuetext", out.textContent);
   }

@@ -1,4 +1,4 @@
-"""The few shapes that the sections of the page are made of. Every text given here is escaped."""
+"""HTML building blocks of the sections. Every text is escaped here."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -16,7 +16,7 @@ def section(key: str, title: str, body: str) -> str:
 def table(
     header: Sequence[str], rows: Iterable[Sequence[str]], *, caption: str, words: Sequence[int] = ()
 ) -> str:
-    """A table whose first column names the row; the others are numbers, or words where told."""
+    """A table whose first column names the row; `words` are its other columns of text."""
     kinds = ["words" if index in words or not index else "" for index in range(len(header))]
     head = "".join(
         f'<th scope="col" class="{kind}">{markup(name)}</th>'
@@ -45,7 +45,7 @@ def scrolling(body: str, name: str) -> str:
 
 
 def terms(pairs: Mapping[str, str]) -> str:
-    """A list of names and what they stand for."""
+    """A definition list of names and texts."""
     body = "".join(
         f"<div><dt>{markup(name)}</dt><dd>{markup(value)}</dd></div>"
         for name, value in pairs.items()
@@ -53,12 +53,12 @@ def terms(pairs: Mapping[str, str]) -> str:
     return f'<dl class="terms">{body}</dl>'
 
 
-def listed(items: Iterable[str]) -> str:
+def bullet_list(items: Iterable[str]) -> str:
     return "<ul>" + "".join(f"<li>{markup(item)}</li>" for item in items) + "</ul>"
 
 
 def bar(share: float, kind: str = "") -> str:
-    """A share as a bar, beside the figure that says the same."""
+    """A share as a bar, to stand beside its figure."""
     width = 100 * min(max(share, 0.0), 1.0) if share == share else 0.0
     return (
         f'<svg class="bar {kind}" viewBox="0 0 100 8" preserveAspectRatio="none" '

@@ -1,4 +1,4 @@
-"""The report as plain text, as wide as the terminal."""
+"""The report of a run as plain text, as wide as the terminal."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -16,14 +16,14 @@ from thalweg.record.quantities import ACCURACY, LOSS, VAL_ACCURACY, VAL_LOSS, VA
 from thalweg.report.confusion import confusion
 from thalweg.report.curvature_section import spectrum_terms
 from thalweg.report.facts import NO_UPDATES, SPLITS, Facts, is_share, metric_name, read_facts
-from thalweg.report.verdict import sentence, title_of, unfinished, verdict
-from thalweg.wording import NARROW, count, duration, figure, percent, shown, times
+from thalweg.report.verdict import progress_note, sentence, title_of, verdict
+from thalweg.wording import NARROW, count, duration, figure, percent, times, visible
 
 NARROWEST, WIDEST = 40, 100  # columns
 BLOCKS = "▁▂▃▄▅▆▇█"
-SPARK = 24  # columns of a curve
-MOST = 5  # pairs and classes
-NAMED = 8  # checks passed; more are counted
+SPARK = 24  # columns of a sparkline
+MOST_ROWS = 5  # pairs and classes
+MOST_NAMES = 8  # checks passed; more are counted
 _COLORS = {"error": "31", "warning": "33", "good": "32", "plain": "0"}
 
 
@@ -32,7 +32,7 @@ def render_text(
 ) -> str:
     """Verdict, treatment, figures, curves, mistakes, data. `width` 0: the terminal's.
 
-    ANSI colour only if asked for. Names of files and classes are made harmless to a terminal.
+    ANSI colour only with `color`. Control characters in names of files and classes are escaped.
     """
     facts = read_facts(run, diagnosis)
     columns = width or get_terminal_size((80, 24)).columns
@@ -52,20 +52,20 @@ def render_text(
 
 
 def _head(facts: Facts, columns: int, *, color: bool) -> list[str]:
-    said = verdict(facts)
-    title = f"\x1b[1;{_COLORS[said.tone]}m{said.title}\x1b[0m" if color else said.title
+    headline = verdict(facts)
+    title = f"\x1b[1;{_COLORS[headline.tone]}m{headline.title}\x1b[0m" if color else headline.title
     about = [facts.meta.get("model"), facts.meta.get("source")]
-    told = " on ".join(str(text) for text in about if text)
-    run = " · ".join(filter(None, [facts.name, facts.state, told]))
-    return [*_wrapped(run, columns), title]
+    model_and_data = " on ".join(str(text) for text in about if text)
+    run = " · ".join(filter(None, [facts.name, facts.state, model_and_data]))
+    return [*_wrap_text(run, columns), title]
 
 
 def _verdict(facts: Facts, columns: int) -> list[str]:
-    said = verdict(facts)
-    lines = _wrapped(said.lead, columns)
-    if late := unfinished(facts):
-        lines += _wrapped(late, columns)
-    return lines + (_treatment(said.cause, columns) if said.cause else [])
+    headline = verdict(facts)
+    lines = _wrap_text(headline.lead, columns)
+    if note := progress_note(facts):
+        lines += _wrap_text(note, columns)
+    return lines + (_treatment(headline.cause, columns) if headline.cause else [])
 
 
 def _treatment(cause: Finding, columns: int) -> list[str]:
@@ -94,29 +94,29 @@ def _figures(facts: Facts) -> list[str]:
 
 
 def _curves(facts: Facts) -> list[str]:
-    """First value, the course in between, last value."""
+    """First value, sparkline, last value of each curve."""
     rows = []
     for quantity in (LOSS, VAL_LOSS, ACCURACY, VAL_ACCURACY, VAL_R2, VAL_MAE):
-        values = _course(facts.history.series(quantity))
+        values = _bin_means(facts.history.series(quantity))
         if len(values) > 1:
             shares = is_share(quantity.name)
             ends = [percent(v) if shares else figure(v) for v in (values[0], values[-1])]
-            rows.append((metric_name(quantity.name), ends[0], _spark(values), ends[1]))
+            rows.append((metric_name(quantity.name), ends[0], _sparkline(values), ends[1]))
     if not rows:
         return []
     left, first = (max(len(row[i]) for row in rows) for i in (0, 1))
-    return [f"{n:<{left}}  {a:>{first}} {course:<{SPARK}} {b}" for n, a, course, b in rows]
+    return [f"{n:<{left}}  {a:>{first}} {line:<{SPARK}} {b}" for n, a, line, b in rows]
 
 
-def _course(series: Series) -> list[float]:
-    """The finite values, as means of at most so many equal parts."""
+def _bin_means(series: Series) -> list[float]:
+    """The finite values, averaged over at most SPARK equal bins."""
     values = [series[step] for step in sorted(series) if isfinite(series[step])]
-    parts = min(SPARK, len(values))
-    edges = [len(values) * i // parts for i in range(parts + 1)] if parts else []
+    bins = min(SPARK, len(values))
+    edges = [len(values) * i // bins for i in range(bins + 1)] if bins else []
     return [fmean(values[a:b]) for a, b in pairwise(edges)]
 
 
-def _spark(values: Sequence[float]) -> str:
+def _sparkline(values: Sequence[float]) -> str:
     low, high = min(values), max(values)
     span = (high - low) or 1.0
     return "".join(BLOCKS[round((len(BLOCKS) - 1) * (value - low) / span)] for value in values)
@@ -125,56 +125,61 @@ def _spark(values: Sequence[float]) -> str:
 def _errors(facts: Facts, columns: int) -> list[str]:
     if not facts.predictions or not facts.classifies:
         return []
-    found = confusion(facts.predictions, facts.classes)
-    wrong = found.total - found.right
-    lines = [f"{count(wrong)} of {count(found.total)} {SPLITS[facts.split]} samples are wrong"]
-    pairs = found.pairs()[:MOST]
+    matrix = confusion(facts.predictions, facts.classes)
+    wrong = matrix.total - matrix.right
+    lines = [f"{count(wrong)} of {count(matrix.total)} {SPLITS[facts.split]} samples are wrong"]
+    pairs = matrix.pairs()[:MOST_ROWS]
     rows = [
-        (f"{shown(p.target)} → {shown(p.predicted)}", f"{p.samples} ({percent(p.share, 0)})")
+        (
+            f"{visible(p.target)} → {visible(p.predicted)}",
+            f"{p.samples} ({percent(p.share, 0)})",
+        )
         for p in pairs
     ]
     if rows:
         lines += ["", "most often confused, true → predicted", *_terms(rows, columns, indent=2)]
-    scored = sorted((s for s in found.scores() if s.samples), key=lambda s: s.recall)[:MOST]
-    told = [(shown(s.name), f"recall {percent(s.recall)}, n = {s.samples}") for s in scored]
-    return [*lines, "", "weakest classes", *_terms(told, columns, indent=2)]
+    scored = sorted((s for s in matrix.scores() if s.samples), key=lambda s: s.recall)[:MOST_ROWS]
+    weakest = [(visible(s.name), f"recall {percent(s.recall)}, n = {s.samples}") for s in scored]
+    return [*lines, "", "weakest classes", *_terms(weakest, columns, indent=2)]
 
 
 def _curvature(facts: Facts, columns: int) -> list[str]:
-    said = spectrum_terms(facts.spectrum.numbers) if facts.spectrum else {}
-    return _terms([(name.lower(), text) for name, text in said.items()], columns)
+    rows = spectrum_terms(facts.spectrum.numbers) if facts.spectrum else {}
+    return _terms([(name.lower(), text) for name, text in rows.items()], columns)
 
 
 def _data(facts: Facts, columns: int) -> list[str]:
     counts = facts.meta.get("counts") or {}
     rows = [(SPLITS.get(name, name), count(n, "sample")) for name, n in counts.items() if n]
-    reasons = Counter(reason for _, reason in facts.quarantined).most_common(MOST)
-    rows += [("left out", f"{count(n)}: {shown(reason)}") for reason, n in reasons]
-    rows += [("note", shown(note)) for note in facts.meta.get("notes") or ()]
+    reasons = Counter(reason for _, reason in facts.quarantined).most_common(MOST_ROWS)
+    rows += [("left out", f"{count(n)}: {visible(reason)}") for reason, n in reasons]
+    rows += [("note", visible(note)) for note in facts.meta.get("notes") or ()]
     return _terms(rows, columns)
 
 
 def _checks(facts: Facts, columns: int) -> list[str]:
-    found = facts.diagnosis
+    diagnosis = facts.diagnosis
     rows: list[tuple[str, str]] = [
         (finding.severity, f"{title_of(finding.rule)}: {sentence(finding.summary)}")
-        for finding in found.findings
-        if finding is not found.headline
+        for finding in diagnosis.findings
+        if finding is not diagnosis.headline
     ]
-    if found.passed:
-        names = ", ".join(map(title_of, found.passed))
-        many = f"{count(len(found.passed), 'check')}; thalweg rules lists them"
-        rows.append(("passed", names if len(found.passed) <= NAMED else many))
+    if diagnosis.passed:
+        names = ", ".join(map(title_of, diagnosis.passed))
+        many = f"{count(len(diagnosis.passed), 'check')}; thalweg rules lists them"
+        rows.append(("passed", names if len(diagnosis.passed) <= MOST_NAMES else many))
     if facts.has_no_updates:
-        rows.append(("not checked", f"{count(len(found.not_checked), 'check')} of {NO_UPDATES}"))
+        rows.append(
+            ("not checked", f"{count(len(diagnosis.not_checked), 'check')} of {NO_UPDATES}")
+        )
         return _terms(rows, columns)
-    rows += [("not checked", f"{title_of(n)}: {why}") for n, why in found.not_checked.items()]
+    rows += [("not checked", f"{title_of(n)}: {why}") for n, why in diagnosis.not_checked.items()]
     return _terms(rows, columns)
 
 
 def _terms(rows: Iterable[tuple[str, str]], columns: int, *, indent: int = 0) -> list[str]:
     """Name and text in two columns; the text wrapped beside its name, or below a long one."""
-    rows = [(shown(name), shown(text)) for name, text in rows]
+    rows = [(visible(name), visible(text)) for name, text in rows]
     left = min(max((_cells(name) for name, _ in rows), default=0), columns // 2)
     lines = []
     margin = " " * indent
@@ -191,9 +196,9 @@ def _terms(rows: Iterable[tuple[str, str]], columns: int, *, indent: int = 0) ->
 
 
 def _cells(text: str) -> int:
-    """Columns that a terminal gives to it."""
+    """The width of a text in terminal columns."""
     return sum(2 if east_asian_width(char) in "WF" else 1 for char in text)
 
 
-def _wrapped(text: str, columns: int) -> list[str]:
-    return wrap(shown(text), columns, break_on_hyphens=False)
+def _wrap_text(text: str, columns: int) -> list[str]:
+    return wrap(visible(text), columns, break_on_hyphens=False)

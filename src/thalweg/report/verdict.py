@@ -1,4 +1,4 @@
-"""The first thing that a report says: what is wrong, or that nothing wrong was found."""
+"""The headline of a report: the first cause, or that no check found a fault."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ class Verdict:
 
 def verdict(facts: Facts) -> Verdict:
     """One headline, from the diagnosis and the state of the run."""
-    found, cause = facts.diagnosis, facts.diagnosis.headline
+    diagnosis, cause = facts.diagnosis, facts.diagnosis.headline
     if cause is not None:
         return Verdict(title_of(cause.rule), sentence(cause.summary), cause.severity, cause)
     if facts.state == "failed":
@@ -27,16 +27,16 @@ def verdict(facts: Facts) -> Verdict:
         if facts.state != "running":
             lead = "The run ended before its first update was recorded."
         return Verdict("Nothing measured yet", lead, "plain", None)
-    if not found.passed:
+    if not diagnosis.passed:
         return Verdict(
-            "Too little measured to judge", _unmade(len(found.not_checked)), "plain", None
+            "Too little measured to judge", _not_checked(len(diagnosis.not_checked)), "plain", None
         )
-    passed = count(len(found.passed), "check")
+    passed = count(len(diagnosis.passed), "check")
     lead = f"All {passed} passed."
     if facts.has_no_updates:
         return Verdict("Nothing wrong found", f"{passed} passed.", "good", None)
-    if found.not_checked:
-        lead = f"{passed} passed. {_unmade(len(found.not_checked))}"
+    if diagnosis.not_checked:
+        lead = f"{passed} passed. {_not_checked(len(diagnosis.not_checked))}"
     return Verdict("Nothing wrong found", lead, "good", None)
 
 
@@ -47,29 +47,29 @@ def title_of(rule: str) -> str:
 
 
 def sentence(text: str) -> str:
-    """With a capital and a full stop."""
+    """The text with a capital and a full stop."""
     text = text.strip()
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
 
 
-def unfinished(facts: Facts) -> str:
-    """What to know of a run that has not come to its end; "" of one that has."""
-    made, planned = facts.steps_done, int(facts.meta.get("steps") or 0)
+def progress_note(facts: Facts) -> str:
+    """The progress of an unfinished run; "" for a finished one."""
+    steps, planned = facts.steps_done, int(facts.meta.get("steps") or 0)
     of = f" of {count(planned)}" if planned else ""
-    done = f"{count(made)}{of} steps made"
+    done = f"{count(steps)}{of} steps made"
     return {
         "running": f"Still running when this was written: {done}.",
         "interrupted": f"Interrupted: {done}. thalweg train --resume goes on from there.",
-        "died": f"The process ended without a word: {done}. thalweg train --resume goes on "
+        "died": f"The process died: {done}. thalweg train --resume goes on "
         "from the last checkpoint.",
         "failed": f"Stopped by a failure: {done}.",
     }.get(facts.state, "")
 
 
 def _failure(facts: Facts) -> str:
-    said = [event.message for event in facts.events if event.message]
-    return sentence(said[-1]) if said else "Nothing was recorded of the reason."
+    messages = [event.message for event in facts.events if event.message]
+    return sentence(messages[-1]) if messages else "No reason was recorded."
 
 
-def _unmade(number: int) -> str:
+def _not_checked(number: int) -> str:
     return f"{count(number, 'check')} could not be made for lack of measurements."

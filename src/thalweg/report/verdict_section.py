@@ -1,12 +1,12 @@
-"""The top of the page: verdict, prescription, the figure that counts, what was checked."""
+"""The top of the page with verdict, treatment and score; and the section of all checks."""
 
 from collections.abc import Sequence
 
 from thalweg.diagnosis import Finding, Prescription
 from thalweg.report.confusion import confusion
 from thalweg.report.facts import Facts, is_share, metric_name
-from thalweg.report.tag import listed, section, terms
-from thalweg.report.verdict import Verdict, sentence, title_of, unfinished, verdict
+from thalweg.report.tag import bullet_list, section, terms
+from thalweg.report.verdict import Verdict, progress_note, sentence, title_of, verdict
 from thalweg.statistics import wilson_interval
 from thalweg.wording import (
     count,
@@ -20,41 +20,40 @@ from thalweg.wording import (
     times,
 )
 
-MOST_OPEN = 9  # checks, up to which a list of them is not folded away
+MOST_OPEN = 9  # checks, above which their list is collapsed
 
 
 def top(facts: Facts) -> str:
     """The <header> of the page."""
-    said = verdict(facts)
-    late = unfinished(facts)
+    headline = verdict(facts)
+    note = progress_note(facts)
     return (
         f'<header><p class="eyebrow">{_eyebrow(facts)}</p><div class="hero">'
-        f'<div class="verdict {said.tone}">{_tag(said)}<h1>{markup(said.title)}</h1>'
-        f'<p class="lead">{markup(said.lead)}</p>'
-        f"{treatment(said.cause) if said.cause else ''}"
-        f"{f'<p class=state>{markup(late)}</p>' if late else ''}</div>{_score(facts)}</div>"
+        f'<div class="verdict {headline.tone}">{_tag(headline)}<h1>{markup(headline.title)}</h1>'
+        f'<p class="lead">{markup(headline.lead)}</p>'
+        f"{treatment(headline.cause) if headline.cause else ''}"
+        f"{f'<p class=state>{markup(note)}</p>' if note else ''}</div>{_score(facts)}</div>"
         f"{_strip(facts)}</header>"
     )
 
 
 def checks_section(facts: Facts) -> str:
-    """The other findings; what passed; what could not be checked, and what it would take."""
-    found = facts.diagnosis
-    others = [finding for finding in found.findings if finding is not found.headline]
+    """The other findings, the checks that passed, and what the others would need."""
+    diagnosis = facts.diagnosis
+    others = [finding for finding in diagnosis.findings if finding is not diagnosis.headline]
     body = "".join(_other(finding) for finding in others)
-    if found.passed:
-        passed = listed(map(title_of, found.passed))
-        said = f'<div class="many">{passed}</div>'
-        body += f"<h3>Checked and well</h3>{_folded(said, len(found.passed), 'check')}"
-    if found.not_checked:
-        unmade = {title_of(name): sentence(why) for name, why in found.not_checked.items()}
-        said = terms(unmade)
-        name = "check, and what it would take", "checks, and what each would take"
-        body += f"<h3>Not checked</h3>{_folded(said, len(unmade), *name)}"
-    return section("checks", "What else was looked at", body) if body else ""
+    if diagnosis.passed:
+        passed = f'<div class="many">{bullet_list(map(title_of, diagnosis.passed))}</div>'
+        body += f"<h3>Checked and well</h3>{_fold(passed, len(diagnosis.passed), 'check')}"
+    if diagnosis.not_checked:
+        needs = {title_of(name): sentence(why) for name, why in diagnosis.not_checked.items()}
+        noun = "check, and what it would take", "checks, and what each would take"
+        body += f"<h3>Not checked</h3>{_fold(terms(needs), len(needs), *noun)}"
+    return section("checks", "Other findings and checks", body) if body else ""
 
 
-def _folded(body: str, number: int, *noun: str) -> str:
+def _fold(body: str, number: int, *noun: str) -> str:
+    """Collapse a long body under a summary line."""
     if number <= MOST_OPEN:
         return body
     return f"<details><summary>{count(number, *noun)}</summary>{body}</details>"
@@ -66,14 +65,14 @@ def _eyebrow(facts: Facts) -> str:
     return " · ".join(filter(None, [f"<b>{markup(facts.name)}</b>", markup(facts.state), when]))
 
 
-def _tag(said: Verdict) -> str:
-    if said.cause is None:
+def _tag(headline: Verdict) -> str:
+    if headline.cause is None:
         return ""
-    return f'<p class="tag">{markup(said.cause.severity)} · {markup(said.cause.stage)}</p>'
+    return f'<p class="tag">{markup(headline.cause.severity)} · {markup(headline.cause.stage)}</p>'
 
 
 def treatment(cause: Finding) -> str:
-    """Where, the numbers, what to change, what should then happen."""
+    """The place, the prescriptions with their expected effect, the evidence, the consequences."""
     parts = [f'<p class="where">at {markup(cause.where)}</p>' if cause.where else ""]
     if cause.prescriptions:
         first, *rest = cause.prescriptions
@@ -99,9 +98,9 @@ def _change(word: str, prescription: Prescription) -> str:
 def _alternatives(prescriptions: Sequence[Prescription]) -> str:
     if not prescriptions:
         return ""
-    said = "".join(f'<dl class="treatment">{_change("Or", p)}</dl>' for p in prescriptions)
+    others = "".join(f'<dl class="treatment">{_change("Or", p)}</dl>' for p in prescriptions)
     name = count(len(prescriptions), "other treatment")
-    return f"<details><summary>{name}</summary>{said}</details>"
+    return f"<details><summary>{name}</summary>{others}</details>"
 
 
 def _evidence(finding: Finding) -> str:
@@ -131,7 +130,7 @@ def finding_article(finding: Finding, text: str, body: str) -> str:
 
 
 def _score(facts: Facts) -> str:
-    """The one large figure, and how sure it is."""
+    """The one large figure, with its confidence interval."""
     metric = facts.headline_metric
     if not metric:
         return ""
@@ -139,16 +138,16 @@ def _score(facts: Facts) -> str:
     text = percent(value) if is_share(metric) else figure(value)
     return (
         f'<div class="score"><p class="figure">{text}</p><p>{markup(metric_name(metric))}</p>'
-        f'<p class="soft">{_certainty(facts, metric)}</p>{_others(facts, metric)}</div>'
+        f'<p class="soft">{_interval(facts, metric)}</p>{_others(facts, metric)}</div>'
     )
 
 
-def _certainty(facts: Facts, metric: str) -> str:
+def _interval(facts: Facts, metric: str) -> str:
     if metric != f"{facts.split}_accuracy":
         return ""
-    found = confusion(facts.predictions, facts.classes)
-    low, high = wilson_interval(found.right, found.total)
-    return f"95 % interval {percent(low)} to {percent(high)}, n\u00a0=\u00a0{count(found.total)}"
+    matrix = confusion(facts.predictions, facts.classes)
+    low, high = wilson_interval(matrix.right, matrix.total)
+    return f"95 % interval {percent(low)} to {percent(high)}, n\u00a0=\u00a0{count(matrix.total)}"
 
 
 def _others(facts: Facts, headline: str) -> str:
@@ -168,16 +167,16 @@ def _work(facts: Facts) -> str:
         return "a head fitted to frozen features"
     meta, done = facts.meta, facts.steps_done
     planned = int(meta.get("steps") or 0)
-    said = f"{count(done)} of {count(planned, 'step')}"
+    work = f"{count(done)} of {count(planned, 'step')}"
     if done >= planned:
         epochs = f"{count(meta['epochs'], 'epoch')}, " if meta.get("epochs") else ""
-        said = epochs + count(done, "step")
+        work = epochs + count(done, "step")
     batch = f", batch {count(meta['batch_size'])}" if meta.get("batch_size") else ""
-    return said + batch if done else ""
+    return work + batch if done else ""
 
 
 def _strip(facts: Facts) -> str:
-    """The run in one line of facts."""
+    """Model, data, training and time, in one line."""
     meta = facts.meta
     weights: float = meta.get("parameters") or 0
     shape: list[int] = list(meta.get("input_shape") or ())
@@ -187,11 +186,11 @@ def _strip(facts: Facts) -> str:
     images = len(shape) == 3
     samples = sum((meta.get("counts") or {}).values())
     size = f" at {pixels(shape)}" if images else ""
-    said = {
+    rows = {
         "Model": model,
         "Data": count(samples, "image" if images else "sample") + size if samples else "",
         "Training": _work(facts),
         "Time": duration(sum(facts.seconds.values())) if facts.seconds else "",
     }
-    kept = {name: text for name, text in said.items() if text}
-    return f'<div class="strip">{terms(kept)}</div>' if kept else ""
+    rows = {name: text for name, text in rows.items() if text}
+    return f'<div class="strip">{terms(rows)}</div>' if rows else ""
