@@ -18,14 +18,14 @@ TRAIN, VAL, EPOCHS = 2000, 500, 1
 FLOPS = 3.57e9  # of an image's forward and backward pass
 CHANNELS, SIDE, IMAGES, REPEATS = 128, 32, 16, 20
 PARTS = {  # part → the function that does it, and nothing else
-    "loading PyTorch and thalweg": ("api/__init__.py", "<module>"),
-    "reading files": ("api/planning.py", "read_dataset"),
-    "measuring the precision": ("api/precision.py", "with_precision"),
+    "loading PyTorch and thalweg": ("api.py", "<module>"),
+    "reading files": ("planning/make_plan.py", "read_dataset"),
+    "measuring the precision": ("planning/numerics.py", "with_measured_numerics"),
     "updates": ("training/loop.py", "train"),
-    "validation": ("api/fit.py", "_validate"),
-    "checkpoints": ("api/parts.py", "save"),
+    "validation": ("runs/session.py", "evaluate"),
+    "checkpoints": ("runs/recorder.py", "save"),
     "the watcher's end": ("observe/watch.py", "_complete"),
-    "report": ("api/run.py", "report"),
+    "report": ("runs/run.py", "report"),
 }
 
 

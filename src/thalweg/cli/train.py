@@ -115,13 +115,12 @@ def _resume(folder: Path, settings: Settings, *, final: bool, json: bool) -> int
 
 
 def _score_on_test(run: "Run", progress: "Progress") -> "Run":
-    """Score the run on the test split; return it read anew."""
+    """Score the run on the test split, and return it."""
     from thalweg import api
 
-    if api.is_silent():
-        return run
-    api.final(run.path, progress=progress)
-    return api.Run(run.path)
+    if not api.is_silent():
+        api.final(run.path, progress=progress)
+    return run
 
 
 def _check_same_recipe(run: Path, settings: Settings) -> None:

@@ -1,6 +1,6 @@
 """The frozen part of a pretrained network during a run, and the head fitted to its features."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -8,110 +8,117 @@ import torch
 from torch import Tensor, nn
 
 from thalweg.classical.linear_head import Candidate, choose_classifier, choose_regressor
-from thalweg.data import Batch, Dataset
+from thalweg.data import Batch
 from thalweg.models.pretrained.head import Features, fill_head, named_head
-from thalweg.models.pretrained.weight_sources import (
-    load_pretrained,
-)
+from thalweg.models.pretrained.weight_sources import load_pretrained
+from thalweg.planning.plan import Plan
 from thalweg.planning.progress import Progress
-from thalweg.recipes.recipe import Recipe
-from thalweg.tasks import Task
 from thalweg.training.evaluate import Evaluation, evaluate
 from thalweg.training.features import VIEWS, Extractor, weights_digest
+from thalweg.training.interrupt import Interrupt
+
+
+class StoppedError(Exception):
+    """A signal came while features were computed; those that are computed stay in the cache."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Backbone:
-    """The pretrained part of a run's network, and what it made of the images."""
+    """The pretrained part of a run's network, with the features that it computes of the images."""
 
-    recipe: Recipe
-    dataset: Dataset
+    plan: Plan
     model: nn.Module
-    task: Task
     progress: Progress
-    check: Callable[[], None] = lambda: None  # may raise: whether to go on
+    interrupt: Interrupt
+    _is_fitting: bool = False
     _extractor: Extractor | None = field(default=None)
 
     def load(self) -> None:
         """Put the pretrained weights into the network."""
         load_pretrained(
             self.model,
-            name=self.recipe.model.name,
-            weights=self.recipe.transfer.weights,
-            outputs=self.task.outputs,
+            name=self.plan.recipe.model.name,
+            weights=self.plan.recipe.transfer.weights,
+            outputs=self.plan.task.outputs,
         )
 
     def fit_head(self) -> list[Candidate]:
-        """Fit heads to the features, give the network the best; all of them, that one first."""
-        views = VIEWS[: max(1, self.recipe.transfer.copies_per_image)]
+        """Fit heads to the features and give the network the best; return all, the best first.
+
+        Raises: StoppedError after a signal.
+        """
+        self._is_fitting = True
+        views = VIEWS[: max(1, self.plan.recipe.transfer.copies_per_image)]
         train, targets = self._rows("train"), self._targets("train")
         inputs = self._features().features(train, views)
         val = self._features().features(self._rows("val"))
         pairs = (inputs, torch.cat([targets] * len(views))), (val, self._targets("val"))
-        found = self._candidates(*pairs)
-        fill_head(self.head, found[0].map.weight, found[0].map.bias)
-        return found
+        candidates = self._candidates(*pairs)
+        self._is_fitting = False
+        fill_head(self.head, candidates[0].map.weight, candidates[0].map.bias)
+        return candidates
 
     def evaluate(self, split: str) -> Evaluation:
         """What `training.evaluate` finds, from the features: the backbone need not run again."""
-        return evaluate(self.head, self.batches(split), self.task)
+        return evaluate(self.head, self.batches(split), self.plan.task)
 
     @property
-    def is_fitted_only(self) -> bool:
-        """Whether nothing is trained by gradient: the head is then the model that is watched."""
-        return self.recipe.transfer.method == "probe"
+    def is_head_only(self) -> bool:
+        """Whether a head is fitted and no layer trained; the head is then the model to watch."""
+        return self.plan.recipe.transfer.method == "probe"
 
     def batches(self, split: str) -> list[Batch]:
         """Features and targets of the split, in order: the data of the head."""
         rows = self._rows(split)
         features = self._features().features(rows)
-        targets = torch.from_numpy(self.dataset.targets[rows])
-        size = self.recipe.batch.size
+        targets = torch.from_numpy(self.plan.dataset.targets[rows])
+        size = self.plan.recipe.batch.size
         pairs = zip(features.split(size), targets.split(size), strict=True)
-        device = torch.device(self.recipe.device)
+        device = torch.device(self.plan.recipe.device)
         return [Batch(*pair).to(device) for pair in pairs]
 
     @property
     def head(self) -> nn.Linear:
         """The last layer, which is fitted."""
-        return named_head(self.model, outputs=self.task.outputs)[1]
+        return named_head(self.model, outputs=self.plan.task.outputs)[1]
 
     def _candidates(
         self, train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor]
     ) -> list[Candidate]:
-        if self.task.name == "classification":
-            return choose_classifier(train, val, num_classes=self.task.outputs)
+        if self.plan.task.name == "classification":
+            return choose_classifier(train, val, num_classes=self.plan.task.outputs)
         return choose_regressor(train, val)
 
     def _targets(self, split: str) -> Tensor:
         """Classes; or values standardised, as the loss compares them, [n, 1]."""
-        targets = torch.from_numpy(self.dataset.targets[self._rows(split)])
-        if self.task.name == "classification":
+        targets = torch.from_numpy(self.plan.dataset.targets[self._rows(split)])
+        if self.plan.task.name == "classification":
             return targets
-        facts = self.dataset.facts
+        facts = self.plan.dataset.facts
         return ((targets - facts.target_mean) / facts.target_std)[:, None].float()
 
     def _rows(self, split: str) -> np.ndarray:
-        return self.dataset.indices[split]
+        return self.plan.dataset.indices[split]
 
     def _features(self) -> Extractor:
         """What computes features, made once the weights are those that they are of."""
-        name, head = named_head(self.model, outputs=self.task.outputs)
-        about = self.recipe.model.name, self.dataset.preprocessing
+        name, head = named_head(self.model, outputs=self.plan.task.outputs)
+        about = self.plan.recipe.model.name, self.plan.dataset.preprocessing
         key = weights_digest(self.model, about=about, without=f"{name}.")
         if self._extractor is None or self._extractor.key != key:
             self._extractor = Extractor(
                 Features(self.model, head).eval(),
                 dim=head.in_features,
-                dataset=self.dataset,
-                device=torch.device(self.recipe.device),
+                dataset=self.plan.dataset,
+                device=torch.device(self.plan.recipe.device),
                 key=key,
-                progress=self._note,
+                progress=self._show,
             )
         return self._extractor
 
-    def _note(self, done: int, total: int) -> None:
-        self.check()
+    def _show(self, done: int, total: int) -> None:
+        if self._is_fitting and self.interrupt.signal:
+            raise StoppedError
         self.progress.phase, self.progress.samples = "features", (done, total)
 
 

@@ -15,7 +15,7 @@ from thalweg.recipes.recipe import Recipe, recorded_recipe
 from thalweg.record import claim_run_folder
 from thalweg.record.run_folder import CROSS_VALIDATION
 from thalweg.record.schema import DATABASE, json_safe
-from thalweg.runs.fit import carry_out
+from thalweg.runs.fit import run_plan
 from thalweg.runs.run import InterruptedRunError, Run, replace_text
 from thalweg.runs.start import resume
 
@@ -119,7 +119,7 @@ def _run(folder: Path, recipe: Recipe, progress: Progress) -> Run:
         return resume(folder, progress=progress)
     folder.mkdir(exist_ok=True)
     replace_text(folder / "recipe.toml", recipe.to_toml())
-    return carry_out(plan_of(recipe, progress), folder, progress)
+    return run_plan(plan_of(recipe, progress), folder, progress)
 
 
 def _summary(found: CrossValidation) -> dict[str, object]:

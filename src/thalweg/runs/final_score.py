@@ -13,9 +13,8 @@ from thalweg.planning.plan import Plan
 from thalweg.planning.progress import Progress
 from thalweg.record import Event, PredictionRow, RunReader, RunWriter
 from thalweg.record.schema import DATABASE
-from thalweg.runs.results import model_card, prediction_rows
+from thalweg.runs.results import model_card, prediction_rows, split_scores
 from thalweg.runs.run import Run, replace_text
-from thalweg.runs.session import scores
 from thalweg.runs.start import recorded_plan
 from thalweg.training.evaluate import evaluate
 from thalweg.wording import times
@@ -60,7 +59,7 @@ def final(run: str | Path, *, progress: Progress | None = None) -> FinalScore:
     found = evaluate(model.module, batches, ready.task, dtype=ready.dtype, views=model.spec.views)
     made = FinalScore(
         run=folder,
-        metrics=scores("test", found),
+        metrics=split_scores("test", found),
         samples=len(found.targets),
         uses=uses,
         time=time(),

@@ -1,13 +1,15 @@
-"""How a run ends: with its best weights, judged, saved and reported, or with what went wrong."""
+"""The end of a run: its best weights evaluated, saved and reported, or its failure explained."""
 
 from contextlib import closing
+
+from torch import Tensor
 
 from thalweg.data.images.test_time_augmentation import ONE_VIEW
 from thalweg.data.load import finished
 from thalweg.inference.saved_model import save_model
-from thalweg.runs.results import model_card, prediction_rows
+from thalweg.runs.recorder import RunRecorder
+from thalweg.runs.results import model_card, predicted_numbers, prediction_rows, split_scores
 from thalweg.runs.run import FailedRunError, Run
-from thalweg.runs.session import Best, Parts, scores
 from thalweg.training.checkpoint import latest_checkpoint
 from thalweg.training.evaluate import Evaluation, evaluate
 from thalweg.training.nonfinite import (
@@ -17,74 +19,88 @@ from thalweg.training.nonfinite import (
 )
 
 
-def finish(parts: Parts, best: Best, state: str) -> None:
-    """Take the best weights; judge, save and report them."""
-    if late := finished(parts.plan.dataset):
-        parts.progress.messages.extend(late)
-        parts.writer.set("notes", [*parts.plan.notes, *late])
-    parts.progress.phase = "saving"
-    parts.clock.start("saving")
-    if best.is_known and best.step != parts.progress.step:
-        kept = latest_checkpoint(parts.folder / "checkpoints", step=best.step)
-        if kept is not None:
-            kept.restore(parts.model, parts.optimizer, parts.average)
-    if parts.average is not None:
-        parts.model.load_state_dict(parts.average.average)
-    # What was found when the best weights were new; after a resumption it is found again, and where
-    # several views are averaged, which epochs do without. A test split waits for `final`.
-    found = (None if parts.plan.spec.views != ONE_VIEW else best.found) or _final(parts, best)
-    metrics = scores("val", found)
-    parts.writer.set("metrics", metrics)
-    parts.writer.predictions(prediction_rows(parts.plan, "val", found))
-    card = model_card(parts.plan, metrics)
-    save_model(parts.folder / "model", parts.model, spec=parts.plan.spec, card=card)
-    _close(parts, state)
+def finish(recorder: RunRecorder, state: str) -> Run:
+    """Evaluate, save and report the best weights."""
+    session, plan, best = recorder.session, recorder.plan, recorder.best
+    if late_notes := finished(plan.dataset):
+        recorder.add_notes(late_notes)
+    recorder.enter("saving")
+    if best.is_scored and best.step != recorder.progress.step:
+        checkpoint = latest_checkpoint(recorder.folder / "checkpoints", step=best.step)
+        if checkpoint is not None:
+            checkpoint.restore(session.model, session.optimizer, session.average)
+    if session.average is not None:
+        session.model.load_state_dict(session.average.average)
+    evaluation = _evaluate(recorder)
+    metrics = split_scores("val", evaluation)
+    recorder.writer.set("metrics", metrics)
+    recorder.writer.predictions(prediction_rows(plan, "val", evaluation))
+    card = model_card(plan, metrics)
+    save_model(recorder.folder / "model", session.model, spec=plan.spec, card=card)
+    return _close(recorder, state, val_predictions=predicted_numbers(plan.task, evaluation.logits))
 
 
-def _final(parts: Parts, best: Best) -> Evaluation:
-    """How the weights that are kept do on the validation split."""
-    is_untrained = best.is_known and best.step == 0 and parts.average is None
-    if parts.backbone is not None and is_untrained:
-        return parts.backbone.evaluate("val")
-    dtype, views = parts.plan.dtype, parts.plan.spec.views
-    first = None if best.found is None else best.found.logits  # one view was seen when it was new
-    return evaluate(parts.model, parts.val, parts.plan.task, dtype=dtype, views=views, first=first)
+def _evaluate(recorder: RunRecorder) -> Evaluation:
+    """Evaluate the best weights on the validation split; the test split waits for `final`.
+
+    Their evaluation as they were new is used again, except after a resumption, which has none, and
+    with test-time augmentation, which epochs do without.
+    """
+    session, plan, best = recorder.session, recorder.plan, recorder.best
+    if best.evaluation is not None and plan.spec.views == ONE_VIEW:
+        return best.evaluation
+    is_untrained = best.is_scored and best.step == 0 and session.average is None
+    if recorder.backbone is not None and is_untrained:
+        return recorder.backbone.evaluate("val")
+    return evaluate(
+        session.model,
+        session.val,
+        plan.task,
+        dtype=plan.dtype,
+        views=plan.spec.views,
+        first=None if best.evaluation is None else best.evaluation.logits,
+    )
 
 
-def _close(parts: Parts, state: str) -> None:
-    """Diagnose, and leave a report that matches what is in the file."""
-    found = parts.watcher.diagnose()
-    parts.writer.findings(found.to_json())
-    parts.writer.set("state", state)
-    parts.clock.start("")
-    parts.writer.set("time_spent", parts.clock.seconds)
-    parts.writer.flush()
-    Run(parts.folder).report()
+def _close(recorder: RunRecorder, state: str, *, val_predictions: Tensor | None = None) -> Run:
+    """Diagnose the run, complete its record and write the report."""
+    diagnosis = recorder.watcher.diagnose()
+    recorder.writer.findings(diagnosis.to_json())
+    recorder.writer.set("state", state)
+    recorder.clock.start("")
+    recorder.writer.set("time_spent", recorder.clock.seconds)
+    recorder.writer.flush()
+    run = Run.of_this_process(recorder.folder, diagnosis, val_predictions)
+    run.report()
+    return run
 
 
-def failed(parts: Parts, error: NonFiniteLossError | NonFiniteWeightsError) -> FailedRunError:
-    """The error for a training that left the numbers: where it shows, and what to change."""
-    if isinstance(error, NonFiniteLossError) and parts.progress.step <= error.step:
-        parts.watcher.step(error.loss)  # it belongs to the history that is diagnosed
-    seen, names = _bad_place(parts, error)
-    parts.writer.event("not-finite", error.problem, step=error.step, seen=seen, samples=names)
-    _close(parts, "failed")
-    headline = Run(parts.folder).diagnosis.headline
-    cure = headline.prescriptions[0].change if headline and headline.prescriptions else error.fix
-    failure = FailedRunError(error.problem, seen=seen, fix=f"{cure}; the run is in {parts.folder}")
-    failure.path = parts.folder
+def report_failure(
+    recorder: RunRecorder, error: NonFiniteLossError | NonFiniteWeightsError
+) -> FailedRunError:
+    """Record and diagnose a loss or weight that is not finite; return the error to raise."""
+    if isinstance(error, NonFiniteLossError) and recorder.progress.step <= error.step:
+        recorder.watcher.step(error.loss)  # it belongs to the history that is diagnosed
+    place, samples = _nonfinite_place(recorder, error)
+    recorder.writer.event("not-finite", error.problem, step=error.step, seen=place, samples=samples)
+    headline = _close(recorder, "failed").diagnosis.headline
+    fix = headline.prescriptions[0].change if headline and headline.prescriptions else error.fix
+    folder = recorder.folder
+    failure = FailedRunError(error.problem, seen=place, fix=f"{fix}; the run is in {folder}")
+    failure.path = folder
     return failure
 
 
-def _bad_place(
-    parts: Parts, error: NonFiniteLossError | NonFiniteWeightsError
+def _nonfinite_place(
+    recorder: RunRecorder, error: NonFiniteLossError | NonFiniteWeightsError
 ) -> tuple[str, list[str]]:
-    """What is not finite, in words, and the names of the batch's samples where it was a batch."""
+    """The first value that is not finite, in words, and the names of the samples of its batch."""
     if isinstance(error, NonFiniteWeightsError):
         return f"weight {error.weight}", []
-    number = error.step * parts.plan.recipe.batch.accumulate + error.micro_batch
-    names = [parts.plan.dataset.names[row] for row in parts.train.rows(number).tolist()]
-    with closing(parts.plan.training_stream(parts.train, start=number)) as again:
-        batch = next(again)  # all of it: where ranks divided it, the error's holds only a part
-    place = first_nonfinite(parts.model, batch, parts.plan.task.loss_fn) or "the loss alone"
+    session, plan = recorder.session, recorder.plan
+    number = error.step * plan.recipe.batch.accumulate + error.micro_batch
+    names = [plan.dataset.names[row] for row in session.train.rows(number).tolist()]
+    with closing(plan.training_stream(session.train, start=number)) as stream:
+        batch = next(stream)  # whole: with several ranks the error's holds only a part
+    place = first_nonfinite(session.model, batch, plan.task.loss_fn) or "the loss alone"
     return f"{place}; a batch of {len(names)}: {', '.join(names[:3])}, …", names

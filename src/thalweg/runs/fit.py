@@ -1,145 +1,147 @@
-"""From a plan to a finished run: the updates, and what is done after each."""
+"""A plan → a run: train, validate and save, in this process or in those that it launches."""
 
-from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
-from time import monotonic
+from typing import Any
 
-from thalweg.distributed.data_parallel import evaluate_together
 from thalweg.distributed.ranks import LostRankError, Ranks, lost_rank_errors
 from thalweg.planning.checks import check_alone
 from thalweg.planning.plan import Plan
 from thalweg.planning.progress import Progress
-from thalweg.runs.finish import failed, finish
-from thalweg.runs.launch import launched
-from thalweg.runs.ranks import follow, joint_updates
+from thalweg.runs.backbone import StoppedError
+from thalweg.runs.finish import finish, report_failure
+from thalweg.runs.launch import launch_ranks
+from thalweg.runs.recorder import BestStep, NoRecorder, RunRecorder, open_recorder
+from thalweg.runs.results import split_scores
 from thalweg.runs.run import InterruptedRunError, Run
-from thalweg.runs.session import Best, Parts, StoppedError, opened, restore, save, scores
-from thalweg.training.checkpoint import latest_checkpoint
-from thalweg.training.deferred_loss_check import DeferredLossCheck, deferred_loss_check
+from thalweg.runs.session import Session, build_session
+from thalweg.training.checkpoint import Checkpoint, latest_checkpoint
+from thalweg.training.deferred_loss_check import deferred_loss_check
 from thalweg.training.interrupt import Interrupt
-from thalweg.training.loop import Step
 from thalweg.training.nonfinite import NonFiniteLossError, NonFiniteWeightsError
 
 
-def carry_out(plan: Plan, folder: Path, progress: Progress, *, ranks: Ranks | None = None) -> Run:
-    """Train from the newest checkpoint, or the beginning, to the end, and leave a whole run.
+def run_plan(plan: Plan, folder: Path, progress: Progress, *, ranks: Ranks | None = None) -> Run:
+    """Train from the newest checkpoint, or the beginning, to the end, and return the whole run.
 
-    Where the recipe asks for many devices and this process is none of `ranks`, by processes that
-    are started for it.
+    `ranks` is the process group that this process has joined. Without one, ranks are launched for
+    a plan of many devices.
     """
     if ranks is None:
         check_alone()
-    if ranks is None and plan.recipe.devices > 1:
-        return launched(plan, folder, progress)
-    ranks = ranks or Ranks()
-    if not ranks.is_first:
-        follow(plan, ranks)
-        return Run(folder)
-    return _carried_out(plan, folder, progress, ranks=ranks)
-
-
-def _carried_out(plan: Plan, folder: Path, progress: Progress, *, ranks: Ranks) -> Run:
-    checkpoint = latest_checkpoint(folder / "checkpoints")
-    files = opened(plan, folder, checkpoint, progress=progress, ranks=ranks)
-    with files as parts, Interrupt() as interrupt:
-        try:
-            best = restore(parts, checkpoint, interrupt)
-            with lost_rank_errors():
-                best = _fit(parts, best, start=checkpoint.step if checkpoint else 0, stop=interrupt)
-        except LostRankError as error:
-            parts.writer.event("rank-lost", error.problem, seen=error.seen)
-            parts.writer.set("state", "interrupted")
-            raise
-        except (NonFiniteLossError, NonFiniteWeightsError) as error:
-            raise failed(parts, error) from error
-        except StoppedError as stop:
-            parts.writer.set("state", "interrupted")
-            raise InterruptedRunError(folder, interrupt.exit_code) from stop
-        state = "interrupted" if interrupt.signal else "finished"
-        finish(parts, best, state)
-    if interrupt.signal:
-        raise InterruptedRunError(folder, interrupt.exit_code)
-    progress.phase = "done"
+        if plan.recipe.devices > 1:
+            return launch_ranks(plan, folder, progress)
+        ranks = Ranks()
+    if ranks.is_first:
+        return _run_first_rank(plan, folder, progress, ranks)
+    _run_other_rank(plan, ranks)
     return Run(folder)
 
 
-def _fit(parts: Parts, best: Best, *, start: int, stop: Interrupt) -> Best:
-    """Make the updates that are left, with a validation and a checkpoint after each epoch."""
-    over = _out_of_patience(parts, start, best)  # and was killed before it could say so
-    if parts.joint.ranks.from_first(None if over else start) is None:
-        return best
-    parts.progress.phase = "training"
-    parts.clock.start("training")
-    deferred = deferred_loss_check(parts.optimizer)
-    steps = joint_updates(
-        parts.plan,
-        parts.model,
-        parts.optimizer,
-        joint=parts.joint,
-        batches=parts.train,
-        average=parts.average,
-        start=start,
-        deferred=deferred,
+def _run_first_rank(plan: Plan, folder: Path, progress: Progress, ranks: Ranks) -> Run:
+    checkpoint, interrupt = latest_checkpoint(folder / "checkpoints"), Interrupt()
+    recording = open_recorder(
+        plan, folder, checkpoint, progress=progress, ranks=ranks, interrupt=interrupt
     )
-    with closing(steps):  # however they end, nothing goes on making batches for them
-        return _after_each(parts, best, steps, deferred=deferred, stop=stop)
+    with recording as recorder, interrupt:
+        try:
+            start = _restore(recorder, checkpoint)
+            with lost_rank_errors():
+                fit(recorder.session, recorder, start=start)
+        except LostRankError as error:
+            recorder.writer.event("rank-lost", error.problem, seen=error.seen)
+            recorder.writer.set("state", "interrupted")
+            raise
+        except (NonFiniteLossError, NonFiniteWeightsError) as error:
+            raise report_failure(recorder, error) from error
+        except StoppedError as stop:
+            recorder.writer.set("state", "interrupted")
+            raise InterruptedRunError(folder, interrupt.exit_code) from stop
+        run = finish(recorder, "interrupted" if interrupt.signal else "finished")
+    if interrupt.signal:
+        raise InterruptedRunError(folder, interrupt.exit_code)
+    progress.phase = "done"
+    return run
 
 
-def _after_each(
-    parts: Parts,
-    best: Best,
-    steps: Iterator[Step],
-    *,
-    deferred: DeferredLossCheck | None,
-    stop: Interrupt,
-) -> Best:
-    progress, saved_at = parts.progress, monotonic()
-    for step in steps:
-        parts.watcher.step(step.loss, logits=step.logits, batch=(None, step.targets))
-        done = step.index + 1
-        if parts.average is not None:
-            parts.average.update(step.index)
-        progress.step, progress.loss = done, step.loss.detach()
-        ended, signal = parts.plan.ends_with_validation(done), stop.signal
-        due = monotonic() - saved_at > parts.plan.recipe.budget.checkpoint_seconds
-        if deferred is not None and (ended or due or signal):
-            deferred.check_all()  # nothing is judged or kept that a bad loss came before
-        if ended:
-            best = _validate(parts, done, best)
-        if ended or due or signal:
-            save(parts, done, best)
-            saved_at = monotonic()
-        if signal:
-            parts.writer.event("interrupted", f"stopped by signal {signal}", step=done)
-        if parts.joint.ranks.decision_of_first(bool(signal) or _out_of_patience(parts, done, best)):
-            break
-    return best
+def _run_other_rank(plan: Plan, ranks: Ranks) -> None:
+    """Do this rank's part of each update and validation; the first rank does everything else."""
+    with plan.numerics.in_effect(), Interrupt():
+        session = build_session(plan, ranks)
+        with suppress(NonFiniteLossError):  # the first rank meets the same loss, and reports it
+            fit(session, NoRecorder(), start=0)
 
 
-def _out_of_patience(parts: Parts, done: int, best: Best) -> bool:
-    """Whether an epoch has ended and too many went by since the best one."""
-    patience, per_epoch = parts.plan.recipe.budget.patience, parts.plan.steps_per_epoch
-    waited = done - best.step >= patience * per_epoch
-    if not (patience and waited and parts.plan.ends_with_validation(done)):
-        return False
-    stopped = f"no better than after step {best.step} for {patience} epochs"
-    parts.writer.event("stopped-early", stopped, step=done)
-    return True
+def fit(session: Session, recorder: RunRecorder | NoRecorder, *, start: int) -> None:
+    """Make the updates that are left; validate and save a checkpoint after each epoch.
+
+    Every rank runs this loop, so that all of them issue the same collectives in the same order.
+    The first rank's recorder decides where training starts and when it is over.
+    """
+    plan, ranks = session.plan, session.ranks
+    first: int | None = ranks.from_first(recorder.next_update(start))
+    if first is None:
+        return
+    recorder.enter("training")
+    deferred = deferred_loss_check(session.optimizer)
+    with closing(session.updates(first, deferred)) as steps:  # ends prefetching, however this ends
+        for step in steps:
+            recorder.record_update(step)
+            if session.average is not None:
+                session.average.update(step.index)
+            done, signal = step.index + 1, recorder.signal
+            validates = plan.ends_with_validation(done)
+            if validates or signal or recorder.is_checkpoint_due:
+                if deferred is not None:
+                    deferred.check_all()  # nothing is saved after a loss that is not finite
+                if validates:
+                    recorder.enter("validating")
+                    recorder.record_validation(session.evaluate(), done)
+                recorder.save(done)
+            if ranks.decision_of_first(recorder.is_over(done, signal)):
+                break
 
 
-def _validate(parts: Parts, done: int, best: Best) -> Best:
-    parts.progress.phase = "validating"
-    parts.clock.start("validating")
-    with parts.judged() as model:
-        judged = evaluate_together(
-            model, parts.val, parts.plan.task, ranks=parts.joint.ranks, dtype=parts.plan.dtype
-        )
-    assert judged is not None  # as it is on the first rank
-    found = scores("val", judged)
-    parts.watcher.log(**found)
-    score = found[f"val_{parts.plan.task.headline}"]
-    parts.progress.metric = (f"val_{parts.plan.task.headline}", score)
-    parts.progress.phase = "training"
-    parts.clock.start("training")
-    return Best(done, score, judged) if score > best.score else best
+def _restore(recorder: RunRecorder, checkpoint: Checkpoint | None) -> int:
+    """Restore the checkpoint, or save the first one; return the number of updates made.
+
+    Raises: StoppedError after a signal before there is a checkpoint.
+    """
+    if checkpoint is None:
+        if recorder.backbone is not None:
+            _fit_head(recorder)
+        recorder.save(0)  # proves that the folder can be written, before the first epoch
+        return 0
+    session, writer = recorder.session, recorder.writer
+    checkpoint.restore(session.model, session.optimizer, session.average)
+    for name in checkpoint.skipped:
+        writer.event("checkpoint-damaged", f"{name} is damaged and was passed over")
+    writer.event("resumed", f"went on after {checkpoint.step} steps", step=checkpoint.step)
+    best: dict[str, Any] = checkpoint.extra["best"]
+    score = -float("inf") if best["score"] is None else best["score"]
+    recorder.best = BestStep(best["step"], score)
+    return checkpoint.step
+
+
+def _fit_head(recorder: RunRecorder) -> None:
+    """Load the pretrained weights, fit the head to their features, and record its scores."""
+    backbone, session, plan = recorder.backbone, recorder.session, recorder.plan
+    assert backbone is not None
+    recorder.clock.start("features")
+    backbone.load()
+    candidates = backbone.fit_head()
+    recorder.clock.start("judging")
+    evaluation = backbone.evaluate("val")
+    scores = split_scores("val", evaluation)
+    if not plan.steps:  # else the first update's loss stands there
+        train = backbone.evaluate("train")
+        accuracy = {k: v for k, v in train.metrics.items() if k == "accuracy"}
+        scores |= {"loss": train.loss} | accuracy
+    recorder.watcher.log(**scores)
+    metric, score = f"val_{plan.task.headline}", evaluation.metrics[plan.task.headline]
+    chosen = f"head: {candidates[0]}, of {len(candidates)} that were tried"
+    recorder.announce("head-fitted", f"{chosen}; {metric} {score:.4f}", step=0)
+    if session.average is not None:
+        for name, weight in session.model.state_dict().items():
+            session.average.average[name].copy_(weight)  # it was made of fresh weights
+    recorder.best = BestStep(0, score, evaluation)

@@ -38,7 +38,7 @@ run_rank()
 COUNTERS = ("phase", "samples", "step", "steps", "steps_per_epoch", "batch_size", "metric")
 
 
-def launched(plan: Plan, folder: Path, progress: Progress) -> Run:
+def launch_ranks(plan: Plan, folder: Path, progress: Progress) -> Run:
     """Carry out the plan in processes of its own, as many as it has devices.
 
     Raises: what the first rank raises; TrainingError naming the rank that died.

@@ -6,18 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from thalweg.data.images.thumbnail import thumbnail
 from thalweg.planning.plan import Plan
 from thalweg.recipes.recipe import Recipe
 from thalweg.record import PredictionRow
 from thalweg.record.environment import environment
+from thalweg.tasks import Task
 from thalweg.training.evaluate import Evaluation
 
 MISTAKES = 24  # thumbnails in a report's gallery
 
 
-def about(plan: Plan) -> dict[str, Any]:
+def run_facts(plan: Plan) -> dict[str, Any]:
     """What a reader of the run should know beside its measurements, as JSON values by name."""
     facts, recipe = plan.dataset.facts, plan.recipe
     return {
@@ -39,6 +41,18 @@ def about(plan: Plan) -> dict[str, Any]:
         "fingerprint": plan.dataset.fingerprint,
         "environment": environment() | {"threads": str(torch.get_num_threads())},
     }
+
+
+def split_scores(split: str, evaluation: Evaluation) -> dict[str, float]:
+    """Loss and metrics under the names of a run's quantities: val_loss, val_accuracy, …"""
+    metrics = {f"{split}_{name}": value for name, value in evaluation.metrics.items()}
+    return {f"{split}_loss": evaluation.loss} | metrics
+
+
+def predicted_numbers(task: Task, logits: Tensor) -> Tensor:
+    """The predicted class (int64) or value (float32) of each sample."""
+    decoded = task.decode(logits).float()
+    return decoded.flatten() if task.name == "regression" else decoded.max(dim=1).indices
 
 
 def prediction_rows(plan: Plan, split: str, found: Evaluation) -> Iterator[PredictionRow]:

@@ -1,9 +1,10 @@
 """A run on disk, and the two ways in which one can end before its time."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from thalweg import diagnosis
 from thalweg.diagnosis import Diagnosis
@@ -11,12 +12,26 @@ from thalweg.errors import TrainingError
 from thalweg.record import History, RunReader
 from thalweg.report import render_html
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 @dataclass(frozen=True)
 class Run:
     """A run on disk: its measurements, its diagnosis, its report, its model."""
 
     path: Path
+    val_predictions: "Tensor | None" = field(default=None, repr=False, compare=False)
+    """Classes as int64 or values as float32, one a sample; None if another process trained."""
+
+    @classmethod
+    def of_this_process(
+        cls, path: Path, diagnosis: Diagnosis, val_predictions: "Tensor | None"
+    ) -> "Run":
+        """The run that this process has trained, which need not be diagnosed again."""
+        run = cls(path, val_predictions)
+        vars(run)["diagnosis"] = diagnosis
+        return run
 
     @cached_property
     def reader(self) -> RunReader:

@@ -17,10 +17,10 @@ from thalweg.planning.plan import Plan
 from thalweg.planning.progress import Progress
 from thalweg.recipes.recipe import recorded_recipe
 from thalweg.record import claim_run_folder
-from thalweg.runs.fit import carry_out
-from thalweg.runs.ranks import shared
+from thalweg.runs.broadcast_plan import broadcast_plan
+from thalweg.runs.fit import run_plan
+from thalweg.runs.recorder import recorded_facts
 from thalweg.runs.run import Run, replace_text
-from thalweg.runs.session import known
 from thalweg.training.allocator import keep_freed_memory
 
 
@@ -56,7 +56,7 @@ def _train(
     ready, folder = _claimed(path, edits, out=out, progress=progress, overlap=overlap)
     try:
         with _left_clean(folder):
-            return carry_out(ready, folder, progress)
+            return run_plan(ready, folder, progress)
     finally:
         if ready.dataset.decoding is not None:
             ready.dataset.decoding.stop()
@@ -109,12 +109,12 @@ def resume(run: str | Path, *, devices: int | None = None, progress: Progress | 
     if devices is not None:
         ready = replace(ready, recipe=ready.recipe.edited({"devices": devices}))
         check_devices(ready.recipe, here=devices)
-    return carry_out(ready, folder, progress)
+    return run_plan(ready, folder, progress)
 
 
 def _reopened(folder: Path, progress: Progress) -> tuple[Plan | None, Path]:
     """What is left to be done of a run: nothing where it has ended."""
-    meta = known(folder)
+    meta = recorded_facts(folder)
     is_over = meta.get("state") == "finished"
     return (None if is_over else recorded_plan(folder, meta, progress)), folder
 
@@ -125,8 +125,8 @@ def _as_rank(prepare: Callable[[], tuple[Plan | None, Path]], progress: Progress
     What `prepare` returns on the first rank, all of them carry out.
     """
     with process_group() as ranks:
-        plan, folder = shared(prepare() if ranks.is_first else None, ranks, progress)
-        return Run(folder) if plan is None else carry_out(plan, folder, progress, ranks=ranks)
+        plan, folder = broadcast_plan(prepare() if ranks.is_first else None, ranks, progress)
+        return Run(folder) if plan is None else run_plan(plan, folder, progress, ranks=ranks)
 
 
 def recorded_plan(folder: Path, meta: Mapping[str, Any], progress: Progress) -> Plan:

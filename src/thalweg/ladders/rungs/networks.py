@@ -8,11 +8,10 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from thalweg.data import Batches
-from thalweg.inference.saved_model import load_model
+from thalweg.inference.saved_model import SavedModel, load_model
 from thalweg.ladders.ladder_data import (
     FEATURES_SIDE,
     PIXELS_SIDE,
@@ -29,7 +28,8 @@ from thalweg.ladders.rung import (
 from thalweg.planning.make_plan import make_plan
 from thalweg.planning.numerics import with_measured_numerics
 from thalweg.planning.plan import Plan
-from thalweg.runs.fit import carry_out
+from thalweg.runs import fit
+from thalweg.runs.results import predicted_numbers
 from thalweg.runs.run import Run, replace_text
 from thalweg.training.evaluate import evaluate
 from thalweg.training.loop import train as updates
@@ -66,10 +66,11 @@ def run_plan(data: LadderData, plan: Plan, *, name: str) -> RungResult:
     folder = data.folder / name
     folder.mkdir()
     replace_text(folder / "recipe.toml", plan.recipe.to_toml())
-    run = carry_out(plan, folder, data.progress)
-    train_loss, train_score = _evaluate_on_train(plan, run)
+    run = fit.run_plan(plan, folder, data.progress)
+    model = load_model(run.path / "model", device=plan.recipe.device)
+    train_loss, train_score = _evaluate_on_train(plan, model)
     return RungResult(
-        _val_predictions(data, run),
+        _val_predictions(plan, run, model),
         train_score,
         train_loss,
         parameters=int(run.reader.meta["parameters"]),
@@ -143,9 +144,8 @@ def _measure_step_seconds(plan: Plan) -> float:
     return sorted(gaps[3:] or gaps)[len(gaps[3:] or gaps) // 2]
 
 
-def _evaluate_on_train(plan: Plan, run: Run) -> tuple[float, float]:
+def _evaluate_on_train(plan: Plan, model: SavedModel) -> tuple[float, float]:
     """Unsmoothed loss and score of the best weights on some unaugmented training samples."""
-    model = load_model(run.path / "model", device=plan.recipe.device)
     task = model.spec.build_task()
     rows = plan.dataset.indices["train"]
     rows = rows[
@@ -158,13 +158,13 @@ def _evaluate_on_train(plan: Plan, run: Run) -> tuple[float, float]:
     return evaluation.loss, evaluation.metrics[task.headline]
 
 
-def _val_predictions(data: LadderData, run: Run) -> Tensor:
-    """Predictions of the run's best weights on the validation split, in the order of the data."""
-    rows = [row for row in run.reader.predictions if row.split == "val"]
-    if not data.is_classification:
-        return torch.tensor([float(row.predicted) for row in rows], dtype=torch.float64)
-    index = {name: number for number, name in enumerate(data.dataset.class_names)}
-    return torch.tensor([index[row.predicted] for row in rows])
+def _val_predictions(plan: Plan, run: Run, model: SavedModel) -> Tensor:
+    """Predictions of the best weights on the validation split, in the order of the data."""
+    if run.val_predictions is not None:
+        return run.val_predictions
+    views, batches = model.spec.views, plan.evaluation_batches("val")
+    evaluation = evaluate(model.module, batches, plan.task, dtype=plan.dtype, views=views)
+    return predicted_numbers(plan.task, evaluation.logits)
 
 
 HOG_MLP = RungMaker(

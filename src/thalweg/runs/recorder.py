@@ -1,0 +1,263 @@
+"""RunRecorder: the first rank measures a session, saves checkpoints and writes the run's folder."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from math import isnan
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from torch import nn
+
+from thalweg import diagnosis, observe
+from thalweg.data import Batch
+from thalweg.distributed.ranks import Ranks
+from thalweg.errors import RunError
+from thalweg.observe import Watcher
+from thalweg.planning.plan import Plan
+from thalweg.planning.progress import Progress
+from thalweg.record import History, RunReader, RunWriter
+from thalweg.runs.backbone import Backbone, FeatureBatches
+from thalweg.runs.results import run_facts, split_scores
+from thalweg.runs.session import Session, build_session
+from thalweg.training.checkpoint import Checkpoint, latest_checkpoint, prune, save_checkpoint
+from thalweg.training.evaluate import Evaluation
+from thalweg.training.interrupt import Interrupt
+from thalweg.training.loop import Step
+
+
+@dataclass(frozen=True, slots=True)
+class BestStep:
+    """The number of updates after which the weights scored best on the validation split."""
+
+    step: int = 0
+    score: float = -float("inf")
+    evaluation: Evaluation | None = None  # of those weights; None after a resumption
+
+    @property
+    def is_scored(self) -> bool:
+        return self.score > -float("inf")
+
+
+class Clock:
+    """Seconds spent, by phase, over all the processes that worked on the run."""
+
+    def __init__(self, seconds: Mapping[str, float]) -> None:
+        self.seconds = dict(seconds)
+        self._phase, self._since = "", monotonic()
+
+    def start(self, phase: str) -> None:
+        now = monotonic()
+        if self._phase:
+            self.seconds[self._phase] = self.seconds.get(self._phase, 0.0) + now - self._since
+        self._phase, self._since = phase, now
+
+
+@dataclass(slots=True, kw_only=True)
+class RunRecorder:
+    """The record of a session: its measurements, scores, checkpoints and events."""
+
+    session: Session
+    folder: Path
+    writer: RunWriter
+    watcher: Watcher
+    progress: Progress
+    clock: Clock
+    interrupt: Interrupt
+    backbone: Backbone | None  # of a pretrained network
+    best: BestStep = BestStep()
+    _saved_at: float = field(default_factory=monotonic)
+
+    @property
+    def plan(self) -> Plan:
+        return self.session.plan
+
+    @property
+    def signal(self) -> int:
+        """The number of the signal that asks the training to stop; 0: none."""
+        return self.interrupt.signal
+
+    @property
+    def is_checkpoint_due(self) -> bool:
+        return monotonic() - self._saved_at > self.plan.recipe.budget.checkpoint_seconds
+
+    def enter(self, phase: str) -> None:
+        """Show the phase and count its seconds."""
+        self.progress.phase = phase
+        self.clock.start(phase)
+
+    def next_update(self, start: int) -> int | None:
+        """The update to go on with; None where an earlier process was killed as training ended."""
+        return None if self._is_out_of_patience(start) else start
+
+    def record_update(self, step: Step) -> None:
+        """Measure the update just made."""
+        self.watcher.step(step.loss, logits=step.logits, batch=(None, step.targets))
+        self.progress.step, self.progress.loss = step.index + 1, step.loss.detach()
+
+    def record_validation(self, evaluation: Evaluation | None, done: int) -> None:
+        """Record the scores after `done` updates, and whether they are the best."""
+        assert evaluation is not None, "the first rank has the evaluation"
+        scores, headline = split_scores("val", evaluation), f"val_{self.plan.task.headline}"
+        self.watcher.log(**scores)
+        score = scores[headline]
+        self.progress.metric = (headline, score)
+        if score > self.best.score:
+            self.best = BestStep(done, score, evaluation)
+        self.enter("training")
+
+    def save(self, done: int) -> None:
+        """Save a checkpoint: everything that a resumed run needs after `done` updates."""
+        self.clock.start("saving")
+        self.writer.set("time_spent", self.clock.seconds)
+        self.watcher.flush()  # what a resumed run will not measure again must be safe first
+        self.writer.flush()
+        session, best, folder = self.session, self.best, self.folder / "checkpoints"
+        save_checkpoint(
+            folder,
+            step=done,
+            model=session.model,
+            optimizer=session.optimizer,
+            average=session.average,
+            extra={"best": {"step": best.step, "score": best.score if best.is_scored else None}},
+        )
+        prune(folder, keep=2, best=best.step if best.is_scored else None)
+        self.clock.start("training")
+        self._saved_at = monotonic()
+
+    def is_over(self, done: int, signal: int) -> bool:
+        """Return whether training ends after `done` updates; record the reason."""
+        if signal:
+            self.writer.event("interrupted", f"stopped by signal {signal}", step=done)
+        return bool(signal) or self._is_out_of_patience(done)
+
+    def announce(self, kind: str, message: str, *, step: int) -> None:
+        """Record an event and show it."""
+        self.writer.event(kind, message, step=step)
+        self.progress.messages.append(message)
+
+    def add_notes(self, notes: Sequence[str]) -> None:
+        """Record notes beside those of the plan, and show them."""
+        self.writer.set("notes", [*self.plan.notes, *notes])
+        self.progress.messages.extend(notes)
+
+    def _is_out_of_patience(self, done: int) -> bool:
+        """Return whether an epoch has ended and too many have since the best one."""
+        patience, best = self.plan.recipe.budget.patience, self.best
+        waited = done - best.step >= patience * self.plan.steps_per_epoch
+        if not (patience and waited and self.plan.ends_with_validation(done)):
+            return False
+        reason = f"no better than after step {best.step} for {patience} epochs"
+        self.writer.event("stopped-early", reason, step=done)
+        return True
+
+
+class NoRecorder:
+    """The recorder of every rank but the first: it records nothing and decides nothing."""
+
+    signal = 0
+    is_checkpoint_due = False
+
+    def enter(self, phase: str) -> None:
+        pass
+
+    def next_update(self, start: int) -> None:
+        pass
+
+    def record_update(self, step: Step) -> None:
+        pass
+
+    def record_validation(self, evaluation: Evaluation | None, done: int) -> None:
+        pass
+
+    def save(self, done: int) -> None:
+        pass
+
+    def is_over(self, done: int, signal: int) -> bool:
+        return False
+
+
+@contextmanager
+def open_recorder(
+    plan: Plan,
+    folder: Path,
+    checkpoint: Checkpoint | None,
+    *,
+    progress: Progress,
+    ranks: Ranks,
+    interrupt: Interrupt,
+) -> Iterator[RunRecorder]:
+    """Build the session and open every file of the run; close them whatever happens inside."""
+    start = checkpoint.step if checkpoint else 0
+    history = RunReader(folder).history_before(start) if start else History()
+    clock = Clock(recorded_facts(folder).get("time_spent", {}))
+    with plan.numerics.in_effect(), RunWriter(folder, resume_from=start) as writer:
+        history.sink = writer.add
+        session = build_session(plan, ranks)
+        backbone = None
+        if plan.recipe.transfer.method != "none":
+            backbone = Backbone(
+                plan=plan, model=session.model, progress=progress, interrupt=interrupt
+            )
+        recorder = RunRecorder(
+            session=session,
+            folder=folder,
+            writer=writer,
+            watcher=_watch(session, backbone, history=history, start=start),
+            progress=progress,
+            clock=clock,
+            interrupt=interrupt,
+            backbone=backbone,
+        )
+        _describe(recorder, start)
+        with recorder.watcher:
+            yield recorder
+
+
+def _watch(session: Session, backbone: Backbone | None, *, history: History, start: int) -> Watcher:
+    """Watch the model, or only the head where nothing else is trained."""
+    plan, task = session.plan, session.plan.task
+    model: nn.Module = session.model
+    train: Iterable[Batch] = session.train
+    val: Iterable[Batch] = session.val
+    if backbone is not None and backbone.is_head_only:
+        model = backbone.head
+        train, val = FeatureBatches(backbone, "train"), FeatureBatches(backbone, "val")
+    return observe.watch(
+        model,
+        session.optimizer,
+        loss_fn=task.loss_fn,
+        task=task.name,
+        train=train,
+        val=val,
+        num_classes=plan.dataset.facts.num_classes if task.name == "classification" else None,
+        history=history,
+        diagnose=diagnosis.diagnose,
+        first_step=start,
+        chance_loss=None if isnan(task.chance_loss) else task.chance_loss,
+        sharpness=plan.recipe.watch.sharpness,
+    )
+
+
+def _describe(recorder: RunRecorder, start: int) -> None:
+    """Show how far the run is, and record the facts that a reader should have."""
+    plan, progress, writer = recorder.plan, recorder.progress, recorder.writer
+    progress.run, progress.step, progress.steps = recorder.folder, start, plan.steps
+    progress.steps_per_epoch = plan.steps_per_epoch
+    progress.batch_size = plan.recipe.batch.size * plan.recipe.batch.accumulate
+    weights = recorder.session.model.parameters()
+    facts = run_facts(plan) | {"parameters": sum(weight.numel() for weight in weights)}
+    for key, value in facts.items():
+        writer.set(key, value)
+    writer.quarantine([(item.name, item.reason) for item in plan.dataset.quarantined])
+
+
+def recorded_facts(folder: Path) -> Mapping[str, Any]:
+    """The facts that a run has recorded; none where it was killed before it recorded any."""
+    try:
+        return RunReader(folder).meta
+    except RunError:
+        if latest_checkpoint(folder / "checkpoints") is not None:
+            raise  # a run with results whose record is lost is not silently begun again
+        return {}
