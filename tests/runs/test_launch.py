@@ -132,7 +132,7 @@ def test_a_loss_that_is_no_number_is_found_in_the_whole_batch(scans, tmp_path):
 @pytest.mark.parametrize(
     ("options", "seen"),
     [
-        ({"devices": 0}, "devices = 0"),
+        ({"devices": 0}, "devices is out of range"),
         ({"devices": 3, "batch_size": 2}, "batch.size = 2"),
         ({"devices": 2, "edits": {"precision.compile": True}}, "precision.compile"),
     ],
@@ -140,7 +140,7 @@ def test_a_loss_that_is_no_number_is_found_in_the_whole_batch(scans, tmp_path):
 def test_what_cannot_be_divided_is_refused_at_once(scans, options, seen):
     with pytest.raises(UsageError) as refused:
         plan(scans, **options)
-    assert seen in refused.value.seen
+    assert seen in str(refused.value)
 
 
 def test_more_devices_than_gpus_are_refused(monkeypatch):

@@ -30,10 +30,10 @@ def output_curvature(
 ) -> Path | None:
     """Print it as JSON, draw it at `out`, or save it in the run; return the picture's path."""
     from thalweg.curvature import draw
-    from thalweg.runs.curvature import keep
+    from thalweg.runs.curvature import save_picture
 
     if json:
         print_json(**curvature.to_dict())
     if out:
         return draw(curvature, out)
-    return None if json else keep(curvature, run)
+    return None if json else save_picture(curvature, run)

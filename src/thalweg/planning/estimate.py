@@ -1,4 +1,4 @@
-"""A plan → what carrying it out will take, roughly: a few of its steps are made and timed."""
+"""Estimate the time and memory that a plan takes, from a few of its steps."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,15 +13,15 @@ from thalweg.planning.plan import Plan
 from thalweg.training.loop import train
 from thalweg.training.nonfinite import NonFiniteLossError
 
-WARM_UP = 2  # steps that are slower than the others: memory is claimed, kernels are chosen
-TIMED = 4
+WARM_UP_STEPS = 2  # slower than the others: memory is claimed, kernels are chosen
+TIMED_STEPS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """Bytes and seconds. Neither reading the data nor what the allocator keeps is in them."""
+    """Bytes and seconds, without reading the data and without the allocator's reserve."""
 
-    seconds: float  # of training and validating; NaN where no step could be made
+    seconds: float  # of training and validating; NaN where no step succeeded
     step_seconds: float
     weights: int  # bytes, like the following: the weights, and their average where one is kept
     gradients: int
@@ -34,37 +34,37 @@ class Estimate:
 
 
 def estimate_plan(plan: Plan) -> Estimate:
-    """Time from a few steps on the plan's own batches, memory from the model's layers.
+    """Estimate time from a few steps on the plan's own batches, memory from the model's layers.
 
-    Nothing is left behind: the weights are fresh ones, and the random state is put back.
+    The weights are fresh ones, and the random state is preserved.
     """
     with preserve_random_state():
         model = plan.build_model()
         optimizer = plan.build_optimizer(model)
         times: list[float] = []
-        with suppress(NonFiniteLossError):  # the run itself will say so; here there is no time
-            since = perf_counter()
+        with suppress(NonFiniteLossError):  # the run itself will report it; here the time is NaN
+            start = perf_counter()
             for step in train(
                 model,
                 plan.training_stream(start=plan.first_full_size_batch),
                 plan.task.loss_fn,
                 optimizer=optimizer,
                 schedule=lambda progress: 0.01,
-                steps=WARM_UP + TIMED,
+                steps=WARM_UP_STEPS + TIMED_STEPS,
                 accumulate=plan.recipe.batch.accumulate,
                 max_grad_norm=plan.recipe.optimizer.max_grad_norm,
                 dtype=plan.dtype,
                 penalty=plan.penalty(model),
             ):
                 step.loss.item()  # waits for the device
-                times.append(perf_counter() - since)
-                since = perf_counter()
+                times.append(perf_counter() - start)
+                start = perf_counter()
     layers = summary(model, plan.dataset.facts.input_shape)
-    per_step = median(times[WARM_UP:]) if len(times) > WARM_UP else nan
+    step_seconds = median(times[WARM_UP_STEPS:]) if len(times) > WARM_UP_STEPS else nan
     copies = 2 if plan.recipe.optimizer.ema_decay else 1
     return Estimate(
-        seconds=per_step * (_training(plan) + _validating(plan)),
-        step_seconds=per_step,
+        seconds=step_seconds * (_training_steps(plan) + _validation_steps(plan)),
+        step_seconds=step_seconds,
         weights=copies * layers.weight_bytes,
         gradients=layers.weight_bytes,
         optimizer=state_bytes(optimizer),
@@ -72,7 +72,7 @@ def estimate_plan(plan: Plan) -> Estimate:
     )
 
 
-def _training(plan: Plan) -> float:
+def _training_steps(plan: Plan) -> float:
     """All updates, in updates on images of full size: time is in proportion to their pixels."""
     whole = max(plan.dataset.facts.input_shape[1:], default=1)
     small = plan.recipe.augment.progressive_resizing.items()
@@ -80,7 +80,7 @@ def _training(plan: Plan) -> float:
     return plan.steps * (1 - saved)
 
 
-def _validating(plan: Plan) -> float:
+def _validation_steps(plan: Plan) -> float:
     """All validations, in steps: a forward pass is a third of a step, two of which go backward."""
     recipe, count = plan.recipe, plan.dataset.facts.counts.get("val", 0)
     each = ceil(count / (recipe.batch.size * recipe.batch.accumulate)) / 3

@@ -1,4 +1,4 @@
-"""A plan → the same plan in batches that fit into memory: made of parts, gradients added up."""
+"""A plan → the same plan with micro-batches that fit into memory, their gradients accumulated."""
 
 import math
 
@@ -12,22 +12,21 @@ from thalweg.planning.plan import Plan
 from thalweg.planning.speed.benchmark import loss_and_gradient
 from thalweg.training.memory import is_out_of_memory, step_bytes
 
-LEAST = 2  # samples: one alone has no variance to normalise by
-SURE = 0.5  # of what is available: a step estimated to take less is not tried
-MOST = 0.9  # on a CPU one estimated to take more is not tried: there the system ends the process
+MIN_SIZE = 2  # samples: one alone has no variance to normalise by
+FITS = 0.5  # of the available memory: a step estimated to take less is not tried
+TOO_MUCH = 0.9  # on a CPU a step estimated to take more is not tried: the system would kill it
 
 
 def with_fitting_batch(plan: Plan) -> Plan:
-    """The plan, its batches halved and twice as many accumulated until a step fits into memory.
+    """Halve the batch and accumulate twice as many until a step fits into memory.
 
-    An update is still of as many samples. It is done even where the user chose the size, since
-    what does not fit cannot be had; the note says so.
+    An update keeps its number of samples. A size that the user set is halved too, with a note.
     """
     batch, parts = plan.recipe.batch, 1
     size = min(batch.size, plan.dataset.facts.counts["train"])
     with preserve_random_state():
         model = plan.spec.build().train()
-        while size // (2 * parts) >= LEAST and not _fits(plan, model, math.ceil(size / parts)):
+        while size // (2 * parts) >= MIN_SIZE and not _fits(plan, model, math.ceil(size / parts)):
             parts *= 2
     if parts == 1:
         return plan
@@ -39,24 +38,24 @@ def with_fitting_batch(plan: Plan) -> Plan:
     return plan.edited(edits, note=note)
 
 
-def _needed(model: nn.Module, shape: tuple[int, ...], size: int) -> int:
-    """Bytes of a step; 0 where the model fails, which training will say better."""
+def _step_bytes(model: nn.Module, shape: tuple[int, ...], size: int) -> int:
+    """Estimated bytes of a step; 0 where the model fails, which training reports better."""
     try:
-        return step_bytes(model, torch.zeros(LEAST, *shape), samples=size)
+        return step_bytes(model, torch.zeros(MIN_SIZE, *shape), samples=size)
     except Exception:
         return 0
 
 
 def _fits(plan: Plan, model: nn.Module, size: int) -> bool:
     device, shape = torch.device(plan.recipe.device), plan.dataset.facts.input_shape
-    share = _needed(model, shape, size) / max(1, available_bytes(device))
-    if share <= SURE or (device.type == "cpu" and share > MOST):
-        return share <= SURE
-    return _is_made(plan, (size, *shape))
+    share = _step_bytes(model, shape, size) / max(1, available_bytes(device))
+    if share <= FITS or (device.type == "cpu" and share > TOO_MUCH):
+        return share <= FITS
+    return _succeeds(plan, (size, *shape))
 
 
-def _is_made(plan: Plan, shape: tuple[int, ...]) -> bool:
-    """Whether a step of such inputs does not run out of memory, by making one."""
+def _succeeds(plan: Plan, shape: tuple[int, ...]) -> bool:
+    """Make a step on inputs of that shape; return whether the memory was enough."""
     device = torch.device(plan.recipe.device)
     try:
         with preserve_random_state():

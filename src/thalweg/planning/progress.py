@@ -1,4 +1,4 @@
-"""How far a training has come, for whoever shows it."""
+"""Progress: the counters of a training, for a progress line."""
 
 from dataclasses import dataclass, field
 from math import nan
@@ -8,12 +8,10 @@ from typing import SupportsFloat
 
 @dataclass(slots=True)
 class Progress:
-    """Plain counters: training sets them, whoever paints them reads them from another thread."""
+    """Plain counters that training sets and a painter reads from another thread."""
 
-    phase: str = (
-        "starting"  # then "reading", "measuring", "training", "validating", "saving", "done"
-    )
-    samples: tuple[int, int] = (0, 0)  # read so far, in all
+    phase: str = "starting"  # reading, features, measuring, training, validating, saving, done
+    samples: tuple[int, int] = (0, 0)  # read so far, and in all
     step: int = 0
     steps: int = 0
     steps_per_epoch: int = 1
@@ -21,4 +19,4 @@ class Progress:
     loss: SupportsFloat = nan  # of the last step; reading a tensor waits for the device
     metric: tuple[str, float] = ("", nan)  # the headline metric after the last epoch
     run: Path | None = None
-    messages: list[str] = field(default_factory=list)  # appended to, in order, to be shown once
+    messages: list[str] = field(default_factory=list)  # each is shown once, in this order

@@ -1,4 +1,4 @@
-"""The same recipe on several splits of the data: a run each, and mean ± std over them."""
+"""Cross-validation: one run for each split of the data, and mean ± std of their scores."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -34,7 +34,7 @@ class CrossValidation:
 
     @property
     def scores(self) -> Mapping[str, Score]:
-        """Every final figure: its value for each run, mean and sample standard deviation.
+        """Every final metric: its value for each run, mean and sample standard deviation.
 
         The std is over splits that share training samples: good for comparing recipes, too small
         as the error of the mean (Bengio & Grandvalet 2004).
@@ -44,12 +44,12 @@ class CrossValidation:
 
     @property
     def score(self) -> Score:
-        """Of the headline metric."""
+        """The score of the headline metric."""
         return self.scores[self.metric]
 
     @property
     def one_split(self) -> bool:
-        """Whether the data bring a split, so that only the seed differed from run to run."""
+        """True if the data bring a split, so that only the seed differs from run to run."""
         return len({run.reader.meta["fingerprint"] for run in self.runs}) == 1
 
 
@@ -72,48 +72,46 @@ def cross_validate(
     check_alone()
     progress = progress or Progress()
     changes = {**edits, "data.folds": folds, "data.fold": 1}
-    read = make_plan(path, changes, progress=progress)
-    ready = with_measured_numerics(read, progress)
-    stem = Path(ready.recipe.data.path).resolve().name or "run"
+    plan = with_measured_numerics(make_plan(path, changes, progress=progress), progress)
+    stem = Path(plan.recipe.data.path).resolve().name or "run"
     folder = claim_run_folder(Path(out), f"{stem}-folds")
-    replace_text(folder / "recipe.toml", ready.recipe.to_toml())
-    _note(folder, {"folds": folds, "repeats": repeats})
+    replace_text(folder / "recipe.toml", plan.recipe.to_toml())
+    _write(folder, {"folds": folds, "repeats": repeats})
     return resume_cross_validation(folder, progress=progress)
 
 
 def resume_cross_validation(
     folder: str | Path, *, progress: Progress | None = None
 ) -> CrossValidation:
-    """Make the runs that are not finished yet; those that are stay as they are."""
+    """Train the runs that are not finished; the finished ones stay as they are."""
     check_alone()
     folder, progress = Path(folder), progress or Progress()
-    recipe = recorded_recipe(folder)
-    wanted = _read(folder)
+    recipe, counts = recorded_recipe(folder), _read_counts(folder)
     runs: list[Run] = []
-    for name, edits in _splits(recipe, folds=wanted["folds"], repeats=wanted["repeats"]):
+    for name, edits in _splits(recipe, **counts):
         try:
-            runs.append(_run(folder / name, recipe.edited(edits), progress))
+            runs.append(_finished_run(folder / name, recipe.edited(edits), progress))
         except InterruptedRunError as stop:
             raise InterruptedRunError(folder, stop.exit_code) from stop
-        _note(folder, wanted | _summary(CrossValidation(path=folder, runs=tuple(runs))))
+        _write(folder, counts | _summary(CrossValidation(path=folder, runs=tuple(runs))))
     return CrossValidation(path=folder, runs=tuple(runs))
 
 
 def _splits(
     recipe: Recipe, *, folds: int, repeats: int
 ) -> Iterator[tuple[str, Mapping[str, object]]]:
-    """The runs' names, and what of the recipe differs."""
+    """The name of each run, and its edits of the recipe."""
     for repeat in range(repeats):
         seed = {"seed": recipe.seed + repeat}
-        before = f"repeat-{repeat + 1}" if repeats > 1 else ""
+        prefix = f"repeat-{repeat + 1}" if repeats > 1 else ""
         if not folds:
-            yield before, seed
+            yield prefix, seed
         for fold in range(1, folds + 1):
-            yield "-".join(filter(None, [before, f"fold-{fold}"])), seed | {"data.fold": fold}
+            yield "-".join(filter(None, [prefix, f"fold-{fold}"])), seed | {"data.fold": fold}
 
 
-def _run(folder: Path, recipe: Recipe, progress: Progress) -> Run:
-    """The finished run in that folder: as it is, gone on with, or made."""
+def _finished_run(folder: Path, recipe: Recipe, progress: Progress) -> Run:
+    """Train the run in that folder, or resume it, unless it is finished; return it."""
     progress.messages.append(f"{folder.name}:")
     if (folder / DATABASE).is_file():
         return resume(folder, progress=progress)
@@ -122,27 +120,27 @@ def _run(folder: Path, recipe: Recipe, progress: Progress) -> Run:
     return run_plan(plan_of(recipe, progress), folder, progress)
 
 
-def _summary(found: CrossValidation) -> dict[str, object]:
+def _summary(result: CrossValidation) -> dict[str, object]:
     return {
-        "runs": [run.path.name for run in found.runs],
-        "headline_metric": found.metric,
+        "runs": [run.path.name for run in result.runs],
+        "headline_metric": result.metric,
         "scores": {
             name: {"mean": score.mean, "std": score.std, "values": list(score.values)}
-            for name, score in found.scores.items()
+            for name, score in result.scores.items()
         },
     }
 
 
-def _note(folder: Path, content: Mapping[str, object]) -> None:
+def _write(folder: Path, content: Mapping[str, object]) -> None:
     replace_text(
         folder / CROSS_VALIDATION, json.dumps(json_safe({"schema": 1, **content}), indent=2) + "\n"
     )
 
 
-def _read(folder: Path) -> dict[str, int]:
+def _read_counts(folder: Path) -> dict[str, int]:
     path = folder / CROSS_VALIDATION
     try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-        return {"folds": int(known["folds"]), "repeats": int(known["repeats"])}
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return {"folds": int(content["folds"]), "repeats": int(content["repeats"])}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path} cannot be read", seen=repr(error)) from error

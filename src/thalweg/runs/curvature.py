@@ -1,4 +1,4 @@
-"""A run on disk → the surface that it was trained on: its spectrum and its landscape."""
+"""The Hessian's spectrum and the loss landscape of a recorded run."""
 
 import json
 from collections.abc import Mapping
@@ -27,8 +27,8 @@ BATCH = 256
 _PREFIX = "model."
 
 
-def subject(run: str | Path, *, samples: int = SAMPLES) -> Subject:
-    """The best model of a run, its loss, and a sample of the data that it was trained on.
+def run_subject(run: str | Path, *, samples: int = SAMPLES) -> Subject:
+    """The best model of a run, its loss, and a sample of its training data.
 
     Raises: RunError where there is no finished model, DataError where the data are gone.
     """
@@ -49,8 +49,8 @@ def run_spectrum(
     run: str | Path, *, samples: int = SAMPLES, top: int = 5, batch_norm: BatchNormMode = "train"
 ) -> Spectrum:
     """The Hessian's spectrum at a run's best weights."""
-    found = subject(run, samples=samples)
-    return spectrum(found.model, found.loss_fn, found.batches, top=top, batch_norm=batch_norm)
+    subject = run_subject(run, samples=samples)
+    return spectrum(subject.model, subject.loss_fn, subject.batches, top=top, batch_norm=batch_norm)
 
 
 def run_landscape(
@@ -65,51 +65,52 @@ def run_landscape(
     other: str | Path | None = None,
 ) -> Landscape:
     """The loss around a run's best weights, or on the line to those of another run."""
-    found = subject(run, samples=samples)
+    subject = run_subject(run, samples=samples)
     if other is not None:
         return between(
-            found.model,
-            found.loss_fn,
-            found.batches,
+            subject.model,
+            subject.loss_fn,
+            subject.batches,
             other=load_model(Path(other) / "model").module.state_dict(),
             points=points,
             batch_norm=batch_norm,
         )
     return landscape(
-        found.model,
-        found.loss_fn,
-        found.batches,
+        subject.model,
+        subject.loss_fn,
+        subject.batches,
         directions=directions,
         dimensions=dimensions,
         points=points,
         radius=radius,
         batch_norm=batch_norm,
-        path=_kept_weights(Path(run), found.model) if directions == "principal" else (),
+        path=_saved_weights(Path(run), subject.model) if directions == "principal" else (),
     )
 
 
-def keep(found: Spectrum | Landscape, run: str | Path) -> Path:
-    """Store a picture in the run with its numbers beside it, where the report finds both.
+def save_picture(geometry: Spectrum | Landscape, run: str | Path) -> Path:
+    """Draw into the run, as RUN/spectrum.svg or RUN/landscape.svg, and return the path.
 
-    The picture's path: RUN/spectrum.svg or RUN/landscape.svg; the numbers' suffix is .json.
+    The numbers are saved beside the picture as .json, where the report reads both.
     """
-    picture = Path(run) / f"{type(found).__name__.lower()}.svg"
-    draw(found, picture)
-    numbers = json.dumps(json_safe(found.to_dict()), allow_nan=False)
+    picture = Path(run) / f"{type(geometry).__name__.lower()}.svg"
+    draw(geometry, picture)
+    numbers = json.dumps(json_safe(geometry.to_dict()), allow_nan=False)
     replace_text(picture.with_suffix(".json"), numbers + "\n")
     return picture
 
 
-def _kept_weights(run: Path, model: nn.Module) -> list[Mapping[str, Tensor]]:
+def _saved_weights(run: Path, model: nn.Module) -> list[Mapping[str, Tensor]]:
     """The weights in the run's checkpoints, oldest first, and the best ones."""
     states: list[Mapping[str, Tensor]] = []
     for path in sorted((run / "checkpoints").glob("step-*/state.safetensors")):
         tensors = safetensors.torch.load_file(path)
-        named = {k.removeprefix(_PREFIX): v for k, v in tensors.items() if k.startswith(_PREFIX)}
-        states.append(named)
+        states.append(
+            {k.removeprefix(_PREFIX): v for k, v in tensors.items() if k.startswith(_PREFIX)}
+        )
     if not states:
         raise RunError(
-            f"{run} has kept no checkpoints, and so no path",
+            f"{run} has no checkpoints, and so no path",
             fix="thalweg landscape RUN --directions random",
         )
     return [*states, model.state_dict()]

@@ -1,10 +1,11 @@
-"""The test split, opened once training is over: by name, with a count of how often."""
+"""Score a finished run on the test split, and count how often the split has been used."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from time import time
+from typing import NamedTuple
 
 from thalweg.data import Dataset
 from thalweg.errors import DataError, RunError
@@ -19,77 +20,82 @@ from thalweg.runs.start import recorded_plan
 from thalweg.training.evaluate import evaluate
 from thalweg.wording import times
 
-FINAL = "final"  # the kind of the event that a look at the test split leaves
+FINAL = "final"  # the kind of the event that a use of the test split leaves
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinalScore:
-    """What a run scores on the test split, and how far that can still be believed."""
+    """The scores of a run on the test split, and how far they can be trusted."""
 
     run: Path
     metrics: Mapping[str, float]  # test_loss, test_accuracy, …
     samples: int
     uses: int  # how many different models, of all the runs beside this one, were tested on it
     time: float  # seconds since 1970, UTC
-    repeated: bool  # these weights had been tested before: the figures are those of then
+    repeated: bool  # these weights had been tested before: the scores are the earlier ones
+
+
+class SplitUse(NamedTuple):
+    """One use of a test split, as a run has recorded it."""
+
+    model: tuple[str, str]  # name of the run, digest of its weights
+    event: Event
 
 
 def final(run: str | Path, *, progress: Progress | None = None) -> FinalScore:
-    """Score the run's model on the test split, which until now nothing of the run has shown.
+    """Score the run's model on the test split, which nothing of the run has shown until now.
 
-    Each look is recorded in the run, with its date and how often the test split has been used by
-    the runs of the same folder. A test split that choices are made by is a validation split, and
-    its figures are too good.
+    The run records each use, with its date and how often the runs of the same folder have used the
+    test split. A test split that choices are made by is a validation split: its scores are too
+    good.
     Raises: DataError where the data have no test split; RunError without a finished model.
     """
     folder = Path(run)
     reader = RunReader(folder)
     if reader.state == "running":
         raise RunError(f"{folder} is still being trained", fix="wait for its end")
-    ready = recorded_plan(folder, reader.meta, progress or Progress())
-    _need_test(ready.dataset, folder)
-    device = ready.recipe.device
-    model = load_model(folder / "model", device=device)
-    test, weights = _digest_of_test(ready.dataset), _digest_of(folder / "model")
-    looks = looks_at(folder.absolute().parent, test)
-    uses = len({*(seen for _, seen in looks), (folder.name, weights)})
-    if (folder.name, weights) in [seen for _, seen in looks]:
-        return _known(folder, looks, weights=weights, uses=uses)
-    batches = ready.evaluation_batches("test")
-    found = evaluate(model.module, batches, ready.task, dtype=ready.dtype, views=model.spec.views)
-    made = FinalScore(
+    plan = recorded_plan(folder, reader.meta, progress or Progress())
+    _require_test_split(plan.dataset, folder)
+    saved = load_model(folder / "model", device=plan.recipe.device)
+    split = _digest_of_test_split(plan.dataset)
+    model = folder.name, sha256((folder / "model" / "weights.safetensors").read_bytes()).hexdigest()
+    earlier = recorded_uses(folder.absolute().parent, split)
+    uses = len({model, *(use.model for use in earlier)})
+    for use in earlier:
+        if use.model == model:
+            return _recorded_score(folder, use.event, uses=uses)
+    batches, views = plan.evaluation_batches("test"), saved.spec.views
+    evaluation = evaluate(saved.module, batches, plan.task, dtype=plan.dtype, views=views)
+    score = FinalScore(
         run=folder,
-        metrics=split_scores("test", found),
-        samples=len(found.targets),
+        metrics=split_scores("test", evaluation),
+        samples=len(evaluation.targets),
         uses=uses,
         time=time(),
         repeated=False,
     )
-    rows = prediction_rows(ready, "test", found)
-    _record(ready, made, rows, looked=(test, weights))
-    return made
+    detail = {"test": split, "weights": model[1]}
+    _record(plan, score, prediction_rows(plan, "test", evaluation), detail=detail)
+    return score
 
 
-Look = tuple[Event, tuple[str, str]]  # an event, and (run, digest of its weights)
-
-
-def looks_at(parent: Path, test: str) -> list[Look]:
-    """Every look that a run in this folder has taken at that test split."""
-    found: list[Look] = []
+def recorded_uses(parent: Path, split: str) -> list[SplitUse]:
+    """Every use of the test split with that digest by the runs of a folder."""
+    uses: list[SplitUse] = []
     for folder in sorted(path for path in parent.iterdir() if (path / DATABASE).is_file()):
         try:
             events = RunReader(folder).events
-        except RunError:  # a damaged neighbour tells nothing
+        except RunError:  # a damaged run tells nothing
             continue
-        found += [
-            (event, (folder.name, str(event.detail.get("weights"))))
+        uses += [
+            SplitUse((folder.name, str(event.detail.get("weights"))), event)
             for event in events
-            if event.kind == FINAL and event.detail.get("test") == test
+            if event.kind == FINAL and event.detail.get("test") == split
         ]
-    return found
+    return uses
 
 
-def _need_test(dataset: Dataset, folder: Path) -> None:
+def _require_test_split(dataset: Dataset, folder: Path) -> None:
     if not dataset.facts.counts.get("test"):
         raise DataError(
             f"the data of {folder} have no test split",
@@ -98,8 +104,7 @@ def _need_test(dataset: Dataset, folder: Path) -> None:
         )
 
 
-def _known(folder: Path, looks: list[Look], *, weights: str, uses: int) -> FinalScore:
-    event = next(event for event, seen in looks if seen == (folder.name, weights))
+def _recorded_score(folder: Path, event: Event, *, uses: int) -> FinalScore:
     return FinalScore(
         run=folder,
         metrics=event.detail["metrics"],
@@ -111,34 +116,29 @@ def _known(folder: Path, looks: list[Look], *, weights: str, uses: int) -> Final
 
 
 def _record(
-    ready: Plan, made: FinalScore, rows: Iterable[PredictionRow], *, looked: tuple[str, str]
+    plan: Plan, score: FinalScore, rows: Iterable[PredictionRow], *, detail: Mapping[str, str]
 ) -> None:
-    """Into the run: the figures, what was said of each sample, the look itself; a new report."""
-    metrics = {**RunReader(made.run).meta.get("metrics", {}), **made.metrics}
-    with RunWriter(made.run) as writer:
+    """Record the scores, the predictions and the use of the test split; renew card and report."""
+    metrics = {**RunReader(score.run).meta.get("metrics", {}), **score.metrics}
+    with RunWriter(score.run) as writer:
         writer.set("metrics", metrics)
         writer.predictions(rows)
         writer.event(
             FINAL,
-            f"the test split was opened; it has now been used {times(made.uses)}",
-            test=looked[0],
-            weights=looked[1],
-            uses=made.uses,
-            samples=made.samples,
-            metrics=dict(made.metrics),
+            f"the test split was opened; it has now been used {times(score.uses)}",
+            **detail,
+            uses=score.uses,
+            samples=score.samples,
+            metrics=dict(score.metrics),
         )
-    replace_text(made.run / "model" / "README.md", model_card(ready, metrics))
-    Run(made.run).report()
+    replace_text(score.run / "model" / "README.md", model_card(plan, metrics))
+    Run(score.run).report()
 
 
-def _digest_of_test(dataset: Dataset) -> str:
-    """The same for the same test samples, whatever size the images are brought to."""
+def _digest_of_test_split(dataset: Dataset) -> str:
+    """A hash of the test samples, the same whatever size their images are brought to."""
     rows = dataset.indices["test"]
     hashed = sha256(repr(dataset.class_names).encode() + dataset.targets[rows].tobytes())
     for row in rows.tolist():
         hashed.update(dataset.names[row].encode(errors="surrogatepass") + b"\0")
     return hashed.hexdigest()
-
-
-def _digest_of(model: Path) -> str:
-    return sha256((model / "weights.safetensors").read_bytes()).hexdigest()

