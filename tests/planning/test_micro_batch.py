@@ -49,7 +49,7 @@ def test_where_it_fits_nothing_changes(scans, memory):
 
 @pytest.mark.parametrize("parts", [2, 4, 16])
 def test_the_batch_is_halved_until_it_fits(scans, memory, monkeypatch, parts):
-    monkeypatch.setattr(micro_batch, "gradient", refuses)
+    monkeypatch.setattr(micro_batch, "loss_and_gradient", refuses)
     ready = plan(scans, model="convnet", batch_size=32)
     memory(2 * needed_by(ready, 32 // parts) if parts < 16 else 0)
     found = with_fitting_batch(ready)
@@ -66,7 +66,7 @@ def test_in_doubt_a_step_is_tried(scans, memory, monkeypatch):
     state = torch.get_rng_state()
     assert with_fitting_batch(ready) == ready  # a real step, which works
     assert torch.equal(torch.get_rng_state(), state)
-    monkeypatch.setattr(micro_batch, "gradient", refuses)
+    monkeypatch.setattr(micro_batch, "loss_and_gradient", refuses)
     assert with_fitting_batch(ready).recipe.batch.accumulate > 1
 
 

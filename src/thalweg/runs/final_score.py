@@ -74,8 +74,8 @@ def final(run: str | Path, *, progress: Progress | None = None) -> FinalScore:
         time=time(),
         repeated=False,
     )
-    detail = {"test": split, "weights": model[1]}
-    _record(plan, score, prediction_rows(plan, "test", evaluation), detail=detail)
+    rows = prediction_rows(plan, "test", evaluation)
+    _record(plan, score, rows, split=split, weights=model[1])
     return score
 
 
@@ -116,7 +116,7 @@ def _recorded_score(folder: Path, event: Event, *, uses: int) -> FinalScore:
 
 
 def _record(
-    plan: Plan, score: FinalScore, rows: Iterable[PredictionRow], *, detail: Mapping[str, str]
+    plan: Plan, score: FinalScore, rows: Iterable[PredictionRow], *, split: str, weights: str
 ) -> None:
     """Record the scores, the predictions and the use of the test split; renew card and report."""
     metrics = {**RunReader(score.run).meta.get("metrics", {}), **score.metrics}
@@ -126,7 +126,8 @@ def _record(
         writer.event(
             FINAL,
             f"the test split was opened; it has now been used {times(score.uses)}",
-            **detail,
+            test=split,
+            weights=weights,
             uses=score.uses,
             samples=score.samples,
             metrics=dict(score.metrics),
