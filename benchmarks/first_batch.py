@@ -18,10 +18,10 @@ from benchmarks._rounds import medians, on_photographs
 TRAIN, VAL, REPEATS, LIMIT = 8000, 2000, 5, 1 / 3
 OURS = """
 import json, os, sys
-from thalweg.loading import loading
+from thalweg.loading import pause_collector
 from thalweg.data.images.survey_process import survey_in_background
 with survey_in_background(sys.argv[1], size=128):  # this much as `thalweg train` begins
-    with loading(for_good=True):
+    with pause_collector(freeze=True):
         from thalweg.api import train
         from thalweg.planning.make_plan import make_plan
     edits = {"model.name": "resnet18", "data.image_size": 128, "batch.size": 64}
@@ -31,10 +31,10 @@ os._exit(0)
 """
 FIRST_UPDATE = """
 import json, os, sys, threading, time
-from thalweg.loading import loading
+from thalweg.loading import pause_collector
 from thalweg.data.images.survey_process import survey_in_background
 with survey_in_background(sys.argv[1], size=128):
-    with loading(for_good=True):
+    with pause_collector(freeze=True):
         from thalweg.api import Progress, train
     progress = Progress()
     def tell():

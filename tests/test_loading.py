@@ -1,4 +1,4 @@
-"""What is loaded without the collector leaves it as it was."""
+"""Loading pauses the garbage collector and leaves it as it was."""
 
 import gc
 import subprocess
@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from thalweg.loading import loading
+from thalweg.loading import pause_collector
 
 
 @pytest.fixture(autouse=True)
@@ -17,18 +17,18 @@ def _as_before():
     gc.unfreeze()
 
 
-def test_the_collector_rests_and_what_was_loaded_is_looked_at_no_more():
-    with loading(for_good=True):
+def test_collector_pauses_and_skips_frozen_objects():
+    with pause_collector(freeze=True):
         assert not gc.isenabled()
-        kept = [[]]
+        frozen = [[]]
     assert gc.isenabled()
     assert gc.get_freeze_count() > 1000
-    assert not any(found is kept for found in gc.get_objects())
+    assert not any(tracked is frozen for tracked in gc.get_objects())
 
 
-def test_it_is_back_after_an_import_that_failed():
+def test_collector_is_back_after_a_failed_import():
     def failing():
-        with loading(for_good=True):
+        with pause_collector(freeze=True):
             raise ImportError
 
     with pytest.raises(ImportError):
@@ -36,15 +36,15 @@ def test_it_is_back_after_an_import_that_failed():
     assert gc.isenabled()
 
 
-def test_where_the_user_switched_it_off_it_stays_so():
+def test_collector_stays_off_where_the_user_disabled_it():
     gc.disable()
-    with loading(for_good=True):
+    with pause_collector(freeze=True):
         pass
     assert not gc.isenabled()
     assert not gc.get_freeze_count()
 
 
-def test_a_public_name_is_loaded_without_it_too():
+def test_public_names_load_without_a_collection():
     code = "import gc, thalweg; thalweg.train; import torch; print(gc.isenabled(), end=' ')\n"
     code += "print(gc.get_stats()[2]['collections'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

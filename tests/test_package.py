@@ -1,4 +1,4 @@
-"""The package as it is installed: what is in it, and what importing it costs."""
+"""The installed package: its contents, and the cost of importing it."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""A table of names, and what joins it from other packages through their entry points."""
+"""A table of names, extended by other packages through their entry points."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from thalweg.registry import Registry
 @pytest.mark.parametrize(
     ("kind", "group"), [("model", "models"), ("loss", "losses"), ("penalty", "penalties")]
 )
-def test_a_package_that_is_installed_adds_its_own(tmp_path, monkeypatch, kind, group):
+def test_an_installed_package_adds_entries(tmp_path, monkeypatch, kind, group):
     installed = tmp_path / "stranger-1.0.dist-info"
     installed.mkdir()
     (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: stranger\nVersion: 1.0\n")
@@ -19,7 +19,7 @@ def test_a_package_that_is_installed_adds_its_own(tmp_path, monkeypatch, kind, g
     assert Registry(kind, ())["mine"]() == 42
 
 
-def test_an_unknown_name_is_told_the_nearest():
+def test_an_unknown_name_offers_the_nearest():
     def resnet18():
         pass
 

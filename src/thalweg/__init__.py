@@ -52,9 +52,9 @@ def __getattr__(name: str) -> Any:
     """Load a public name when it is first used: `import thalweg` itself loads no torch."""
     if name not in __all__:
         raise AttributeError(f"module 'thalweg' has no attribute {name!r}")
-    from thalweg.loading import loading
+    from thalweg.loading import pause_collector
 
-    with loading():
+    with pause_collector():
         import_module("torch")  # nearly every public function needs it
         home = import_module("thalweg.curvature" if name in _CURVATURE else "thalweg.api")
     value = globals()[name] = getattr(home, name)

@@ -1,19 +1,19 @@
-"""Every error this package raises on purpose: what is wrong, what was seen, what to do.
+"""The error tree: every error names the problem, what was seen, and the fix.
 
-`exit_code` is what the command line ends with when the error reaches it.
+`exit_code` is the exit code of the command line when the error reaches it.
 """
 
 from typing import ClassVar
 
 
 class ThalwegError(Exception):
-    """Base class, so that a caller can catch all of ours and nothing else."""
+    """The base class: catches all errors of thalweg and no others."""
 
     exit_code: ClassVar[int] = 1
 
     def __init__(self, problem: str, *, seen: str = "", fix: str = "") -> None:
-        parts = [problem, seen and f"  seen: {seen}", fix and f"  fix:  {fix}"]
-        super().__init__("\n".join(filter(None, parts)))
+        lines = [problem, seen and f"  seen: {seen}", fix and f"  fix:  {fix}"]
+        super().__init__("\n".join(filter(None, lines)))
         self.problem, self.seen, self.fix = problem, seen, fix
 
     def __str__(self) -> str:
@@ -21,13 +21,13 @@ class ThalwegError(Exception):
 
 
 class UsageError(ThalwegError, ValueError):
-    """An option, a recipe key or a value cannot be meant as it stands."""
+    """An option, a recipe key or a value is not valid."""
 
     exit_code = 2
 
 
 class UnknownNameError(UsageError, KeyError):
-    """A name that is in no table of ours."""
+    """A name is in none of the tables."""
 
 
 class DataError(ThalwegError, ValueError):
@@ -37,7 +37,7 @@ class DataError(ThalwegError, ValueError):
 
 
 class TrainingError(ThalwegError, RuntimeError):
-    """A run began and could not go on; what was saved before is intact."""
+    """A run started and cannot continue; its earlier checkpoints are intact."""
 
 
 class RunError(ThalwegError, OSError):
@@ -45,14 +45,14 @@ class RunError(ThalwegError, OSError):
 
 
 class ThalwegWarning(UserWarning):
-    """The category of every warning of ours, so that one filter silences or raises them all."""
+    """The category of all warnings of thalweg, so that one filter silences or raises them."""
 
 
 def printable(text: str, *, keep: str = "") -> str:
-    """The text with control, bidirectional and undecodable characters escaped, but those to `keep`.
+    """Escape control, bidirectional and undecodable characters, except those in `keep`.
 
     Why it matters: a file may be named `\\x1b[2J`, which would clear the reader's screen, or with
-    what turns a sentence around.
+    characters that reverse the direction of a sentence.
     """
     if text.isprintable():
         return text

@@ -1,4 +1,4 @@
-"""A table of named things: built in one place, read by name, extended by plug-ins."""
+"""A table of builders: filled in one place, read by name, extended by plug-ins."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
@@ -17,14 +17,14 @@ class Registry(Mapping[str, T], Generic[T]):
         self, kind: str, builders: Iterable[T], *, families: Mapping[str, Callable[[str], T]] = {}
     ) -> None:
         self.kind = kind
-        self._families = families  # the beginning of a name → what finds such names elsewhere
+        self._families = families  # prefix of a name → finder of such names elsewhere
         self._builders = {builder.__name__: builder for builder in builders}
 
     def __getitem__(self, name: str) -> T:
         if name in self._builders:
             return self._builders[name]
-        for beginning, find in self._families.items():
-            if name.startswith(beginning):
+        for prefix, find in self._families.items():
+            if name.startswith(prefix):
                 return find(name)
         for plugin in entry_points(group=f"thalweg.{_plural(self.kind)}", name=name):
             return cast(T, plugin.load())
@@ -37,9 +37,9 @@ class Registry(Mapping[str, T], Generic[T]):
         return len(self._builders)
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
-    """The error for a name in no table: says what there is, offers the nearest."""
-    names = list(known)
+def unknown_name(kind: str, name: str, valid: Iterable[str]) -> UnknownNameError:
+    """The error for a name in no table: lists the valid names, offers the nearest."""
+    names = list(valid)
     close = get_close_matches(name, names, n=3)
     return UnknownNameError(
         f"no {kind} is called {name!r}",

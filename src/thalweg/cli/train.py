@@ -17,7 +17,7 @@ from thalweg.cli.recipe_options import RECIPE, recipe_edits, takes_recipe_keys
 from thalweg.cli.settings import Settings, annotated_toml, gather_settings
 from thalweg.data.images.survey_process import survey_in_background
 from thalweg.errors import UsageError, printable
-from thalweg.loading import loading
+from thalweg.loading import pause_collector
 from thalweg.recipes.recipe import Recipe, recorded_recipe
 
 if TYPE_CHECKING:
@@ -93,13 +93,13 @@ def _train(settings: Settings, out: Path, *, final: bool, json: bool) -> int:
 
     data = Recipe().edited(settings.edits).data
     with survey_in_background(data.path, target=data.target, size=data.image_size):
-        with loading(for_good=True):  # PyTorch, while another process surveys the files
+        with pause_collector(freeze=True):  # PyTorch, while another process surveys the files
             from thalweg.runs.start import train as start_run
         return _run_with_progress(action, json=json)
 
 
 def _resume(folder: Path, settings: Settings, *, final: bool, json: bool) -> int:
-    with loading(for_good=True):
+    with pause_collector(freeze=True):
         from thalweg.runs.start import resume
 
     _check_same_recipe(folder, settings)
