@@ -83,13 +83,13 @@ def library(name, extra):
 
 def noting(callback):
     """The callback itself, and a list that the history of each fit that it watches is put into."""
-    histories, begin = [], callback.session_.begin
+    histories, begin = [], callback.watcher_.begin
 
     def begin_and_note(*arguments, **named):
         begin(*arguments, **named)
-        histories.append(callback.session_._watcher.history)
+        histories.append(callback.watcher_._watcher.history)
 
-    callback.session_.begin = begin_and_note
+    callback.watcher_.begin = begin_and_note
     return callback, histories
 
 

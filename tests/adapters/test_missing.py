@@ -28,7 +28,7 @@ def test_the_extra_is_named(extra, monkeypatch):
 
 
 def test_what_an_installed_library_lacks_is_named_itself():
-    from thalweg.adapters.session import library_missing
+    from thalweg.adapters.callback_watcher import library_missing
 
     error = library_missing("keras", ModuleNotFoundError("No module named 'jax'", name="jax"))
     assert error.fix == "install jax"

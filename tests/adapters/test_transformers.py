@@ -169,13 +169,13 @@ def test_neither_accumulation_nor_mixed_precision_is_an_alarm(options, tmp_path)
 def test_the_loss_is_the_one_that_the_trainer_logs(tmp_path):
     callback = DiagnoseCallback(sink=None)
     histories = []
-    begin = callback.session_.begin
+    begin = callback.watcher_.begin
 
     def begin_and_note(*arguments, **named):
         begin(*arguments, **named)
-        histories.append(callback.session_._watcher.history)
+        histories.append(callback.watcher_._watcher.history)
 
-    callback.session_.begin = begin_and_note
+    callback.watcher_.begin = begin_and_note
     trainer = trainer_of(
         tmp_path, callback=callback, gradient_accumulation_steps=3, logging_steps=1
     )

@@ -5,10 +5,11 @@ from typing import Any
 
 from torch import Tensor
 
-from thalweg.adapters.foreign import ForeignOptimizer
-from thalweg.adapters.session import Session, Sink, guarded, library_missing
-from thalweg.adapters.traceless import Traceless
+from thalweg.adapters.callback_watcher import CallbackWatcher, Sink, guarded, library_missing
+from thalweg.adapters.foreign_optimizer import ForeignOptimizer
+from thalweg.adapters.traceless_batches import TracelessBatches
 from thalweg.diagnosis import Diagnosis
+from thalweg.observe.data_sample import Pair
 from thalweg.observe.loss_graph import mark_rescaled
 
 try:
@@ -20,97 +21,103 @@ except ModuleNotFoundError as error:
 class DiagnoseCallback(Callback):
     """Watches a fit and diagnoses it at its end. The learning-rate finder is not watched.
 
-    `sink` is given the page (None: nothing is printed); `diagnosis` keeps it. With `read_data`, the
-    first batches of both loaders are looked at as well, without a trace. What only you can tell,
-    each thing optional, goes to `thalweg.watch`: task, num_classes, loss_fn, train, val.
+    `sink` receives the page (None: nothing is printed); `diagnosis` keeps it. With `read_data`, the
+    first batches of both loaders are read as well, without a trace. Further options, all optional,
+    go to `thalweg.watch`: task, num_classes, loss_fn, train, val.
     """
 
-    order = Recorder.order + 1  # after an epoch's scores are known, and after what clips or scales
+    order = Recorder.order + 1  # after the recorder's scores, and after clipping and scaling
     remove_on_fetch = True
 
-    def __init__(self, *, sink: Sink | None = print, read_data: bool = True, **about: Any) -> None:
+    def __init__(
+        self, *, sink: Sink | None = print, read_data: bool = True, **watch_options: Any
+    ) -> None:
         super().__init__()
-        self.session_ = Session(sink=sink, about=about)
+        self.watcher_ = CallbackWatcher(sink=sink, watch_options=watch_options)
         self.read_data, self.stepping = read_data, False
-        self.stands_for: ForeignOptimizer | None = None
+        self.foreign_optimizer: ForeignOptimizer | None = None
 
     @property
     def diagnosis(self) -> Diagnosis | None:
-        """Of the last fit; None before its end."""
-        return self.session_.diagnosis
+        """The diagnosis of the last fit; None before its end."""
+        return self.watcher_.diagnosis
 
     @guarded
     def before_fit(self) -> None:
-        """Begin to watch."""
+        """Start to watch."""
         learn = self.learn
         self.run = not (hasattr(learn, "lr_finder") or hasattr(self, "gather_preds"))
         if not self.run:
             return
-        self.stands_for = ForeignOptimizer(lambda: _groups(learn.opt))
+        self.foreign_optimizer = ForeignOptimizer(lambda: _groups(learn.opt))
         read = self.read_data and getattr(learn.dls, "n_inp", 1) == 1
-        train, val = [_looked_at(loader) if read else None for loader in _two(learn.dls)]
-        self.session_.begin(learn.model, [self.stands_for], train=train, val=val)
+        train, val = [
+            _traceless_batches(loader) if read else None for loader in _train_and_val(learn.dls)
+        ]
+        self.watcher_.begin(learn.model, [self.foreign_optimizer], train=train, val=val)
 
     @guarded
     def after_loss(self) -> None:
-        """The loss as it was before an accumulation or a scaler changed it: fastai's own copy."""
+        """Record fastai's own copy of the loss, which neither accumulation nor a scaler changes."""
         learn = self.learn
         if not self.training or not isinstance(learn.loss, Tensor) or not learn.yb:
             return
         mark_rescaled(learn.loss)
         inputs = learn.xb[0] if len(learn.xb) == 1 else None
-        self.session_.loss(learn.loss, batch=(_plain(inputs), _plain(learn.yb[0])))
+        self.watcher_.record_loss(
+            learn.loss, batch=(_plain_tensor(inputs), _plain_tensor(learn.yb[0]))
+        )
 
     @guarded
     def before_step(self) -> None:
-        """Called where an update will be made: not while accumulating, not after an overflow."""
-        if self.stands_for is not None:
+        """Run before each update: not while accumulating, not after an overflow."""
+        if self.foreign_optimizer is not None:
             self.stepping = True
-            self.stands_for.before_step()
+            self.foreign_optimizer.before_step()
 
     @guarded
     def after_step(self) -> None:
-        """The update was made."""
-        if self.stands_for is not None and self.stepping:
+        """Record the update."""
+        if self.foreign_optimizer is not None and self.stepping:
             self.stepping = False
-            self.stands_for.after_step()
-            self.session_.updated()
+            self.foreign_optimizer.after_step()
+            self.watcher_.record_update()
 
     def after_cancel_step(self) -> None:
-        """Somebody called it off."""
+        """Forget an update that another callback cancelled."""
         self.stepping = False
 
     @guarded
     def after_epoch(self) -> None:
-        """The recorder's row; metrics are of the validation split unless they say otherwise."""
+        """Record the recorder's row; metrics are of the validation split unless named otherwise."""
         names = list(self.learn.recorder.metric_names)[1:]
-        self.session_.log(dict(zip(names, self.learn.final_record, strict=False)), split="val")
+        self.watcher_.log(dict(zip(names, self.learn.final_record, strict=False)), split="val")
 
     @guarded
     def after_fit(self) -> None:
         """Diagnose."""
-        self.session_.end()
-        self.stands_for = None
+        self.watcher_.end()
+        self.foreign_optimizer = None
 
 
 def _groups(opt: Any) -> list[dict[str, Any]]:
-    """torch's param_groups of a fastai optimizer."""
+    """The groups of a fastai optimizer as torch's param_groups."""
     return [
         {"params": list(weights), "lr": hyper["lr"], "weight_decay": hyper.get("wd") or 0.0}
         for weights, hyper in zip(opt.param_lists, opt.hypers, strict=True)
     ]
 
 
-def _two(dls: Any) -> tuple[Any, Any]:
-    """The training and the validation loader, if there is one."""
+def _train_and_val(dls: Any) -> tuple[Any, Any]:
+    """The training loader, and the validation loader if there is one."""
     loaders = list(dls.loaders)
     return loaders[0], loaders[1] if len(loaders) > 1 else None
 
 
-def _looked_at(loader: Any) -> Traceless | None:
+def _traceless_batches(loader: Any) -> TracelessBatches | None:
     if loader is None:
         return None
-    return Traceless(lambda: _in_this_process(loader), loader, _pair)
+    return TracelessBatches(lambda: _in_this_process(loader), loader, _pair)
 
 
 def _in_this_process(loader: Any) -> Iterator[Any]:
@@ -118,10 +125,10 @@ def _in_this_process(loader: Any) -> Iterator[Any]:
         yield from loader
 
 
-def _pair(batch: Any) -> tuple[Tensor | None, Tensor | None]:
-    return _plain(batch[0]), _plain(batch[1]) if len(batch) > 1 else None
+def _pair(batch: Any) -> Pair:
+    return _plain_tensor(batch[0]), _plain_tensor(batch[1]) if len(batch) > 1 else None
 
 
-def _plain(value: Any) -> Tensor | None:
-    """Without fastai's tensor types, whose arithmetic asks for their own kind."""
+def _plain_tensor(value: Any) -> Tensor | None:
+    """A plain tensor: fastai's own types refuse arithmetic with others."""
     return value.as_subclass(Tensor) if isinstance(value, Tensor) else None

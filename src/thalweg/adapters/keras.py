@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from thalweg.adapters.foreign import ForeignOptimizer
-from thalweg.adapters.session import Session, Sink, guarded, library_missing
+from thalweg.adapters.callback_watcher import CallbackWatcher, Sink, guarded, library_missing
+from thalweg.adapters.foreign_optimizer import ForeignOptimizer
 from thalweg.diagnosis import Diagnosis
 from thalweg.errors import UsageError
 
@@ -21,15 +21,15 @@ except ModuleNotFoundError as error:
 class DiagnoseCallback(keras.callbacks.Callback):
     """Watches a fit and diagnoses it at its end. Raises UsageError on another backend than torch.
 
-    `sink` is given the page (None: nothing is printed); `diagnosis` keeps it. What only you can
-    tell, each thing optional, goes to `thalweg.watch`: task, num_classes, loss_fn, train, val. A
-    callback of Keras sees no data: train= and val= take any iterables of (inputs, targets).
+    `sink` receives the page (None: nothing is printed); `diagnosis` keeps it. Further options, all
+    optional, go to `thalweg.watch`: task, num_classes, loss_fn, train, val. A callback of Keras
+    sees no data: train= and val= take any iterables of (inputs, targets).
 
     Keras does not show its callbacks the loss of a batch either. While a fit is watched, the
-    model's `compute_loss` and the optimizer's `apply` are listened to.
+    model's `compute_loss` and the optimizer's `apply` are wrapped.
     """
 
-    def __init__(self, *, sink: Sink | None = print, **about: Any) -> None:
+    def __init__(self, *, sink: Sink | None = print, **watch_options: Any) -> None:
         super().__init__()
         if keras.backend.backend() != "torch":
             raise UsageError(
@@ -37,81 +37,81 @@ class DiagnoseCallback(keras.callbacks.Callback):
                 seen=f"backend {keras.backend.backend()!r}",
                 fix="set KERAS_BACKEND=torch before keras is imported",
             )
-        self.session_ = Session(sink=sink, about=about)
-        self._undo: list[Callable[[], object]] = []
+        self.watcher_ = CallbackWatcher(sink=sink, watch_options=watch_options)
+        self._unwrap: list[Callable[[], object]] = []
 
     @property
     def diagnosis(self) -> Diagnosis | None:
-        """Of the last fit; None before its end."""
-        return self.session_.diagnosis
+        """The diagnosis of the last fit; None before its end."""
+        return self.watcher_.diagnosis
 
     @guarded
     def on_train_begin(self, logs: Any = None) -> None:
-        """Begin to watch."""
-        self._let_go()
-        model, optimizer = self.model, self.model.optimizer
-        stands_for = ForeignOptimizer(lambda: _groups(model))
-        self.session_.begin(model, [stands_for])
-        self._listen(model, "compute_loss", self._hear_loss)
-        self._listen_to_updates(optimizer, stands_for)
+        """Start to watch."""
+        self._unwrap_methods()
+        model = self.model
+        foreign_optimizer = ForeignOptimizer(lambda: _groups(model))
+        self.watcher_.begin(model, [foreign_optimizer])
+        self._wrap_compute_loss(model)
+        self._wrap_apply(model.optimizer, foreign_optimizer)
 
     @guarded
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """The epoch's scores, by name."""
-        self.session_.log(logs or {})
+        """Record the epoch's scores by name."""
+        self.watcher_.log(logs or {})
 
     @guarded
     def on_train_end(self, logs: Any = None) -> None:
         """Diagnose."""
-        self._let_go()
-        self.session_.end()
+        self._unwrap_methods()
+        self.watcher_.end()
 
     @guarded
-    def _hear_loss(self, loss: Any, named: dict[str, Any]) -> None:
+    def _record_loss(self, loss: Any, named: dict[str, Any]) -> None:
         if isinstance(loss, Tensor) and loss.requires_grad:
             inputs, targets = named.get("x"), named.get("y")
-            self.session_.loss(loss, batch=(_tensor(inputs), _tensor(targets)))
+            self.watcher_.record_loss(loss, batch=(_tensor(inputs), _tensor(targets)))
 
-    def _listen(self, owner: Any, name: str, heard: Callable[[Any, dict[str, Any]], None]) -> None:
-        original = getattr(owner, name)
+    def _wrap_compute_loss(self, model: Any) -> None:
+        compute_loss = model.compute_loss
 
-        @wraps(original)
-        def overheard(*arguments: Any, **named: Any) -> Any:
-            result = original(*arguments, **named)
-            heard(result, named)
-            return result
+        @wraps(compute_loss)
+        def compute_and_record(*arguments: Any, **named: Any) -> Any:
+            loss = compute_loss(*arguments, **named)
+            self._record_loss(loss, named)
+            return loss
 
-        self._put_in_place(owner, name, overheard)
+        self._replace_method(model, "compute_loss", compute_and_record)
 
-    def _listen_to_updates(self, optimizer: Any, stands_for: ForeignOptimizer) -> None:
+    def _wrap_apply(self, optimizer: Any, foreign_optimizer: ForeignOptimizer) -> None:
         apply, every = optimizer.apply, optimizer.gradient_accumulation_steps or 1
-        counted = count(int(optimizer._iterations) + 1)
+        iterations = count(int(optimizer._iterations) + 1)
 
         @wraps(apply)
-        def overheard(*arguments: Any, **named: Any) -> Any:
-            updates = not next(counted) % every  # else gradients are gathered
+        def apply_and_record(*arguments: Any, **named: Any) -> Any:
+            updates = not next(iterations) % every  # else gradients are accumulated
             if updates:
-                stands_for.before_step()
-            result = apply(*arguments, **named)
+                foreign_optimizer.before_step()
+            returned = apply(*arguments, **named)
             if updates:
-                stands_for.after_step()
-                self.session_.updated()
-            return result
+                foreign_optimizer.after_step()
+                self.watcher_.record_update()
+            return returned
 
-        self._put_in_place(optimizer, "apply", overheard)
+        self._replace_method(optimizer, "apply", apply_and_record)
 
-    def _put_in_place(self, owner: Any, name: str, function: Callable[..., Any]) -> None:
+    def _replace_method(self, owner: Any, name: str, function: Callable[..., Any]) -> None:
         object.__setattr__(owner, name, function)
-        self._undo.append(lambda: object.__delattr__(owner, name))
+        self._unwrap.append(lambda: object.__delattr__(owner, name))
 
-    def _let_go(self) -> None:
-        for step in self._undo:
-            step()
-        self._undo = []
+    def _unwrap_methods(self) -> None:
+        for restore in self._unwrap:
+            restore()
+        self._unwrap = []
 
 
 def _groups(model: Any) -> list[dict[str, Any]]:
-    """torch's param_groups of a Keras optimizer: all trainable weights, one rate."""
+    """A Keras optimizer as one of torch's param_groups: all trainable weights, one rate."""
     optimizer = model.optimizer
     weights = [variable.value for variable in model.trainable_variables]
     decay = getattr(optimizer, "weight_decay", None) or 0.0

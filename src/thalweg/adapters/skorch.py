@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from thalweg.adapters.session import Session, Sink, guarded, library_missing
-from thalweg.adapters.traceless import traceless
+from thalweg.adapters.callback_watcher import CallbackWatcher, Sink, guarded, library_missing
+from thalweg.adapters.traceless_batches import traceless_batches
 from thalweg.diagnosis import Diagnosis
 from thalweg.observe.data_sample import inputs_and_targets
 
@@ -21,9 +21,9 @@ except ModuleNotFoundError as error:
 class DiagnoseCallback(Callback):
     """Watches a fit and diagnoses it at its end.
 
-    `sink` is given the page (None: nothing is printed); `diagnosis` keeps it. With `read_data`, the
-    first batches of both splits are looked at as well, without a trace. What only you can tell:
-    task, num_classes, loss_fn.
+    `sink` receives the page (None: nothing is printed); `diagnosis` keeps it. With `read_data`, the
+    first batches of both splits are read as well, without a trace. `task`, `num_classes` and
+    `loss_fn` are optional, and go to `thalweg.watch`.
     """
 
     def __init__(
@@ -38,34 +38,34 @@ class DiagnoseCallback(Callback):
         self.sink, self.read_data = sink, read_data
         self.task, self.num_classes, self.loss_fn = task, num_classes, loss_fn
         # An attribute without the underscore would be a parameter, as in scikit-learn.
-        self.session_ = Session(sink=None, about={})
+        self.watcher_ = CallbackWatcher(sink=None, watch_options={})
         self.handles_: list[RemovableHandle] = []
-        self.begun_ = self.stepped_ = False
+        self.watching_ = self.has_stepped_ = False
 
     @property
     def diagnosis(self) -> Diagnosis | None:
-        """Of the last fit; None before its end."""
-        return self.session_.diagnosis
+        """The diagnosis of the last fit; None before its end."""
+        return self.watcher_.diagnosis
 
     @guarded
     def on_train_begin(self, net: Any, *_: Any, **__: Any) -> None:
-        """A new fit; its splits are not known yet."""
-        self._let_go()
-        about = {"task": self.task, "num_classes": self.num_classes, "loss_fn": self.loss_fn}
-        self.session_ = Session(sink=self.sink, about=about)
-        self.begun_ = False
+        """Prepare for a new fit, whose splits are not known yet."""
+        self._remove_hooks()
+        options = {"task": self.task, "num_classes": self.num_classes, "loss_fn": self.loss_fn}
+        self.watcher_ = CallbackWatcher(sink=self.sink, watch_options=options)
+        self.watching_ = False
 
     @guarded
     def on_epoch_begin(
         self, net: Any, dataset_train: Any = None, dataset_valid: Any = None, **_: Any
     ) -> None:
-        """Begin to watch with the first epoch."""
-        if self.begun_:
+        """Start to watch in the first epoch."""
+        if self.watching_:
             return
-        self.begun_ = True
+        self.watching_ = True
         optimizers = _optimizers(net)
         self.handles_ = [o.register_step_post_hook(self._note_step) for o in optimizers]
-        self.session_.begin(
+        self.watcher_.begin(
             _model(net),
             optimizers,
             train=self._batches(net, dataset_train, training=True),
@@ -76,36 +76,36 @@ class DiagnoseCallback(Callback):
     def on_batch_end(
         self, net: Any, batch: Any = None, training: bool | None = None, **step: Any
     ) -> None:
-        """The loss; an update was made unless the net accumulates gradients."""
+        """Record the loss, and the update unless the net accumulates gradients."""
         loss = step.get("loss")
         if not training or not isinstance(loss, Tensor):
             return
         inputs, targets = inputs_and_targets(batch)
-        self.session_.loss(loss, batch=(inputs, targets))
-        if self.stepped_:
-            self.stepped_ = False
-            self.session_.updated(summed=True)
+        self.watcher_.record_loss(loss, batch=(inputs, targets))
+        if self.has_stepped_:
+            self.has_stepped_ = False
+            self.watcher_.record_update(summed=True)
 
     @guarded
     def on_epoch_end(self, net: Any, **_: Any) -> None:
-        """The row of the net's history, by name."""
-        self.session_.log(dict(net.history[-1]))
+        """Record the row of the net's history, by name."""
+        self.watcher_.log(dict(net.history[-1]))
 
     @guarded
     def on_train_end(self, net: Any, *_: Any, **__: Any) -> None:
         """Diagnose."""
-        self._let_go()
-        self.session_.end()
+        self._remove_hooks()
+        self.watcher_.end()
 
     def _batches(self, net: Any, dataset: Any, *, training: bool) -> Any:
         if dataset is None or not self.read_data:
             return None
-        return traceless(net.get_iterator(dataset, training=training))
+        return traceless_batches(net.get_iterator(dataset, training=training))
 
     def _note_step(self, *_: object) -> None:
-        self.stepped_ = True
+        self.has_stepped_ = True
 
-    def _let_go(self) -> None:
+    def _remove_hooks(self) -> None:
         for handle in self.handles_:
             handle.remove()
         self.handles_ = []
@@ -115,7 +115,7 @@ class DiagnoseCallback(Callback):
 
 
 def _model(net: Any) -> nn.Module:
-    """What the net calls; all of its modules in one, where several hold weights."""
+    """The module that the net calls; all of its modules in one, where several hold weights."""
     named = {name: getattr(net, f"{name}_") for name in (*net._modules, *net._criteria)}
     with_weights = {n: m for n, m in named.items() if any(True for _ in m.parameters())}
     if len(with_weights) == 1:

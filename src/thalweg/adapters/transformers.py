@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from thalweg.adapters.session import Session, Sink, guarded, library_missing
-from thalweg.adapters.traceless import Later, traceless
+from thalweg.adapters.callback_watcher import CallbackWatcher, Sink, guarded, library_missing
+from thalweg.adapters.traceless_batches import DeferredBatches, traceless_batches
 from thalweg.diagnosis import Diagnosis
 from thalweg.observe.guard import Hook
 
@@ -26,9 +26,9 @@ UNSEEN_LOSS = (
 class DiagnoseCallback(TrainerCallback):
     """Watches `trainer.train()` and diagnoses it at its end.
 
-    `sink` is given the page (None: nothing is printed); `diagnosis` keeps it. With `read_data`, the
-    first batches of both loaders are looked at as well, without a trace. What only you can tell,
-    each thing optional, goes to `thalweg.watch`: task, num_classes, loss_fn, train, val.
+    `sink` receives the page (None: nothing is printed); `diagnosis` keeps it. With `read_data`, the
+    first batches of both loaders are read as well, without a trace. Further options, all optional,
+    go to `thalweg.watch`: task, num_classes, loss_fn, train, val.
 
     A Trainer shows its callbacks the model's loss only. Where the loss is your own (`compute_loss`
     overridden, `compute_loss_func`, label smoothing), name the trainer:
@@ -41,80 +41,84 @@ class DiagnoseCallback(TrainerCallback):
         trainer: Any = None,
         sink: Sink | None = print,
         read_data: bool = True,
-        **about: Any,
+        **watch_options: Any,
     ) -> None:
-        self.session_ = Session(sink=sink, about=about)
+        self.watcher_ = CallbackWatcher(sink=sink, watch_options=watch_options)
         self._read_data, self._trainer = read_data, trainer
         self._handle: RemovableHandle | None = None
-        self._val = Later()
-        self._overheard = False  # whether any loss was seen
-        self._shares = False  # whether an update's losses are to be summed
+        self._val = DeferredBatches()
+        self._has_loss = False  # of this training
+        self._sums_losses = False  # an update's losses are shares of one mean
 
     @property
     def diagnosis(self) -> Diagnosis | None:
-        """Of the last training; None before its end."""
-        return self.session_.diagnosis
+        """The diagnosis of the last training; None before its end."""
+        return self.watcher_.diagnosis
 
     @guarded
-    def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
-        """Begin to watch."""
-        self._let_go()
-        model, self._overheard = given["model"], False
-        train, self._val = traceless(given.get("train_dataloader")), Later()
+    def on_train_begin(self, args: Any, state: Any, control: Any, **named: Any) -> None:
+        """Start to watch."""
+        self._detach()
+        model, self._has_loss = named["model"], False
+        train = traceless_batches(named.get("train_dataloader"))
+        self._val = DeferredBatches()
         data = {"train": train, "val": self._val} if self._read_data else {}
-        self.session_.begin(model, [given["optimizer"]], **data)
+        self.watcher_.begin(model, [named["optimizer"]], **data)
         if self._trainer is None:
-            hook = Hook(self._after_forward, lambda _, error: self.session_.broke(str(error)))
+            hook = Hook(self._after_forward, self._report_failure)
             self._handle = model.register_forward_hook(hook, with_kwargs=True)
         else:
-            self._listen(self._trainer)
+            self._wrap_compute_loss(self._trainer)
 
     @guarded
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """The update was made."""
-        self.session_.updated(summed=self._shares)
+        """Record the update."""
+        self.watcher_.record_update(summed=self._sums_losses)
 
     @guarded
-    def on_evaluate(self, args: Any, state: Any, control: Any, **given: Any) -> None:
-        """What was measured on the validation split, by name; its loader is known only now."""
-        self._val.batches = traceless(given.get("eval_dataloader")) or ()
-        self.session_.log(given.get("metrics") or {})
+    def on_evaluate(self, args: Any, state: Any, control: Any, **named: Any) -> None:
+        """Record the scores of the validation split by name; its loader is known only now."""
+        self._val.batches = traceless_batches(named.get("eval_dataloader")) or ()
+        self.watcher_.log(named.get("metrics") or {})
 
     @guarded
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Diagnose."""
-        self._let_go()
-        self.session_.end(
-            tell=state.is_world_process_zero, note="" if self._overheard else UNSEEN_LOSS
+        self._detach()
+        self.watcher_.end(
+            prints=state.is_world_process_zero, note="" if self._has_loss else UNSEEN_LOSS
         )
+
+    def _report_failure(self, _part: str, error: Exception) -> None:
+        self.watcher_.report_failure(str(error))
 
     def _after_forward(self, model: nn.Module, _: Any, keywords: Any, output: Any) -> None:
         loss = _loss_of(output)
         if model.training and loss is not None:
-            self._shares = keywords.get("num_items_in_batch") is not None
-            self._note(loss)
+            self._sums_losses = keywords.get("num_items_in_batch") is not None
+            self._record_loss(loss)
 
-    def _listen(self, trainer: Any) -> None:
-        """See what the trainer's own compute_loss gives back."""
+    def _wrap_compute_loss(self, trainer: Any) -> None:
+        """Record the losses that the trainer's own compute_loss returns."""
         compute_loss = trainer.compute_loss
 
         @wraps(compute_loss)
-        def overheard(model: Any, inputs: Any, *rest: Any, **named: Any) -> Any:
-            result = compute_loss(model, inputs, *rest, **named)
-            loss = result[0] if isinstance(result, tuple) else result
+        def compute_and_record(model: Any, inputs: Any, *rest: Any, **named: Any) -> Any:
+            returned = compute_loss(model, inputs, *rest, **named)
+            loss = returned[0] if isinstance(returned, tuple) else returned
             if isinstance(loss, Tensor) and loss.requires_grad:
-                self._shares = _normalised(trainer, named.get("num_items_in_batch"))
-                self._note(loss)
-            return result
+                self._sums_losses = _are_shares(trainer, named.get("num_items_in_batch"))
+                self._record_loss(loss)
+            return returned
 
-        trainer.compute_loss = overheard
+        trainer.compute_loss = compute_and_record
 
     @guarded
-    def _note(self, loss: Tensor) -> None:
-        self._overheard = True
-        self.session_.loss(loss)
+    def _record_loss(self, loss: Tensor) -> None:
+        self._has_loss = True
+        self.watcher_.record_loss(loss)
 
-    def _let_go(self) -> None:
+    def _detach(self) -> None:
         if self._handle is not None:
             self._handle.remove()
             self._handle = None
@@ -132,10 +136,10 @@ def _loss_of(output: Any) -> Tensor | None:
     return loss if scalar else None
 
 
-def _normalised(trainer: Any, num_items: Any) -> bool:
-    """Whether the losses of an update's batches are shares of one mean; else each is a mean."""
-    told = getattr(trainer, "loss_is_scaled_for_ga", None)
-    if told is not None:
-        return bool(told)
+def _are_shares(trainer: Any, num_items: Any) -> bool:
+    """True if the losses of an update's batches are shares of one mean; else each is a mean."""
+    scaled = getattr(trainer, "loss_is_scaled_for_ga", None)
+    if scaled is not None:
+        return bool(scaled)
     by_model = getattr(trainer, "model_accepts_loss_kwargs", False) and num_items is not None
     return bool(by_model or getattr(trainer, "compute_loss_func", None) is not None)

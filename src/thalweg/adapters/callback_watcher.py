@@ -1,4 +1,4 @@
-"""One training as a callback sees it: what a hand-written loop would tell the watcher itself."""
+"""Watch a training through its library's callback, in place of two lines in a loop of one's own."""
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
@@ -23,9 +23,9 @@ P = ParamSpec("P")
 
 
 def guarded(method: Callable[P, None]) -> Callable[P, None]:
-    """A method of a session, or of a callback with its `session_`, that does not raise.
+    """Let a method of a callback with its `watcher_`, or of a watcher, not raise.
 
-    What goes wrong in it is recorded and logged; the user's run goes on.
+    Its exceptions are recorded and logged; the user's run goes on.
     """
 
     @wraps(method)
@@ -34,22 +34,23 @@ def guarded(method: Callable[P, None]) -> Callable[P, None]:
             method(*arguments, **named)
         except Exception as error:
             owner: Any = arguments[0]
-            getattr(owner, "session_", owner).broke(f"{type(error).__name__}: {error}")
+            getattr(owner, "watcher_", owner).report_failure(f"{type(error).__name__}: {error}")
 
     return guarded_method
 
 
-class Session:
+class CallbackWatcher:
     """Watches the trainings of one callback, one after the other. Nothing here raises.
 
-    `sink` is given the page at the end; None keeps it quiet. `about` goes on to `thalweg.watch`.
+    `sink` receives the page at the end (None: nothing is printed).
     """
 
-    def __init__(self, *, sink: Sink | None, about: Mapping[str, Any]) -> None:
+    def __init__(self, *, sink: Sink | None, watch_options: Mapping[str, Any]) -> None:
         self.diagnosis: Diagnosis | None = None
-        self._sink, self._about = sink, {k: v for k, v in about.items() if v is not None}
+        self._sink = sink
+        self._options = {k: v for k, v in watch_options.items() if v is not None}
         self._watcher: Watcher | None = None
-        self._values: list[Tensor] = []  # what each backward pass since the update came to
+        self._values: list[Tensor] = []  # the losses of the backward passes since the update
         self._rescaled = False
         self._last: Tensor | None = None
         self._batch: tuple[Any, Any] | None = None
@@ -57,7 +58,7 @@ class Session:
 
     @property
     def watching(self) -> bool:
-        """Between `begin` and `end`."""
+        """True between `begin` and `end`."""
         return self._watcher is not None
 
     @guarded
@@ -69,12 +70,12 @@ class Session:
         train: Iterable[Any] | None = None,
         val: Iterable[Any] | None = None,
     ) -> None:
-        """Start to watch; a training that was still being watched is given up."""
+        """Start to watch; a training that is still being watched is abandoned."""
         self.abandon()
         data = {"train": train, "val": val}
-        self._watcher = watch(model, list(optimizers), **(data | self._about))
+        self._watcher = watch(model, list(optimizers), **(data | self._options))
 
-    def loss(
+    def record_loss(
         self,
         loss: Tensor,
         *,
@@ -82,24 +83,25 @@ class Session:
         batch: tuple[Any, Any] | None = None,
         logits: Tensor | None = None,
     ) -> None:
-        """Note the loss of one backward pass; there may be several before the update.
+        """Record the loss of one backward pass; there may be several before the update.
 
-        `value` is what it comes to, where the loss that was differentiated had been rescaled.
+        `value` is the loss itself, where the one that was differentiated had been rescaled.
         """
         self._values.append(loss.detach() if value is None else value)
         self._rescaled = value is not None
         self._last, self._batch, self._logits = loss, batch, logits
 
     @guarded
-    def updated(self, *, summed: bool = False) -> None:
-        """Note that the optimizer has moved the weights; `summed`: its losses were shares."""
+    def record_update(self, *, summed: bool = False) -> None:
+        """Record an update of the weights; `summed`: its losses were shares of one mean."""
         if self._watcher is not None and self._last is not None:
-            self._watcher.step(self._whole(self._last, summed), self._batch, self._logits)
+            loss = self._update_loss(self._last, summed=summed)
+            self._watcher.step(loss, self._batch, self._logits)
         self._forget()
 
     @guarded
     def log(self, named: Mapping[str, Any], *, split: Split = "train") -> None:
-        """Note what was logged, under our names; `split` is where the rest was measured."""
+        """Record logged scores under our names; those without a split were measured on `split`."""
         for name, value in named.items():
             if self._watcher is None or not isinstance(value, int | float | Tensor):
                 continue
@@ -110,8 +112,8 @@ class Session:
                 self._watcher.log(**{name: number})
 
     @guarded
-    def end(self, *, tell: bool = True, note: str = "") -> None:
-        """Diagnose, stop watching, and tell the diagnosis, with the note below it."""
+    def end(self, *, prints: bool = True, note: str = "") -> None:
+        """Diagnose, stop watching, and send the page to the sink, with the note below it."""
         watcher, self._watcher = self._watcher, None
         if watcher is None:
             return
@@ -120,7 +122,7 @@ class Session:
         finally:
             watcher.close()
             self._forget()
-        if self._sink is not None and tell:
+        if self._sink is not None and prints:
             self._sink("\n\n".join(filter(None, (str(self.diagnosis), note))))
 
     def abandon(self) -> None:
@@ -130,37 +132,37 @@ class Session:
             watcher.close()
         self._forget()
 
-    def broke(self, reason: str) -> None:
-        """Record what went wrong in the adapter itself."""
-        logging.getLogger(__name__).warning("the watch over this training broke: %s", reason)
+    def report_failure(self, reason: str) -> None:
+        """Record and log an exception in the adapter itself."""
+        logging.getLogger(__name__).warning("watching this training failed: %s", reason)
         if self._watcher is not None:
             self._watcher.history.add(INSTRUMENT_FAILED, 0, {f"adapter: {reason}": 1.0})
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy, or what is written to a file, watches nothing: hooks belong to one process."""
-        gone: dict[str, Any] = {
+        """Leave the watcher out of copies and files: hooks belong to one process."""
+        empty: dict[str, Any] = {
             "_watcher": None,
             "_last": None,
             "_batch": None,
             "_logits": None,
             "_values": [],
         }
-        return self.__dict__ | gone
+        return self.__dict__ | empty
 
     def _forget(self) -> None:
         self._values, self._rescaled = [], False
         self._last = self._batch = self._logits = None
 
-    def _whole(self, last: Tensor, summed: bool) -> Tensor:
+    def _update_loss(self, last: Tensor, *, summed: bool) -> Tensor:
         """The loss of the update, with the graph of its last backward pass."""
         if len(self._values) == 1 and not self._rescaled:
             return last
-        every = torch.stack(self._values)
-        return with_value(last, every.sum() if summed else every.mean())
+        values = torch.stack(self._values)
+        return with_value(last, values.sum() if summed else values.mean())
 
 
 def library_missing(extra: str, error: ModuleNotFoundError) -> UsageError:
-    """What to raise where an adapter is imported and its library, or what that needs, is absent."""
+    """The error for an adapter whose library, or a library that that needs, is not installed."""
     absent = (error.name or extra).partition(".")[0]
     itself = absent in (extra, "pytorch_lightning")
     return UsageError(

@@ -1,4 +1,4 @@
-"""An optimizer that is not torch's, in the words in which a watcher asks for one."""
+"""Present another library's optimizer through the interface of torch's, which a watcher needs."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
@@ -14,8 +14,8 @@ class ForeignOptimizer(torch.optim.Optimizer):
     """Stands for another library's optimizer: its groups, and the moments around its step.
 
     It moves no weight. The callback calls `before_step` and `after_step` where the library's own
-    optimizer steps, and the hooks of the watcher run then. `groups` gives what torch calls
-    `param_groups`: dicts with "params", "lr" and "weight_decay".
+    optimizer steps, and the hooks of the watcher run then. `groups` returns torch's `param_groups`:
+    dicts with "params", "lr" and "weight_decay".
     """
 
     def __init__(self, groups: Callable[[], list[dict[str, Any]]]) -> None:
@@ -29,23 +29,23 @@ class ForeignOptimizer(torch.optim.Optimizer):
         return self._groups()
 
     def register_step_pre_hook(self, hook: Hook) -> RemovableHandle:
-        """A handle that removes the hook again."""
-        return _registered(self._before, hook)
+        """Register a hook; the handle removes it again."""
+        return _register(self._before, hook)
 
     def register_step_post_hook(self, hook: Hook) -> RemovableHandle:
-        """A handle that removes the hook again."""
-        return _registered(self._after, hook)
+        """Register a hook; the handle removes it again."""
+        return _register(self._after, hook)
 
     def before_step(self) -> None:
-        """Run what wants to see the weights before the update."""
+        """Run the hooks that read the weights before the update."""
         _run(self._before.values(), self)
 
     def after_step(self) -> None:
-        """Run what wants to see the weights after it."""
+        """Run the hooks that read the weights after the update."""
         _run(self._after.values(), self)
 
 
-def _registered(hooks: OrderedDict[int, Hook], hook: Hook) -> RemovableHandle:
+def _register(hooks: OrderedDict[int, Hook], hook: Hook) -> RemovableHandle:
     handle = RemovableHandle(hooks)
     hooks[handle.id] = hook
     return handle

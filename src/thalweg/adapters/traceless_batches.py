@@ -1,22 +1,21 @@
-"""Look at a loader's batches without a trace: the training then sees what it would have seen."""
+"""Read a loader's batches without a trace: training then receives the batches it would have."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from thalweg.borrow import preserve_attributes, preserve_random_state
-from thalweg.observe.data_sample import inputs_and_targets
+from thalweg.observe.data_sample import Pair, inputs_and_targets
 
-Pair = Callable[[Any], tuple[Tensor | None, Tensor | None]]
+PairOf = Callable[[Any], Pair]
 
 
-def class_pair(batch: Any) -> tuple[Tensor | None, Tensor | None]:
+def class_pair(batch: Any) -> Pair:
     """(inputs, targets) of a batch; targets only where they are classes.
 
-    What a training step makes of real-valued targets (a unit, a shape) is its own affair; the
-    watcher reads those off the gradient, as the loss saw them.
+    A training step may change the unit or the shape of real-valued targets; the watcher reads
+    those off the gradient, as the loss compared them.
     """
     inputs, targets = inputs_and_targets(dict(batch) if hasattr(batch, "keys") else batch)
     if targets is not None and targets.is_floating_point():
@@ -24,24 +23,23 @@ def class_pair(batch: Any) -> tuple[Tensor | None, Tensor | None]:
     return inputs, targets
 
 
-class Traceless:
-    """The batches of a loader, read in this process; all random states are put back after it.
+class TracelessBatches:
+    """Batches of a loader, read in this process; its state and all random states are restored.
 
-    Reading a thousand samples takes what the user's own first batches take; workers are not
-    started. None of it where the loader is not a torch DataLoader over an indexable dataset.
+    Reading a thousand samples takes as long as the user's own first batches; no workers start.
     """
 
-    def __init__(self, batches: Callable[[], Iterable[Any]], owner: Any, pair: Pair) -> None:
+    def __init__(self, batches: Callable[[], Iterable[Any]], owner: Any, pair: PairOf) -> None:
         self._batches, self._owner, self._pair = batches, owner, pair
 
-    def __iter__(self) -> Iterator[tuple[Tensor | None, Tensor | None]]:
+    def __iter__(self) -> Iterator[Pair]:
         with preserve_random_state(self._owner), preserve_attributes(self._owner):
             for batch in self._batches():
                 yield self._pair(batch)
 
 
-class Later:
-    """Batches that become known while the training runs, or never; they are read at its end."""
+class DeferredBatches:
+    """Batches that become known while training, or never; they are read at its end."""
 
     def __init__(self) -> None:
         self.batches: Iterable[Any] = ()
@@ -50,12 +48,12 @@ class Later:
         return iter(self.batches)
 
 
-def traceless(loader: Any, pair: Pair = class_pair) -> Traceless | None:
-    """The loader's batches to look at; None where that cannot be done without a trace."""
+def traceless_batches(loader: Any, pair: PairOf = class_pair) -> TracelessBatches | None:
+    """The loader's batches; None unless it is a torch DataLoader over an indexable dataset."""
     loader = getattr(loader, "base_dataloader", loader)  # accelerate's wrapper
     if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
         return None
-    return Traceless(lambda: _in_this_process(loader), loader, pair)
+    return TracelessBatches(lambda: _in_this_process(loader), loader, pair)
 
 
 def _in_this_process(loader: DataLoader[Any]) -> Iterator[Any]:
