@@ -88,20 +88,16 @@ class Key:
             if value in self.choices:
                 return value
             raise unknown_name(f"value of {self.name}", str(value), self.choices)
-        parsed = _table(value) if self.is_table else _scalar(value, self.type)
-        if parsed is None:
-            raise self._type_error(value)
-        return parsed
-
-    def _type_error(self, value: object) -> UsageError:
-        type_name, example = "a table", "{ width = 8 }"
-        if not self.is_table:
+        if self.is_table:
+            type_name, example = "a table", "{ width = 8 }"
+            parsed: object = dict(value) if isinstance(value, Mapping) else None
+        else:
             type_name, example = _TYPE_NAMES[self.type], toml_value(self.default)
-        return UsageError(
-            f"{self.name} must be {type_name}",
-            seen=repr(value),
-            fix=f"such as {self.name} = {example}",
-        )
+            parsed = _scalar(value, self.type)
+        if parsed is None:
+            fix = f"such as {self.name} = {example}"
+            raise UsageError(f"{self.name} must be {type_name}", seen=repr(value), fix=fix)
+        return parsed
 
 
 def toml_value(value: object) -> str:
@@ -113,12 +109,8 @@ def toml_value(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
-def _table(value: object) -> dict[str, object] | None:
-    return dict(value) if isinstance(value, Mapping) else None
-
-
 def _scalar(value: object, kind: type) -> object:
-    """None where the value does not fit."""
+    """The value as bool, int, float or str; None if it is none of that kind."""
     if kind is bool:
         return value if isinstance(value, bool) else _FLAGS.get(str(value).lower())
     if kind is str:

@@ -23,40 +23,24 @@ Changes = Mapping[str, int | float | str | bool]  # settings by name, of what is
 class DataRecipe:
     path: str = key("", "Data to train on: a folder, a file, or the name of a built-in set.")
     image_size: int = key(
-        0,
-        "Side of the square that images are resized to, in pixels; 0 chooses it from the images.",
-        at_least=0,
-        short="image_size",
+        0, "Side of the square images in pixels; 0 chooses it.", at_least=0, short="image_size"
     )
     val_fraction: float = key(
-        0.2,
-        "Share of the samples held out for validation; not used if the data bring that split.",
-        above=0,
-        below=1,
+        0.2, "Share held out as validation split if the data have none.", above=0, below=1
     )
     test_fraction: float = key(
-        0.0,
-        "Share of the samples held out for the final test; 0 holds out none. Not used if the data "
-        "bring that split.",
-        at_least=0,
-        below=1,
+        0.0, "Share held out as test split if the data have none; 0: none.", at_least=0, below=1
     )
-    folds: int = key(
-        0, "Number of cross-validation folds; 0 holds out val_fraction instead.", at_least=0
-    )
+    folds: int = key(0, "Cross-validation folds; 0 holds out val_fraction.", at_least=0)
     fold: int = key(1, "The fold that validates, counted from 1.", at_least=1)
     target: str = key(
-        "",
-        "Column of a table to predict; empty takes the one called `target`, or else the last.",
-        short="target",
+        "", "Column of a table to predict; empty: `target`, or else the last.", short="target"
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRecipe:
-    name: str = key(
-        "mlp", "Architecture of the network; docs/reference/models.md lists them.", short="model"
-    )
+    name: str = key("mlp", "Network architecture; see docs/reference/models.md.", short="model")
     changes: Changes = key({}, "Settings of the network, such as width, norm or dropout.")
 
 
@@ -65,13 +49,12 @@ class TransferRecipe:
     method: Literal["none", "probe", "last", "all"] = key(
         "none",
         "Layers of a pretrained network to train. none: start from random weights; probe: fit a "
-        "new head only; last: fit the head, then train the last third; all: then train all layers.",
+        "new head; last: then train the last third; all: then train all layers.",
         short="transfer",
     )
     weights: str = key(
         "",
-        "Pretrained weights: `package` (from the extra `pretrained`), `timm`, or a file; empty "
-        "takes those of the network.",
+        "Pretrained weights: `package` (extra `pretrained`), `timm` or a file; empty: usual ones.",
     )
     copies_per_image: int = key(
         1,
@@ -87,69 +70,41 @@ class TaskRecipe:
         "classification", "Predict one of several classes, or a number."
     )
     loss: str = key(
-        "auto",
-        "Loss function; docs/reference/losses.md lists them. auto: cross_entropy for classes, mse "
-        "for numbers.",
+        "auto", "Loss; see docs/reference/losses.md. auto: cross_entropy for classes, else mse."
     )
     changes: Changes = key({}, "Settings of the loss, such as margin or gamma.")
     label_smoothing: float = key(
-        0.0,
-        "Share of each target's probability that is spread over all classes; 0 is off.",
-        at_least=0,
-        below=1,
+        0.0, "Target probability spread over all classes; 0 is off.", at_least=0, below=1
     )
-    penalty: str = key(
-        "none", "Penalty on the weights that is added to the loss: none, l1, l2 or elastic_net."
-    )
-    penalty_weight: float = key(
-        0.0, "Factor of the penalty: λ in loss + λ · penalty.", at_least=0, log=True
-    )
-    elastic_beta: float = key(
-        1.0, "Factor of the squares in elastic_net: β in Σ β w² + |w|.", at_least=0
-    )
+    penalty: str = key("none", "Penalty added to the loss: none, l1, l2 or elastic_net.")
+    penalty_weight: float = key(0.0, "λ in loss + λ · penalty.", at_least=0, log=True)
+    elastic_beta: float = key(1.0, "β in elastic_net = Σ β w² + |w|.", at_least=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimizerRecipe:
-    name: str = key("adamw", "Optimizer; docs/reference/optimizers.md lists them.")
+    name: str = key("adamw", "Optimizer; see docs/reference/optimizers.md.")
     lr: float = key(
         1e-3, "Peak learning rate; the schedule multiplies it.", at_least=0, log=True, short="lr"
     )
     weight_decay: float = key(
-        0.01,
-        "Weight decay: decoupled in adamw, L2 in sgd; biases and norms have none. 0 is off.",
-        at_least=0,
-        log=True,
+        0.01, "Weight decay, L2 in sgd; biases and norms have none.", at_least=0, log=True
     )
-    momentum: float = key(
-        0.9, "Momentum of sgd; the first beta of adamw. 0 is off.", at_least=0, below=1
-    )
+    momentum: float = key(0.9, "Momentum of sgd, first beta of adamw.", at_least=0, below=1)
     max_grad_norm: float = key(
-        0.0,
-        "Clip gradients to this L2 norm over all weights; 0 does not clip.",
-        at_least=0,
-        log=True,
+        0.0, "Clip gradients to this L2 norm over all weights; 0 is off.", at_least=0, log=True
     )
     ema_decay: float = key(
-        0.0,
-        "Decay per update of a moving average of the weights, which is validated and saved in "
-        "their place; 0 is off.",
-        at_least=0,
-        below=1,
+        0.0, "Decay of the weight average to validate and save; 0 is off.", at_least=0, below=1
     )
     changes: Changes = key({}, "Further settings of the optimizer, such as beta2 or eps.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduleRecipe:
-    name: str = key(
-        "warmup_linear", "Learning-rate schedule; docs/reference/schedules.md lists them."
-    )
+    name: str = key("warmup_linear", "Learning-rate schedule; see docs/reference/schedules.md.")
     warmup: float = key(
-        0.05,
-        "Share of the training in which the learning rate rises to its peak; 0: none.",
-        at_least=0,
-        below=1,
+        0.05, "Share of the training in which lr rises to its peak.", at_least=0, below=1
     )
     changes: Changes = key({}, "Further settings of the schedule, such as floor or first.")
 
@@ -157,9 +112,7 @@ class ScheduleRecipe:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchRecipe:
     size: int = key(64, "Samples per backward pass.", at_least=1, log=True, short="batch_size")
-    accumulate: int = key(
-        1, "Backward passes per update; their gradients are averaged.", at_least=1, log=True
-    )
+    accumulate: int = key(1, "Backward passes per update.", at_least=1, log=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,62 +127,38 @@ class AugmentRecipe:
         "rest of the training has images of full size. Empty is off.",
     )
     crop_padding: int = key(
-        0,
-        "Shift images by up to this many pixels, into a border of reflected pixels; 0 is off.",
-        at_least=0,
+        0, "Shift images by up to this many pixels, reflecting the border; 0 is off.", at_least=0
     )
     crop_scale: float = key(
-        1.0,
-        "Random resized crop: the least share of the image's area that it keeps; 1 is off.",
-        at_least=0,
-        at_most=1,
+        1.0, "Least area share of a random resized crop; 1 is off.", at_least=0, at_most=1
     )
-    brightness: float = key(
-        0.0, "Multiply the brightness by a random factor of 1 ± this; 0 is off."
-    )
-    contrast: float = key(0.0, "Multiply the contrast by a random factor of 1 ± this; 0 is off.")
-    saturation: float = key(
-        0.0, "Multiply the saturation by a random factor of 1 ± this; 0 is off."
-    )
+    brightness: float = key(0.0, "Scale the brightness by a random factor of 1 ± this; 0 is off.")
+    contrast: float = key(0.0, "Scale the contrast by a random factor of 1 ± this; 0 is off.")
+    saturation: float = key(0.0, "Scale the saturation by a random factor of 1 ± this; 0 is off.")
     cutout: float = key(
-        0.0,
-        "Cover a square of each image; its side as a share of the image's side. 0 is off.",
-        at_least=0,
-        at_most=1,
+        0.0, "Cover a square with this share of the side; 0 is off.", at_least=0, at_most=1
     )
-    random_ops: int = key(
-        0, "RandAugment: number of random changes to each image; 0 is off.", at_least=0
-    )
-    random_magnitude: float = key(
-        0.3, "RandAugment: strength of the random changes.", at_least=0, at_most=1
-    )
+    random_ops: int = key(0, "RandAugment: random changes per image; 0 is off.", at_least=0)
+    random_magnitude: float = key(0.3, "RandAugment: strength of a change.", at_least=0, at_most=1)
     mixup: float = key(
-        0.0,
-        "Mixup: blend pairs of samples by a share drawn from Beta(α, α); this is α. 0 is off.",
-        at_least=0,
+        0.0, "Blend pairs of samples by a share from Beta(α, α); this is α. 0 is off.", at_least=0
     )
     cutmix: float = key(
         0.0,
-        "Cutmix: paste a rectangle of another image, its area drawn from Beta(α, α); this is α. "
-        "0 is off. With mixup, each batch gets one of the two.",
+        "Paste a rectangle of another image, its area from Beta(α, α); this is α. 0 is off. With "
+        "mixup, each batch gets one of the two.",
         at_least=0,
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrecisionRecipe:
-    dtype: Literal["float32", "bfloat16"] = key(
-        "float32", "Type of number that matrix products are computed in."
-    )
-    channels_last: bool = key(
-        False, "Store images with their channels last, which most convolutions prefer."
-    )
+    dtype: Literal["float32", "bfloat16"] = key("float32", "Number format of matrix products.")
+    channels_last: bool = key(False, "Store images with channels last: faster convolutions.")
     matmul: Literal["highest", "high", "medium"] = key(
         "highest", "Precision of float32 matrix products, as torch.set_float32_matmul_precision."
     )
-    threads: int = key(
-        0, "Processor threads that compute; 0: as many as torch chooses.", at_least=0
-    )
+    threads: int = key(0, "Processor threads; 0 leaves the choice to torch.", at_least=0)
     compile: bool = key(False, "Compile the training step with torch.compile.")
 
 
@@ -237,21 +166,17 @@ class PrecisionRecipe:
 class BudgetRecipe:
     epochs: int = key(10, "Passes over the training split.", at_least=1, short="epochs")
     patience: int = key(
-        0,
-        "Stop after this many epochs without a better validation score; 0 never stops early.",
-        at_least=0,
+        0, "Stop after this many epochs without a better validation score; 0: never.", at_least=0
     )
     checkpoint_seconds: float = key(
-        60.0,
-        "Seconds between checkpoints, at most; each epoch ends with one too. A crash costs no "
-        "more training than that.",
+        60.0, "Most seconds of training that a crash can cost; each epoch is saved too."
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationRecipe:
     interval: int = key(
-        1, "Epochs between validations; the last epoch always ends with one.", at_least=1
+        1, "Epochs from one validation to the next; the last is always validated.", at_least=1
     )
     test_time_augmentation: Literal["none", "flip", "shift"] = key(
         "none",
@@ -260,8 +185,7 @@ class EvaluationRecipe:
     )
     confidence_threshold: float = key(
         1.0,
-        "Skip test-time augmentation for images whose class has at least this probability "
-        "without it; 1 skips none.",
+        "Skip test-time augmentation for images with a class of this probability; 1 skips none.",
         at_least=0,
         at_most=1,
     )
@@ -270,9 +194,7 @@ class EvaluationRecipe:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchRecipe:
     sharpness: bool = key(
-        False,
-        "Measure the largest curvature of the loss during the training, and look for saddle points "
-        "at its end.",
+        False, "Measure the largest curvature during training; look for saddles at its end."
     )
 
 
@@ -293,14 +215,12 @@ class Recipe:
     evaluation: EvaluationRecipe = field(default_factory=EvaluationRecipe)
     watch: WatchRecipe = field(default_factory=WatchRecipe)
     seed: int = key(
-        0,
-        "Seed of the split, the weights, the order of samples and the augmentation.",
-        short="seed",
+        0, "Seed of the split, the weights, the order and the augmentation.", short="seed"
     )
-    device: str = key("cpu", "Device that trains, such as cpu, cuda or cuda:1.", short="device")
+    device: str = key("cpu", "Device, such as cpu, cuda or cuda:1.", short="device")
     devices: int = key(
         1,
-        "Processes that train together, each on a GPU or a share of the processor's cores.",
+        "Processes that train together, each on a GPU or a share of the processor.",
         at_least=1,
         short="devices",
     )
