@@ -12,7 +12,6 @@ import pytest
 from thalweg.api import Progress
 from thalweg.cli import progress as progress_line
 from thalweg.cli.progress import show_progress
-from thalweg.wording import clock_time
 
 
 @pytest.fixture(autouse=True)
@@ -130,11 +129,3 @@ def test_counters_before_the_first_step_are_shown():
     progress, log = Progress(loss=nan), StringIO()
     one = progress_line._ProgressLine(progress, log)
     assert one._line() == "starting  " + "─" * 20
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0, "0:00"), (7.4, "0:07"), (59.6, "1:00"), (750, "12:30"), (11045, "3:04:05")],
-)
-def test_durations(seconds, text):
-    assert clock_time(seconds) == text

@@ -1,4 +1,4 @@
-"""Curves alone: sound ones raise no alarm, sick ones are named, what they do not show is said."""
+"""Logged curves alone: sound ones raise no alarm, sick ones do; gaps are reported as such."""
 
 import csv
 
@@ -34,7 +34,7 @@ def falling(count, *, start=2.3, end=0.1, speed=8.0):
 
 
 def sound_runs():
-    """(seed, count): losses by step and by epoch, short and long, quick and slow, noisy."""
+    """(seed, count) of losses, short and long."""
     return [(seed, count) for count in (3, 12, 25, 45, 300, 1000) for seed in range(20)]
 
 
@@ -90,7 +90,7 @@ def test_a_loss_that_leaps_and_stays_up_is_too_high_a_rate(diagnosed):
     assert diagnosed(columns).headline.rule == "learning-rate-too-high"
 
 
-def test_a_loss_that_became_nan_is_said_with_its_step(diagnosed):
+def test_a_loss_that_became_nan_is_reported_with_its_step(diagnosed):
     losses = [2.0, 1.5, *["nan"] * 60]
     finding = diagnosed({"step": epochs(62), "loss": losses}).headline
     assert finding.rule == "loss-not-finite"
@@ -103,12 +103,12 @@ def test_a_flat_loss_is_not_falling(diagnosed, counter, count):
     assert diagnosed({counter: epochs(count), "loss": losses}).headline.rule == "loss-not-falling"
 
 
-def test_a_plateau_far_above_zero_is_seen_where_chance_is_known(diagnosed):
+def test_a_plateau_is_a_note_where_chance_is_known(diagnosed):
     losses = 1.9 + 0.4 * np.exp(-np.arange(400) / 20)
     losses += 0.01 * np.random.default_rng(0).normal(size=400)
     columns = {"step": epochs(400), "loss": losses}
-    said = {f.rule: f.severity for f in diagnosed(columns, num_classes=10).findings}
-    assert said["training-plateau"] == "note"  # the noise of the data may set that floor
+    severities = {f.rule: f.severity for f in diagnosed(columns, num_classes=10).findings}
+    assert severities["training-plateau"] == "note"  # the noise of the data may set that floor
     assert "num-classes" in diagnosed(columns).not_checked["training-plateau"]
 
 
@@ -122,8 +122,8 @@ def test_a_rate_that_collapsed_early_is_named(diagnosed):
 
 def test_every_rule_is_accounted_for_and_says_what_it_would_take(diagnosed):
     diagnosis = diagnosed({"epoch": epochs(4), "loss": [2.0, 1.0, 0.5, 0.4]})
-    found = {finding.rule for finding in diagnosis.findings}
-    accounted = found | set(diagnosis.passed) | diagnosis.not_checked.keys()
+    findings = {finding.rule for finding in diagnosis.findings}
+    accounted = findings | set(diagnosis.passed) | diagnosis.not_checked.keys()
     assert accounted == {rule.name for rule in RULES}
     why = diagnosis.not_checked
     assert why["loss-not-falling"] == "4 points of loss are too few: it takes 10"

@@ -19,14 +19,14 @@ from thalweg.report import render_diagnosis
 
 def history(**series):
     """A history from name=values, name={step: value} or name={place: {step: value}}."""
-    made = History()
+    record = History()
     for name, values in series.items():
         table = values if isinstance(values, dict) else dict(enumerate(values))
         table = table if any(isinstance(v, dict) for v in table.values()) else {"": table}
         for place, points in table.items():
             for step, value in points.items():
-                made.add(quantity_called(name), step, {place: float(value)})
-    return made
+                record.add(quantity_called(name), step, {place: float(value)})
+    return record
 
 
 def noisy(start, end, steps=200, noise=0.02, seed=0):
@@ -107,7 +107,7 @@ CURVES = {
 
 
 @pytest.mark.parametrize("name", CURVES)
-def test_what_the_curves_say(name):
+def test_findings_of_example_histories(name):
     run, expected = CURVES[name]
     assert [f.rule for f in diagnose(run).findings if f.severity != "note"] == expected
 
@@ -148,7 +148,7 @@ lengths = st.sampled_from([1, 2, 5, 30, 130])
 
 @st.composite
 def measured(draw, quantity):
-    """A quantity's series as a run may have left them: any length, any number at any step."""
+    """The series of a quantity: any length, any number at any step."""
     places = draw(
         st.lists(
             st.sampled_from(PLACES.get(quantity.per, ["", "0.weight", "1.weight", "2"])),
@@ -198,10 +198,12 @@ def test_each_rule_breaks_in_turn(one):
         }
     )
     whole = diagnose(run)
-    found = diagnose(run, [replace(rule, check=check) if rule is one else rule for rule in RULES])
-    assert "ZeroDivisionError: by hand" in found.not_checked[one.name]
-    assert set(found.passed) == set(whole.passed) - {one.name}
-    assert {f.rule for f in found.findings} == {f.rule for f in whole.findings} - {one.name}
+    diagnosis = diagnose(
+        run, [replace(rule, check=check) if rule is one else rule for rule in RULES]
+    )
+    assert "ZeroDivisionError: by hand" in diagnosis.not_checked[one.name]
+    assert set(diagnosis.passed) == set(whole.passed) - {one.name}
+    assert {f.rule for f in diagnosis.findings} == {f.rule for f in whole.findings} - {one.name}
 
 
 @given(st.lists(numbers, min_size=1, max_size=80), st.integers(2, 10**6))
@@ -227,10 +229,10 @@ def test_edits_are_recipe_keys(name):
 
 
 def test_the_cause_is_the_headline_and_the_symptom_its_consequence():
-    found = diagnose(CURVES["diverged"][0])
-    assert found.headline.rule == "learning-rate-too-high"
-    assert found.headline.consequences == ("loss-not-finite",)
-    assert found.causes == (found.headline,)
+    diagnosis = diagnose(CURVES["diverged"][0])
+    assert diagnosis.headline.rule == "learning-rate-too-high"
+    assert diagnosis.headline.consequences == ("loss-not-finite",)
+    assert diagnosis.causes == (diagnosis.headline,)
 
 
 def broken_rule():
@@ -242,9 +244,9 @@ def broken_rule():
 
 
 def test_a_broken_rule_is_not_checked():
-    found = diagnose(history(loss=[1.0]), [broken_rule()])
-    assert found == Diagnosis((), (), {"broken": found.not_checked["broken"]})
-    assert "ZeroDivisionError: by hand" in found.not_checked["broken"]
+    diagnosis = diagnose(history(loss=[1.0]), [broken_rule()])
+    assert diagnosis == Diagnosis((), (), {"broken": diagnosis.not_checked["broken"]})
+    assert "ZeroDivisionError: by hand" in diagnosis.not_checked["broken"]
 
 
 def test_a_broken_measurement_is_not_checked():

@@ -1,4 +1,4 @@
-"""kill -9 at many moments: the file is whole, and what is lost is the last second."""
+"""kill -9 at many moments: the file is whole, and at most the last second is lost."""
 
 import random
 import sqlite3
@@ -33,30 +33,30 @@ for step in range(10**9):
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory):
-    """Runs whose writers were killed, with the times that these had told by then."""
+    """Runs whose writers were killed, with the times that these had printed."""
     parent = tmp_path_factory.mktemp("killed")
     pipes = {"stdout": subprocess.PIPE, "text": True}
-    begun = []
+    writers = []
     for moment in range(MOMENTS):
         folder = parent / str(moment)
-        begun.append((folder, subprocess.Popen([sys.executable, "-c", WRITE, folder], **pipes)))
-    found = []
-    for folder, process in begun:
+        writers.append((folder, subprocess.Popen([sys.executable, "-c", WRITE, folder], **pipes)))
+    runs = []
+    for folder, process in writers:
         assert process.stdout.readline() == "open\n"
         sleep(random.Random(str(folder.name)).uniform(0.0, 0.3))
         process.kill()
-        found.append((folder, [float(line) for line in process.communicate()[0].split()]))
-    return found
+        runs.append((folder, [float(line) for line in process.communicate()[0].split()]))
+    return runs
 
 
 @pytest.mark.parametrize("moment", range(MOMENTS))
 def test_killed_at_any_moment(killed, moment):
-    folder, told = killed[moment]
+    folder, printed = killed[moment]
     run = RunReader(folder)
     times = run.history.series(LOSS)
     assert list(times) == list(range(len(times)))  # a beginning of what was written, without holes
-    if told:
-        assert max(times.values(), default=0.0) > told[-1] - 1.0
+    if printed:
+        assert max(times.values(), default=0.0) > printed[-1] - 1.0
     assert run.state == "died"
     with sqlite3.connect(folder / "run.db") as database:
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)

@@ -1,10 +1,11 @@
-"""Curves that others logged: what is read of them, and what is said of files that are none."""
+"""Logs of other trainers are read; files that are none get a clear error."""
 
 import json
+import math
 import struct
 import warnings
 from contextlib import suppress
-from math import isinf, isnan, log
+from math import isinf, isnan
 
 import pytest
 from hypothesis import given, settings
@@ -63,7 +64,7 @@ STATE = {
 
 @pytest.fixture
 def file(tmp_path):
-    """Writes a file of that name and gives its path."""
+    """Write a file of that name and return its path."""
 
     def write(name, content):
         path = tmp_path / name
@@ -74,57 +75,57 @@ def file(tmp_path):
     return write
 
 
-def series(recording, quantity, place=""):
-    return recording.history.series(quantity, place)
+def series(log, quantity, place=""):
+    return log.history.series(quantity, place)
 
 
 def test_lightnings_table_has_blanks_and_a_loss_by_step(file):
-    found = read_log(file("metrics.csv", LIGHTNING))
-    assert series(found, LOSS) == {1: 2.1, 3: 1.7, 5: 1.2}
-    assert series(found, VAL_LOSS) == {3: 1.6, 7: 1.1}
-    assert series(found, VAL_ACCURACY) == {3: 0.5, 7: 0.8}
-    assert series(found, LEARNING_RATE, "adam") == {0: 0.001, 4: 0.0005}
-    assert found.unread == ("train_loss_epoch",)
-    assert not found.by_epoch
+    log = read_log(file("metrics.csv", LIGHTNING))
+    assert series(log, LOSS) == {1: 2.1, 3: 1.7, 5: 1.2}
+    assert series(log, VAL_LOSS) == {3: 1.6, 7: 1.1}
+    assert series(log, VAL_ACCURACY) == {3: 0.5, 7: 0.8}
+    assert series(log, LEARNING_RATE, "adam") == {0: 0.001, 4: 0.0005}
+    assert log.unread == ("train_loss_epoch",)
+    assert not log.by_epoch
 
 
 def test_keras_writes_its_training_scores_without_a_prefix(file):
-    found = read_log(file("log.csv", KERAS))
-    assert series(found, LOSS) == {0: 2.1, 1: 1.4, 2: 0.9}
-    assert series(found, ACCURACY) == {0: 0.31, 1: 0.62, 2: 0.75}
-    assert series(found, VAL_ACCURACY) == {0: 0.5, 1: 0.7, 2: 0.8}
-    assert found.by_epoch
+    log = read_log(file("log.csv", KERAS))
+    assert series(log, LOSS) == {0: 2.1, 1: 1.4, 2: 0.9}
+    assert series(log, ACCURACY) == {0: 0.31, 1: 0.62, 2: 0.75}
+    assert series(log, VAL_ACCURACY) == {0: 0.5, 1: 0.7, 2: 0.8}
+    assert log.by_epoch
 
 
 def test_fastai_writes_its_validation_scores_without_a_prefix(file):
-    found = read_log(file("history.csv", FASTAI))
-    assert series(found, VAL_ACCURACY) == {0: 0.4, 1: 0.7}
-    assert ACCURACY not in found.history
+    log = read_log(file("history.csv", FASTAI))
+    assert series(log, VAL_ACCURACY) == {0: 0.4, 1: 0.7}
+    assert ACCURACY not in log.history
 
 
 def test_padded_names_and_rates_of_several_groups(file):
-    found = read_log(file("results.csv", ULTRALYTICS))
-    assert series(found, LOSS) == {1: 2.1, 2: 1.1}
-    assert series(found, VAL_LOSS) == {1: 1.9, 2: 0.9}
-    assert series(found, VAL_ACCURACY) == {1: 0.5, 2: 0.7}
-    assert set(found.history.by_place(LEARNING_RATE)) == {"pg0", "pg1"}
+    log = read_log(file("results.csv", ULTRALYTICS))
+    assert series(log, LOSS) == {1: 2.1, 2: 1.1}
+    assert series(log, VAL_LOSS) == {1: 1.9, 2: 0.9}
+    assert series(log, VAL_ACCURACY) == {1: 0.5, 2: 0.7}
+    assert set(log.history.by_place(LEARNING_RATE)) == {"pg0", "pg1"}
 
 
 def test_semicolons_and_names_with_spaces(file):
-    found = read_log(file("log.csv", SEMICOLONS))
-    assert series(found, LOSS) == {10: 2.5, 20: 1.5}
+    log = read_log(file("log.csv", SEMICOLONS))
+    assert series(log, LOSS) == {10: 2.5, 20: 1.5}
 
 
 def test_a_trainers_state_without_its_summary(file):
     for name in ("trainer_state.json", "checkpoint-20/trainer_state.json"):
         path = file(name, json.dumps(STATE))
-        for given_path in {path, path if path.parent.name != "checkpoint-20" else path.parent}:
-            found = read_log(given_path)
-            assert series(found, LOSS) == {10: 0.7, 20: 0.5}
-            assert series(found, VAL_LOSS) == {10: 0.6}
-            assert series(found, VAL_ACCURACY) == {10: 0.8}
-            assert series(found, GRADIENT_NORM, "all") == {10: 2.0, 20: 1.0}
-            assert series(found, LEARNING_RATE, "0") == {10: 5e-5, 20: 1e-5}
+        for source in {path, path if path.parent.name != "checkpoint-20" else path.parent}:
+            log = read_log(source)
+            assert series(log, LOSS) == {10: 0.7, 20: 0.5}
+            assert series(log, VAL_LOSS) == {10: 0.6}
+            assert series(log, VAL_ACCURACY) == {10: 0.8}
+            assert series(log, GRADIENT_NORM, "all") == {10: 2.0, 20: 1.0}
+            assert series(log, LEARNING_RATE, "0") == {10: 5e-5, 20: 1e-5}
 
 
 @pytest.mark.parametrize(
@@ -137,9 +138,9 @@ def test_a_trainers_state_without_its_summary(file):
     ],
 )
 def test_histories_in_json(file, name, content):
-    found = read_log(file(name, content))
-    assert series(found, LOSS) == {0: 2.0, 1: 1.0}
-    assert series(found, VAL_LOSS) == {0: 2.5, 1: 1.5}
+    log = read_log(file(name, content))
+    assert series(log, LOSS) == {0: 2.0, 1: 1.0}
+    assert series(log, VAL_LOSS) == {0: 2.5, 1: 1.5}
 
 
 def test_accuracy_in_percent_and_error_rates_are_shares(file):
@@ -156,25 +157,25 @@ def test_a_loss_that_became_nan_stays_and_a_nan_for_a_blank_goes(file):
     assert isnan(losses[2])
     assert isnan(losses[3])
     gaps = "step,loss,val_loss\n0,2,nan\n1,nan,1.9\n2,1,nan\n3,nan,1\n"
-    found = read_log(file("gaps.csv", gaps))
-    assert series(found, LOSS) == {0: 2.0, 2: 1.0}
-    assert series(found, VAL_LOSS) == {1: 1.9, 3: 1.0}
+    log = read_log(file("gaps.csv", gaps))
+    assert series(log, LOSS) == {0: 2.0, 2: 1.0}
+    assert series(log, VAL_LOSS) == {1: 1.9, 3: 1.0}
 
 
-def test_names_that_tell_nothing_are_listed_and_can_be_told(file):
+def test_unfamiliar_names_are_listed_and_can_be_mapped(file):
     path = file("log.csv", "step,ce,validation/ce,gpu\n0,2,2.5,70\n1,1,1.5,71\n")
     assert read_log(path).unread == ("ce", "validation/ce", "gpu")
     columns = {"train_loss": "ce", "val_loss": "validation/ce"}
-    found = read_log(path, columns=columns, num_classes=10)
-    assert series(found, LOSS) == {0: 2.0, 1: 1.0}
-    assert series(found, VAL_LOSS) == {0: 2.5, 1: 1.5}
-    assert series(found, NUM_CLASSES) == {0: 10.0}
-    assert series(found, CHANCE_LOSS) == {0: log(10)}
-    assert found.unread == ("gpu",)
-    assert found.columns == {"ce": "loss", "validation/ce": "val_loss"}
+    log = read_log(path, columns=columns, num_classes=10)
+    assert series(log, LOSS) == {0: 2.0, 1: 1.0}
+    assert series(log, VAL_LOSS) == {0: 2.5, 1: 1.5}
+    assert series(log, NUM_CLASSES) == {0: 10.0}
+    assert series(log, CHANCE_LOSS) == {0: math.log(10)}
+    assert log.unread == ("gpu",)
+    assert log.columns == {"ce": "loss", "validation/ce": "val_loss"}
 
 
-def test_a_column_that_was_told_wins_over_one_that_was_guessed(file):
+def test_a_mapped_column_wins_over_a_guessed_one(file):
     path = file("log.csv", "step,loss,ema\n0,2,3\n1,1,2\n")
     assert series(read_log(path, columns={"loss": "ema"}), LOSS) == {0: 3.0, 1: 2.0}
 
@@ -209,7 +210,7 @@ def test_a_bad_file_gets_one_clear_error(file, name, content, problem):
     assert caught.value.fix
 
 
-def test_where_nothing_is_there_is_no_run(tmp_path):
+def test_a_missing_path_is_no_run(tmp_path):
     for path in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(RunError, match="is no run"):
             read_log(path)
@@ -279,7 +280,7 @@ def test_a_damaged_event_file_is_read_up_to_the_damage(file):
 
 @settings(deadline=None)
 @given(st.binary(max_size=200), st.integers(0, 60))
-def test_no_bytes_make_the_reader_raise_anything_else(tmp_path_factory, data, at):
+def test_any_bytes_are_read_or_raise_a_data_error(tmp_path_factory, data, at):
     path = tmp_path_factory.mktemp("events") / "events.out.tfevents"
     for content in (data, LOG[:at] + data, events((0, "a", 1.0)) + record(data)):
         path.write_bytes(content)
@@ -294,10 +295,10 @@ def test_a_log_in_folders_named_for_splits(file):
         "logs/validation/events.out.tfevents.1",
         events((0, "epoch_loss", 2.5), (1, "epoch_accuracy", 0.5, "content")),
     ).parent.parent
-    found = read_log(folder)
-    assert series(found, LOSS) == {0: 2.0, 1: 1.0}
-    assert series(found, VAL_LOSS) == {0: 2.5}
-    assert series(found, VAL_ACCURACY) == {1: 0.5}
+    log = read_log(folder)
+    assert series(log, LOSS) == {0: 2.0, 1: 1.0}
+    assert series(log, VAL_LOSS) == {0: 2.5}
+    assert series(log, VAL_ACCURACY) == {1: 0.5}
 
 
 def test_a_resumed_log_is_one_and_two_runs_are_two(file):
@@ -337,6 +338,6 @@ def test_a_folder_with_one_table_and_one_with_two(file):
         ("eval_f1", None),
     ],
 )
-def test_what_a_name_means(name, quantity):
+def test_meaning_of_a_name(name, quantity):
     meaning = meaning_of(name)
     assert (meaning and meaning.quantity.name) == quantity

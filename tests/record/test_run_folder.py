@@ -1,4 +1,4 @@
-"""Names of runs, the list of runs, and folders that are none."""
+"""Names of runs, the list of runs, and folders without a run."""
 
 import re
 from threading import Thread
@@ -46,7 +46,7 @@ def test_no_two_claims_get_the_same(tmp_path):
     assert len(set(claimed)) == 16
 
 
-def test_a_place_where_nothing_can_be_made(tmp_path):
+def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="no run can be made"):
         claim_run_folder(tmp_path / "file", "x")

@@ -1,4 +1,4 @@
-"""One writer a run, and a dead one does not keep it."""
+"""One writer a run; a dead one loses its lock."""
 
 import json
 import os
@@ -35,7 +35,7 @@ def other(tmp_path):
     process.communicate()
 
 
-def test_a_second_process_is_refused_and_told_who_writes(tmp_path, other):
+def test_a_second_process_is_refused_with_the_name_of_the_writer(tmp_path, other):
     with pytest.raises(RunError, match=f"process {other.pid} on"):
         RunWriter(tmp_path)
     assert RunReader(tmp_path).state == "running"
@@ -69,7 +69,7 @@ def test_a_reused_pid_is_not_the_writer(tmp_path):
     RunWriter(tmp_path).close()
 
 
-def test_another_machine_is_believed_alive_as_long_as_it_shows_life(tmp_path):
+def test_another_machine_holds_its_lock_while_it_beats(tmp_path):
     lock = tmp_path / "run.lock"
     lock.write_text(json.dumps({"pid": 1, "host": "elsewhere", "started": "x"}))
     with pytest.raises(RunError, match="elsewhere"):
@@ -95,7 +95,7 @@ def test_only_one_of_many_gets_the_run(tmp_path):
     for process in several:
         process.stdin.write("go\n")
         process.stdin.flush()
-    said = [process.stdout.readline().strip() for process in several]
+    answers = [process.stdout.readline().strip() for process in several]
     for process in several:
         process.communicate()
-    assert sorted(said) == ["got it"] + ["refused"] * 5
+    assert sorted(answers) == ["got it"] + ["refused"] * 5

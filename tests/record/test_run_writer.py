@@ -61,10 +61,10 @@ def test_measurements_come_back_as_they_were(rows, folders):
 @settings(
     max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(texts=st.tuples(names, names, names, names), chance=st.floats(), picture=st.binary())
-def test_predictions_events_and_quarantine_come_back(texts, chance, picture, folders):
+@given(texts=st.tuples(names, names, names, names), probability=st.floats(), picture=st.binary())
+def test_predictions_events_and_quarantine_come_back(texts, probability, picture, folders):
     folder = next(folders)
-    row = PredictionRow(*texts, chance + 0.0, picture)
+    row = PredictionRow(*texts, probability + 0.0, picture)
     with RunWriter(folder) as writer:
         writer.predictions([row])
         writer.quarantine([texts[:2]])
@@ -79,7 +79,7 @@ def test_predictions_events_and_quarantine_come_back(texts, chance, picture, fol
     assert run.meta["note"] == texts[3]
 
 
-def test_nan_is_null_and_infinity_is_kept(tmp_path):
+def test_nan_is_null_and_infinity_stays(tmp_path):
     with RunWriter(tmp_path) as writer:
         for step, value in enumerate([1.5, nan, inf, -inf]):
             writer.add(LOSS, step, {"": value})
@@ -101,13 +101,13 @@ def test_readable_within_a_second_while_written(tmp_path):
 
 
 def test_readers_see_whole_prefixes_and_never_block_the_writer(tmp_path):
-    """Whatever a reader sees is the beginning of what was written, at every moment."""
+    """At every moment, a reader sees a prefix of the written measurements."""
     with RunWriter(tmp_path) as writer:
-        seen, stop = [], []
+        prefixes, stop = [], []
 
         def read():
             while not stop:
-                seen.append(list(RunReader(tmp_path).history.series(LOSS)))
+                prefixes.append(list(RunReader(tmp_path).history.series(LOSS)))
 
         reader = Thread(target=read)
         reader.start()
@@ -118,13 +118,13 @@ def test_readers_see_whole_prefixes_and_never_block_the_writer(tmp_path):
         writer.flush()
         stop.append(True)
         reader.join()
-    assert len(seen) > 3
-    assert all(steps == list(range(len(steps))) for steps in seen)
+    assert len(prefixes) > 3
+    assert all(steps == list(range(len(steps))) for steps in prefixes)
     assert len(RunReader(tmp_path).history.series(LOSS)) == 20_000
 
 
 def test_adding_waits_for_no_disk(tmp_path):
-    """While another holds the file, which this thread lets go of only when all is added."""
+    """Another connection holds the file, and releases it only when all is added."""
     with RunWriter(tmp_path) as writer:
         with closing(sqlite3.connect(tmp_path / DATABASE, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
@@ -136,7 +136,7 @@ def test_adding_waits_for_no_disk(tmp_path):
         assert len(RunReader(tmp_path).history.series(LOSS)) == 5000
 
 
-def test_resume_forgets_what_was_measured_later(tmp_path):
+def test_resume_deletes_later_measurements(tmp_path):
     with RunWriter(tmp_path) as writer:
         for step in range(10):
             writer.add(LOSS, step, {"": float(step)})
@@ -163,15 +163,15 @@ def test_history_before_a_step(tmp_path):
 
 
 def test_diagnosis_is_readable_as_a_table(tmp_path):
-    found = [{"rule": "overfitting", "severity": "warning", "summary": "it does"}]
+    findings = [{"rule": "overfitting", "severity": "warning", "summary": "it does"}]
     with RunWriter(tmp_path) as writer:
         writer.findings(json.dumps({"findings": []}))
-        writer.findings(json.dumps({"findings": found}))
+        writer.findings(json.dumps({"findings": findings}))
     with sqlite3.connect(tmp_path / "run.db") as database:
         rows = database.execute("SELECT rule, severity, summary FROM findings").fetchall()
     database.close()
     assert rows == [("overfitting", "warning", "it does")]
-    assert json.loads(RunReader(tmp_path).diagnosis_json) == {"findings": found}
+    assert json.loads(RunReader(tmp_path).diagnosis_json) == {"findings": findings}
 
 
 def test_a_closed_run_is_one_plain_file(tmp_path):
@@ -248,7 +248,7 @@ def test_a_full_disk_does_not_stop_the_caller(tmp_path, ending):
         assert run.history.series(LOSS) == {0: 1.0}
 
 
-def test_memory_is_bounded_while_the_disk_takes_nothing(tmp_path, monkeypatch):
+def test_memory_is_bounded_while_the_disk_accepts_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr("thalweg.record.run_writer.MOST_PENDING", 100)
     writer = RunWriter(tmp_path)
     writer.flush()

@@ -23,18 +23,18 @@ def test_documented_columns_are_the_real_ones(tmp_path):
         kinds = dict(
             database.execute("SELECT name, type FROM sqlite_master WHERE type IN ('table', 'view')")
         )
-        found = {
+        columns_of = {
             name: [(row[1], row[2]) for row in database.execute(f"PRAGMA table_info({name})")]
             for name in kinds
         }
     database.close()
-    told = documented()
-    assert set(told) == set(found)
-    for name, columns in found.items():
+    document = documented()
+    assert set(document) == set(columns_of)
+    for name, columns in columns_of.items():
         if kinds[name] == "table":
-            assert told[name] == columns
+            assert document[name] == columns
         else:  # SQLite does not always know what a view's expression yields
-            assert [column for column, _ in told[name]] == [column for column, _ in columns]
+            assert [column for column, _ in document[name]] == [column for column, _ in columns]
 
 
 def test_documented_version_is_the_real_one(tmp_path):
@@ -42,10 +42,10 @@ def test_documented_version_is_the_real_one(tmp_path):
     with sqlite3.connect(tmp_path / "run" / "run.db") as database:
         version = database.execute("PRAGMA user_version").fetchone()[0]
     database.close()
-    told = re.search(
+    match = re.search(
         r"`PRAGMA user_version` is the number of this layout: (\d+)", DOCUMENT.read_text()
     )
-    assert int(told[1]) == version
+    assert int(match[1]) == version
 
 
 def test_the_files_in_a_run_are_documented(tmp_path):

@@ -1,4 +1,4 @@
-"""Runs as a training leaves them, made up: shapes of curves and mistakes as real ones have."""
+"""Synthetic runs: curves and mistakes of the shapes that real ones have."""
 
 from io import BytesIO
 from math import exp, log, nan
@@ -76,7 +76,7 @@ def healthy(folder, *, epochs=20, per_epoch=46):
             step = epoch * per_epoch - 1
             writer.add(VAL_LOSS, step, {"": loss})
             writer.add(VAL_ACCURACY, step, {"": 0.5 + 0.385 * (1 - exp(-epoch / 3.5))})
-        rows = mistaken(FLOWERS, 734, rng, right=0.885)
+        rows = predictions(FLOWERS, 734, rng, right=0.885)
         _finish(writer, {"val_loss": 0.371, "val_accuracy": _share_right(rows)}, rows)
     _recipe(folder)
     return RunReader(folder)
@@ -96,7 +96,7 @@ def sick(folder):
         for epoch in range(1, 7):
             writer.add(VAL_LOSS, epoch * 46 - 1, {"": 2.6 + rng.normal(0, 0.4)})
             writer.add(VAL_ACCURACY, epoch * 46 - 1, {"": 0.2 + rng.normal(0, 0.02)})
-        rows = mistaken(FLOWERS, 734, rng, right=0.21)
+        rows = predictions(FLOWERS, 734, rng, right=0.21)
         _finish(writer, {"val_loss": 2.61, "val_accuracy": _share_right(rows)}, rows)
     _recipe(folder)
     return RunReader(folder)
@@ -144,8 +144,8 @@ def regression(folder):
         rows = []
         for index in range(101):
             true = float(rng.gamma(6, 4))
-            said = true + float(rng.normal(0, 1 + 0.1 * true))
-            row = PredictionRow("val", f"row {index}", f"{true:.6g}", f"{said:.6g}")
+            predicted = true + float(rng.normal(0, 1 + 0.1 * true))
+            row = PredictionRow("val", f"row {index}", f"{true:.6g}", f"{predicted:.6g}")
             rows.append(row)
         _finish(writer, {"val_loss": 0.13, "val_r2": 0.87, "val_mae": 2.31}, rows)
     _recipe(folder)
@@ -165,7 +165,7 @@ def many_classes(folder, classes=100):
         for epoch in range(1, 4):
             writer.add(VAL_LOSS, epoch * 100 - 1, {"": 4.0 / epoch})
             writer.add(VAL_ACCURACY, epoch * 100 - 1, {"": 0.2 * epoch})
-        rows = mistaken(names, 3000, rng, right=0.6)
+        rows = predictions(names, 3000, rng, right=0.6)
         _finish(writer, {"val_loss": 1.4, "val_accuracy": _share_right(rows)}, rows)
     _recipe(folder)
     return RunReader(folder)
@@ -179,24 +179,24 @@ def just_begun(folder):
     return writer, RunReader(folder)
 
 
-def mistaken(names, total, rng, *, right):
-    """Predictions with that share of right ones; each class has its favourite wrong one."""
+def predictions(names, total, rng, *, right):
+    """Predictions, a share `right` of them right; each class has its usual wrong one."""
     rows = []
     for index in range(total):
         true = int(rng.integers(len(names)))
-        guess, sure = true, 0.5 + 0.5 * rng.random()
+        guess, probability = true, 0.5 + 0.5 * rng.random()
         if rng.random() > right:
             near = (true + 2) % len(names)
             guess = near if rng.random() < 0.6 else int(rng.integers(len(names)))
         wrong = guess != true
         picture = thumbnail(true, guess, rng) if wrong and index < 300 else None
         name = f"{names[true]}/IMG_{index:04d}.jpg"
-        rows.append(PredictionRow("val", name, names[true], names[guess], sure, picture))
+        rows.append(PredictionRow("val", name, names[true], names[guess], probability, picture))
     return rows
 
 
 def thumbnail(true, guess, rng):
-    """A blob on a ground: WebP bytes, 96 px."""
+    """A blob on a background: WebP bytes, 96 px."""
     y, x = np.mgrid[0:96, 0:96] / 96 - 0.5
     inside = np.exp(-8 * (x**2 + y**2)) * (1 + 0.4 * np.cos((5 + true) * np.arctan2(y, x)))
     hue = np.array(

@@ -1,4 +1,4 @@
-"""What is stored of a run's curvature stands in its report; what is broken or hostile does not."""
+"""Stored curvature stands in the report; broken or hostile files do not."""
 
 import json
 from base64 import b64decode
@@ -34,7 +34,7 @@ LANDSCAPE = {
 }
 
 
-def stored(folder, **pictures):
+def store(folder, **pictures):
     run = healthy(folder)
     for name, numbers in pictures.items():
         (folder / f"{name}.svg").write_text(SVG)
@@ -43,29 +43,29 @@ def stored(folder, **pictures):
 
 
 def test_numbers_and_pictures(tmp_path):
-    told = {"spectrum": json.dumps(SPECTRUM), "landscape": json.dumps(LANDSCAPE)}
-    run, found = stored(tmp_path / "run", **told)
-    page = Page(render_html(run, found))
+    stored_json = {"spectrum": json.dumps(SPECTRUM), "landscape": json.dumps(LANDSCAPE)}
+    run, diagnosis = store(tmp_path / "run", **stored_json)
+    page = Page(render_html(run, diagnosis))
     text = " ".join(page.text)
-    for said in ("12.5, 4.00", "−0.585", "48.0 to 49.8", "0.160 for plain", "39,000 weights"):
-        assert said in text
-    for said in ("0.400", "0.500 to 2.00", "2 places, loss 2.00 to 0.400", "93"):
-        assert said in text
+    for number in ("12.5, 4.00", "−0.585", "48.0 to 49.8", "0.160 for plain", "39,000 weights"):
+        assert number in text
+    for number in ("0.400", "0.500 to 2.00", "2 places, loss 2.00 to 0.400", "93"):
+        assert number in text
     images = [attrs["src"] for tag, attrs in page.tags if tag == "img" and "svg" in attrs["src"]]
     assert [b64decode(src.partition(",")[2]).decode() for src in images] == [SVG, SVG]
-    assert "−0.585" in render_text(run, found)
-    assert json.loads(render_json(run, found))["spectrum"] == SPECTRUM
+    assert "−0.585" in render_text(run, diagnosis)
+    assert json.loads(render_json(run, diagnosis))["spectrum"] == SPECTRUM
 
 
-def test_a_run_without_them_has_no_such_section(tmp_path):
-    run, found = stored(tmp_path / "run")
-    assert 'id="curvature"' not in render_html(run, found)
+def test_a_run_without_curvature_has_no_section(tmp_path):
+    run, diagnosis = store(tmp_path / "run")
+    assert 'id="curvature"' not in render_html(run, diagnosis)
 
 
 @pytest.mark.parametrize(
     "broken", ["", "[1]", "{", '{"top": 3, "trace": 1, "shares": [2]}', '{"top": ["x", null]}']
 )
-def test_what_cannot_be_read_is_left_out(tmp_path, broken):
-    run, found = stored(tmp_path / "run", spectrum=broken, landscape=broken)
-    Page(render_html(run, found))
-    render_text(run, found)
+def test_broken_files_are_left_out(tmp_path, broken):
+    run, diagnosis = store(tmp_path / "run", spectrum=broken, landscape=broken)
+    Page(render_html(run, diagnosis))
+    render_text(run, diagnosis)

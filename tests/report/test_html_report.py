@@ -1,4 +1,4 @@
-"""The page: well formed, self-contained, accessible, escaped, and true to the run."""
+"""The pages: well formed, self-contained, accessible, escaped, and true to the run."""
 
 import re
 from base64 import b64encode
@@ -57,12 +57,12 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def readers(tmp_path_factory):
     parent = tmp_path_factory.mktemp("runs")
-    made = {
+    readers = {
         name: getattr(sample_runs, name)(parent / name)
         for name in ("healthy", "sick", "failed", "regression", "many_classes")
     }
-    writer, made["just_begun"] = sample_runs.just_begun(parent / "just_begun")
-    yield made
+    writer, readers["just_begun"] = sample_runs.just_begun(parent / "just_begun")
+    yield readers
     writer.close()
 
 
@@ -120,7 +120,7 @@ def test_structure(pages, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_nothing_of_it_is_elsewhere(pages, name):
+def test_nothing_is_loaded_from_elsewhere(pages, name):
     text = pages[name]
     page = Page(text)
     assert not page.of("link", "iframe", "object", "embed", "form", "base")
@@ -150,7 +150,7 @@ def test_small(pages, name):
     assert thumbnails < 1_600_000
 
 
-def test_says_what_is_well(pages):
+def test_healthy_page_shows_score_and_checks(pages):
     words = Page(pages["healthy"]).words
     assert "Nothing wrong found" in words
     assert "All 3 checks passed." in words
@@ -161,7 +161,7 @@ def test_says_what_is_well(pages):
     assert "weight_decay = 0.05" in words
 
 
-def test_says_what_is_wrong_first(pages):
+def test_sick_page_begins_with_the_fault(pages):
     words = Page(pages["sick"]).words
     top = words.partition("How it learned")[0]
     first = SICK.prescriptions[0]
@@ -180,7 +180,7 @@ def test_failed_run(pages):
     assert "not a number" in words
 
 
-def test_begun_run(pages):
+def test_run_without_updates(pages):
     words = Page(pages["just_begun"]).words
     assert "Nothing measured yet" in words
     assert "0 of 920 steps made" in words
@@ -209,11 +209,11 @@ def test_matrix_counts_are_those_of_the_predictions(pages, readers):
         [int(n) for n in re.findall(r"<td[^>]*>(\d+)</td>", row)] for row in body.split("<tr>")[1:]
     ]
     for i, true in enumerate(sample_runs.FLOWERS):
-        for j, said in enumerate(sample_runs.FLOWERS):
-            assert counts[i][j] == sum((r.target, r.predicted) == (true, said) for r in rows)
+        for j, predicted in enumerate(sample_runs.FLOWERS):
+            assert counts[i][j] == sum((r.target, r.predicted) == (true, predicted) for r in rows)
 
 
-def test_gallery_shows_the_surest_mistakes_first(pages, readers):
+def test_gallery_shows_the_most_confident_mistakes_first(pages, readers):
     wrong = [r for r in readers["healthy"].predictions if r.target != r.predicted and r.thumbnail]
     wrong.sort(key=lambda row: -row.probability)
     shown = [image["alt"] for image in Page(pages["healthy"]).of("img")]

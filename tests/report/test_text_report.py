@@ -12,7 +12,7 @@ from thalweg.record import PredictionRow, RunReader, RunWriter
 from thalweg.record.quantities import LOSS, VAL_ACCURACY, VAL_LOSS
 from thalweg.report import render_json, render_text
 
-FOUND = Diagnosis(
+DIAGNOSIS = Diagnosis(
     (
         Finding(
             severity="error",
@@ -107,14 +107,14 @@ def small(tmp_path):
 
 
 def test_golden_text(small):
-    assert render_text(small, FOUND, width=52) == GOLDEN
+    assert render_text(small, DIAGNOSIS, width=52) == GOLDEN
 
 
 def test_colour_only_when_asked_for(small):
-    assert "\x1b" not in render_text(small, FOUND, width=80)
-    colored = render_text(small, FOUND, width=80, color=True)
+    assert "\x1b" not in render_text(small, DIAGNOSIS, width=80)
+    colored = render_text(small, DIAGNOSIS, width=80, color=True)
     assert "\x1b[1;31mLearning rate too high\x1b[0m" in colored
-    assert re.sub(r"\x1b\[[\d;]*m", "", colored) == render_text(small, FOUND, width=80)
+    assert re.sub(r"\x1b\[[\d;]*m", "", colored) == render_text(small, DIAGNOSIS, width=80)
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 100])
@@ -127,7 +127,7 @@ def test_lines_are_no_wider_than_the_terminal(tmp_path, width):
 
 def test_width_of_the_terminal_is_the_default(small, monkeypatch):
     monkeypatch.setenv("COLUMNS", "52")
-    assert render_text(small, FOUND) == GOLDEN
+    assert render_text(small, DIAGNOSIS) == GOLDEN
 
 
 def strict(text):
@@ -136,32 +136,32 @@ def strict(text):
 
 
 def test_json(small):
-    said = strict(render_json(small, FOUND))
-    assert said["schema"] == 1
-    assert said["state"] == "finished"
-    assert said["verdict"]["title"] == "Learning rate too high"
-    assert said["diagnosis"]["findings"][0]["rule"] == "learning-rate-too-high"
-    assert said["metrics"] == {"val_loss": None, "val_accuracy": 2 / 3}
-    assert said["curves"]["val_loss"] == {"unit": "nat", "steps": [6], "values": [None]}
-    assert said["curves"]["loss"]["values"] == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]
-    cat = said["classes"][0]
+    report = strict(render_json(small, DIAGNOSIS))
+    assert report["schema"] == 1
+    assert report["state"] == "finished"
+    assert report["verdict"]["title"] == "Learning rate too high"
+    assert report["diagnosis"]["findings"][0]["rule"] == "learning-rate-too-high"
+    assert report["metrics"] == {"val_loss": None, "val_accuracy": 2 / 3}
+    assert report["curves"]["val_loss"] == {"unit": "nat", "steps": [6], "values": [None]}
+    assert report["curves"]["loss"]["values"] == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]
+    cat = report["classes"][0]
     assert (cat["name"], cat["recall"], cat["precision"], cat["samples"]) == ("cat", 0.5, 1.0, 2)
     assert cat["called"] == {"cat": 1, "犬\n": 1}
-    assert said["quarantined"] == [{"name": "x\x1b[2J", "reason": "it is HTML"}]
+    assert report["quarantined"] == [{"name": "x\x1b[2J", "reason": "it is HTML"}]
 
 
 @pytest.mark.parametrize("name", ["healthy", "failed", "regression"])
 def test_every_run_has_text_and_json(tmp_path, name):
     run = getattr(sample_runs, name)(tmp_path)
-    found = diagnose(run.history)
-    strict(render_json(run, found))
-    assert render_text(run, found, width=80)
+    diagnosis = diagnose(run.history)
+    strict(render_json(run, diagnosis))
+    assert render_text(run, diagnosis, width=80)
 
 
 def test_a_run_just_begun(tmp_path):
     writer, run = sample_runs.just_begun(tmp_path)
-    found = diagnose(run.history)
-    assert "Nothing measured yet" in render_text(run, found, width=80)
-    assert strict(render_json(run, found))["state"] == "running"
+    diagnosis = diagnose(run.history)
+    assert "Nothing measured yet" in render_text(run, diagnosis, width=80)
+    assert strict(render_json(run, diagnosis))["state"] == "running"
     writer.close()
-    assert "thalweg train --resume" in render_text(run, found, width=80)
+    assert "thalweg train --resume" in render_text(run, diagnosis, width=80)
