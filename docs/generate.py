@@ -17,12 +17,14 @@ from thalweg.recipes.recipe import KEYS
 from thalweg.record import QUANTITIES
 
 FOLDER = Path(__file__).parent / "reference"
-_MADE = "<!-- Written by docs/generate.py: `make reference`. Changes belong into the code. -->\n\n"
+_NOTICE = (
+    "<!-- Written by docs/generate.py: `make reference`. Changes belong into the code. -->\n\n"
+)
 
 
 def rules_page() -> str:
     parts = [
-        "# Rules\n\nWhat a diagnosis looks for, in the order in which causes come before symptoms. "
+        "# Rules\n\nThe rules of a diagnosis, causes before symptoms. "
         "`thalweg explain RULE` shows the same page in a terminal.\n"
     ]
     for rule in RULES:
@@ -35,7 +37,7 @@ def rules_page() -> str:
 
 def quantities_page() -> str:
     rows = [(f"`{q.name}`", q.unit, q.per, q.meaning) for q in QUANTITIES.values()]
-    return "# Quantities\n\nAll that an instrument may write and a rule may read.\n\n" + _table(
+    return "# Quantities\n\nEvery quantity that instruments write and rules read.\n\n" + _table(
         ("quantity", "unit", "one value per", "meaning"), rows
     )
 
@@ -76,7 +78,7 @@ def _registry_page(title: str, use: str, entries: Mapping[str, Any]) -> str:
 
 
 def _entry(entry: Callable[..., Any]) -> str:
-    """The docstring, and what a recipe's `changes` may set with what it is otherwise."""
+    """The docstring, and the settings with their defaults, which a recipe's `changes` may set."""
     parameters = signature(entry).parameters.values()
     settings = [f"`{p.name}={p.default}`" for p in parameters if p.name in settings_of(entry)]
     about = _prose(entry.__doc__ or "")
@@ -126,7 +128,7 @@ PAGES: dict[str, Callable[[], str]] = {
 def main(arguments: list[str]) -> int:
     stale = []
     for name, page in PAGES.items():
-        path, text = FOLDER / f"{name}.md", _MADE + page()
+        path, text = FOLDER / f"{name}.md", _NOTICE + page()
         if path.exists() and path.read_text(encoding="utf-8") == text:
             continue
         stale.append(name)

@@ -108,10 +108,10 @@ def test_json_holds_every_probability(trained, thalweg):
     done = thalweg("predict", RUN, "photos/cat/0.png", "--json")
     answer = json.loads(done.stdout)
     assert answer["schema"] == 1
-    (found,) = answer["predictions"]
-    assert found["label"] == "cat"
-    assert set(found["probabilities"]) == {"cat", SHOWN, "Äpfel 🍏"}
-    assert sum(found["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    (prediction,) = answer["predictions"]
+    assert prediction["label"] == "cat"
+    assert set(prediction["probabilities"]) == {"cat", SHOWN, "Äpfel 🍏"}
+    assert sum(prediction["probabilities"].values()) == pytest.approx(1, abs=1e-5)
 
 
 def test_one_bad_image_fails_alone(trained, thalweg, place):
@@ -124,7 +124,7 @@ def test_one_bad_image_fails_alone(trained, thalweg, place):
     assert thalweg("predict", RUN, "bad.png").returncode == DataError.exit_code
 
 
-def test_a_folder_without_images_is_said_to_be_one(trained, here, place):
+def test_a_folder_without_images_is_named(trained, here, place):
     (place / "nothing").mkdir()
     code, _, err = here("predict", RUN, "nothing")
     assert code == DataError.exit_code
@@ -135,8 +135,8 @@ def test_diagnose_prints_text_or_json_and_writes_html(trained, thalweg, place):
     shown = thalweg("diagnose", RUN).stdout
     assert "Nothing wrong found" in shown
     assert "thalweg rules lists them" in shown
-    found = json.loads(thalweg("diagnose", RUN, "--json").stdout)
-    assert "loss-not-finite" in found["diagnosis"]["passed"]
+    report = json.loads(thalweg("diagnose", RUN, "--json").stdout)
+    assert "loss-not-finite" in report["diagnosis"]["passed"]
     assert thalweg("diagnose", RUN, "--html", "out.html").returncode == 0
     assert (place / "out.html").read_text().startswith("<!")
 
@@ -158,8 +158,8 @@ def test_reports_are_written_where_asked(trained, thalweg, place):
 
 def test_runs_are_listed(trained, thalweg):
     assert "photos-1" in thalweg("runs").stdout
-    (found,) = list(json.loads(thalweg("runs", "--json").stdout)["runs"])
-    assert found["state"] == "finished"
+    (summary,) = list(json.loads(thalweg("runs", "--json").stdout)["runs"])
+    assert summary["state"] == "finished"
     assert thalweg("runs", "nowhere").returncode in (0, 1, 2)
 
 
@@ -200,7 +200,7 @@ def test_an_unknown_key_in_a_file_is_answered_with_file_and_nearest_name(here, p
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "text"),
     [
         (("train", "nowhere"), 3, "nowhere"),
         (("train", "photos", "--model", "resnet81"), 2, "resnet18"),
@@ -214,10 +214,10 @@ def test_an_unknown_key_in_a_file_is_answered_with_file_and_nearest_name(here, p
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
-def test_what_cannot_be_done_is_said_in_three_parts(here, arguments, code, said):
+def test_what_cannot_be_done_is_an_error_in_three_parts(here, arguments, code, text):
     ended, out, err = here(*arguments)
     assert (ended, out) == (code, "")
-    assert said in err
+    assert text in err
     assert err.splitlines()[-1].startswith("  fix:")
 
 
@@ -260,10 +260,10 @@ def test_a_stopped_run_is_saved_and_can_be_resumed(place, kind, code, tmp_path):
     assert f"thalweg train --resume {tmp_path / 'photos-1'}".encode() in sent
 
 
-def read_until(descriptor, wanted, seconds=60):
-    """What the terminal was sent up to `wanted`."""
+def read_until(descriptor, text, seconds=60):
+    """Read what was sent to the terminal, up to `text`."""
     sent, end = b"", time.monotonic() + seconds
-    while wanted not in sent and time.monotonic() < end:
+    while text not in sent and time.monotonic() < end:
         sent += os.read(descriptor, 4096)
     return sent
 
@@ -271,9 +271,9 @@ def read_until(descriptor, wanted, seconds=60):
 def test_plan_shows_what_was_timed(here):
     code, out, _ = here("plan", "photos", "--model", "mlp", "--precision.threads", "1", "--json")
     assert code == 0
-    found = json.loads(out)
-    assert [row["verdict"] for row in found["rows"]].count("chosen") == 1
-    assert "float32" in found["rows"][0]["setting"]
+    timings = json.loads(out)
+    assert [row["verdict"] for row in timings["rows"]].count("chosen") == 1
+    assert "float32" in timings["rows"][0]["setting"]
     code, out, _ = here("plan", "photos", "--model", "mlp", "--precision.threads", "1")
     assert "ms a step" in out
-    assert found["note"] in out
+    assert timings["note"] in out

@@ -25,9 +25,9 @@ def test_spectrum(run):
     assert done.returncode == 0, done.stderr
     assert "batch norm in train mode" in done.stdout
     assert (run / "spectrum.svg").read_text().lstrip().startswith("<?xml")
-    kept = json.loads((run / "spectrum.json").read_text())
-    assert kept["samples"] == 128
-    assert f"{kept['top'][0]:.4g}" in done.stdout
+    spectrum = json.loads((run / "spectrum.json").read_text())
+    assert spectrum["samples"] == 128
+    assert f"{spectrum['top'][0]:.4g}" in done.stdout
 
 
 def test_the_report_shows_what_was_kept(run):
@@ -37,10 +37,10 @@ def test_the_report_shows_what_was_kept(run):
     assert thalweg("report", run).returncode == 0
     page = (run / "report.html").read_text()
     assert page.count('src="data:image/svg+xml;base64,') == 2
-    told = json.loads(thalweg("report", run, "--json").stdout)
-    assert told["spectrum"]["samples"] == 64
-    assert len(told["landscape"]["path"]) == len(told["landscape"]["path_losses"])
-    assert min(told["landscape"]["losses"]) <= 1.01 * told["landscape"]["centre"]
+    report = json.loads(thalweg("report", run, "--json").stdout)
+    assert report["spectrum"]["samples"] == 64
+    assert len(report["landscape"]["path"]) == len(report["landscape"]["path_losses"])
+    assert min(report["landscape"]["losses"]) <= 1.01 * report["landscape"]["centre"]
 
 
 def test_json_keeps_nothing_in_the_run(run):
@@ -54,9 +54,9 @@ def test_landscape_as_json_and_picture(run, tmp_path):
     words = ("--samples", 64, "--points", 3, "--json", "--out", picture)
     done = thalweg("landscape", run, *words)
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert len(found["losses"]) == len(found["losses"][0]) == 3
-    assert found["losses"][1][1] == min(map(min, found["losses"]))
+    landscape = json.loads(done.stdout)
+    assert len(landscape["losses"]) == len(landscape["losses"][0]) == 3
+    assert landscape["losses"][1][1] == min(map(min, landscape["losses"]))
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
@@ -77,7 +77,7 @@ def test_curvature_is_watched_only_where_asked_for(run, tmp_path):
     words = ("--model", "mlp", "--epochs", 2, "--watch.sharpness", "--out", tmp_path)
     done = thalweg("train", "digits", *words)
     assert done.returncode == 0, done.stderr
-    told = json.loads(thalweg("diagnose", next(tmp_path.iterdir()), "--json").stdout)
-    assert not RULES & set(told["diagnosis"]["not_checked"])
-    assert told["curves"]["sharpness"]["values"][-1] > 0
-    assert told["curves"]["sharpness_ratio"]["values"][-1] > 0
+    report = json.loads(thalweg("diagnose", next(tmp_path.iterdir()), "--json").stdout)
+    assert not RULES & set(report["diagnosis"]["not_checked"])
+    assert report["curves"]["sharpness"]["values"][-1] > 0
+    assert report["curves"]["sharpness_ratio"]["values"][-1] > 0

@@ -67,15 +67,15 @@ def node(desk, name, *arguments):
 def test_two_machines_train_as_one_process(desk):
     arguments = ["train", "../scans.npz", "--config", "../recipe.toml", "--out", "runs"]
     nodes = [node(desk, name, *arguments) for name in ("a", "b")]
-    said = [each.communicate(timeout=300) for each in nodes]
-    assert [each.returncode for each in nodes] == [0, 0], said
-    (out,) = [out for out, _ in said if out]  # the second one is silent
+    outputs = [each.communicate(timeout=300) for each in nodes]
+    assert [each.returncode for each in nodes] == [0, 0], outputs
+    (out,) = [out for out, _ in outputs if out]  # the second one is silent
     assert "report   runs/scans-npz-1/report.html" in out
     (folder,) = desk.glob("[ab]/runs/*")
     one = train(desk / "scans.npz", out=desk / "one", edits=_edits(desk))
     for quantity in (LOSS, VAL_LOSS):
-        found = Run(folder).history.series(quantity)
-        assert found == pytest.approx(one.history.series(quantity), abs=1e-5)
+        series = Run(folder).history.series(quantity)
+        assert series == pytest.approx(one.history.series(quantity), abs=1e-5)
 
 
 def _edits(desk):

@@ -34,10 +34,10 @@ def test_the_page_says_what_was_read_and_what_was_not(here, tmp_path):
 def test_json_and_html(here, tmp_path):
     (tmp_path / "log.csv").write_text(KERAS)
     code, out, _ = here("diagnose", "log.csv", "--json", "--html", "page.html")
-    told = json.loads(out)
+    diagnosis = json.loads(out)
     assert code == 0
-    assert (told["schema"], told["columns"]["val_loss"]) == (1, "val_loss")
-    assert told["unread"] == []
+    assert (diagnosis["schema"], diagnosis["columns"]["val_loss"]) == (1, "val_loss")
+    assert diagnosis["unread"] == []
     assert "nothing found wrong" in (tmp_path / "page.html").read_text()
 
 
@@ -59,7 +59,7 @@ def test_every_kind_of_log_without_torch(name, content, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "arguments", "code", "said"),
+    ("content", "arguments", "code", "text"),
     [
         (b"", (), 3, "is empty"),
         (b"\0\1", (), 3, "is not a text file"),
@@ -70,12 +70,12 @@ def test_every_kind_of_log_without_torch(name, content, tmp_path):
     ],
 )
 def test_what_cannot_be_read_ends_in_one_clear_error(
-    here, tmp_path, content, arguments, code, said
+    here, tmp_path, content, arguments, code, text
 ):
     (tmp_path / "log.csv").write_bytes(content)
     ended, out, err = here("diagnose", "log.csv", *arguments)
     assert (ended, out) == (code, "")
-    assert said in err
+    assert text in err
 
 
 def test_a_truncated_event_file_is_noted_and_read(tmp_path):

@@ -1,4 +1,4 @@
-"""`thalweg ladder`: a line a rung on stdout, JSON if asked for, one clear error for a mistake."""
+"""`thalweg ladder` prints a line per rung, or JSON, and one clear error for a mistake."""
 
 import json
 
@@ -29,11 +29,11 @@ def test_table_advice_and_where_to_look(here):
 
 def test_json_is_all_that_stands_on_stdout(here):
     code, text, _ = here("ladder", "points.npz", "--rungs", "chance,ridge", "--json")
-    found = json.loads(text)
+    ladder = json.loads(text)
     assert code == 0
-    assert [rung["name"] for rung in found["rungs"]] == ["chance", "ridge"]
-    assert found["stop_at"] == "ridge"
-    assert found["schema"] == 1
+    assert [rung["name"] for rung in ladder["rungs"]] == ["chance", "ridge"]
+    assert ladder["stop_at"] == "ridge"
+    assert ladder["schema"] == 1
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_json_is_all_that_stands_on_stdout(here):
     ],
 )
 def test_what_cannot_be_meant_is_one_clear_error(here, arguments, code, word):
-    found, _, errors = here("ladder", *arguments)
-    assert found == code
+    exit_code, _, errors = here("ladder", *arguments)
+    assert exit_code == code
     assert word in errors
     assert "Traceback" not in errors

@@ -19,10 +19,10 @@ def test_a_network_is_shown_as_a_table(capsys):
 
 def test_json_has_the_same_numbers_and_the_effective_field(capsys):
     model("convnet", image_size=32, num_classes=3, effective=True, json=True)
-    found = json.loads(capsys.readouterr().out)
-    assert found["layers"][-1]["output_shape"] == [3]
-    theoretical = max(layer["receptive_field"] for layer in found["layers"][:-1])
-    assert 3 < found["effective_field"] < theoretical
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["layers"][-1]["output_shape"] == [3]
+    theoretical = max(layer["receptive_field"] for layer in summary["layers"][:-1])
+    assert 3 < summary["effective_field"] < theoretical
 
 
 def test_without_a_name_all_are_listed(capsys):
@@ -48,11 +48,11 @@ def test_an_initialisation_is_judged_before_training(capsys, changes, verdict):
     """Rectifiers halve the variance a layer where weights have std √(1/n). checklist: K7"""
     torch.manual_seed(0)
     model("mlp", features=100, changes=changes, init=True, json=True)
-    found = json.loads(capsys.readouterr().out)
-    assert found["verdict"] == verdict
-    assert len(found["layers"]) == 13
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["verdict"] == verdict
+    assert len(summary["layers"]) == 13
     if changes.get("init") == "lsuv":
-        assert all(abs(layer["std"] - 1) < 0.06 for layer in found["layers"][:-1])
+        assert all(abs(layer["std"] - 1) < 0.06 for layer in summary["layers"][:-1])
 
 
 def test_an_initialisation_is_shown_as_a_table(capsys):

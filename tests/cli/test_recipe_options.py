@@ -13,17 +13,17 @@ def test_settings_by_name_are_numbers_as_they_are_written():
     def command(**recipe: object):
         return recipe_edits(recipe)
 
-    wanted = {
+    options = {
         "--optimizer.changes.beta2": "0.95",
         "--optimizer.changes.nesterov": "false",
         "--model.changes.width": "64",
         "--model.changes.norm": "group",
         "--augment.progressive_resizing.64": "0.6",
     }
-    found = app([word for pair in wanted.items() for word in pair])
-    assert found == {
+    edits = app([word for pair in options.items() for word in pair])
+    assert edits == {
         "optimizer.changes": {"beta2": 0.95, "nesterov": False},
         "model.changes": {"width": 64, "norm": "group"},
         "augment.progressive_resizing": {"64": 0.6},
     }
-    assert isinstance(found["model.changes"]["width"], int)
+    assert isinstance(edits["model.changes"]["width"], int)

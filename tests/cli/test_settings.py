@@ -1,4 +1,4 @@
-"""Which layer wins, and what is said of each value."""
+"""Settings: the precedence of their layers, and the origin of each value."""
 
 import pytest
 

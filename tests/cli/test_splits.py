@@ -40,8 +40,8 @@ def test_test_split_is_opened_by_name_and_counted(here):
     code, text, _ = here("train", "points.npz", "--seed", "1", "--final", *held, *QUICK)
     assert "test accuracy" in text
     assert "used twice" in text
-    found = json.loads(here("final", "runs/points-npz-2", "--json")[1])
-    assert (found["uses"], found["repeated"], found["samples"]) == (2, True, 30)
+    score = json.loads(here("final", "runs/points-npz-2", "--json")[1])
+    assert (score["uses"], score["repeated"], score["samples"]) == (2, True, 30)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_test_split_is_opened_by_name_and_counted(here):
     ],
 )
 def test_what_cannot_be_meant_is_one_clear_error(here, arguments, code, word):
-    found, _, errors = here(*arguments)
-    assert found == code
+    exit_code, _, errors = here(*arguments)
+    assert exit_code == code
     assert word in errors
     assert "Traceback" not in errors

@@ -132,10 +132,10 @@ def test_the_digits_recipe_reaches_98_percent_in_a_third_of_its_passes(tmp_path,
             steps=6 * len(batches),
         )
     ]
-    found = evaluate(model, Batches(dataset, "val", batch_size=256), task)
+    evaluation = evaluate(model, Batches(dataset, "val", batch_size=256), task)
     assert losses[0] == pytest.approx(task.chance_loss, rel=0.1)
     assert max(losses) < 1.5 * task.chance_loss
-    assert found.metrics["accuracy"] >= 0.98
+    assert evaluation.metrics["accuracy"] >= 0.98
 
 
 @pytest.mark.parametrize(

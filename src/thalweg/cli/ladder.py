@@ -38,7 +38,7 @@ def ladder(
     Parameters
     ----------
     path: str
-        What `thalweg train` takes.
+        Data, as `thalweg train` takes them.
     minutes: float
         Time limit of the ladder. A rung that would take longer is skipped, and says what it needs.
     rungs: list[str]

@@ -21,7 +21,7 @@ def lr(
     Parameters
     ----------
     path: str
-        What `thalweg train` takes.
+        Data, as `thalweg train` takes them.
     model: str
         Name of a network; by default the one that suits the data.
     batch_size: int

@@ -35,7 +35,7 @@ def plan(
     Parameters
     ----------
     path: str
-        What `thalweg train` takes.
+        Data, as `thalweg train` takes them.
     fresh: bool
         Measure again, even if this was measured before.
     json: bool

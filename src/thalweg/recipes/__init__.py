@@ -1,4 +1,5 @@
 """Strong defaults: one function per task and scale; each cites its reason.
 
-Empty, so that `recipes.recipe` loads without torch; `recipes.choice.recipe_for` is where to begin.
+Begin at `recipes.choice.recipe_for`. This file imports nothing, so that `recipes.recipe` loads
+without torch.
 """

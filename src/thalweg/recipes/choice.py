@@ -1,3 +1,5 @@
+"""Choose the recipe that suits the data."""
+
 from collections.abc import Mapping
 
 from thalweg.data.dataset import DataFacts
@@ -10,7 +12,7 @@ from thalweg.recipes.vector_classification import vector_classification
 
 
 def recipe_for(facts: DataFacts, chosen: Mapping[str, object] | None = None) -> Recipe:
-    """The recipe that suits the data, and the network and optimizer that were chosen, if any."""
+    """The recipe for these data; `chosen` keys rule out recipes made for other values of them."""
     if is_of_speed_records(facts, chosen or {}):
         return many_small_images(facts)
     if is_of_photographs(facts, chosen or {}):

@@ -18,29 +18,29 @@ from thalweg.recipes.recipe import (
 )
 
 SIDES = range(24, 49)  # pixels
-LEAST_SAMPLES = 8_000  # the numbers below are of 50,000; for fewer, as many updates are made
-BATCH = 500
-LR = 0.12  # of the filters: the share of them that a step changes
-# Rates of the published recipe, for the sum of a batch's losses: ours is their mean. Its outputs
-# are divided by the head's 256 inputs, ours are not.
+LEAST_SAMPLES = (
+    8_000  # the numbers below were measured on 50,000; fewer samples get as many updates
+)
+BATCH = 500  # samples
+LR = 0.12  # share of a filter that a step changes
+# The published rates are for the sum of a batch's losses, ours for their mean. The published
+# outputs are divided by the head's 256 inputs, ours are not.
 BIAS_RATE = 0.053 * BATCH / LR
 HEAD_RATE = 0.67 * BATCH / 256**2 / LR
-DECAY = 2e-6 * BATCH  # share of head and biases that is lost a step
+DECAY = 2e-6 * BATCH  # share of head and biases that a step removes
 UPDATES, LEAST_EPOCHS = 1_000, 10
-SMALL, SMALL_SHARE = 0.75, 0.3  # of the side; of the training
+EARLY_SIDE, EARLY_SHARE = 0.75, 0.3  # of the full side; of the training
 FIRST_BIAS_SHARE = 1 / 20
-CONFIDENCE_THRESHOLD = (
-    0.68  # a quarter of CIFAR-10's test images are below it after such a training
-)
+CONFIDENCE_THRESHOLD = 0.68  # a quarter of CIFAR-10's test images have less after such a training
 VALIDATION_INTERVAL = (
     3  # epochs; a validation of 10,000 images costs a fifteenth of an epoch of 50,000
 )
 
 
 def is_of_speed_records(facts: DataFacts, chosen: Mapping[str, object]) -> bool:
-    """Whether the images are such as those were set with: classes of small photographs.
+    """True for classes of small photographs, like those that the speed records were set with.
 
-    Its rates are for its network and its optimizer: where another is chosen, they are of no use.
+    False if another network or optimizer is chosen: the learning rates hold for these alone.
     """
     own = {"model.name": "airbench", "optimizer.name": "muon"}
     if any(chosen.get(key, name) != name for key, name in own.items()):
@@ -52,13 +52,14 @@ def is_of_speed_records(facts: DataFacts, chosen: Mapping[str, object]) -> bool:
 
 
 def many_small_images(facts: DataFacts) -> Recipe:
-    """A network with a whitened first layer, under Muon, for a few passes.
+    """A network with a whitened first layer, trained by Muon for a few passes.
 
     - Filters of constant norm under Muon, SGD for biases and head, linear decay to zero, label
-      smoothing 0.2, flips by turns, averaged views: airbench94_muon, Jordan 2024, arXiv:2404.00498.
+      smoothing 0.2, alternating flips, test-time augmentation: airbench94_muon, Jordan 2024,
+      arXiv:2404.00498.
     - Batches of 500 instead of 2,000: on a CPU they cost as much a sample, and learn more from it.
     - Three quarters of the side for three tenths of the updates: a step costs half as much.
-    - Further views only for images that one leaves unsure: hiverge/cifar10-speedrun.
+    - Test-time augmentation only of images below a confidence: hiverge/cifar10-speedrun.
     """
     side, samples = facts.input_shape[1], facts.counts["train"]
     epochs = min(max(round(UPDATES * BATCH / samples), LEAST_EPOCHS), 30)
@@ -85,7 +86,7 @@ def many_small_images(facts: DataFacts) -> Recipe:
             flip=True,
             alternating_flip=True,
             crop_padding=2,
-            progressive_resizing={str(round(SMALL * side)): round(SMALL_SHARE, 4)},
+            progressive_resizing={str(round(EARLY_SIDE * side)): round(EARLY_SHARE, 4)},
         ),
         precision=PrecisionRecipe(channels_last=True),
         budget=BudgetRecipe(epochs=epochs),

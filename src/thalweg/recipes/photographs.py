@@ -1,4 +1,4 @@
-"""Photographs, one class each, for a residual network that begins with random weights."""
+"""Photographs, one class each: a residual network trained from random weights."""
 
 from collections.abc import Mapping
 from math import sqrt
@@ -7,16 +7,17 @@ from thalweg.data.dataset import DataFacts
 from thalweg.recipes.image_classification import SMALL, image_classification
 from thalweg.recipes.recipe import Recipe
 
-MOST_SAMPLES = 20_000  # some 3,000 updates; what suits longer trainings was not measured
+MOST_SAMPLES = 20_000  # some 3,000 updates; longer trainings were not measured
 LR = 0.02  # of batches of 64
 HALF, MORE = 0.5, 0.75  # of the side, for a half and then for a quarter of the updates
 OWN = {"model.name": "resnet18", "optimizer.name": "muon", "transfer.method": "none"}
 
 
 def is_of_photographs(facts: DataFacts, chosen: Mapping[str, object]) -> bool:
-    """Whether the images are such as this was measured with, and nothing else was chosen.
+    """True for photographs like those that the recipe was measured on.
 
-    Its rate is for its optimizer; a network of another kind may not take images of any size.
+    False if another optimizer is chosen, whose learning rate would differ, or another network,
+    which may not take images of every size.
     """
     if facts.kind != "image" or facts.task != "classification":
         return False
@@ -26,10 +27,10 @@ def is_of_photographs(facts: DataFacts, chosen: Mapping[str, object]) -> bool:
 
 
 def photographs(facts: DataFacts) -> Recipe:
-    """The recipe for images, under Muon, with smaller images in the first three quarters.
+    """The recipe for images, with Muon, and smaller images for the first three quarters.
 
-    - Muon (Jordan et al. 2024) of three Newton–Schulz steps, a rate of 0.02. Smaller batches have
-      less by the root of their size, as for Adam: Malladi et al. 2022, arXiv:2205.10287.
+    - Muon (Jordan et al. 2024) of three Newton–Schulz steps, a rate of 0.02. Smaller batches get
+      a rate lower by the root of their size, as for Adam: Malladi et al. 2022, arXiv:2205.10287.
     - Half of the side for half of the updates, three quarters for a quarter: progressive resizing,
       Howard 2018. An update costs a quarter and a half of what it costs at full size.
 

@@ -13,7 +13,7 @@ from thalweg.recipes.recipe import (
 
 
 def vector_classification(facts: DataFacts) -> Recipe:
-    """Two hidden layers under AdamW, with dropout, smoothing and a length that suit the amount.
+    """Two hidden layers with AdamW; dropout, smoothing and epochs suit the number of samples.
 
     Well regularised plain networks hold their own on tables: Kadra et al. 2021, arXiv:2106.11189.
     """
