@@ -369,7 +369,7 @@ def watch(
     optimizer: "torch.optim.Optimizer | list[torch.optim.Optimizer]",
     *,
     loss_fn: Callable[..., Any] | None = None,
-    task: Literal["classification", "regression"] | None = None,
+    task: str | None = None,
     num_classes: int | None = None,
     train: Iterable[Any] | None = None,
     val: Iterable[Any] | None = None,
@@ -383,7 +383,7 @@ def watch(
 
     Args:
         loss_fn: the loss, (outputs, targets) -> scalar.
-        task: "classification" or "regression".
+        task: name of the task, such as classification or regression.
         num_classes: number of classes.
         train, val: iterables of (inputs, targets) that can be iterated again.
         scheduler: the learning-rate scheduler.

@@ -12,8 +12,9 @@ from data import corpus
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thalweg.data import Augment, Batches, Preprocessing, load_dataset
+from thalweg.data import Augment, Batches, load_dataset
 from thalweg.data.batches import room_on
+from thalweg.data.images.preprocessing import ImagePreprocessing
 from thalweg.data.images.progressive_resizing import Shrink
 from thalweg.errors import DataError, UsageError
 
@@ -183,7 +184,7 @@ class TestParts:
     @pytest.mark.parametrize("count", [2, 3, 6])
     def test_of_all_ranks_they_are_the_batch(self, photos, augment, held, count, monkeypatch):
         """Equal parts, unequal ones, and in an epoch's last batch empty ones."""
-        monkeypatch.setattr("thalweg.data.batches.READY_IMAGE_BYTES", held * 10**9)
+        monkeypatch.setattr("thalweg.data.batches.READY_BYTES", held * 10**9)
         monkeypatch.setattr("thalweg.data.batches.room_on", lambda device: held * 10**9)
         options = {"batch_size": 7, "shuffle": True, "augment": augment}
         batches, shrink = Batches(photos, "train", **options), Shrink(((12, 3),))
@@ -195,13 +196,13 @@ class TestParts:
             assert all(torch.equal(part.targets, batch.targets) for part in made)
 
     def test_the_others_rows_are_not_made(self, photos, monkeypatch):
-        made, whole = [], Preprocessing.to_inputs
+        made, whole = [], ImagePreprocessing.to_inputs
 
         def counted(self, raw):
             made.append(len(raw))
             return whole(self, raw)
 
-        monkeypatch.setattr(Preprocessing, "to_inputs", counted)
+        monkeypatch.setattr(ImagePreprocessing, "to_inputs", counted)
         batches = Batches(photos, "train", batch_size=10, augment=AUGMENT)
         assert len(next(batches.stream(rank=1, count=4)).inputs) == 3
         assert made == [3]
@@ -210,8 +211,8 @@ class TestParts:
 class TestHeld:
     def test_what_is_held_ready_equals_what_is_gathered(self, photos, vectors, monkeypatch):
         ready = [take(Batches(d, "train", batch_size=6), 4) for d in (photos, vectors)]
-        monkeypatch.setattr("thalweg.data.batches.READY_IMAGE_BYTES", 0)
-        monkeypatch.setattr("thalweg.data.batches.READY_VECTOR_BYTES", 0)
+        monkeypatch.setattr("thalweg.data.batches.READY_BYTES", 0)
+        monkeypatch.setattr("thalweg.data.batches.READY_FLOAT_BYTES", 0)
         monkeypatch.setattr("thalweg.data.batches.RELEASE_BYTES", 0)
         gathered = [take(Batches(d, "train", batch_size=6), 4) for d in (photos, vectors)]
         for first, second in zip(ready, gathered, strict=True):
@@ -219,7 +220,7 @@ class TestHeld:
 
     def test_images_come_channels_last(self, photos, monkeypatch):
         for limit in (0, 1 << 30):
-            monkeypatch.setattr("thalweg.data.batches.READY_IMAGE_BYTES", limit)
+            monkeypatch.setattr("thalweg.data.batches.READY_BYTES", limit)
             (batch,) = take(Batches(photos, "train", batch_size=6), 1)
             assert batch.inputs.shape == (6, 3, 16, 16)
             assert batch.inputs.dtype == torch.float32
@@ -259,8 +260,7 @@ class TestPreprocessing:
     @pytest.mark.parametrize("channels", [1, 3])
     @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
     def test_images_against_the_formula(self, channels, dtype):
-        made = Preprocessing(
-            kind="image",
+        made = ImagePreprocessing(
             image_size=5,
             channels=channels,
             mean=(0.2, 0.4, 0.6)[:channels],
@@ -275,13 +275,14 @@ class TestPreprocessing:
     def test_it_survives_json(self, photos, vectors):
         import json
 
-        for made in (photos.preprocessing, vectors.preprocessing):
-            assert Preprocessing.from_dict(json.loads(json.dumps(made.to_dict()))) == made
+        for dataset in (photos, vectors):
+            values = json.loads(json.dumps(dataset.preprocessing.to_dict()))
+            assert dataset.modality.restore(values) == dataset.preprocessing
 
     def test_another_policy_is_refused(self, photos):
         values = photos.preprocessing.to_dict() | {"policy_version": 0}
         with pytest.raises(DataError, match="another decode policy"):
-            Preprocessing.from_dict(values)
+            ImagePreprocessing.from_dict(values)
 
     def test_one_file_is_decoded_as_training_saw_it(self, tmp_path):
         root = corpus.class_folders(tmp_path / "set", {"a": 5, "b": 5}, size=40)
@@ -304,8 +305,8 @@ class TestPreprocessing:
         assert "No such file" in caught.value.seen
         with pytest.raises(DataError, match="the image cannot be decoded"):
             photos.preprocessing.decode(b"")
-        with pytest.raises(UsageError, match="vectors"):
-            vectors.preprocessing.decode(b"")
+        with pytest.raises(UsageError, match="takes tables"):
+            list(vectors.modality.read_source(vectors.preprocessing, b""))
 
     def test_it_may_be_used_under_inference_mode_and_then_in_training(self, photos):
         raw = torch.from_numpy(np.array(photos.inputs[:2]))

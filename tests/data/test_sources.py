@@ -287,7 +287,7 @@ class TestManifest:
         rows = "".join(f"img/{i}.png,{i / 7}\n" for i in range(12))
         found = load_dataset(self.write(images, "path,age\n" + rows))
         assert found.facts.task == "regression"
-        assert found.facts.kind == "image"
+        assert found.facts.modality == "image"
         assert found.targets.dtype == np.float32
 
     def test_no_column_of_labels(self, images):
@@ -555,7 +555,7 @@ class TestArrays:
     def test_vectors_values_and_words(self, tmp_path):
         vectors = np.random.default_rng(0).normal(size=(40, 5))
         found = load_dataset(self.save(tmp_path, x=vectors, y=vectors.sum(axis=1)))
-        assert (found.facts.kind, found.facts.task) == ("vector", "regression")
+        assert (found.facts.modality, found.facts.task) == ("vector", "regression")
         words = load_dataset(self.save(tmp_path, x=vectors, y=np.array(["b", "a"] * 20)))
         assert words.class_names == ("a", "b")
         assert words.targets[0] == 1

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from notes.fitting import accuracy, fit, scans
 from torch import nn
 
-from thalweg.data import Preprocessing, load_dataset
+from thalweg.data import load_dataset
+from thalweg.data.images.preprocessing import ImagePreprocessing
 from thalweg.models.anatomy.filters import filter_grid
 from thalweg.models.convnet import convnet
 from thalweg.models.mlp import mlp
@@ -126,8 +127,8 @@ def test_the_three_customs_of_the_classic_networks_are_one_formula():
     mean, std = pixels.mean((0, 1, 2)), pixels.std((0, 1, 2))
 
     def normalised(std):
-        common = {"kind": "image", "image_size": 8, "channels": 3}
-        how = Preprocessing(**common, mean=tuple(mean.tolist()), std=tuple(std.tolist()))
+        common = {"image_size": 8, "channels": 3}
+        how = ImagePreprocessing(**common, mean=tuple(mean.tolist()), std=tuple(std.tolist()))
         return how.to_inputs(raw)
 
     resnet, vgg = normalised(std), normalised(torch.ones(3))

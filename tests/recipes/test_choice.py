@@ -11,8 +11,8 @@ from thalweg.data import Augment, Batches, DataFacts, load_dataset
 from thalweg.models import MODELS
 from thalweg.optim import OPTIMIZERS, SCHEDULES
 from thalweg.planning.checks import check_model, check_recipe
+from thalweg.planning.defaults import recipe_for
 from thalweg.recipes.amount import batch_size, epochs
-from thalweg.recipes.choice import recipe_for
 from thalweg.recipes.recipe import Recipe, edits_from_toml
 from thalweg.tasks import TASKS, classification
 from thalweg.training import evaluate, train
@@ -20,7 +20,7 @@ from thalweg.training import evaluate, train
 
 def facts(shape, samples, *, task="classification", classes=10):
     return DataFacts(
-        kind="image" if len(shape) == 3 else "vector",
+        modality="image" if len(shape) == 3 else "vector",
         task=task,
         input_shape=shape,
         num_classes=classes if task == "classification" else 1,

@@ -13,19 +13,19 @@ from thalweg.data import DataFacts
 from thalweg.errors import RunError, UnknownNameError, UsageError
 from thalweg.models import MODELS
 from thalweg.optim import OPTIMIZERS, SCHEDULES
-from thalweg.recipes.choice import recipe_for
+from thalweg.planning.defaults import recipe_for
 from thalweg.recipes.old_names import OLD_NAMES
 from thalweg.recipes.recipe import KEYS, EvaluationRecipe, Recipe, edits_from_toml, recorded_recipe
 
 
-def facts_of(kind, task, shape, samples, classes):
+def facts_of(modality, task, shape, samples, classes):
     return DataFacts(
-        kind=kind,
+        modality=modality,
         task=task,
         input_shape=shape,
         num_classes=classes if task == "classification" else 1,
         counts={"train": samples, "val": max(1, samples // 4)},
-        original_size=shape[1:] if kind == "image" else (0, 0),
+        original_size=shape[1:] if modality == "image" else (0, 0),
         target_mean=0.0,
         target_std=1.0,
     )

@@ -2,8 +2,10 @@
 
 import csv as csv_format
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,18 +14,17 @@ from thalweg.cli.terminal import error_text, table
 from thalweg.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
+    from thalweg.data.modality import Modality, SourceRow
     from thalweg.inference.saved_model import Prediction, SavedModel
 
-BATCH = 64  # images decoded, and held in memory, at a time
+BATCH = 64  # samples decoded, and held in memory, at a time
 RUNNERS_UP = 2  # classes that the table shows after the best one
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # OWASP, CSV injection
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The prediction for one image or row, or the error that prevented it."""
+    """The prediction for one sample, or the error that prevented it."""
 
     source: str
     prediction: "Prediction | None"
@@ -58,78 +59,59 @@ def predict(
     from thalweg import api
 
     model = api.load(run, device=device)
-    kind = "image" if model.spec.preprocessing.kind == "image" else "row"
-    if kind == "image":
-        answers = list(_image_answers(model, list(_image_files(files))))
-    else:
-        answers = [answer for file in files for answer in _row_answers(model, file)]
+    noun = model.spec.modality.noun
+    answers = list(_answers(model, _files(files, model.spec.modality)))
     if csv:
-        _print_csv(answers, model.spec.class_names, kind=kind)
+        _print_csv(answers, model.spec.class_names, noun=noun)
     elif json:
-        print_json(predictions=[{kind: answer.source, **_fields(answer)} for answer in answers])
+        print_json(predictions=[{noun: answer.source, **_fields(answer)} for answer in answers])
     else:
-        print(_text(answers, kind=kind))
+        print(_text(answers, noun=noun))
     failed = sum(answer.prediction is None for answer in answers)
     return DataError.exit_code if failed == len(answers) else 0
 
 
-def _row_answers(model: "SavedModel", file: Path) -> Iterator[Answer]:
-    """Predict each row of a table. Raises: DataError if it lacks the features."""
-    import torch
-
-    from thalweg.data.table_rows import table_rows
-
-    rows = table_rows(file, model.spec.preprocessing)
-    predictions = model.predict_raw([torch.from_numpy(vector) for vector in rows.vectors])
-    for index, (name, prediction) in enumerate(zip(rows.names, predictions, strict=True)):
-        error = rows.reasons.get(index, "")
-        yield Answer(f"{file}, {name}", None if error else prediction, error)
+def _answers(model: "SavedModel", files: Iterable[Path]) -> Iterator[Answer]:
+    rows = chain.from_iterable(_rows(model, file) for file in files)
+    while batch := list(islice(rows, BATCH)):
+        raw = [row.raw for row in batch if row.raw is not None]
+        predictions = iter(model.predict_raw(raw) if raw else ())
+        for row in batch:
+            prediction = None if row.raw is None else next(predictions)
+            yield Answer(row.name, None if row.error else prediction, row.error)
 
 
-def _image_answers(model: "SavedModel", images: Sequence[Path]) -> Iterator[Answer]:
-    for start in range(0, len(images), BATCH):
-        batch = images[start : start + BATCH]
-        decoded = [_decode(model, image) for image in batch]
-        pixels = [entry for entry in decoded if not isinstance(entry, DataError)]
-        predictions = iter(model.predict_raw(pixels) if pixels else ())
-        for image, entry in zip(batch, decoded, strict=True):
-            if isinstance(entry, DataError):
-                print(error_text(entry), file=sys.stderr)
-                yield Answer(str(image), None, f"{entry.problem}: {entry.seen}")
-            else:
-                yield Answer(str(image), next(predictions))
-
-
-def _decode(model: "SavedModel", image: Path) -> "Tensor | DataError":
-    import torch
+def _rows(model: "SavedModel", file: Path) -> "Iterator[SourceRow]":
+    """Read the samples in a file; one without data, and a message, if it cannot be read."""
+    from thalweg.data.modality import SourceRow
 
     try:
-        return torch.tensor(model.spec.preprocessing.decode(image))
+        yield from model.read_source(file)
     except DataError as error:
-        return error
+        print(error_text(error), file=sys.stderr)
+        yield SourceRow(str(file), None, f"{error.problem}: {error.seen}")
 
 
-def _image_files(paths: Sequence[Path]) -> Iterator[Path]:
-    """The files, and the images at any depth of the folders, each folder in order."""
+def _files(paths: Sequence[Path], modality: "Modality") -> Iterator[Path]:
+    """The files, and those of the modality at any depth of the folders, each folder in order."""
     for path in paths:
-        if not path.is_dir():
+        if not path.is_dir() or not modality.suffixes:
             yield path
             continue
-        images = sorted(file for file in path.rglob("*") if _is_image(file))
-        if not images:
-            raise DataError(f"there is no image in {path}", fix="a folder that contains images")
-        yield from images
+        files = sorted(file for file in path.rglob("*") if _is_of(modality, file))
+        if not files:
+            noun = modality.noun
+            raise DataError(f"there is no {noun} in {path}", fix=f"a folder that contains {noun}s")
+        yield from files
 
 
-def _is_image(path: Path) -> bool:
-    from thalweg.data.images.formats import SUFFIXES
-
-    return path.suffix.lower() in SUFFIXES and path.name[0] != "." and path.is_file()
+def _is_of(modality: "Modality", path: Path) -> bool:
+    return path.suffix.lower() in modality.suffixes and path.name[0] != "." and path.is_file()
 
 
-def _text(answers: Sequence[Answer], *, kind: str) -> str:
+def _text(answers: Sequence[Answer], *, noun: str) -> str:
     rows = [(answer.source, *_cells(answer)) for answer in answers]
-    return table((kind, "prediction", "probability", "then"), rows)
+    return table((noun, "prediction", "probability", "then"), rows)
 
 
 def _cells(answer: Answer) -> tuple[str, str, str]:
@@ -143,9 +125,9 @@ def _cells(answer: Answer) -> tuple[str, str, str]:
     return prediction.label, f"{prediction.probability:.3f}", ", ".join(others)
 
 
-def _print_csv(answers: Sequence[Answer], classes: Sequence[str], *, kind: str) -> None:
+def _print_csv(answers: Sequence[Answer], classes: Sequence[str], *, noun: str) -> None:
     writer = csv_format.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(map(_defused, (kind, "prediction", "probability", "error", *classes)))
+    writer.writerow(map(_defused, (noun, "prediction", "probability", "error", *classes)))
     writer.writerows(_csv_row(answer, classes) for answer in answers)
 
 
@@ -153,10 +135,12 @@ def _csv_row(answer: Answer, classes: Sequence[str]) -> Sequence[object]:
     prediction, source, error = answer.prediction, _defused(answer.source), _defused(answer.error)
     if prediction is None:
         return (source, "", "", error, *("" for _ in classes))
-    if not prediction.probabilities:
-        return (source, prediction.value, "", "")  # a number cannot be mistaken for a formula
-    shares = (prediction.probabilities[name] for name in classes)
-    return (source, _defused(prediction.label), prediction.probability, "", *shares)
+    if prediction.probabilities:
+        shares = (prediction.probabilities[name] for name in classes)
+        return (source, _defused(prediction.label), prediction.probability, "", *shares)
+    if isnan(prediction.value):
+        return (source, _defused(prediction.label), "", "")
+    return (source, prediction.value, "", "")  # a number cannot be mistaken for a formula
 
 
 def _defused(text: str) -> str:
@@ -168,10 +152,10 @@ def _fields(answer: Answer) -> Mapping[str, object]:
     prediction = answer.prediction
     if prediction is None:
         return {"error": answer.error}
-    if not prediction.probabilities:
-        return {"value": prediction.value}
-    return {
-        "label": prediction.label,
-        "probability": prediction.probability,
-        "probabilities": dict(prediction.probabilities),
-    }
+    if prediction.probabilities:
+        return {
+            "label": prediction.label,
+            "probability": prediction.probability,
+            "probabilities": dict(prediction.probabilities),
+        }
+    return {"label": prediction.label} if isnan(prediction.value) else {"value": prediction.value}

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from thalweg.data.batch import Batch
     from thalweg.data.batches import Batches
-    from thalweg.data.dataset import DataFacts, Dataset
+    from thalweg.data.dataset import Dataset
     from thalweg.data.images.augment import Augment
     from thalweg.data.images.cache import CacheEntry, cache_entries, clear_cache, default_cache_dir
     from thalweg.data.load import load_dataset
-    from thalweg.data.preprocessing import Preprocessing
+    from thalweg.data.modality import Modality, Preprocessing
     from thalweg.data.samples import Quarantined
+    from thalweg.recipes.facts import DataFacts
 
 _HOME = {
     "Augment": "images.augment",
@@ -20,7 +21,8 @@ _HOME = {
     "CacheEntry": "images.cache",
     "DataFacts": "dataset",
     "Dataset": "dataset",
-    "Preprocessing": "preprocessing",
+    "Modality": "modality",
+    "Preprocessing": "modality",
     "Quarantined": "samples",
     "cache_entries": "images.cache",
     "clear_cache": "images.cache",
@@ -34,6 +36,7 @@ __all__ = [
     "CacheEntry",
     "DataFacts",
     "Dataset",
+    "Modality",
     "Preprocessing",
     "Quarantined",
     "cache_entries",

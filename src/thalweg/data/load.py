@@ -1,52 +1,33 @@
-"""A path → a data set that is ready to be trained on: who meets whom in `data` is said here."""
+"""A path → a data set that is ready to be trained on."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from hashlib import blake2b, sha256
+from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
-from thalweg.data.dataset import DataFacts, Dataset
-from thalweg.data.images.background_decoding import BackgroundDecoding
-from thalweg.data.images.cache_index import DIGEST_BYTES
+from thalweg.data.dataset import Dataset
 from thalweg.data.images.decode import POLICY_VERSION
-from thalweg.data.images.file_survey import Survey
-from thalweg.data.images.from_arrays import resized
-from thalweg.data.images.image_size import training_size
-from thalweg.data.images.load_pixels import Pixels, load_pixels, remarks_of
+from thalweg.data.images.load_pixels import remarks_of
 from thalweg.data.images.survey_process import take_survey
-from thalweg.data.preprocessing import Preprocessing
-from thalweg.data.samples import SPLITS, Files, Quarantined, Samples
+from thalweg.data.modalities import modality_of
+from thalweg.data.modalities.image import remark_notes
+from thalweg.data.modality import Modality, Prepared, Preprocessing, ReadOptions, StoredInputs
+from thalweg.data.samples import SPLITS, Quarantined, Samples
 from thalweg.data.sources import samples_at
 from thalweg.data.split import Holdout, class_notes, duplicate_notes, split_rows
-from thalweg.data.statistics import image_statistics, vector_statistics
-from thalweg.data.targets import Targets, targets_of
 from thalweg.errors import DataError, UsageError
+from thalweg.recipes.facts import DataFacts
+from thalweg.tasks import TASKS
+from thalweg.tasks.task import Targets
 from thalweg.wording import some
 
 MOST_QUARANTINED = 0.2  # a larger share is no accident: the run ends
 LEAST_SIZE, MOST_SIZE = 4, 2048  # pixels
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Inputs:
-    """Samples as an array, with what is known of each row."""
-
-    array: np.ndarray
-    digests: np.ndarray  # uint8 [n, 16]
-    good: np.ndarray  # bool [n]
-    original_size: tuple[int, int] = (0, 0)
-    quarantined: tuple[Quarantined, ...] = ()
-    notes: tuple[str, ...] = ()
-    decoding: BackgroundDecoding | None = None
-
-    def need(self, rows: np.ndarray) -> None:
-        """Return when these rows are filled."""
-        if self.decoding is not None:
-            self.decoding.wait_for(rows)
+LABELS = "a class or a number for each sample"
 
 
 def load_dataset(
@@ -59,6 +40,7 @@ def load_dataset(
     fold: int = 1,
     seed: int = 0,
     target: str = "",
+    task: str = "",
     progress: Callable[[int, int], None] | None = None,
     overlap: bool = False,
     list_samples: Callable[[], Samples] | None = None,
@@ -67,40 +49,44 @@ def load_dataset(
 
     `image_size` is the side of the square in pixels; 0 chooses it from the images. With `folds`,
     what is given for training and validation is divided anew, and `fold` (from 1) validates.
-    `target` is a table's column to predict. While images are decoded, `progress` is told (done,
-    all). `list_samples` returns what `samples_at` does, for a caller that has listed them already.
+    `target` is a table's column to predict. `task` is the task to prefer where the labels suit
+    several. While images are decoded, `progress` is told (done, all). `list_samples` returns what
+    `samples_at` does, for a caller that has listed them already.
     Raises DataError when the data cannot be used, UsageError for an option that cannot be meant.
     """
     _check_size(image_size)
-    held = Holdout(
+    holdout = Holdout(
         val_fraction=val_fraction, test_fraction=test_fraction, folds=folds, fold=fold, seed=seed
     )
-    held.check()
-    known = take_survey(str(path), target=target, size=image_size)
+    holdout.check()
+    surveyed = take_survey(str(path), target=target, size=image_size)
     list_samples = list_samples or partial(samples_at, Path(path), target=target)
-    samples, survey = known or (list_samples(), None)
-    targets = targets_of(samples)
-    inputs = _inputs(samples, image_size, progress, overlap=overlap, survey=survey)
-    quarantined = samples.quarantined + inputs.quarantined
-    _check_quarantined(quarantined, targets, inputs.good)
-    indices, split_notes = _split(inputs, targets, samples, held=held)
-    array, preprocessing, vector_notes = _measured(inputs, indices["train"], samples.features)
-    split_notes += duplicate_notes(
-        inputs.digests, targets.values, indices=indices, names=samples.names
-    )
-    split_notes += class_notes(targets.values, targets.class_names, indices)
+    samples, survey = surveyed or (list_samples(), None)
+    targets = _targets(samples, task)
+    modality = modality_of(samples.inputs)
+    stored = modality.read(samples, ReadOptions(image_size, progress, overlap, survey))
+    quarantined = samples.quarantined + stored.quarantined
+    _check_quarantined(quarantined, targets, stored.good)
+    indices, notes = _split(stored, targets, samples, holdout=holdout)
+    prepared = modality.prepare(stored, indices["train"], samples.features)
+    notes += duplicate_notes(stored.digests, targets.values, indices=indices, names=samples.names)
+    notes += class_notes(targets.values, targets.class_names, indices)
     return Dataset(
-        inputs=array,
+        inputs=prepared.rows,
         targets=targets.values,
         names=samples.names,
         indices=indices,
         class_names=targets.class_names,
-        preprocessing=preprocessing,
-        facts=_facts(array, targets, indices=indices, original_size=inputs.original_size),
+        preprocessing=prepared.preprocessing,
+        facts=_facts(
+            modality, prepared, targets, indices=indices, original_size=stored.original_size
+        ),
         quarantined=quarantined,
-        notes=(*targets.notes, *inputs.notes, *samples.notes, *split_notes, *vector_notes),
-        decoding=inputs.decoding,
-        fingerprint=_fingerprint(inputs, targets, indices=indices, preprocessing=preprocessing),
+        notes=(*targets.notes, *stored.notes, *samples.notes, *notes, *prepared.notes),
+        decoding=stored.decoding,
+        fingerprint=_fingerprint(
+            stored, targets, indices=indices, preprocessing=prepared.preprocessing
+        ),
     )
 
 
@@ -111,85 +97,29 @@ def _check_size(image_size: int) -> None:
         )
 
 
-def _inputs(
-    samples: Samples,
-    image_size: int,
-    progress: Callable[[int, int], None] | None,
-    *,
-    overlap: bool,
-    survey: Survey | None,
-) -> _Inputs:
-    if isinstance(samples.inputs, Files):
-        pixels = load_pixels(
-            samples.inputs, size=image_size, progress=progress, overlap=overlap, survey=survey
-        )
-        return _from_files(samples, pixels, image_size)
-    if samples.inputs.ndim == 4:
-        return _from_images(samples.inputs, image_size)
-    digests = _row_digests(samples.inputs)
-    good = np.ones(len(digests), dtype=bool)
-    return _Inputs(array=samples.inputs, digests=digests, good=good)
-
-
-def _from_files(samples: Samples, pixels: Pixels, image_size: int) -> _Inputs:
-    names = samples.names
-    good = np.ones(len(names), dtype=bool)
-    good[list(pixels.reasons)] = False
-    notes = [_size_note(pixels.original_size, pixels.array.shape[1], image_size)]
-    if pixels.array.shape[3] == 1:
-        notes.append("all images are grey: one channel")
-    if pixels.note:
-        notes.append(pixels.note)
-    notes += _remark_notes(pixels.remarks, names)
-    return _Inputs(
-        array=pixels.array,
-        digests=pixels.digests,
-        good=good,
-        original_size=pixels.original_size,
-        quarantined=tuple(Quarantined(names[row], why) for row, why in pixels.reasons.items()),
-        notes=tuple(notes),
-        decoding=pixels.decoding,
-    )
-
-
-def finished(dataset: Dataset) -> tuple[str, ...]:
-    """Wait until every row is filled; what was noticed since the data set was loaded.
+def wait_for_decoding(dataset: Dataset) -> tuple[str, ...]:
+    """Wait until every row is filled; return what was noticed since the data set was loaded.
 
     Raises DamagedLateError when a file turned out to be damaged.
     """
     if dataset.decoding is None:
         return ()
-    return tuple(_remark_notes(remarks_of(dataset.decoding.finish()), dataset.names))
+    return tuple(remark_notes(remarks_of(dataset.decoding.finish()), dataset.names))
 
 
-def _remark_notes(remarks: Mapping[str, Sequence[int]], names: Sequence[str]) -> list[str]:
-    return [
-        f"{len(rows):,} images are {remark}: {some([names[row] for row in rows])}"
-        for remark, rows in remarks.items()
-    ]
+def _targets(samples: Samples, task: str) -> Targets:
+    """The targets by the task, or else by the first one that the labels are for.
 
-
-def _from_images(images: np.ndarray, image_size: int) -> _Inputs:
-    original = (images.shape[1], images.shape[2])
-    size = image_size or training_size(original)[0]
-    return _Inputs(
-        array=resized(images, size),
-        digests=_row_digests(images),
-        good=np.ones(len(images), dtype=bool),
-        original_size=original,
-        notes=(_size_note(original, size, image_size),),
+    Raises DataError when nothing can be learned: one class, or one value.
+    """
+    preferred = [TASKS[task]] if task else []
+    for kind in chain(preferred, (other for other in TASKS.with_plugins() if other.name != task)):
+        targets = kind.targets(samples.labels, samples.label_place)
+        if targets is not None:
+            return targets
+    raise DataError(
+        f"there is no task for the labels in {samples.label_place}", fix=f"give {LABELS}"
     )
-
-
-def _size_note(original: tuple[int, int], size: int, asked: int) -> str:
-    why = "as asked" if asked else training_size(original)[1]
-    height, width = original
-    return f"image size: {size} px ({why}); the median image is {width} × {height}"
-
-
-def _row_digests(rows: np.ndarray) -> np.ndarray:
-    joined = b"".join(blake2b(row.tobytes(), digest_size=DIGEST_BYTES).digest() for row in rows)
-    return np.frombuffer(joined, dtype=np.uint8).reshape(-1, DIGEST_BYTES)
 
 
 def _check_quarantined(
@@ -219,71 +149,54 @@ def _check_quarantined(
 
 
 def _split(
-    inputs: _Inputs, targets: Targets, samples: Samples, *, held: Holdout
+    stored: StoredInputs, targets: Targets, samples: Samples, *, holdout: Holdout
 ) -> tuple[dict[str, np.ndarray], list[str]]:
-    rows = np.flatnonzero(inputs.good)
-    classes = targets.values if targets.class_names else np.zeros(len(inputs.good), dtype=np.int64)
-    found, notes = split_rows(
-        inputs.digests[rows],
+    rows = np.flatnonzero(stored.good)
+    classes = targets.values if targets.class_names else np.zeros(len(stored.good), dtype=np.int64)
+    indices, notes = split_rows(
+        stored.digests[rows],
         classes[rows],
         given=samples.splits[rows],
-        held=held,
+        held=holdout,
     )
-    return {name: rows[chosen] for name, chosen in found.items()}, notes
-
-
-def _measured(
-    inputs: _Inputs, train: np.ndarray, features: tuple[str, ...]
-) -> tuple[np.ndarray, Preprocessing, tuple[str, ...]]:
-    """The array, its holes filled; how it is to be normalised; and what was noticed."""
-    array = inputs.array
-    if array.ndim == 4:
-        mean, std = image_statistics(array, train, need=inputs.need)
-        size, channels = array.shape[1], array.shape[3]
-        made = Preprocessing(kind="image", image_size=size, channels=channels, mean=mean, std=std)
-        return array, made, ()
-    filled, mean, std, notes = vector_statistics(array, train)
-    made = Preprocessing(
-        kind="vector", image_size=0, channels=0, mean=mean, std=std, features=features
-    )
-    return filled, made, notes
+    return {name: rows[chosen] for name, chosen in indices.items()}, notes
 
 
 def _facts(
-    array: np.ndarray,
+    modality: Modality,
+    prepared: Prepared,
     targets: Targets,
     *,
     indices: Mapping[str, np.ndarray],
     original_size: tuple[int, int],
 ) -> DataFacts:
     values = targets.values[indices["train"]]
-    regression = targets.task == "regression"
-    is_image = array.ndim == 4
-    shape = (array.shape[3], *array.shape[1:3]) if is_image else array.shape[1:]
+    is_real = values.dtype.kind == "f"
     return DataFacts(
-        kind="image" if is_image else "vector",
+        modality=modality.name,
         task=targets.task,
-        input_shape=tuple(shape),
-        num_classes=1 if regression else len(targets.class_names),
+        input_shape=tuple(modality.input_shape(prepared.rows[0])),
+        num_classes=len(targets.class_names) or 1,
         counts={name: len(rows) for name, rows in indices.items()},
         original_size=original_size,
-        target_mean=float(values.mean(dtype=np.float64)) if regression else 0.0,
-        target_std=(float(values.std(dtype=np.float64)) or 1.0) if regression else 1.0,
+        target_mean=float(values.mean(dtype=np.float64)) if is_real else 0.0,
+        target_std=(float(values.std(dtype=np.float64)) or 1.0) if is_real else 1.0,
     )
 
 
 def _fingerprint(
-    inputs: _Inputs,
+    stored: StoredInputs,
     targets: Targets,
     *,
     indices: Mapping[str, np.ndarray],
     preprocessing: Preprocessing,
 ) -> str:
-    """The same for the same samples, in the same order, split and preprocessed alike."""
-    hashed = sha256(repr((POLICY_VERSION, inputs.array.shape, targets.class_names)).encode())
+    """A digest that is equal for equal samples, in the same order, split and preprocessed alike."""
+    shape = getattr(stored.rows, "shape", (len(stored.rows),))
+    digest = sha256(repr((POLICY_VERSION, shape, targets.class_names)).encode())
     for name in SPLITS:
         rows = indices[name]
-        hashed.update(name.encode() + rows.astype(np.int64).tobytes())
-        hashed.update(inputs.digests[rows].tobytes() + targets.values[rows].tobytes())
-    hashed.update(repr(preprocessing).encode())
-    return hashed.hexdigest()
+        digest.update(name.encode() + rows.astype(np.int64).tobytes())
+        digest.update(stored.digests[rows].tobytes() + targets.values[rows].tobytes())
+    digest.update(repr(preprocessing).encode())
+    return digest.hexdigest()

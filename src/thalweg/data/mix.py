@@ -1,4 +1,4 @@
-"""Mixing the samples of a batch, and their targets with them. Whole batches at a time, seeded.
+"""Mixup and cutmix: blend the samples of a batch, and their targets with them.
 
 Source: mixup, Zhang et al. 2018, https://arxiv.org/abs/1710.09412; cutmix, Yun et al. 2019,
 https://arxiv.org/abs/1905.04899.
@@ -19,7 +19,7 @@ from thalweg.data.batch import Batch, sent
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mix:
-    """Mixup or cutmix of whole batches, either by turns where both are asked for."""
+    """Mixup or cutmix of whole batches; one of them by chance where both are on."""
 
     mixup: float = 0.0  # α of Beta(α, α); 0: off
     cutmix: float = 0.0
@@ -37,7 +37,7 @@ class Mix:
     def stream(
         self, batches: abc.Iterator[Batch], *, seed: int, start: int = 0
     ) -> abc.Generator[Batch]:
-        """The batches, mixed; what becomes of batch `number` follows from seed and number alone."""
+        """Yield the batches mixed; the mixture of batch `number` follows from seed and number."""
         generator = Generator()
         for number, batch in enumerate(batches, start):
             digest = blake2b(f"mix/{seed}/{number}".encode(), digest_size=8).digest()
@@ -50,33 +50,41 @@ def mixup(batch: Batch, *, alpha: float, num_classes: int, generator: Generator)
 
     The targets become probabilities: λ of a's class, 1 − λ of b's. Values are blended likewise.
     """
-    share, partner = _drawn(batch, alpha=alpha, generator=generator)
-    inputs = share * batch.inputs + (1 - share) * batch.inputs[partner]
+    given = _single(batch)
+    share, partner = _draw(given, alpha=alpha, generator=generator)
+    inputs = share * given + (1 - share) * given[partner]
     targets = _mixed(batch.targets, partner, share=share, num_classes=num_classes)
     return Batch(inputs, targets)
 
 
 def cutmix(batch: Batch, *, alpha: float, num_classes: int, generator: Generator) -> Batch:
-    """A rectangle of every image is its partner's; targets are mixed by the areas that are seen."""
-    share, partner = _drawn(batch, alpha=alpha, generator=generator)
-    height, width = batch.inputs.shape[-2:]
+    """Replace a rectangle of every image by its partner's; mix the targets by the areas."""
+    images = _single(batch)
+    share, partner = _draw(images, alpha=alpha, generator=generator)
+    height, width = images.shape[-2:]
     top, bottom = _cut(height, share=share, generator=generator)
     left, right = _cut(width, share=share, generator=generator)
-    inputs = batch.inputs.clone()
-    inputs[..., top:bottom, left:right] = batch.inputs[partner][..., top:bottom, left:right]
-    kept = 1 - (bottom - top) * (right - left) / (height * width)
-    return Batch(inputs, _mixed(batch.targets, partner, share=kept, num_classes=num_classes))
+    inputs = images.clone()
+    inputs[..., top:bottom, left:right] = images[partner][..., top:bottom, left:right]
+    left_over = 1 - (bottom - top) * (right - left) / (height * width)
+    return Batch(inputs, _mixed(batch.targets, partner, share=left_over, num_classes=num_classes))
 
 
-def _drawn(batch: Batch, *, alpha: float, generator: Generator) -> tuple[float, Tensor]:
-    partner = torch.randperm(len(batch.inputs), generator=generator)
+def _single(batch: Batch) -> Tensor:
+    assert isinstance(batch.inputs, Tensor), "a group of tensors is not mixed"
+    return batch.inputs
+
+
+def _draw(inputs: Tensor, *, alpha: float, generator: Generator) -> tuple[float, Tensor]:
+    """The share that samples keep of themselves, and the partner of each."""
+    partner = torch.randperm(len(inputs), generator=generator)
     both = torch._standard_gamma(torch.full((2,), alpha), generator=generator)
     total = both.sum().item()
-    return (both[0].item() / total if total > 0 else 1.0), sent(partner, batch.inputs.device)
+    return (both[0].item() / total if total > 0 else 1.0), sent(partner, inputs.device)
 
 
 def _cut(side: int, *, share: float, generator: Generator) -> tuple[int, int]:
-    """Where the rectangle begins and ends: √(1 − share) of the side around a random middle."""
+    """The rectangle's first and last place: √(1 − share) of the side around a random middle."""
     middle = int(torch.randint(side, (), generator=generator))
     half = sqrt(1 - share) * side / 2
     return max(0, round(middle - half)), min(side, round(middle + half))

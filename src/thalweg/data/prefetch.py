@@ -9,7 +9,7 @@ from itertools import count
 
 import torch
 
-from thalweg.data.batch import Batch
+from thalweg.data.batch import Batch, tensors_of
 
 
 def threads_to_spare(device: torch.device) -> int:
@@ -53,8 +53,8 @@ def prefetch(
 def _synchronised(batch: Batch, ready: torch.cuda.Event | None) -> Batch:
     """The batch, ready on the current stream, which alone waits for the prefetch stream."""
     if ready is not None:
-        current = torch.cuda.current_stream(batch.inputs.device)
+        current = torch.cuda.current_stream(batch.targets.device)
         current.wait_event(ready)
-        for tensor in batch:
+        for tensor in (*tensors_of(batch.inputs), batch.targets):
             tensor.record_stream(current)  # its memory is not reused before it was read
     return batch

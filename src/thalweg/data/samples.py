@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, SupportsIndex, overload
+from typing import Any, NamedTuple, SupportsIndex, overload
 
 import numpy as np
 
@@ -48,7 +48,7 @@ class Labels:
 class Samples:
     """All that one source holds. Arrays are rows in the order of `names`."""
 
-    inputs: Files | np.ndarray  # image files; uint8 [n, h, w, c]; float32 [n, d]
+    inputs: Any  # image files; uint8 [n, h, w, c]; float32 [n, d]; what another modality takes
     names: Sequence[str]  # printable
     labels: Labels | np.ndarray  # text, or float64 [n]
     splits: np.ndarray  # int8 [n], index into SPLITS, or UNSPLIT

@@ -209,7 +209,7 @@ def duplicate_notes(
         notes[0] = f"{extra:,} samples are exact copies of others"
         pairs = [" = ".join(f"{SPLITS[codes[i]]}: {names[rows[i]]}" for i in g[:2]) for g in across]
         notes.append(f"{len(across):,} contents stand in more than one split: {some(pairs)}")
-    mislabelled = [g for g in groups if len(set(targets[rows[g]].tolist())) > 1]
+    mislabelled = [g for g in groups if len(np.unique(targets[rows[g]], axis=0)) > 1]
     if mislabelled:
         pairs = [" = ".join(names[rows[i]] for i in g[:2]) for g in mislabelled]
         notes.append(f"{len(mislabelled):,} contents bear more than one label: {some(pairs)}")

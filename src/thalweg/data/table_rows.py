@@ -1,4 +1,4 @@
-"""Rows of a table that a trained model is to judge: its features by their names."""
+"""Rows of a table that a trained model is to judge, their columns found by name."""
 
 from collections.abc import Sequence
 from itertools import islice
@@ -8,23 +8,24 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32
 
-from thalweg.data.preprocessing import Preprocessing
 from thalweg.data.sources.csv_file import CsvFile, csv_file
 from thalweg.errors import DataError
 from thalweg.registry import unknown_name
 
 
 class TableRows(NamedTuple):
+    """The features of each row, in the model's order."""
+
     names: list[str]  # "row 2" is the second line of the file
     vectors: Float32[np.ndarray, "row feature"]
     reasons: dict[int, str]  # rows that cannot be judged, and why
 
 
-def table_rows(path: Path, preprocessing: Preprocessing) -> TableRows:
-    """The model's features of each row of a CSV, in the model's order; further columns are passed
-    over. A missing number becomes the feature's training mean, as in training.
+def table_rows(path: Path, *, features: Sequence[str], means: Sequence[float]) -> TableRows:
+    """Read the model's features from each row of a CSV; skip further columns.
 
-    Without a header, or where the model knows no names, the columns are taken in their order.
+    A missing number becomes the feature's training mean, as in training. Without a header, or where
+    the features have no names, the columns are taken in their order.
     Raises DataError for what is no CSV, or lacks a column.
     """
     table = csv_file(path)
@@ -34,24 +35,22 @@ def table_rows(path: Path, preprocessing: Preprocessing) -> TableRows:
             seen="the model takes rows of numbers",
             fix="a CSV with a column for each feature",
         )
-    columns, skipped = _columns(table, preprocessing)
-    found = TableRows([], np.empty((0, len(columns)), np.float32), {})
+    columns, header_rows = _columns(table, features, len(means))
+    names, reasons = list[str](), dict[int, str]()
     vectors: list[list[float]] = []
-    for row in islice(table.rows(), skipped, None):
-        wide = len(row.cells) > max(columns)
-        if not wide:
-            found.reasons[len(vectors)] = f"{len(row.cells)} cells are too few"
-        cells = [_number(row.cells[column]) if wide else np.nan for column in columns]
-        found.names.append(f"row {row.line}")
-        vectors.append(cells)
+    for row in islice(table.rows(), header_rows, None):
+        is_whole = len(row.cells) > max(columns)
+        if not is_whole:
+            reasons[len(vectors)] = f"{len(row.cells)} cells are too few"
+        vectors.append([_number(row.cells[c]) if is_whole else np.nan for c in columns])
+        names.append(f"row {row.line}")
     array = np.array(vectors, dtype=np.float64).reshape(-1, len(columns))
-    filled = np.where(np.isfinite(array), array, np.array(preprocessing.mean))
-    return found._replace(vectors=filled.astype(np.float32))
+    filled = np.where(np.isfinite(array), array, np.array(means))
+    return TableRows(names, filled.astype(np.float32), reasons)
 
 
-def _columns(table: CsvFile, preprocessing: Preprocessing) -> tuple[Sequence[int], int]:
-    """Where each feature stands, and how many rows are header. Raises DataError."""
-    count, names = len(preprocessing.mean), preprocessing.features
+def _columns(table: CsvFile, names: Sequence[str], count: int) -> tuple[Sequence[int], int]:
+    """The column of each feature, and the number of header rows. Raises DataError."""
     numbered = all(np.isfinite(_number(cell)) for cell in table.first)
     if not names or numbered:
         if len(table.first) != count:

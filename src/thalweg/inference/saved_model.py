@@ -1,4 +1,4 @@
-"""A trained model on disk: weights, class names and preprocessing together, so none can be lost.
+"""A trained model on disk: weights, class names and preprocessing in one folder.
 
 The folder holds `weights.safetensors`, `model.json` (what builds the network, the digest of the
 weights, the preprocessing) and `README.md` (the model card). Loading runs no code from the folder.
@@ -16,14 +16,17 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
-from torch import Tensor, nn
+from torch import nn
 
-from thalweg.data import Preprocessing
+from thalweg.data.batch import each_tensor
 from thalweg.data.images.test_time_augmentation import ONE_VIEW, Views
-from thalweg.data.table_rows import table_rows
-from thalweg.errors import RunError, UsageError
+from thalweg.data.modalities import MODALITIES
+from thalweg.data.modality import Modality, Preprocessing, SourceRow
+from thalweg.errors import RunError
 from thalweg.models.build import build_model
-from thalweg.tasks import Task, classification, regression
+from thalweg.recipes.recipe import TaskRecipe
+from thalweg.tasks import TASKS, Task
+from thalweg.tasks.task import Prediction as Prediction
 
 FORMAT = 1
 PREDICTION_BATCH = 64
@@ -42,36 +45,21 @@ class ModelSpec:
     target_std: float
     class_names: tuple[str, ...]
     preprocessing: Preprocessing
-    views: Views = ONE_VIEW  # of an image, that its prediction is averaged over
+    views: Views = ONE_VIEW  # of a sample, that its prediction is averaged over
+
+    @property
+    def modality(self) -> Modality:
+        """What is particular to inputs of this kind."""
+        return MODALITIES[self.preprocessing.modality]
 
     def build(self) -> nn.Module:
         """The network with fresh weights. UsageError for a change that it does not know."""
         outputs = self.build_task().outputs
         return build_model(self.model, outputs, input_shape=self.input_shape, changes=self.changes)
 
-    def build_task(
-        self, loss: str = "auto", label_smoothing: float = 0.0, **settings: float
-    ) -> Task:
-        """What the outputs mean; loss and smoothing matter to training alone."""
-        if self.task == "regression":
-            name = "mse" if loss == "auto" else loss
-            return regression(
-                target_mean=self.target_mean, target_std=self.target_std, loss=name, **settings
-            )
-        name = "cross_entropy" if loss == "auto" else loss
-        return classification(
-            self.num_classes, loss=name, label_smoothing=label_smoothing, **settings
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """What the model says of one input. A regression has a value and no probabilities."""
-
-    label: str
-    probability: float  # of the label; 1.0 for a regression
-    probabilities: Mapping[str, float]  # class → probability
-    value: float  # the regression's value, in the target's unit; NaN for a classification
+    def build_task(self, recipe: TaskRecipe | None = None) -> Task:
+        """The task of the outputs; the recipe's loss and smoothing matter to training alone."""
+        return TASKS[self.task].build(self, recipe or TaskRecipe())
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,41 +74,27 @@ class SavedModel:
 
         Raises DataError for a source that cannot be read.
         """
-        if self.spec.preprocessing.kind == "vector":
-            tables = [table_rows(_table(s), self.spec.preprocessing).vectors for s in sources]
-            return self.predict_raw([torch.from_numpy(row) for rows in tables for row in rows])
-        decode = self.spec.preprocessing.decode
-        raw = [decode(Path(s) if isinstance(s, str) else s) for s in sources]
-        return self.predict_raw([torch.tensor(array) for array in raw])
+        rows = [row for source in sources for row in self.read_source(source)]
+        return self.predict_raw([row.raw for row in rows])
+
+    def read_source(self, source: str | Path | bytes) -> Iterable[SourceRow]:
+        """The samples in a file, decoded as in training. Raises DataError."""
+        path = Path(source) if isinstance(source, str) else source
+        return self.spec.modality.read_source(self.spec.preprocessing, path)
 
     @torch.inference_mode()
-    def predict_raw(self, raw: Sequence[Tensor]) -> list[Prediction]:
+    def predict_raw(self, raw: Sequence[Any]) -> list[Prediction]:
         """Predictions for decoded samples: uint8 [h, w, c] each, or float [d] each."""
-        task = self.spec.build_task()
+        task, collate = self.spec.build_task(), self.spec.modality.collate
         device = next(self.module.parameters()).device
         predictions: list[Prediction] = []
         for start in range(0, len(raw), PREDICTION_BATCH):
-            chunk = torch.stack(list(raw[start : start + PREDICTION_BATCH])).to(device)
-            inputs = self.spec.preprocessing.to_inputs(chunk)
-            logits = self.spec.views(self.module, inputs)
-            predictions += [self._read(row) for row in task.decode(logits).float().cpu()]
+            batch = collate(raw[start : start + PREDICTION_BATCH])
+            on_device = each_tensor(batch, lambda tensor: tensor.to(device))
+            logits = self.spec.views(self.module, self.spec.preprocessing.to_inputs(on_device))
+            decoded = task.decode(logits).float().cpu()
+            predictions += [task.predict(row, self.spec.class_names) for row in decoded]
         return predictions
-
-    def _read(self, decoded: Tensor) -> Prediction:
-        if self.spec.task == "regression":
-            value = decoded.item()
-            return Prediction(f"{value:.6g}", 1.0, {}, value)
-        probabilities = dict(zip(self.spec.class_names, decoded.tolist(), strict=True))
-        label = max(probabilities, key=lambda name: probabilities[name])
-        return Prediction(label, probabilities[label], probabilities, float("nan"))
-
-
-def _table(source: str | Path | bytes) -> Path:
-    if isinstance(source, bytes):
-        raise UsageError(
-            "the model takes tables, not bytes", seen=f"{len(source)} bytes", fix="name a CSV"
-        )
-    return Path(source)
 
 
 def save_model(folder: Path, module: nn.Module, *, spec: ModelSpec, card: str) -> None:
@@ -201,7 +175,8 @@ def _spec(folder: Path, manifest: Mapping[str, Any]) -> ModelSpec:
     try:
         values = {name: manifest[name] for name in ModelSpec.__slots__ if name != "views"}
         values["views"] = Views(**manifest.get("views", {}))  # older models know of one
-        values["preprocessing"] = Preprocessing.from_dict(values["preprocessing"])
+        preprocessing = values["preprocessing"]
+        values["preprocessing"] = MODALITIES[preprocessing["kind"]].restore(preprocessing)
         values["input_shape"] = tuple(values["input_shape"])
         values["class_names"] = tuple(values["class_names"])
         return ModelSpec(**values)

@@ -18,9 +18,9 @@ from thalweg.ladders.rung import MissingError, RungMaker, RungResult, TooLongErr
 from thalweg.ladders.rungs import RUNGS
 from thalweg.ladders.score_interval import score_interval
 from thalweg.planning.checks import check_alone, check_recipe
+from thalweg.planning.defaults import recipe_for
 from thalweg.planning.make_plan import best_device, from_root, read_dataset
 from thalweg.planning.progress import Progress
-from thalweg.recipes.choice import recipe_for
 from thalweg.recipes.recipe import Recipe
 from thalweg.record import claim_run_folder
 from thalweg.record.environment import environment
@@ -29,6 +29,7 @@ from thalweg.registry import unknown_name
 from thalweg.report.ladder_page import render_ladder
 from thalweg.report.ladder_picture import ladder_svg
 from thalweg.runs.run import InterruptedLadderError, replace_text
+from thalweg.tasks import TASKS
 
 
 def run_ladder(
@@ -50,6 +51,10 @@ def run_ladder(
     start_time = monotonic()
     recipe = Recipe().edited({**edits, "data.path": str(path), "seed": seed})
     dataset = read_dataset(recipe, progress)
+    if TASKS[dataset.facts.task].answers == "other":
+        raise UsageError(
+            "the ladder compares models of classes or of values", seen=f"task: {dataset.facts.task}"
+        )
     device = str(edits.get("device") or best_device())
     network_recipe = recipe_for(dataset.facts, edits).edited({**edits, "device": device})
     check_recipe(network_recipe, dataset.facts)
@@ -89,7 +94,7 @@ def select_rungs(dataset: Dataset, names: Sequence[str]) -> tuple[list[RungMaker
         if name not in RUNGS:
             raise unknown_name("rung", name, RUNGS)
         if reason := RUNGS[name].unfit_reason(dataset.facts):
-            facts = f"{dataset.facts.kind}s, {dataset.facts.task}"
+            facts = f"{dataset.modality.noun}s, {dataset.facts.task}"
             raise UsageError(f"the rung {name} {reason}", seen=facts, fix="leave it out of --rungs")
     makers = [maker for name, maker in RUNGS.items() if not names or name in names]
     unfit = {maker.name: why for maker in makers if (why := maker.unfit_reason(dataset.facts))}

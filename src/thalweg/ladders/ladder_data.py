@@ -12,7 +12,7 @@ from torch import Tensor
 
 from thalweg.classical.cross_validation import Split, repeated_splits
 from thalweg.classical.features import colour_histogram, concatenation, hog, standardisation
-from thalweg.data.dataset import DataFacts, Dataset
+from thalweg.data import DataFacts, Dataset
 from thalweg.planning.progress import Progress
 
 PIXELS_SIDE = 32  # px: rungs on raw pixels see images no larger: 3,072 numbers
@@ -51,7 +51,7 @@ class LadderData:
 
     @property
     def is_classification(self) -> bool:
-        return self.facts.task == "classification"
+        return self.facts.num_classes > 1
 
     def limit_time(self, share: float) -> None:
         """Give the next rung this share of the time that is left."""
@@ -117,7 +117,7 @@ class LadderData:
         return (1 - (predictions.double() - targets).square().sum() / spread).item()
 
     def _vectors(self, split: str) -> Tensor:
-        if self.facts.kind == "image":
+        if self.dataset.modality.layout == "pixels":
             return self.images(split, PIXELS_SIDE).flatten(1)
         rows = torch.from_numpy(self.dataset.inputs[self.dataset.indices[split]])
         return self.dataset.preprocessing.to_inputs(rows).to(self.device)

@@ -7,10 +7,12 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from thalweg.data.dataset import DataFacts
+from thalweg.data import DataFacts
+from thalweg.data.modalities import MODALITIES
 from thalweg.errors import ThalwegError
 from thalweg.ladders.ladder_data import LadderData
 from thalweg.record.ladder import Kind
+from thalweg.tasks import TASKS
 
 
 class TooLongError(ThalwegError):
@@ -50,11 +52,16 @@ class RungMaker:
 
 
 def images_only(facts: DataFacts) -> str:
-    return "" if facts.kind == "image" else "needs images"
+    return "" if MODALITIES[facts.modality].layout == "pixels" else "needs images"
+
+
+def equal_lengths_only(facts: DataFacts) -> str:
+    return "" if MODALITIES[facts.modality].layout else "needs samples of one length"
 
 
 def classes_only(facts: DataFacts) -> str:
-    return "" if facts.task == "classification" else "needs classes"
+    has_classes = TASKS[facts.task].answers == "classes"
+    return equal_lengths_only(facts) or ("" if has_classes else "needs classes")
 
 
 def classified_images_only(facts: DataFacts) -> str:

@@ -1,5 +1,9 @@
 """Networks trained by gradient, one file per architecture; `pieces` holds their building blocks."""
 
+from collections.abc import Callable
+
+from torch.nn import Module
+
 from thalweg.models.airbench import airbench
 from thalweg.models.cifar_resnet import (
     plain20,
@@ -38,7 +42,7 @@ from thalweg.registry import Registry
 
 __all__ = ["MODELS"]
 
-MODELS = Registry(
+MODELS: Registry[Callable[..., Module]] = Registry(
     "model",
     (
         mlp,

@@ -23,6 +23,7 @@ from thalweg.observe.readings import Batch, Readings
 from thalweg.observe.split_samples import SplitSamples
 from thalweg.record import History, quantity_called
 from thalweg.record.quantities import OPTIMIZERS
+from thalweg.tasks import TASKS
 
 FLUSH = 64  # losses are fetched from the device in groups of so many
 LR_EVERY = 16  # steps from one recording of the learning rate to the next
@@ -62,7 +63,7 @@ def watch(
     chosen = INSTRUMENTS if instruments is None else tuple(instruments)
     runner = InstrumentRunner((*chosen, *_curvature()) if sharpness else chosen, guard)
     guard.history.add(OPTIMIZERS, first_step, {"": float(len(optimizers))})
-    if num_classes is not None and task != "regression":
+    if num_classes is not None and (task is None or TASKS[task].answers == "classes"):
         samples.set_num_classes(num_classes, step=first_step, chance=chance_loss)
     if runner.needs_samples:
         samples.read_loaders()

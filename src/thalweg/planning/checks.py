@@ -4,23 +4,23 @@ import inspect
 import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields
-from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from thalweg.data import Augment, DataFacts
+from thalweg.data import DataFacts
 from thalweg.data.images.progressive_resizing import shrunk
+from thalweg.data.modalities import MODALITIES
 from thalweg.distributed.ranks import is_one_of_many
 from thalweg.errors import UsageError
 from thalweg.models import MODELS
 from thalweg.optim import OPTIMIZERS, SCHEDULES
 from thalweg.recipes.recipe import KEYS, AugmentRecipe, Recipe
 from thalweg.registry import unknown_name
-from thalweg.tasks.losses import LOSSES, takes_soft_targets
+from thalweg.tasks import TASKS
+from thalweg.tasks.losses import takes_soft_targets
 from thalweg.tasks.penalties import PENALTIES
-from thalweg.tasks.value_losses import VALUE_LOSSES
 
 
 def check_recipe(recipe: Recipe, facts: DataFacts) -> None:
@@ -92,24 +92,26 @@ def _check_task(recipe: Recipe, facts: DataFacts) -> None:
             seen=f"task.name={task.name}",
             fix=f"task.name={facts.task}, or other targets",
         )
-    table: Mapping[str, Any] = LOSSES if task.name == "classification" else VALUE_LOSSES
-    other: Mapping[str, Any] = VALUE_LOSSES if task.name == "classification" else LOSSES
-    if task.loss != "auto":
-        if task.loss in other and task.loss not in table:
-            raise UsageError(
-                f"{task.loss} is no loss for {task.name}",
-                seen=f"task.loss={task.loss}",
-                fix=f"one of {', '.join(table)}",
-            )
-        table[task.loss]
-    standard = "cross_entropy" if task.name == "classification" else "mse"
-    name = standard if task.loss == "auto" else task.loss
-    _check_settings("loss", name, task.changes, build=table[name])
-    if task.name == "regression" and task.label_smoothing:
+    kind = TASKS[task.name]
+    loss = kind.standard_loss if task.loss == "auto" else task.loss
+    if loss not in kind.losses and any(loss in other.losses for other in TASKS.values()):
+        raise UsageError(
+            f"{loss} is no loss for {task.name}",
+            seen=f"task.loss={task.loss}",
+            fix=f"one of {', '.join(kind.losses)}",
+        )
+    _check_settings("loss", loss, task.changes, build=kind.losses[loss])
+    if task.label_smoothing and kind.answers != "classes":
         raise UsageError(
             "only the labels of classes can be smoothed",
-            seen=f"task.label_smoothing={task.label_smoothing}, a regression",
+            seen=f"task.label_smoothing={task.label_smoothing}, a {task.name}",
             fix="task.label_smoothing=0",
+        )
+    if recipe.transfer.method != "none" and kind.answers == "other":
+        raise UsageError(
+            "a head can be fitted for classes and values only",
+            seen=f"task.name={task.name}, transfer.method={recipe.transfer.method}",
+            fix="--transfer none",
         )
     if task.penalty != "none":
         PENALTIES[task.penalty]
@@ -122,16 +124,16 @@ def _check_task(recipe: Recipe, facts: DataFacts) -> None:
 
 
 def _check_augmentation(recipe: Recipe, facts: DataFacts) -> None:
-    augment, defaults = recipe.augment, AugmentRecipe()
-    if facts.kind != "image":
-        names = [*(part.name for part in fields(Augment)), "cutmix", "progressive_resizing"]
-        changed = [name for name in names if getattr(augment, name) != getattr(defaults, name)]
-        if changed:
-            raise UsageError(
-                "vectors cannot be augmented as images are",
-                seen=", ".join(f"augment.{name}={getattr(augment, name)}" for name in changed),
-                fix="leave it out; augment.mixup works on vectors",
-            )
+    augment, defaults, modality = recipe.augment, AugmentRecipe(), MODALITIES[facts.modality]
+    names = [key.name for key in fields(augment) if key.name not in modality.augment_keys]
+    changed = [name for name in names if getattr(augment, name) != getattr(defaults, name)]
+    if changed:
+        usable = ", ".join(f"augment.{name}" for name in sorted(modality.augment_keys))
+        raise UsageError(
+            f"{modality.noun}s cannot be augmented like that",
+            seen=", ".join(f"augment.{name}={getattr(augment, name)}" for name in changed),
+            fix=f"leave it out; {modality.noun}s can have {usable or 'no augmentation'}",
+        )
     if augment.alternating_flip and not augment.flip:
         raise UsageError(
             "augment.alternating_flip needs augment.flip",
@@ -151,12 +153,12 @@ def _check_test_time_augmentation(recipe: Recipe, facts: DataFacts) -> None:
     has_threshold = evaluation.confidence_threshold < 1
     if evaluation.test_time_augmentation == "none":
         reason = "a threshold without test-time augmentation" if has_threshold else ""
-    elif facts.kind != "image":
-        reason = "the samples are vectors"
+    elif not MODALITIES[facts.modality].has_views:
+        reason = f"the samples are {MODALITIES[facts.modality].noun}s"
     elif recipe.transfer.method == "probe":
         reason = "a fitted head is evaluated on features; see transfer.copies_per_image"
-    elif recipe.task.name == "regression" and has_threshold:
-        reason = "a predicted number has no probability"
+    elif has_threshold and facts.num_classes == 1:
+        reason = "only a predicted class has a probability"
     if reason:
         raise UsageError(
             "test-time augmentation is not possible",

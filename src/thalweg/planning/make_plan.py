@@ -13,10 +13,10 @@ from thalweg.data.samples import Samples
 from thalweg.data.sources import samples_at
 from thalweg.errors import UsageError
 from thalweg.planning.checks import check_model, check_recipe
-from thalweg.planning.plan import Plan, training_task
+from thalweg.planning.defaults import recipe_for
+from thalweg.planning.plan import Plan
 from thalweg.planning.progress import Progress
 from thalweg.planning.transfer import dataset_for_network, implied_transfer
-from thalweg.recipes.choice import recipe_for
 from thalweg.recipes.recipe import Recipe
 from thalweg.recipes.transfer import transfer_edits
 from thalweg.tasks.losses import takes_soft_targets
@@ -49,8 +49,7 @@ def make_plan(
     defaults: dict[str, object] = {"device": best_device(), "data.path": changes["data.path"]}
     if transfer:
         defaults |= transfer_edits(facts, requested.transfer.method) | transfer
-    if facts.kind == "image":
-        defaults["data.image_size"] = facts.input_shape[-1]
+    defaults |= dataset.modality.sized_by(facts)
     default_recipe = recipe_for(facts, {**changes, **transfer}).edited(defaults)
     user_edits = {key: v for key, v in changes.items() if key != "data.image_size" or v}
     plan = Plan(
@@ -90,7 +89,7 @@ def _check(plan: Plan) -> None:
     check_recipe(plan.recipe, plan.dataset.facts)
     with preserve_random_state():
         check_model(plan.recipe, plan.spec.build(), plan.dataset.facts)
-    training_task(plan.spec, plan.recipe)
+    plan.spec.build_task(plan.recipe.task)
 
 
 def read_dataset(
@@ -119,6 +118,7 @@ def read_dataset(
         fold=data.fold,
         seed=recipe.seed,
         target=data.target,
+        task=recipe.task.name,
         progress=show,
         overlap=overlap and recipe.transfer.method == "none",  # features are of all at once
         list_samples=list_samples,

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from thalweg.borrow import Subject, preserve_random_state
-from thalweg.data import Batch
+from thalweg.data.batch import Batch, Inputs
 from thalweg.memory import available_bytes
 from thalweg.planning.plan import Plan
 from thalweg.planning.speed.benchmark import loss_and_gradient
@@ -38,31 +38,35 @@ def with_fitting_batch(plan: Plan) -> Plan:
     return plan.edited(edits, note=note)
 
 
-def _step_bytes(model: nn.Module, shape: tuple[int, ...], size: int) -> int:
+def _step_bytes(plan: Plan, model: nn.Module, size: int) -> int:
     """Estimated bytes of a step; 0 where the model fails, which training reports better."""
     try:
-        return step_bytes(model, torch.zeros(MIN_SIZE, *shape), samples=size)
+        return step_bytes(model, _example(plan, MIN_SIZE), samples=size)
     except Exception:
         return 0
 
 
+def _example(plan: Plan, size: int) -> Inputs:
+    return plan.dataset.modality.example(plan.dataset.facts, size)
+
+
 def _fits(plan: Plan, model: nn.Module, size: int) -> bool:
-    device, shape = torch.device(plan.recipe.device), plan.dataset.facts.input_shape
-    share = _step_bytes(model, shape, size) / max(1, available_bytes(device))
+    device = torch.device(plan.recipe.device)
+    share = _step_bytes(plan, model, size) / max(1, available_bytes(device))
     if share <= FITS or (device.type == "cpu" and share > TOO_MUCH):
         return share <= FITS
-    return _succeeds(plan, (size, *shape))
+    return _succeeds(plan, size)
 
 
-def _succeeds(plan: Plan, shape: tuple[int, ...]) -> bool:
-    """Make a step on inputs of that shape; return whether the memory was enough."""
+def _succeeds(plan: Plan, size: int) -> bool:
+    """Make a step on that many samples; return whether the memory was enough."""
     device = torch.device(plan.recipe.device)
     try:
         with preserve_random_state():
             model = plan.build_model().train()
-            is_class = plan.dataset.facts.task == "classification"
-            targets = torch.zeros(shape[0], dtype=torch.long if is_class else torch.float32)
-            batch = Batch(torch.zeros(shape), targets).to(device)
+            one = torch.from_numpy(plan.dataset.targets[:1])
+            targets = one.new_zeros(size, *one.shape[1:])
+            batch = Batch(_example(plan, size), targets).to(device)
             subject = Subject(model=model, loss_fn=plan.task.loss_fn, batches=[batch])
             loss_and_gradient(subject, plan.numerics)
     except Exception as error:

@@ -1,18 +1,19 @@
 """Plan: a complete recipe and its data, with everything that a training derives from the two."""
 
 from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from math import ceil
 
 import torch
 from torch import Tensor, nn
 
-from thalweg.data import Augment, Batch, Batches, Dataset
+from thalweg.data import Batch, Batches, Dataset
 from thalweg.data.batch import cut
 from thalweg.data.images.progressive_resizing import Shrink, shrink_for
 from thalweg.data.images.test_time_augmentation import Views
 from thalweg.data.mix import Mix
+from thalweg.errors import UsageError
 from thalweg.inference.saved_model import ModelSpec
 from thalweg.models.pieces.fit_to_inputs import fit_to_inputs
 from thalweg.optim import OPTIMIZERS, SCHEDULES
@@ -67,7 +68,7 @@ class Plan:
     @cached_property
     def task(self) -> Task:
         """The task, with the loss that the recipe names. Raises: UsageError."""
-        return training_task(self.spec, self.recipe)
+        return self.spec.build_task(self.recipe.task)
 
     @property
     def numerics(self) -> Numerics:
@@ -175,9 +176,6 @@ class Plan:
     def training_batches(self) -> Batches:
         """The training split, shuffled and augmented; not yet mixed."""
         recipe = self.recipe
-        augment = Augment(
-            **{key.name: getattr(recipe.augment, key.name) for key in fields(Augment)}
-        )
         return Batches(
             self.dataset,
             "train",
@@ -185,7 +183,7 @@ class Plan:
             seed=recipe.seed,
             shuffle=True,
             drop_last=self.drop_last,
-            augment=augment if self.dataset.facts.kind == "image" else None,
+            augment=recipe.augment,
             channels_last=recipe.precision.channels_last,
             device=recipe.device,
         )
@@ -245,16 +243,19 @@ class Plan:
         return self.resizing.last_change(self.batches) if self.resizing else 0
 
     def _first_inputs(self, least: int) -> Tensor:
-        """Inputs of the first batches, augmented but not mixed: at least so many, or all."""
+        """Inputs of the first batches, augmented but not mixed: at least so many, or all.
+
+        Raises: UsageError for inputs that are a group of tensors.
+        """
         inputs: list[Tensor] = []
         for batch in self.training_batches():
+            if not isinstance(batch.inputs, Tensor):
+                raise UsageError(
+                    "layers can be fitted to inputs of one tensor only",
+                    seen=", ".join(batch.inputs),
+                    fix="another model, or another model.changes.init",
+                )
             inputs.append(batch.inputs)
             if sum(map(len, inputs)) >= least:
                 break
         return torch.cat(inputs)
-
-
-def training_task(spec: ModelSpec, recipe: Recipe) -> Task:
-    """The task of a network, with the loss that the recipe names. Raises: UsageError."""
-    settings = {key: float(value) for key, value in recipe.task.changes.items()}
-    return spec.build_task(recipe.task.loss, recipe.task.label_smoothing, **settings)

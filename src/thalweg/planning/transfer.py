@@ -8,8 +8,9 @@ from typing import Any
 from torch import nn
 
 from thalweg.data import Dataset
-from thalweg.data.images.image_size import sample_images
-from thalweg.data.samples import Files, Samples
+from thalweg.data.modalities import modality_of
+from thalweg.data.modality import Pretrained
+from thalweg.data.samples import Samples
 from thalweg.errors import UsageError
 from thalweg.models.pretrained.head import freeze, last_third, named_head
 from thalweg.models.pretrained.timm_model import PREFIX
@@ -22,7 +23,7 @@ from thalweg.models.pretrained.weight_sources import (
     is_package_installed,
 )
 from thalweg.recipes.recipe import Recipe
-from thalweg.recipes.transfer import FEW_SAMPLES, PHOTOGRAPH
+from thalweg.recipes.transfer import PHOTOGRAPH
 
 DEFAULT_NOTE = f"transfer: few photographs, so {PACKAGED_MODEL} with ImageNet weights"
 METHOD_NOTES = {
@@ -48,7 +49,10 @@ def implied_transfer(
         return _transfer_keys(changes, str(method or "probe")), ""
     if "model.name" in changes or "model.changes" in changes:
         return {}, ""
-    if not _allows_photographs(changes) or not _are_few_photographs(list_samples()):
+    if not _allows_photographs(changes):
+        return {}, ""
+    inputs = list_samples().inputs
+    if not modality_of(inputs).suits_pretrained(inputs):
         return {}, ""
     if not is_package_installed():
         return {}, (f"few photographs: a pretrained network would do better, in less time; {EXTRA}")
@@ -78,35 +82,26 @@ def _allows_photographs(changes: Mapping[str, Any]) -> bool:
     return bool(changes.get("data.path")) and int(size) >= PHOTOGRAPH
 
 
-def _are_few_photographs(samples: Samples) -> bool:
-    """Return whether the samples are few photographs, by the headers of some of them."""
-    inputs = samples.inputs
-    if len(inputs) > FEW_SAMPLES:
-        return False
-    if isinstance(inputs, Files):
-        images = sample_images(inputs)
-        return images.channels == 3 and min(images.original_size) >= PHOTOGRAPH
-    return inputs.ndim == 4 and inputs.shape[-1] == 3 and min(inputs.shape[1:3]) >= PHOTOGRAPH
-
-
 def dataset_for_network(dataset: Dataset, recipe: Recipe) -> Dataset:
-    """The data as the recipe's pretrained network expects them: three channels, its statistics."""
+    """The data in the format that the recipe's pretrained network was trained on."""
     if recipe.transfer.method == "none":
         return dataset
-    if dataset.facts.kind != "image":
+    to_format = dataset.modality.pretrained_format
+    if to_format is None:
         raise UsageError(
             "transfer is for images",
-            seen=f"{recipe.data.path}: rows of {dataset.facts.input_shape[0]} numbers",
+            seen=f"{recipe.data.path}: {dataset.modality.noun}s",
             fix="--transfer none",
         )
     network, reason = input_format(recipe.model.name), f"(as {recipe.model.name} asks)"
+    preprocessing, facts = to_format(
+        dataset.preprocessing, dataset.facts, Pretrained(network.mean, network.std)
+    )
     return replace(
         dataset,
         notes=tuple(note.replace("(as asked)", reason) for note in dataset.notes),
-        preprocessing=replace(
-            dataset.preprocessing, channels=3, mean=network.mean, std=network.std
-        ),
-        facts=replace(dataset.facts, input_shape=(3, *dataset.facts.input_shape[1:])),
+        preprocessing=preprocessing,
+        facts=facts,
     )
 
 

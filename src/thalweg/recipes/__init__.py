@@ -1,5 +1,4 @@
-"""Strong defaults: one function per task and scale; each cites its reason.
+"""Strong defaults: one function per kind of data and scale; each cites its reason.
 
-Begin at `recipes.choice.recipe_for`. This file imports nothing, so that `recipes.recipe` loads
-without torch.
+Nothing here loads torch. A modality names the function that chooses its recipe.
 """

@@ -1,7 +1,7 @@
 """Images, one class each."""
 
-from thalweg.data.dataset import DataFacts
 from thalweg.recipes.amount import batch_size, epochs
+from thalweg.recipes.facts import DataFacts
 from thalweg.recipes.recipe import (
     AugmentRecipe,
     BatchRecipe,

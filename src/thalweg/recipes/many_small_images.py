@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from thalweg.data.dataset import DataFacts
+from thalweg.recipes.facts import DataFacts
 from thalweg.recipes.recipe import (
     AugmentRecipe,
     BatchRecipe,
@@ -37,7 +37,7 @@ VALIDATION_INTERVAL = (
 )
 
 
-def is_of_speed_records(facts: DataFacts, chosen: Mapping[str, object]) -> bool:
+def suits_speed_records(facts: DataFacts, chosen: Mapping[str, object]) -> bool:
     """True for classes of small photographs, like those that the speed records were set with.
 
     False if another network or optimizer is chosen: the learning rates hold for these alone.
@@ -45,10 +45,9 @@ def is_of_speed_records(facts: DataFacts, chosen: Mapping[str, object]) -> bool:
     own = {"model.name": "airbench", "optimizer.name": "muon"}
     if any(chosen.get(key, name) != name for key, name in own.items()):
         return False
-    channels, *sides = facts.input_shape if facts.kind == "image" else (0, 0)
-    if facts.task != "classification" or channels != 3 or len({*sides}) != 1:
-        return False
-    return sides[0] in SIDES and facts.counts["train"] >= LEAST_SAMPLES
+    channels, height, width = facts.input_shape
+    is_square_colour = channels == 3 and height == width
+    return is_square_colour and height in SIDES and facts.counts["train"] >= LEAST_SAMPLES
 
 
 def many_small_images(facts: DataFacts) -> Recipe:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from math import sqrt
 
-from thalweg.data.dataset import DataFacts
+from thalweg.recipes.facts import DataFacts
 from thalweg.recipes.image_classification import SMALL, image_classification
 from thalweg.recipes.recipe import Recipe
 
@@ -13,14 +13,12 @@ HALF, MORE = 0.5, 0.75  # of the side, for a half and then for a quarter of the 
 OWN = {"model.name": "resnet18", "optimizer.name": "muon", "transfer.method": "none"}
 
 
-def is_of_photographs(facts: DataFacts, chosen: Mapping[str, object]) -> bool:
+def suits_photographs(facts: DataFacts, chosen: Mapping[str, object]) -> bool:
     """True for photographs like those that the recipe was measured on.
 
     False if another optimizer is chosen, whose learning rate would differ, or another network,
     which may not take images of every size.
     """
-    if facts.kind != "image" or facts.task != "classification":
-        return False
     if any(chosen.get(key, value) != value for key, value in OWN.items()):
         return False
     return max(facts.input_shape[1:]) > SMALL and facts.counts["train"] <= MOST_SAMPLES

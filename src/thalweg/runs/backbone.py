@@ -85,14 +85,14 @@ class Backbone:
     def _candidates(
         self, train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor]
     ) -> list[Candidate]:
-        if self.plan.task.name == "classification":
-            return choose_classifier(train, val, num_classes=self.plan.task.outputs)
+        if self.plan.task.num_classes:
+            return choose_classifier(train, val, num_classes=self.plan.task.num_classes)
         return choose_regressor(train, val)
 
     def _targets(self, split: str) -> Tensor:
         """Classes; or values standardised, as the loss compares them, [n, 1]."""
         targets = torch.from_numpy(self.plan.dataset.targets[self._rows(split)])
-        if self.plan.task.name == "classification":
+        if self.plan.task.num_classes:
             return targets
         facts = self.plan.dataset.facts
         return ((targets - facts.target_mean) / facts.target_std)[:, None].float()

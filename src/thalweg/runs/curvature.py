@@ -16,7 +16,6 @@ from thalweg.data import Batches
 from thalweg.errors import RunError
 from thalweg.inference.saved_model import load_model
 from thalweg.planning.make_plan import read_dataset
-from thalweg.planning.plan import training_task
 from thalweg.planning.progress import Progress
 from thalweg.recipes.recipe import recorded_recipe
 from thalweg.record.schema import json_safe
@@ -40,7 +39,7 @@ def run_subject(run: str | Path, *, samples: int = SAMPLES) -> Subject:
     batches = [next(stream) for _ in range(_count(dataset.facts.counts["train"], samples))]
     return Subject(
         model=saved.module,
-        loss_fn=training_task(saved.spec, recipe).loss_fn,
+        loss_fn=saved.spec.build_task(recipe.task).loss_fn,
         batches=batches,
     )
 

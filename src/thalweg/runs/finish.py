@@ -5,7 +5,7 @@ from contextlib import closing
 from torch import Tensor
 
 from thalweg.data.images.test_time_augmentation import ONE_VIEW
-from thalweg.data.load import finished
+from thalweg.data.load import wait_for_decoding
 from thalweg.inference.saved_model import save_model
 from thalweg.runs.recorder import RunRecorder
 from thalweg.runs.results import model_card, predicted_numbers, prediction_rows, split_scores
@@ -22,7 +22,7 @@ from thalweg.training.nonfinite import (
 def finish(recorder: RunRecorder, state: str) -> Run:
     """Evaluate, save and report the best weights."""
     session, plan, best = recorder.session, recorder.plan, recorder.best
-    if late_notes := finished(plan.dataset):
+    if late_notes := wait_for_decoding(plan.dataset):
         recorder.add_notes(late_notes)
     recorder.enter("saving")
     if best.is_scored and best.step != recorder.progress.step:

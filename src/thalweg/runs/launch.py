@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from thalweg import errors
-from thalweg.data.load import finished
+from thalweg.data.load import wait_for_decoding
 from thalweg.distributed.ranks import LostRankError
 from thalweg.distributed.torchrun_agent import run_ranks
 from thalweg.errors import ThalwegError, TrainingError
@@ -44,7 +44,7 @@ def launch_ranks(plan: Plan, folder: Path, progress: Progress) -> Run:
 
     Raises: the first rank's error; TrainingError naming the rank that died.
     """
-    finished(plan.dataset)  # so that the ranks find the whole cache
+    wait_for_decoding(plan.dataset)  # so that the ranks find the whole cache
     progress.phase = "starting"
     with TemporaryDirectory(prefix="thalweg-") as name, Interrupt() as interrupt:
         job = Path(name)

@@ -231,7 +231,7 @@ def _watch(session: Session, backbone: Backbone | None, *, history: History, sta
         task=task.name,
         train=train,
         val=val,
-        num_classes=plan.dataset.facts.num_classes if task.name == "classification" else None,
+        num_classes=task.num_classes or None,
         history=history,
         diagnose=diagnosis.diagnose,
         first_step=start,

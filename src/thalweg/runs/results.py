@@ -1,14 +1,12 @@
 """The facts, scores, predictions and model card that a run records."""
 
 from collections.abc import Iterator, Mapping
-from math import nan
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from thalweg.data.images.thumbnail import thumbnail
 from thalweg.planning.plan import Plan
 from thalweg.recipes.recipe import Recipe
 from thalweg.record import PredictionRow
@@ -52,33 +50,18 @@ def split_scores(split: str, evaluation: Evaluation) -> dict[str, float]:
 def predicted_numbers(task: Task, logits: Tensor) -> Tensor:
     """The predicted class (int64) or value (float32) of each sample."""
     decoded = task.decode(logits).float()
-    return decoded.flatten() if task.name == "regression" else decoded.max(dim=1).indices
+    return decoded.max(dim=1).indices if task.num_classes else decoded.flatten()
 
 
 def prediction_rows(plan: Plan, split: str, evaluation: Evaluation) -> Iterator[PredictionRow]:
-    """One row a sample; a classifier's most confident mistakes carry a picture."""
-    dataset, task, targets = plan.dataset, plan.task, evaluation.targets
-    decoded = task.decode(evaluation.logits).float()
-    rows: list[int] = dataset.indices[split].tolist()
-    if task.name == "regression":
-        pairs = zip(rows, targets.tolist(), decoded.flatten().tolist(), strict=True)
-        for row, target, value in pairs:
-            yield PredictionRow(split, dataset.names[row], f"{target:.6g}", f"{value:.6g}", nan)
-        return
-    probability, predicted = decoded.max(dim=1)
-    wrong = predicted != targets
-    worst = (probability * wrong).argsort(descending=True)[: min(MISTAKES, int(wrong.sum()))]
-    pictured = set(worst.tolist()) if dataset.facts.kind == "image" else set()
-    classes = dataset.class_names
-    for index, row in enumerate(rows):
-        yield PredictionRow(
-            split,
-            dataset.names[row],
-            classes[int(targets[index])],
-            classes[int(predicted[index])],
-            float(probability[index]),
-            thumbnail(dataset.inputs[row]) if index in pictured else None,
-        )
+    """One row a sample; the worst mistakes carry a picture, where the modality has pictures."""
+    dataset = plan.dataset
+    readout = plan.task.read(evaluation.logits, evaluation.targets, dataset.class_names)
+    pictured = set(readout.worst[:MISTAKES])
+    texts = zip(readout.targets, readout.predicted, readout.probabilities, strict=True)
+    for index, (row, text) in enumerate(zip(dataset.indices[split].tolist(), texts, strict=True)):
+        picture = dataset.modality.picture(dataset.inputs[row]) if index in pictured else None
+        yield PredictionRow(split, dataset.names[row], *text, picture)
 
 
 def _pretrained_lines(recipe: Recipe) -> list[str]:

@@ -1,8 +1,8 @@
 """One class a sample."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from math import log
+from math import log, nan
 
 import torch
 import torch.nn.functional as F
@@ -10,8 +10,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from thalweg.errors import UsageError
+from thalweg.recipes.recipe import TaskRecipe
+from thalweg.tasks.class_targets import class_targets
 from thalweg.tasks.losses import LOSSES, takes_soft_targets
-from thalweg.tasks.task import LossFn, Task
+from thalweg.tasks.task import LossFn, Prediction, Readout, TargetFacts, Task, TaskType
+
+NAME = "classification"
 
 
 def classification(
@@ -42,13 +46,16 @@ def classification(
     loss_fn = _loss_fn(loss, label_smoothing, settings)
     undecided = torch.zeros(1, num_classes), torch.zeros(1, dtype=torch.long)
     return Task(
-        name="classification",
+        name=NAME,
         loss_fn=loss_fn,
         outputs=num_classes,
+        num_classes=num_classes,
         chance_loss=log(num_classes) if loss == "cross_entropy" else loss_fn(*undecided).item(),
         metrics=metrics,
         headline="accuracy",
         decode=probabilities,
+        predict=likeliest_class,
+        read=readout,
     )
 
 
@@ -106,3 +113,45 @@ def per_class_recall(
 def probabilities(logits: Float[Tensor, "sample class"]) -> Float[Tensor, "sample class"]:
     """Softmax, computed in float32 whatever the logits are in."""
     return logits.float().softmax(dim=1)
+
+
+def likeliest_class(
+    probabilities: Float[Tensor, " class"], class_names: Sequence[str]
+) -> Prediction:
+    """The class of the largest probability, with those of all."""
+    named = dict(zip(class_names, probabilities.tolist(), strict=True))
+    label = max(named, key=lambda name: named[name])
+    return Prediction(label, named[label], named, nan)
+
+
+def readout(
+    logits: Float[Tensor, "sample class"],
+    targets: Int[Tensor, " sample"],
+    class_names: Sequence[str],
+) -> Readout:
+    """Class names beside each other; the surest mistakes first among the worst."""
+    probability, guess = probabilities(logits).max(dim=1)
+    wrong = guess != targets
+    worst = (probability * wrong).argsort(descending=True)[: int(wrong.sum())]
+    names = [[class_names[index] for index in classes.tolist()] for classes in (targets, guess)]
+    return Readout(names[0], names[1], probability.tolist(), worst.tolist())
+
+
+def build(facts: TargetFacts, recipe: TaskRecipe) -> Task:
+    """The task with the loss that the recipe names."""
+    return classification(
+        facts.num_classes,
+        loss="cross_entropy" if recipe.loss == "auto" else recipe.loss,
+        label_smoothing=recipe.label_smoothing,
+        **{key: float(value) for key, value in recipe.changes.items()},
+    )
+
+
+CLASSIFICATION = TaskType(
+    name=NAME,
+    answers="classes",
+    targets=partial(class_targets, NAME),
+    losses=LOSSES,
+    standard_loss="cross_entropy",
+    build=build,
+)

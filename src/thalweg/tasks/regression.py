@@ -1,15 +1,30 @@
 """One number a sample, standardised for the loss and reported in its own unit."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import nan
 
+import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from thalweg.errors import UsageError
-from thalweg.tasks.task import LossFn, Task
+from thalweg.errors import DataError, UsageError
+from thalweg.recipes.recipe import TaskRecipe
+from thalweg.tasks.labels import are_classes, numeric_labels
+from thalweg.tasks.task import (
+    Labels,
+    LossFn,
+    Prediction,
+    Readout,
+    TargetFacts,
+    Targets,
+    Task,
+    TaskType,
+)
 from thalweg.tasks.value_losses import VALUE_LOSSES, mse
+
+NAME = "regression"
 
 
 def regression(
@@ -30,13 +45,15 @@ def regression(
         )
     scale = Scale(mean=target_mean, std=target_std, loss_fn=partial(VALUE_LOSSES[loss], **settings))
     return Task(
-        name="regression",
+        name=NAME,
         loss_fn=scale.loss,
         outputs=1,
         chance_loss=1.0 if loss == "mse" else nan,  # of others it depends on the distribution
         metrics={"r2": scale.r2, "mae": scale.mae},
         headline="r2",
         decode=scale.decode,
+        predict=value_prediction,
+        read=scale.readout,
     )
 
 
@@ -68,3 +85,60 @@ class Scale:
         residual = (self.decode(logits).double() - targets).square().sum()
         total = (targets - targets.mean()).square().sum()
         return (1 - residual / total).item() if total > 0 else float("nan")
+
+    def readout(
+        self,
+        logits: Float[Tensor, "sample 1"],
+        targets: Float[Tensor, " sample"],
+        class_names: Sequence[str],
+    ) -> Readout:
+        """Numbers of six digits beside each other."""
+        true, predicted = (
+            [f"{number:.6g}" for number in values.tolist()]
+            for values in (targets, self.decode(logits))
+        )
+        return Readout(true, predicted, [nan] * len(true), ())
+
+
+def value_prediction(value: Float[Tensor, ""], class_names: Sequence[str]) -> Prediction:
+    """The number, and as text of six digits."""
+    return Prediction(f"{value.item():.6g}", 1.0, {}, value.item())
+
+
+def value_targets(labels: Labels | np.ndarray, place: str) -> Targets | None:
+    """The numbers as they are; None for words and for numbers that stand for classes.
+
+    Raises: DataError where they are all the same.
+    """
+    numbers = numeric_labels(labels)
+    if numbers is None or are_classes(numbers, place):
+        return None
+    if numbers.size and numbers.min() == numbers.max():
+        raise DataError(
+            "every target has the same value: there is nothing to learn",
+            seen=f"{place}: {numbers[0]:g} in all {numbers.size:,} samples",
+            fix="give data whose target varies",
+        )
+    distinct = len(np.unique(numbers))
+    note = f"task: {NAME}, as {place} holds {distinct:,} distinct numbers"
+    return Targets(task=NAME, values=numbers.astype(np.float32), notes=(note,))
+
+
+def build(facts: TargetFacts, recipe: TaskRecipe) -> Task:
+    """The task with the loss that the recipe names, at the scale of the training targets."""
+    return regression(
+        target_mean=facts.target_mean,
+        target_std=facts.target_std,
+        loss="mse" if recipe.loss == "auto" else recipe.loss,
+        **{key: float(value) for key, value in recipe.changes.items()},
+    )
+
+
+REGRESSION = TaskType(
+    name=NAME,
+    answers="values",
+    targets=value_targets,
+    losses=VALUE_LOSSES,
+    standard_loss="mse",
+    build=build,
+)

@@ -50,21 +50,21 @@ def predict_batches(
     dtype: torch.dtype = torch.float32,
     views: Views = ONE_VIEW,
     first: Tensor | None = None,
-) -> list[Batch]:
+) -> list[tuple[Tensor, Tensor]]:
     """The model's logits for each batch, in evaluation mode, with its targets.
 
     Every module's mode and the random state are restored.
     """
-    pairs: list[Batch] = []
+    pairs: list[tuple[Tensor, Tensor]] = []
     done = 0
     with preserve_random_state(), preserve_modes(model), torch.inference_mode():
         model.eval()
         for inputs, targets in batches:
-            device = inputs.device.type
-            with torch.autocast(device, dtype, enabled=dtype != torch.float32):
-                own = None if first is None else first[done : done + len(inputs)].to(inputs.device)
-                pairs.append(Batch(views(model, inputs, own), targets))
-            done += len(inputs)
+            device, end = targets.device, done + len(targets)
+            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+                own = None if first is None else first[done:end].to(device)
+                pairs.append((views(model, inputs, own), targets))
+            done = end
     return pairs
 
 

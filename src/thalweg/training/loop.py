@@ -10,7 +10,7 @@ from math import isfinite
 import torch
 from torch import Tensor, nn
 
-from thalweg.data.batch import Batch
+from thalweg.data.batch import Batch, forward
 from thalweg.optim.groups import decay_or_freeze
 from thalweg.training.deferred_loss_check import DeferredLossCheck, check_loss
 from thalweg.training.nonfinite import NonFiniteLossError
@@ -72,7 +72,7 @@ def train(
             batch = next(batches)
             inputs, targets = batch
             with exact if dtype == torch.float32 else torch.autocast(device, dtype):
-                logits = model(inputs)
+                logits = forward(model, inputs)
                 loss = loss_fn(logits, targets)
             if accumulate > 1:
                 loss = loss / accumulate

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from thalweg.data.batch import Inputs, forward, row_count
+
 OVERHEAD = 1.25  # activation gradients and scratch memory, per byte saved for the backward pass
 COPIES = 4  # of the weights: themselves, their gradients, two buffers of the optimizer
 _OUT_OF_MEMORY = (
@@ -13,7 +15,7 @@ _OUT_OF_MEMORY = (
 )
 
 
-def step_bytes(model: nn.Module, few: Tensor, *, samples: int) -> int:
+def step_bytes(model: nn.Module, few: Inputs, *, samples: int) -> int:
     """Estimate the bytes that a float32 step on `samples` samples takes.
 
     A forward pass on the inputs `few` shows which tensors autograd saves for the backward pass.
@@ -27,10 +29,10 @@ def step_bytes(model: nn.Module, few: Tensor, *, samples: int) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(record, lambda tensor: tensor):
-        output = model(few)
+        output = forward(model, few)
     sizes = [t.untyped_storage().nbytes() for address, t in saved.items() if address not in weights]
     del output
-    return round(OVERHEAD * sum(sizes) * samples / len(few)) + COPIES * sum(weights.values())
+    return round(OVERHEAD * sum(sizes) * samples / row_count(few)) + COPIES * sum(weights.values())
 
 
 def is_out_of_memory(error: Exception) -> bool:

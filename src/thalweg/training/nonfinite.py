@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from thalweg.borrow import preserve_buffers, preserve_random_state
-from thalweg.data.batch import Batch
+from thalweg.data.batch import Batch, forward
 from thalweg.errors import TrainingError
 
 
@@ -53,7 +53,8 @@ def first_nonfinite(
     finite. The model keeps its mode; buffers and random state are restored afterwards.
     """
     state = chain(model.named_parameters(), model.named_buffers())
-    if bad := _first_bad(batch._asdict().items()):
+    inputs = {"inputs": batch.inputs} if isinstance(batch.inputs, Tensor) else batch.inputs
+    if bad := _first_bad([*inputs.items(), ("targets", batch.targets)]):
         return bad
     if bad := _first_bad(state):
         return f"weight {bad}"
@@ -77,11 +78,11 @@ def _first_bad_output(
         return hook
 
     hooks = [m.register_forward_hook(watch(name)) for name, m in model.named_modules()]
-    device = batch.inputs.device
+    device = batch.targets.device
     try:
         cast = torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
         with torch.no_grad(), preserve_random_state(), preserve_buffers(model), cast:
-            loss = loss_fn(model(batch.inputs), batch.targets)
+            loss = loss_fn(forward(model, batch.inputs), batch.targets)
     finally:
         for hook in hooks:
             hook.remove()

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+
+from thalweg.data.batch import Inputs, each_tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,9 +56,7 @@ class Numerics:
             torch.set_num_threads(threads)
 
 
-def inputs_for(numerics: Numerics, inputs: Tensor) -> Tensor:
+def inputs_for(numerics: Numerics, inputs: Inputs) -> Inputs:
     """Images in the memory format of the numerics; a wrong one would convert every layer."""
-    if inputs.ndim != 4:
-        return inputs
     layout = torch.channels_last if numerics.channels_last else torch.contiguous_format
-    return inputs.contiguous(memory_format=layout)
+    return each_tensor(inputs, lambda t: t.contiguous(memory_format=layout) if t.ndim == 4 else t)

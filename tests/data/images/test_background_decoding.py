@@ -13,7 +13,7 @@ from thalweg.data import Augment, Batches, load_dataset
 from thalweg.data.images import cache, cache_writer, file_survey
 from thalweg.data.images.background_decoding import BackgroundDecoding, DamagedLateError, DecodedRow
 from thalweg.data.images.formats import is_whole
-from thalweg.data.load import finished
+from thalweg.data.load import wait_for_decoding
 from thalweg.record.quantities import LOSS
 
 MANY = file_survey.FEW + 44
@@ -65,7 +65,7 @@ def broken_between(path):
 def test_first_and_later_readings_agree(photos, cache_dir, few_first):
     cold = load_dataset(photos, overlap=True)
     assert cold.decoding is not None
-    finished(cold)
+    wait_for_decoding(cold)
     warm, plain = load_dataset(photos, overlap=True), None
     assert warm.decoding is None
     forget(cache_dir)
@@ -94,7 +94,7 @@ def test_batches_wait_for_their_own_rows(photos, few_first, decodes, monkeypatch
     assert not gate.is_set()
     assert len(begun) < MANY
     gate.set()
-    finished(dataset)
+    wait_for_decoding(dataset)
     again = Batches(load_dataset(photos), "train", batch_size=16, shuffle=True, augment=augment)
     assert (next(iter(again)).inputs == first.inputs).all()
 
@@ -104,14 +104,14 @@ def test_damage_at_the_ends_is_known_before_the_split(photos, few_first):
     (photos / "dog" / "0001.png").write_bytes(b"")
     dataset = load_dataset(photos, overlap=True)
     assert {sample.name for sample in dataset.quarantined} == {"cat/0000.png", "dog/0001.png"}
-    finished(dataset)
+    wait_for_decoding(dataset)
     assert load_dataset(photos).fingerprint == dataset.fingerprint
 
 
 def test_damage_between_is_found_late_and_known_from_then_on(photos, few_first, read_late):
     broken_between(photos / "cat" / "0007.png")
     with pytest.raises(DamagedLateError) as late:
-        finished(load_dataset(photos, overlap=True))
+        wait_for_decoding(load_dataset(photos, overlap=True))
     late.value.decoding.join()
     (sample,) = load_dataset(photos, overlap=True).quarantined
     assert sample.name == "cat/0007.png"
@@ -141,13 +141,13 @@ def test_a_training_on_a_cold_cache_equals_one_on_a_warm_one(photos, tmp_path, f
 
 @pytest.mark.parametrize("overlap", [True, False])
 def test_of_a_grown_set_only_what_is_new_is_decoded(photos, decodes, overlap):
-    finished(load_dataset(photos, overlap=overlap))
+    wait_for_decoding(load_dataset(photos, overlap=overlap))
     assert len(decodes) == MANY
     corpus.write(photos / "cat" / "new.png", 500)
     (photos / "dog" / "0002.png").rename(photos / "dog" / "renamed.png")
     (photos / "dog" / "0003.png").unlink()
     grown = load_dataset(photos, overlap=overlap)
-    finished(grown)
+    wait_for_decoding(grown)
     assert decodes[MANY:] == ["new.png"]
     assert len(cache.cache_entries()) == 1
     forget(cache.default_cache_dir())
@@ -206,7 +206,7 @@ def test_whole_files_look_whole(name):
 
 
 def test_the_folder_is_left_tidy(photos, cache_dir, few_first):
-    finished(load_dataset(photos, overlap=True))
+    wait_for_decoding(load_dataset(photos, overlap=True))
     assert [Path(entry.path).parent for entry in cache.cache_entries()] == [cache_dir]
     assert not list(cache_dir.glob("building-*"))
 

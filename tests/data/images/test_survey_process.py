@@ -10,7 +10,7 @@ from data import corpus
 
 from thalweg.data import load_dataset
 from thalweg.data.images import cache, file_survey, survey_process
-from thalweg.data.load import finished
+from thalweg.data.load import wait_for_decoding
 from thalweg.errors import DataError
 
 MANY, MINE = file_survey.FEW + 14, os.getpid()
@@ -55,7 +55,7 @@ class TestScouting:
         (photos / "cat" / "0000.png").write_bytes(corpus.cut("PNG"))
         (photos / "dog" / "0001.png").write_bytes(b"")
         plain = load_dataset(photos, image_size=16, overlap=True)
-        finished(plain)
+        wait_for_decoding(plain)
         for path in cache_dir.glob("*-*"):
             cache.remove(path)
         own = []
@@ -64,7 +64,7 @@ class TestScouting:
         with survey_process.survey_in_background(str(photos), size=16):
             found = load_dataset(photos, image_size=16, overlap=True)
         assert not own  # nothing was looked up twice
-        finished(found)
+        wait_for_decoding(found)
         assert found.fingerprint == plain.fingerprint
         assert found.quarantined == plain.quarantined
         assert found.names == plain.names

@@ -13,7 +13,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
-Forward = Callable[[Tensor], Tensor]
+from thalweg.data.batch import Inputs, forward
+
+Forward = Callable[..., Tensor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +28,7 @@ class Views:
     def __call__(
         self,
         model: Forward,
-        inputs: Float[Tensor, "n ..."],
+        inputs: Inputs,
         first: Float[Tensor, "n output"] | None = None,
     ) -> Float[Tensor, "n output"]:
         """The model's outputs, float32.
@@ -36,9 +38,10 @@ class Views:
         largest probability of one view is `sure` or more, that one counts alone; 1: for none.
         `first` is what the model said of the images as they are, where that is known.
         """
-        outputs = model(inputs).float() if first is None else first
+        outputs = forward(model, inputs).float() if first is None else first
         if self.views == "one":
             return outputs
+        assert isinstance(inputs, Tensor), "only images have several views"
         if self.sure >= 1:
             return _averaged(model, inputs, outputs, kind=self.views)
         unsure = (outputs.softmax(1).amax(1) < self.sure).nonzero()[:, 0]

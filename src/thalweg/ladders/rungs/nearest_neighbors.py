@@ -6,7 +6,7 @@ from torch import Tensor
 from thalweg.classical import NearestNeighborClassifier, choose_k, folds, nearest_neighbors
 from thalweg.classical.checks import check_count
 from thalweg.ladders.ladder_data import LadderData
-from thalweg.ladders.rung import RungMaker, RungResult
+from thalweg.ladders.rung import RungMaker, RungResult, equal_lengths_only
 
 K_CANDIDATES = (1, 3, 5, 8, 10, 12, 15, 20, 50, 100)  # CS231n's
 TUNING_SAMPLES = 5_000  # training samples that k is chosen on
@@ -89,4 +89,10 @@ def _rows_to_score(count: int, *, products_per_row: int) -> Tensor:
     return scored
 
 
-RUNG = RungMaker(name="knn", title="nearest neighbours", kind="memory", run=score_neighbors)
+RUNG = RungMaker(
+    name="knn",
+    title="nearest neighbours",
+    kind="memory",
+    run=score_neighbors,
+    unfit_reason=equal_lengths_only,
+)

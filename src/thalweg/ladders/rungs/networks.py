@@ -23,6 +23,7 @@ from thalweg.ladders.rung import (
     RungResult,
     TooLongError,
     classified_images_only,
+    equal_lengths_only,
     images_only,
 )
 from thalweg.planning.make_plan import make_plan
@@ -94,7 +95,7 @@ def train_on_features(data: LadderData) -> RungResult:
 
 def train_on_inputs(data: LadderData, *, model: str, side: int) -> RungResult:
     edits: dict[str, object] = {"model.name": model}
-    if data.facts.kind == "image":
+    if data.dataset.modality.layout == "pixels":
         edits["data.image_size"] = min(side, *data.facts.input_shape[1:])
     return train_network(data, edits, name=model)
 
@@ -179,6 +180,7 @@ MLP = RungMaker(
     title="MLP",
     kind="network",
     run=partial(train_on_inputs, model="mlp", side=PIXELS_SIDE),
+    unfit_reason=equal_lengths_only,
 )
 CONVNET = RungMaker(
     name="convnet",

@@ -7,7 +7,7 @@ from torch import Tensor
 from thalweg.classical import LinearMap, choose_by_gcv, least_squares, moments, one_hot
 from thalweg.classical.checks import check_penalty
 from thalweg.ladders.ladder_data import TRAIN_SCORE_SAMPLES, LadderData
-from thalweg.ladders.rung import RungMaker, RungResult
+from thalweg.ladders.rung import RungMaker, RungResult, equal_lengths_only
 
 MAX_FEATURES_FOR_GCV = 4_096  # their products fit in memory: 128 MiB
 SHARES = (1e-4, 1e-3, 1e-2, 0.1, 1.0)  # of the inputs' mean square: λ tried by holding out
@@ -76,4 +76,6 @@ def _fit_with_chosen_penalty(data: LadderData, targets: Tensor) -> _RidgeFit:
     return _RidgeFit(best_map, f"λ = {best / data.penalty_scale:.2g} by a held-out fifth")
 
 
-RUNG = RungMaker(name="ridge", title="ridge", kind="linear", run=fit_ridge)
+RUNG = RungMaker(
+    name="ridge", title="ridge", kind="linear", run=fit_ridge, unfit_reason=equal_lengths_only
+)

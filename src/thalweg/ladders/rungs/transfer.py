@@ -4,7 +4,7 @@ from time import perf_counter
 
 import torch
 
-from thalweg.data.dataset import DataFacts
+from thalweg.data import DataFacts
 from thalweg.errors import UsageError
 from thalweg.ladders.ladder_data import LadderData
 from thalweg.ladders.rung import (

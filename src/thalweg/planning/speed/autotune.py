@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from thalweg.borrow import Subject, preserve_random_state
+from thalweg.data.batch import Inputs, tensors_of
 from thalweg.planning.speed.benchmark import Benchmark, NumericsResult, start_benchmark
 from thalweg.training.numerics import Numerics
 
@@ -52,7 +53,7 @@ def autotune(
     """
     if not always and steps * MAX_SHARE < COST:
         return AutotuneResult(chosen=start, note=f"precision not measured: only {steps} steps")
-    device = subject.batches[0].inputs.device
+    device = subject.batches[0].targets.device
     with preserve_random_state():
         try:
             benchmark = start_benchmark(subject, start)
@@ -102,15 +103,16 @@ def _accurate_start(benchmark: Benchmark, start: Numerics, fixed: frozenset[str]
     return start if benchmark.is_accurate(start) else plain
 
 
-def _axes(inputs: torch.Tensor, steps: float) -> Iterator[tuple[str, Values]]:
+def _axes(inputs: Inputs, steps: float) -> Iterator[tuple[str, Values]]:
     """Fields of the numerics with the values to try, in order."""
-    images, threads = inputs.ndim == 4, torch.get_num_threads()
+    tensors, threads = tensors_of(inputs), torch.get_num_threads()
+    images, device = any(tensor.ndim == 4 for tensor in tensors), tensors[0].device.type
     yield "dtype", lambda best, _: ("bfloat16",) if best.dtype == "float32" else ()
     if images:  # after dtype: the faster layout depends on it
         yield "channels_last", lambda best, _: (not best.channels_last,)
     # In bfloat16 no large float32 product is left that it could speed up.
     yield "matmul", lambda best, _: ("high", "medium") if best.dtype == "float32" else ()
-    if inputs.device.type == "cpu" and threads > 1:
+    if device == "cpu" and threads > 1:
         yield "threads", lambda best, _: (threads // 2, 1) if threads > 3 else (1,)
-    shortest = COMPILE_ON_CPU_FROM if inputs.device.type == "cpu" else COMPILE_FROM
+    shortest = COMPILE_ON_CPU_FROM if device == "cpu" else COMPILE_FROM
     yield "compile", lambda best, step: (True,) if steps * step > shortest else ()

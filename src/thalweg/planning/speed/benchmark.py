@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from thalweg.borrow import Subject
-from thalweg.data.batch import Batch
+from thalweg.data.batch import Batch, each_tensor, forward, row_count
 from thalweg.planning.speed.accuracy_check import Deviation, Gradient, deviation
 from thalweg.training.numerics import Numerics, inputs_for
 
@@ -152,7 +152,7 @@ class Benchmark:
 def start_benchmark(subject: Subject, start: Numerics) -> Benchmark:
     """A benchmark on the whole batch, or on a part of it if steps are long."""
     typical = replace(subject, model=_representative(subject.model))
-    size = len(subject.batches[0].inputs)
+    size = row_count(subject.batches[0].inputs)
     part = max(MIN_PART, size // PART)
     if part >= size:
         return _benchmark_on(typical, size)
@@ -162,9 +162,10 @@ def start_benchmark(subject: Subject, start: Numerics) -> Benchmark:
 
 def _benchmark_on(subject: Subject, samples: int) -> Benchmark:
     inputs, targets = subject.batches[0]
-    part = replace(subject, batches=[Batch(inputs[:samples], targets[:samples])])
+    few = each_tensor(inputs, lambda tensor: tensor[:samples])
+    part = replace(subject, batches=[Batch(few, targets[:samples])])
     exact = loss_and_gradient(_prepare(part, Numerics()), Numerics())
-    return Benchmark(part, len(inputs) / len(part.batches[0].inputs), exact)
+    return Benchmark(part, row_count(inputs) / row_count(few), exact)
 
 
 def _prepare(subject: Subject, numerics: Numerics) -> Subject:
@@ -178,10 +179,10 @@ def loss_and_gradient(subject: Subject, numerics: Numerics) -> Gradient:
     """Compute loss and gradient; the memory format stays. Waits for a GPU."""
     torch.manual_seed(0)  # the same dropout each time
     inputs, targets = subject.batches[0]
-    device = inputs.device
+    device = targets.device
     with numerics.in_effect():
         with numerics.autocast(device.type):
-            loss = subject.loss_fn(subject.model(inputs), targets)
+            loss = subject.loss_fn(forward(subject.model, inputs), targets)
         loss.backward()
     if device.type == "cuda":
         torch.cuda.synchronize(device)

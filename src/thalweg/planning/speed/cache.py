@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import torch
 
 from thalweg.borrow import Subject
+from thalweg.data.batch import tensors_of
 from thalweg.data.images.cache import PLANS, default_cache_dir
 from thalweg.planning.speed.autotune import AutotuneResult, autotune
 from thalweg.planning.speed.benchmark import NumericsResult
@@ -74,9 +75,10 @@ def load_per_core() -> float:
 def _key(subject: Subject, start: Numerics, fixed: frozenset[str]) -> list[object]:
     inputs, targets = subject.batches[0]
     shapes = [list(weight.shape) for weight in subject.model.parameters()]
-    machine = [environment()["processor"], sorted(os.sched_getaffinity(0)), *_gpu(inputs.device)]
+    machine = [environment()["processor"], sorted(os.sched_getaffinity(0)), *_gpu(targets.device)]
     threads = [torch.get_num_threads(), torch.__version__, FORMAT]
-    batch = [list(inputs.shape), str(inputs.dtype), list(targets.shape), str(targets.dtype)]
+    tensors = (*tensors_of(inputs), targets)
+    batch = [value for t in tensors for value in (list(t.shape), str(t.dtype))]
     model = [repr(subject.model), shapes, _name_of(subject.loss_fn)]
     return [machine, threads, batch, model, asdict(start), sorted(fixed)]
 

@@ -1,0 +1,203 @@
+"""Images: from files and arrays, through the cache of decoded pixels."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from thalweg.data.batch import Part, derived_seed, sent
+from thalweg.data.images.augment import Augment
+from thalweg.data.images.formats import SUFFIXES
+from thalweg.data.images.from_arrays import resized
+from thalweg.data.images.image_size import sample_images, training_size
+from thalweg.data.images.load_pixels import Pixels, load_pixels
+from thalweg.data.images.preprocessing import ImagePreprocessing
+from thalweg.data.images.thumbnail import thumbnail
+from thalweg.data.modality import (
+    Augmentation,
+    Modality,
+    Prepared,
+    Pretrained,
+    ReadOptions,
+    SourceRow,
+    Split,
+    StoredInputs,
+)
+from thalweg.data.row_digests import row_digests
+from thalweg.data.samples import Files, Quarantined, Samples
+from thalweg.data.statistics import image_statistics
+from thalweg.recipes.facts import DataFacts
+from thalweg.recipes.images import images
+from thalweg.recipes.transfer import FEW_SAMPLES, PHOTOGRAPH
+from thalweg.wording import count, pixels, some
+
+
+def takes(inputs: object) -> bool:
+    """True for image files and for arrays [n, height, width, channel]."""
+    return isinstance(inputs, Files) or (isinstance(inputs, np.ndarray) and inputs.ndim == 4)
+
+
+def read(samples: Samples, options: ReadOptions) -> StoredInputs:
+    """The images as uint8 [n, side, side, channel], files through the cache."""
+    if isinstance(samples.inputs, Files):
+        decoded = load_pixels(
+            samples.inputs,
+            size=options.image_size,
+            progress=options.progress,
+            overlap=options.overlap,
+            survey=options.survey,
+        )
+        return _from_files(decoded, samples.names, options.image_size)
+    arrays: np.ndarray = samples.inputs
+    original = (arrays.shape[1], arrays.shape[2])
+    size = options.image_size or training_size(original)[0]
+    return StoredInputs(
+        rows=resized(arrays, size),
+        digests=row_digests(arrays),
+        good=np.ones(len(arrays), dtype=bool),
+        original_size=original,
+        notes=(_size_note(original, size, options.image_size),),
+    )
+
+
+def _from_files(decoded: Pixels, names: Sequence[str], image_size: int) -> StoredInputs:
+    good = np.ones(len(names), dtype=bool)
+    good[list(decoded.reasons)] = False
+    notes = [_size_note(decoded.original_size, decoded.array.shape[1], image_size)]
+    if decoded.array.shape[3] == 1:
+        notes.append("all images are grey: one channel")
+    if decoded.note:
+        notes.append(decoded.note)
+    notes += remark_notes(decoded.remarks, names)
+    return StoredInputs(
+        rows=decoded.array,
+        digests=decoded.digests,
+        good=good,
+        original_size=decoded.original_size,
+        quarantined=tuple(Quarantined(names[row], why) for row, why in decoded.reasons.items()),
+        notes=tuple(notes),
+        decoding=decoded.decoding,
+    )
+
+
+def remark_notes(remarks: Mapping[str, Sequence[int]], names: Sequence[str]) -> list[str]:
+    """A note for each remark on decoded files, with the names of some."""
+    return [
+        f"{len(rows):,} images are {remark}: {some([names[row] for row in rows])}"
+        for remark, rows in remarks.items()
+    ]
+
+
+def _size_note(original: tuple[int, int], size: int, image_size: int) -> str:
+    why = "as asked" if image_size else training_size(original)[1]
+    height, width = original
+    return f"image size: {size} px ({why}); the median image is {width} × {height}"
+
+
+def prepare(stored: StoredInputs, train: np.ndarray, features: tuple[str, ...]) -> Prepared:
+    """Measure mean and standard deviation of each channel on the training split."""
+    mean, std = image_statistics(stored.rows, train, need=stored.need)
+    _, size, _, channels = stored.rows.shape
+    return Prepared(
+        stored.rows, ImagePreprocessing(image_size=size, channels=channels, mean=mean, std=std)
+    )
+
+
+def input_shape(row: np.ndarray) -> tuple[int, ...]:
+    """[height, width, channel] → (channel, height, width)."""
+    return row.shape[2], *row.shape[:2]
+
+
+def read_source(preprocessing: ImagePreprocessing, source: Path | bytes) -> Iterator[SourceRow]:
+    """The image. Raises DataError when it cannot be decoded."""
+    name = "the image" if isinstance(source, bytes) else str(source)
+    yield SourceRow(name, preprocessing.decode(source))
+
+
+def augmentation(settings: Any, preprocessing: ImagePreprocessing, split: Split) -> Augmentation:
+    """The changes that a recipe's `augment` states, with the flips by turns and the fill drawn.
+
+    By turns, in any two epochs each sample is seen both ways, where chance shows half of them twice
+    the same way: Jordan 2024, arXiv:2404.00498 §3.6.
+    """
+    augment = Augment(**{part.name: getattr(settings, part.name) for part in fields(Augment)})
+    # The mean pixel, 0..255: after normalising, what is cut out says nothing.
+    mean = preprocessing.mean[: split.rows.shape[-1]]  # of grey images, one suffices
+    fill = torch.tensor(mean, device=split.device) * 255
+    first = _first_turns(split) if augment.alternating_flip else None
+
+    def change(
+        raw: Tensor, generator: torch.Generator, *, positions: Tensor, epoch: int, part: Part
+    ) -> Tensor:
+        mirrored = None
+        if first is not None:
+            mirrored = sent(first.index_select(0, positions) ^ bool(epoch % 2), split.device)
+        return augment(raw, generator, fill=fill, mirrored=mirrored, part=part)
+
+    return change
+
+
+def _first_turns(split: Split) -> Tensor:
+    """Bools, whether each sample is mirrored in the first epoch; drawn on the CPU, as the order."""
+    chance = torch.Generator().manual_seed(derived_seed(split.seed, -1, -1))
+    return (torch.rand(split.size, generator=chance) < 0.5).to(split.home)
+
+
+def describe(facts: DataFacts) -> Mapping[str, str]:
+    """Lines for the report."""
+    lines = {
+        "Size in training": f"{pixels(facts.input_shape)}, {count(facts.input_shape[0], 'channel')}"
+    }
+    if facts.original_size[0]:
+        size = f"{pixels(facts.original_size)}, the median height and width"
+        return {"Size of the files": size, **lines}
+    return lines
+
+
+def are_few_photographs(inputs: Any) -> bool:
+    """True if the images are few, in colour and large, by a look at some of their headers."""
+    if len(inputs) > FEW_SAMPLES:
+        return False
+    if isinstance(inputs, Files):
+        sample = sample_images(inputs)
+        return sample.channels == 3 and min(sample.original_size) >= PHOTOGRAPH
+    return inputs.shape[-1] == 3 and min(inputs.shape[1:3]) >= PHOTOGRAPH
+
+
+def pretrained_format(
+    preprocessing: ImagePreprocessing, facts: DataFacts, wanted: Pretrained
+) -> tuple[ImagePreprocessing, DataFacts]:
+    """Three channels, normalised as the pretrained network's images were."""
+    return (
+        replace(preprocessing, channels=3, mean=wanted.mean, std=wanted.std),
+        replace(facts, input_shape=(3, *facts.input_shape[1:])),
+    )
+
+
+IMAGE = Modality(
+    name=ImagePreprocessing.modality,
+    noun="image",
+    takes=takes,
+    read=read,
+    prepare=prepare,
+    input_shape=input_shape,
+    restore=ImagePreprocessing.from_dict,
+    read_source=read_source,
+    recipe=images,
+    describe=describe,
+    picture=thumbnail,
+    augmentation=augmentation,
+    augment_keys=frozenset(
+        {part.name for part in fields(Augment)} | {"progressive_resizing", "mixup", "cutmix"}
+    ),
+    has_views=True,
+    layout="pixels",
+    sized_by=lambda facts: {"data.image_size": facts.input_shape[-1]},
+    suffixes=SUFFIXES,
+    suits_pretrained=are_few_photographs,
+    pretrained_format=pretrained_format,
+)

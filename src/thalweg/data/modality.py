@@ -1,0 +1,137 @@
+"""A modality: all that is particular to one kind of inputs, from files to the model and back."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from thalweg.data.batch import Inputs
+from thalweg.data.images.background_decoding import BackgroundDecoding
+from thalweg.data.images.file_survey import Survey
+from thalweg.data.samples import Quarantined, Samples
+from thalweg.recipes.facts import DataFacts
+from thalweg.recipes.recipe import Recipe
+
+
+@runtime_checkable
+class Preprocessing(Protocol):
+    """Decoded samples → what the model takes. Saved with the model, so that it cannot differ later.
+
+    A frozen value whose `repr` is part of the data set's fingerprint.
+    """
+
+    modality: ClassVar[str]
+
+    def to_inputs(self, raw: Any) -> Any:
+        """What the model takes, from what `Modality.collate` makes of decoded samples."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The values for JSON, with the modality's name as `kind`."""
+
+
+class ReadOptions(NamedTuple):
+    """Wishes for reading the samples; a modality heeds those that apply to it."""
+
+    image_size: int = 0  # pixels; 0: chosen from the images
+    progress: Callable[[int, int], None] | None = None  # is told (done, all)
+    overlap: bool = False  # samples may still be being decoded in the background
+    survey: Survey | None = None  # of image files, where one was made already
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredInputs:
+    """Samples as arrays, one a row, and what reading them has shown."""
+
+    rows: Any  # an array [n, ...], or a sequence of arrays that differ in length
+    digests: np.ndarray  # uint8 [n, 16], of each sample's content
+    good: np.ndarray  # bool [n]; the others mean nothing
+    original_size: tuple[int, int] = (0, 0)
+    quarantined: tuple[Quarantined, ...] = ()
+    notes: tuple[str, ...] = ()
+    decoding: BackgroundDecoding | None = None
+
+    def need(self, rows: np.ndarray) -> None:
+        """Return when these rows are filled."""
+        if self.decoding is not None:
+            self.decoding.wait_for(rows)
+
+
+class Prepared(NamedTuple):
+    """The rows as batches are gathered from them, and the preprocessing fitted to them."""
+
+    rows: Any
+    preprocessing: Any  # a Preprocessing
+    notes: tuple[str, ...] = ()
+
+
+class SourceRow(NamedTuple):
+    """A sample of a file that a trained model is to judge."""
+
+    name: str
+    raw: Any  # decoded, as `Modality.collate` takes it
+    error: str = ""  # why it cannot be judged after all
+
+
+class Split(NamedTuple):
+    """The samples that an augmentation is for."""
+
+    rows: Any  # of the data set
+    size: int  # samples in the split
+    seed: int
+    home: torch.device  # where positions in the split are picked
+    device: torch.device  # where samples are augmented
+
+
+# Changes a batch's raw samples at random. Called with them and a generator, and by keyword with
+# `positions` (of the samples in their split), `epoch`, and `part` (the rows of the batch that these
+# are: chance is drawn for all of it).
+Augmentation = Callable[..., Any]
+
+
+class Pretrained(NamedTuple):
+    """The format that a pretrained network's inputs had."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def stack(samples: Sequence[Any]) -> Tensor:
+    """Samples of one shape as one tensor."""
+    return torch.from_numpy(np.stack(samples))
+
+
+def zeros(facts: DataFacts, count: int) -> Inputs:
+    """Inputs of the shape that the facts state."""
+    return torch.zeros(count, *facts.input_shape)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Modality:
+    """A line of the table of modalities. What most kinds of inputs do not have, has a default."""
+
+    name: str
+    noun: str  # for one sample, in reports and predictions
+    takes: Callable[[object], bool]  # whether a source's `Samples.inputs` are of this modality
+    read: Callable[[Samples, ReadOptions], StoredInputs]
+    prepare: Callable[[StoredInputs, np.ndarray, tuple[str, ...]], Prepared]  # train rows, features
+    input_shape: Callable[[Any], tuple[int, ...]]  # of one prepared row, as the model takes it
+    restore: Callable[[Mapping[str, Any]], Any]  # the inverse of `Preprocessing.to_dict`
+    read_source: Callable[[Any, Path | bytes], Iterable[SourceRow]]  # preprocessing, what to judge
+    recipe: Callable[[DataFacts, Mapping[str, object]], Recipe]  # facts, chosen keys → defaults
+    collate: Callable[[Sequence[Any]], Inputs] = stack  # of raw samples, padded where they differ
+    example: Callable[[DataFacts, int], Inputs] = zeros
+    describe: Callable[[DataFacts], Mapping[str, str]] = lambda facts: {}  # lines for the report
+    picture: Callable[[Any], bytes | None] = lambda raw: None  # of a raw sample, for the report
+    augmentation: Callable[[Any, Any, Split], Augmentation] | None = None  # recipe, preprocessing
+    augment_keys: frozenset[str] = frozenset()  # keys of the recipe's `augment` that apply
+    has_views: bool = False  # several views of a sample can be averaged (`evaluation.views`)
+    layout: Literal["pixels", "row", ""] = ""  # raw samples are uint8 [height, width, channel], or
+    # float32 [number]; methods for such arrays can take them
+    sized_by: Callable[[DataFacts], Mapping[str, object]] = lambda facts: {}  # recipe keys resolved
+    suffixes: frozenset[str] = frozenset()  # of files that are taken from a folder to be judged
+    suits_pretrained: Callable[[Any], bool] = lambda inputs: False  # of `Samples.inputs`
+    pretrained_format: Callable[[Any, DataFacts, Pretrained], tuple[Any, DataFacts]] | None = None

@@ -1,0 +1,18 @@
+"""The facts about a data set that a recipe is chosen by."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataFacts:
+    """The shape and amount of the data. `modality` and `task` are names in those tables."""
+
+    modality: str
+    task: str
+    input_shape: tuple[int, ...]  # of one sample, as the model takes it: channels first for images
+    num_classes: int  # 1 where the targets are no classes
+    counts: Mapping[str, int]  # split -> samples
+    original_size: tuple[int, int] = (0, 0)  # median (height, width) of image files
+    target_mean: float = 0.0  # of the training targets; 0 and 1 where they are no real numbers
+    target_std: float = 1.0

@@ -1,0 +1,32 @@
+"""Labels as they are written: which are numbers, and which numbers stand for classes."""
+
+import numpy as np
+
+from thalweg.tasks.task import Labels
+
+MOST_NUMBERED_CLASSES = 20  # more distinct whole numbers than this are a measurement…
+CLASS_WORDS = ("class", "label", "category", "species")  # …unless the place is called so
+
+
+def numeric_labels(labels: Labels | np.ndarray) -> np.ndarray | None:
+    """The labels as float64 [n]; None where some are words, or a label is more than one number."""
+    if isinstance(labels, np.ndarray):
+        return labels if labels.ndim == 1 else None
+    if not labels.may_be_numbers:
+        return None
+    try:
+        return np.array([float(text) for text in labels.texts], dtype=np.float64)[labels.codes]
+    except ValueError:
+        return None
+
+
+def are_classes(numbers: np.ndarray, place: str) -> bool:
+    """True if the numbers are few whole ones, or more where `place` is called a class.
+
+    `place` is where the labels stand, in the user's words: "column 'species'".
+    """
+    distinct = np.unique(numbers)
+    if not (distinct == np.round(distinct)).all():
+        return False
+    named = any(word in place.lower() for word in CLASS_WORDS)
+    return len(distinct) <= MOST_NUMBERED_CLASSES or (named and 2 * len(distinct) <= len(numbers))
