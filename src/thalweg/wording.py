@@ -72,6 +72,14 @@ def pixels(shape: Sequence[int]) -> str:
     return f"{side}{NARROW}px"
 
 
+def image_sizes(shape: Sequence[int], original_size: Sequence[int]) -> dict[str, str]:
+    """Lines on images (channels, height, width): their size in files, if known, and in training."""
+    lines = {}
+    if original_size[0]:
+        lines["Size of the files"] = f"{pixels(original_size)}, the median height and width"
+    return lines | {"Size in training": f"{pixels(shape)}, {count(shape[0], 'channel')}"}
+
+
 def duration(seconds: float) -> str:
     """Two units at most: 0.42 s, 38 s, 4 min 12 s, 2 h 5 min."""
     if not isfinite(seconds):

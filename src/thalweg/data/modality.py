@@ -124,6 +124,7 @@ class Modality:
     recipe: Callable[[DataFacts, Mapping[str, object]], Recipe]  # facts, chosen keys → defaults
     collate: Callable[[Sequence[Any]], Inputs] = stack  # of raw samples, padded where they differ
     example: Callable[[DataFacts, int], Inputs] = zeros
+    size: Callable[[DataFacts], str] = lambda facts: ""  # of a sample, in words
     describe: Callable[[DataFacts], Mapping[str, str]] = lambda facts: {}  # lines for the report
     picture: Callable[[Any], bytes | None] = lambda raw: None  # of a raw sample, for the report
     augmentation: Callable[[Any, Any, Split], Augmentation] | None = None  # recipe, preprocessing

@@ -4,7 +4,7 @@ from collections import Counter
 
 from thalweg.report.facts import SPLITS, Facts
 from thalweg.report.tag import bar, bullet_list, section, table, terms
-from thalweg.wording import count, duration, markup, moment, percent, pixels
+from thalweg.wording import count, duration, markup, moment, percent
 
 MOST_NAMES = 100  # quarantined samples listed by name
 
@@ -22,23 +22,16 @@ def data_section(facts: Facts) -> str:
 
 def _data_terms(facts: Facts) -> dict[str, str]:
     meta = facts.meta
-    shape: list[int] = list(meta.get("input_shape") or ())
-    size = meta.get("original_size") or (0, 0)
     counts = meta.get("counts") or {}
     classes = facts.classes
     rows = {"Source": str(meta.get("source") or "")}
     rows |= {
         SPLITS.get(name, name).capitalize(): count(n, "sample") for name, n in counts.items() if n
     }
-    if facts.classifies and classes:
+    if classes:
         listing = ", ".join(classes[:12]) + (", …" if len(classes) > 12 else "")
         rows["Classes"] = f"{count(len(classes))}: {listing}"
-    if size[0]:
-        rows["Size of the files"] = f"{pixels(size)}, the median height and width"
-    if len(shape) == 3:
-        rows["Size in training"] = f"{pixels(shape)}, {count(shape[0], 'channel')}"
-    elif shape:
-        rows["Features"] = count(shape[0])
+    rows |= facts.inputs["lines"]
     rows["Left out"] = count(len(facts.quarantined), "sample") if facts.quarantined else "none"
     return {name: text for name, text in rows.items() if text}
 

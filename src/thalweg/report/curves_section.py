@@ -45,7 +45,7 @@ def curves_section(facts: Facts) -> str:
 
 def _loss(facts: Facts) -> str:
     history = facts.history
-    unit = LOSS.unit if facts.classifies else ""
+    unit = LOSS.unit if facts.answers == "classes" else ""
     chance = history.series(CHANCE_LOSS)
     level = ("chance", history.last(CHANCE_LOSS)) if chance else ("", 0.0)
     chart = Chart(

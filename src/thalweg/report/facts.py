@@ -9,6 +9,7 @@ from thalweg.diagnosis import Diagnosis
 from thalweg.record import Event, History, Picture, PredictionRow, RunReader
 from thalweg.record.quantities import LOSS, quantity_called
 from thalweg.record.schema import JSON
+from thalweg.report import older_runs
 
 METRICS = {
     "accuracy": "accuracy",
@@ -39,8 +40,14 @@ class Facts:
     landscape: Picture | None = None
 
     @property
-    def classifies(self) -> bool:
-        return self.meta.get("task", "classification") == "classification"
+    def answers(self) -> str:
+        """The kind of the task's answers: classes, values or other."""
+        return str(self.meta.get("answers") or older_runs.answers(self.meta))
+
+    @property
+    def inputs(self) -> Mapping[str, JSON]:
+        """What one sample is called (noun), its size, and lines that describe the inputs."""
+        return self.meta.get("inputs") or older_runs.inputs(self.meta)
 
     @property
     def classes(self) -> list[str]:

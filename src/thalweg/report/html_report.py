@@ -15,11 +15,13 @@ from thalweg.report.curves_section import curves_section
 from thalweg.report.errors_section import errors_section
 from thalweg.report.facts import Facts, read_facts
 from thalweg.report.page import html_page
+from thalweg.report.predictions_section import predictions_section
 from thalweg.report.regression_section import regression_section
 from thalweg.report.verdict import verdict
 from thalweg.report.verdict_section import checks_section, top
 from thalweg.wording import markup
 
+ERRORS = {"classes": errors_section, "values": regression_section}  # by the kind of the answers
 SCRIPT = Path(__file__).with_name("report.js")
 
 
@@ -31,10 +33,9 @@ def render_html(run: RunReader, diagnosis: Diagnosis) -> str:
 
 
 def _body(facts: Facts) -> str:
-    errors = errors_section if facts.classifies else regression_section
     sections = (
         curves_section,
-        errors,
+        ERRORS.get(facts.answers, predictions_section),
         checks_section,
         curvature_section,
         data_section,

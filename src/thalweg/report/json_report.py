@@ -50,7 +50,7 @@ def _curves(facts: Facts) -> JSON:
 
 
 def _classes(facts: Facts) -> JSON:
-    if not facts.classifies or not facts.predictions:
+    if facts.answers != "classes" or not facts.predictions:
         return []
     matrix = confusion(facts.predictions, facts.classes)
     return [

@@ -123,7 +123,7 @@ def _sparkline(values: Sequence[float]) -> str:
 
 
 def _errors(facts: Facts, columns: int) -> list[str]:
-    if not facts.predictions or not facts.classifies:
+    if not facts.predictions or facts.answers != "classes":
         return []
     matrix = confusion(facts.predictions, facts.classes)
     wrong = matrix.total - matrix.right

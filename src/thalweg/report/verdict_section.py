@@ -16,7 +16,6 @@ from thalweg.wording import (
     markup,
     moment,
     percent,
-    pixels,
     times,
 )
 
@@ -179,16 +178,14 @@ def _strip(facts: Facts) -> str:
     """Model, data, training and time, in one line."""
     meta = facts.meta
     weights: float = meta.get("parameters") or 0
-    shape: list[int] = list(meta.get("input_shape") or ())
     model = str(meta.get("model") or "")
     if weights:
         model += f", {large(weights)} weights"
-    images = len(shape) == 3
-    samples = sum((meta.get("counts") or {}).values())
-    size = f" at {pixels(shape)}" if images else ""
+    samples, inputs = sum((meta.get("counts") or {}).values()), facts.inputs
+    size = f" at {inputs['size']}" if inputs["size"] else ""
     rows = {
         "Model": model,
-        "Data": count(samples, "image" if images else "sample") + size if samples else "",
+        "Data": count(samples, inputs["noun"]) + size if samples else "",
         "Training": _work(facts),
         "Time": duration(sum(facts.seconds.values())) if facts.seconds else "",
     }

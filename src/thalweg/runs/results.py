@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from thalweg.data import Dataset
 from thalweg.planning.plan import Plan
 from thalweg.recipes.recipe import Recipe
 from thalweg.record import PredictionRow
 from thalweg.record.environment import environment
-from thalweg.tasks import Task
+from thalweg.tasks import TASKS, Task
 from thalweg.training.evaluate import Evaluation
 
 MISTAKES = 24  # thumbnails in a report's gallery
@@ -23,7 +24,9 @@ def run_facts(plan: Plan) -> dict[str, Any]:
     return {
         "state": "running",
         "source": recipe.data.path,
-        "task": recipe.task.name,
+        "task": facts.task,
+        "answers": TASKS[facts.task].answers,
+        "inputs": _input_words(plan.dataset),
         "headline_metric": f"val_{plan.task.headline}",
         "model": recipe.model.name,
         "class_names": list(plan.dataset.class_names),
@@ -39,6 +42,13 @@ def run_facts(plan: Plan) -> dict[str, Any]:
         "fingerprint": plan.dataset.fingerprint,
         "environment": environment() | {"threads": str(torch.get_num_threads())},
     }
+
+
+def _input_words(dataset: Dataset) -> dict[str, object]:
+    """What a report says of the samples: what one is called, its size, lines that describe all."""
+    facts, modality = dataset.facts, dataset.modality
+    lines = dict(modality.describe(facts))
+    return {"noun": modality.noun, "size": modality.size(facts), "lines": lines}
 
 
 def split_scores(split: str, evaluation: Evaluation) -> dict[str, float]:

@@ -33,7 +33,7 @@ from thalweg.data.statistics import image_statistics
 from thalweg.recipes.facts import DataFacts
 from thalweg.recipes.images import images
 from thalweg.recipes.transfer import FEW_SAMPLES, PHOTOGRAPH
-from thalweg.wording import count, pixels, some
+from thalweg.wording import image_sizes, pixels, some
 
 
 def takes(inputs: object) -> bool:
@@ -147,17 +147,6 @@ def _first_turns(split: Split) -> Tensor:
     return (torch.rand(split.size, generator=chance) < 0.5).to(split.home)
 
 
-def describe(facts: DataFacts) -> Mapping[str, str]:
-    """Lines for the report."""
-    lines = {
-        "Size in training": f"{pixels(facts.input_shape)}, {count(facts.input_shape[0], 'channel')}"
-    }
-    if facts.original_size[0]:
-        size = f"{pixels(facts.original_size)}, the median height and width"
-        return {"Size of the files": size, **lines}
-    return lines
-
-
 def are_few_photographs(inputs: Any) -> bool:
     """True if the images are few, in colour and large, by a look at some of their headers."""
     if len(inputs) > FEW_SAMPLES:
@@ -188,7 +177,8 @@ IMAGE = Modality(
     restore=ImagePreprocessing.from_dict,
     read_source=read_source,
     recipe=images,
-    describe=describe,
+    size=lambda facts: pixels(facts.input_shape),
+    describe=lambda facts: image_sizes(facts.input_shape, facts.original_size),
     picture=thumbnail,
     augmentation=augmentation,
     augment_keys=frozenset(

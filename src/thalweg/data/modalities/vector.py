@@ -18,7 +18,6 @@ from thalweg.data.samples import Samples
 from thalweg.data.statistics import vector_statistics
 from thalweg.data.table_rows import table_rows
 from thalweg.errors import UsageError
-from thalweg.recipes.facts import DataFacts
 from thalweg.recipes.vectors import vectors
 from thalweg.wording import count
 
@@ -87,11 +86,6 @@ def read_source(preprocessing: VectorPreprocessing, source: Path | bytes) -> Ite
         yield SourceRow(f"{source}, {name}", vector, table.reasons.get(index, ""))
 
 
-def describe(facts: DataFacts) -> Mapping[str, str]:
-    """Lines for the report."""
-    return {"Features": count(facts.input_shape[0])}
-
-
 VECTOR = Modality(
     name=NAME,
     noun="row",
@@ -102,7 +96,7 @@ VECTOR = Modality(
     restore=restore,
     read_source=read_source,
     recipe=vectors,
-    describe=describe,
+    describe=lambda facts: {"Features": count(facts.input_shape[0])},
     layout="row",
     augment_keys=frozenset({"mixup"}),
 )
