@@ -56,10 +56,10 @@ class DataParallel(nn.Module):
             self._rows = len(batch.targets)
             yield batch
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, *inputs: Tensor, **group: Tensor) -> Tensor:
         """Outputs of the whole batch, on every rank, with a graph of this rank's part alone."""
         with self._joint.forward_pass(self._rows):
-            return self._parallel(inputs)
+            return self._parallel(*inputs, **group)
 
 
 def share_state(

@@ -6,6 +6,8 @@ from math import ceil, nan
 from statistics import median
 from time import perf_counter
 
+from torch import Tensor
+
 from thalweg.borrow import preserve_random_state
 from thalweg.models.anatomy.summary import summary
 from thalweg.optim.state_bytes import state_bytes
@@ -59,7 +61,8 @@ def estimate_plan(plan: Plan) -> Estimate:
                 step.loss.item()  # waits for the device
                 times.append(perf_counter() - start)
                 start = perf_counter()
-    layers = summary(model, plan.dataset.facts.input_shape)
+    example = plan.dataset.modality.example(plan.dataset.facts, 1)
+    layers = summary(model, tuple(example.shape[1:]) if isinstance(example, Tensor) else example)
     step_seconds = median(times[WARM_UP_STEPS:]) if len(times) > WARM_UP_STEPS else nan
     copies = 2 if plan.recipe.optimizer.ema_decay else 1
     return Estimate(

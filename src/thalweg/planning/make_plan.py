@@ -19,6 +19,7 @@ from thalweg.planning.progress import Progress
 from thalweg.planning.transfer import dataset_for_network, implied_transfer
 from thalweg.recipes.recipe import Recipe
 from thalweg.recipes.transfer import transfer_edits
+from thalweg.tasks import TASKS
 from thalweg.tasks.losses import takes_soft_targets
 
 
@@ -38,6 +39,7 @@ def make_plan(
         changes["data.path"] = str(path)
     changes["data.path"] = from_root(str(changes.get("data.path", "")))
     requested = Recipe().edited(changes)  # refuses unknown keys and values before anything is read
+    TASKS[requested.task.name]  # likewise
     data = requested.data
     list_samples = cache(partial(samples_at, Path(data.path), target=data.target))
     transfer, note = implied_transfer(changes, list_samples)

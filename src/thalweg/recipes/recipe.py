@@ -66,8 +66,9 @@ class TransferRecipe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskRecipe:
-    name: Literal["classification", "regression"] = key(
-        "classification", "Predict one of several classes, or a number."
+    name: str = key(
+        "classification",
+        "Predict one of several classes (classification) or a number (regression).",
     )
     loss: str = key(
         "auto", "Loss; see docs/reference/losses.md. auto: cross_entropy for classes, else mse."

@@ -12,11 +12,14 @@ from thalweg.data.sources.class_folders import class_folders
 from thalweg.data.sources.csv_manifest import csv_manifest
 from thalweg.data.sources.csv_table import csv_table
 from thalweg.errors import DataError
+from thalweg.registry import Registry
 
 Source = Callable[[Path], Samples | None]
 
 # Tried in this order; the first that recognises the layout reads it.
-SOURCES: tuple[Source, ...] = (builtin_digits, array_file, csv_manifest, csv_table, class_folders)
+SOURCES: Registry[Source] = Registry(
+    "source", (builtin_digits, array_file, csv_manifest, csv_table, class_folders)
+)
 LAYOUTS = (
     "a folder with a folder per class, a CSV of paths and labels or of numbers, an .npz or .npy "
     "file, or the word digits"
@@ -49,9 +52,9 @@ def samples_at(path: Path, *, target: str = "") -> Samples:
 
 
 def _sources_for(target: str) -> Iterable[Source]:
-    """All sources; only those with columns if a target column is named."""
+    """All sources, plug-ins last; only those with columns if a target column is named."""
     if not target:
-        return SOURCES
+        return SOURCES.with_plugins()
     return partial(csv_manifest, target=target), partial(csv_table, target=target)
 
 

@@ -5,7 +5,7 @@ memory. A FLOP is one multiplication or one addition; like PyTorch's FlopCounter
 matrix products and convolutions only.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from math import prod
 from typing import NamedTuple
@@ -35,14 +35,18 @@ class Summary(NamedTuple):
     weight_bytes: int
 
 
-def summary(model: nn.Module, input_shape: tuple[int, ...]) -> Summary:
+def summary(model: nn.Module, input_shape: tuple[int, ...] | Mapping[str, Tensor]) -> Summary:
     """One row per innermost layer, in the order in which they run.
 
-    The model itself does not run, change or move: a copy on the meta device does.
+    The model itself does not run, change or move: a copy on the meta device does. Where it takes
+    several tensors by name, an example of one sample stands for the shape.
     """
     traced = _meta_copy(model)
-    inputs = torch.empty(1, *input_shape, device="meta")
-    tracer, rows = FieldTracer(inputs), []
+    if isinstance(input_shape, tuple):
+        inputs, group = [torch.empty(1, *input_shape, device="meta")], {}
+    else:
+        inputs, group = [], {name: tensor.to("meta") for name, tensor in input_shape.items()}
+    tracer, rows = FieldTracer(next(iter([*inputs, *group.values()]))), []
 
     def record(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
@@ -59,7 +63,7 @@ def summary(model: nn.Module, input_shape: tuple[int, ...]) -> Summary:
         if not list(module.children()) or isinstance(module, Attention):
             module.register_forward_hook(record(name))
     with torch.no_grad(), tracer:
-        traced(inputs)
+        traced(*inputs, **group)
     weights = sum(weight.numel() for weight in traced.parameters())
     return Summary(
         layers=tuple(rows),
