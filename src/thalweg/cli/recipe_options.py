@@ -38,7 +38,7 @@ def option(name: str) -> str:
 
 def help_text(key: Key) -> str:
     """The meaning of a key, with its range."""
-    return f"{key.meaning} ({key.range})" if key.range else key.meaning
+    return f"{key.meaning} [{key.range}]" if key.range else key.meaning
 
 
 def _recipe_arguments() -> Iterator[Argument]:
