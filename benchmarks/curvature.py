@@ -292,11 +292,11 @@ def _truth(model: nn.Module, batch: Batch) -> dict[str, Any]:
 
 def density_errors() -> dict[str, float]:
     """W1 / range on the MLP, mean of ten start vectors."""
-    from thalweg.curvature import Surface, dense, density, hessian, lanczos
+    from thalweg.curvature import Surface, dense_matrix, density, hessian, lanczos
 
     model, batch = subject("mlp")
     with Surface(model, F.cross_entropy, [batch], dtype=torch.float64) as surface:
-        truth = np.linalg.eigvalsh(dense(hessian(surface)).numpy())
+        truth = np.linalg.eigvalsh(dense_matrix(hessian(surface)).numpy())
     ours, plain = [], []
     with Surface(model, F.cross_entropy, [batch]) as surface:
         operator = hessian(surface)

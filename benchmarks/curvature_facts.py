@@ -31,7 +31,12 @@ from thalweg.curvature import (
     spectrum,
     worst_case,
 )
-from thalweg.curvature.steps import gradient_step, saddle_free_newton_step, trust_region_step, walk
+from thalweg.curvature.steps import (
+    gradient_step,
+    saddle_free_newton_step,
+    trajectory,
+    trust_region_step,
+)
 from thalweg.curvature.toys import product
 
 SEED = 0
@@ -200,11 +205,11 @@ def saddle() -> dict[str, Any]:
     }
     steps = {}
     for name, step in methods.items():
-        path = walk(toy, start, step=step, count=500)
+        path = trajectory(toy, start, step=step, count=500)
         heights = torch.stack([toy.height(place) for place in path])
         steps[name] = int((heights > 1e-3).sum())
     assert found.escape is not None
-    first = found.escape.strides[0]
+    first = found.escape.trial_steps[0]
     return {
         "eigenvalues": [found.smallest, found.largest],
         "verdict": found.verdict,

@@ -31,7 +31,7 @@ def test_the_product_of_two_weights_is_a_saddle_at_the_origin():
     assert (found.smallest, found.largest) == pytest.approx((-2, 2), abs=1e-12)
     assert (found.negative, found.zero, found.positive) == (0.5, 0, 0.5)
     assert found.gradient.norm == 0
-    first = found.escape.strides[0]
+    first = found.escape.trial_steps[0]
     assert first.measured == pytest.approx(first.predicted, rel=0.01)
     assert found.escape.measured > 0.8  # of the loss of 1: the step ends near w₁w₂ = 1
 

@@ -10,9 +10,9 @@ from thalweg.curvature import (
     Operator,
     Surface,
     density,
-    from_matrix,
     hessian,
     lanczos,
+    matrix_operator,
     trace,
 )
 
@@ -47,7 +47,7 @@ def wasserstein(nodes, weights, truth):
 # shows checklist: E7
 def test_bounds_hold_for_any_spectrum(values, seed):
     values = np.sort(values)
-    found = lanczos(from_matrix(with_eigenvalues(values)), top=1, bottom=1, seed=seed)
+    found = lanczos(matrix_operator(with_eigenvalues(values)), top=1, bottom=1, seed=seed)
     for value, residual in zip(found.values, found.residuals, strict=True):
         slack = 1e-9 * max(1.0, np.abs(values).max())
         assert np.abs(values - value).min() <= residual + slack
@@ -57,7 +57,7 @@ def test_bounds_hold_for_any_spectrum(values, seed):
 
 def test_stops_early_and_within_tolerance():
     values = bulk_and_outliers()
-    operator = from_matrix(with_eigenvalues(values))
+    operator = matrix_operator(with_eigenvalues(values))
     found = lanczos(operator, top=5, bottom=1, tolerance=1e-4)
     assert found.converged
     assert operator.products == found.steps < 100
@@ -67,18 +67,18 @@ def test_stops_early_and_within_tolerance():
 
 def test_repeated_eigenvalues_are_counted():
     values = np.array([-1.0, 2.0, 2.0, 2.0, 5.0])
-    found = lanczos(from_matrix(with_eigenvalues(values)), top=5, bottom=0)
+    found = lanczos(matrix_operator(with_eigenvalues(values)), top=5, bottom=0)
     np.testing.assert_allclose(found.values, values, atol=1e-12)
 
 
 def test_the_zero_matrix():
-    found = lanczos(from_matrix(torch.zeros(7, 7, dtype=torch.float64)))
+    found = lanczos(matrix_operator(torch.zeros(7, 7, dtype=torch.float64)))
     assert not found.values.any()
     assert density(found).shares(0.0) == (0, 1, 0)
 
 
 def test_a_warm_start_saves_products():
-    operator = from_matrix(with_eigenvalues(bulk_and_outliers()))
+    operator = matrix_operator(with_eigenvalues(bulk_and_outliers()))
     cold = lanczos(operator, top=1, bottom=0)
     warm = lanczos(operator, top=1, bottom=0, start=cold.vectors([-1])[0])
     assert warm.steps < cold.steps
@@ -88,7 +88,7 @@ def test_a_warm_start_saves_products():
 def test_float32_products_blur_and_the_bound_says_how_much():
     values = bulk_and_outliers()
     matrix = with_eigenvalues(values).float()
-    found = lanczos(from_matrix(matrix), tolerance=1e-9)
+    found = lanczos(matrix_operator(matrix), tolerance=1e-9)
     error = np.abs(found.values[-5:] - values[-5:])
     assert (error <= found.errors[-5:]).all()
     assert found.errors[-5:].max() < 1e-5 * values[-1]
@@ -103,7 +103,7 @@ def test_not_symmetric_is_an_error():
 def test_the_trace_interval_covers_the_truth():
     """95 % intervals over 200 seeds, with the sequential stop that `spectrum` uses."""
     values = bulk_and_outliers()
-    operator = from_matrix(with_eigenvalues(values))
+    operator = matrix_operator(with_eigenvalues(values))
     covered = 0
     for seed in range(200):
         basis = lanczos(operator, min_steps=20, max_steps=20, seed=seed)
@@ -153,7 +153,7 @@ def test_density_and_trace_of_a_trained_net():
 
 def test_counting_outliers_brings_the_density_nearer_to_the_truth():
     values = bulk_and_outliers()
-    operator, plain, ours = from_matrix(with_eigenvalues(values)), [], []
+    operator, plain, ours = matrix_operator(with_eigenvalues(values)), [], []
     for seed in range(20):
         basis = lanczos(operator, min_steps=60, max_steps=60, seed=seed)
         seen = density(basis)

@@ -6,9 +6,9 @@ from torch.nn import functional as F
 
 from thalweg.curvature import (
     Surface,
-    between,
     draw,
-    filter_normalised,
+    filter_normalised_direction,
+    interpolation,
     landscape,
     spectrum,
 )
@@ -62,7 +62,7 @@ def test_the_principal_plane_holds_the_path():
 def test_filters_are_as_long_as_the_weights():
     model, inputs, targets = subjects.built(subjects.convolutional)
     with Surface(model, F.cross_entropy, [(inputs, targets)]) as surface:
-        parts = surface.split(filter_normalised(surface))
+        parts = surface.split(filter_normalised_direction(surface))
         for part, leaf in zip(parts, surface.leaves, strict=True):
             if leaf.ndim < 2:
                 assert not part.any()
@@ -89,15 +89,15 @@ def test_a_rescaled_net_has_the_same_filter_normalised_landscape():
 
 def test_between_two_runs():
     model, batches, path = trained()
-    found = between(model, F.cross_entropy, batches, other=path[0], points=7)
+    found = interpolation(model, F.cross_entropy, batches, other=path[0], points=7)
     with Surface(model, F.cross_entropy, batches) as surface:
         here = surface.loss()
     assert found.losses[1] == pytest.approx(here, abs=0.1)
     assert found.losses[np.argmin(np.abs(found.axes[0] - 1))] == pytest.approx(
         landscape(model, F.cross_entropy, batches, path=path[:1], points=3).path_losses[0], abs=0.5
     )
-    with pytest.raises(UsageError, match="not of this model"):
-        between(model, F.cross_entropy, batches, other={"x": torch.ones(1)})
+    with pytest.raises(UsageError, match="belong to another model"):
+        interpolation(model, F.cross_entropy, batches, other={"x": torch.ones(1)})
 
 
 @pytest.mark.parametrize("suffix", [".svg", ".png"])

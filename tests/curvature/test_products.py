@@ -16,7 +16,7 @@ from thalweg.curvature import (
     LossNotFiniteError,
     NotTwiceDifferentiableError,
     Surface,
-    dense,
+    dense_matrix,
     gauss_newton,
     hessian,
     products,
@@ -36,7 +36,7 @@ def test_hessian_is_the_one_torch_writes_out(build, mode, graph):
     model.train(mode == "train")
     truth = subjects.written_out(model, [(inputs, targets)])
     with Surface(model, F.cross_entropy, [(inputs, targets)], batch_norm=mode) as surface:
-        ours = dense(hessian(surface, graph=graph))
+        ours = dense_matrix(hessian(surface, graph=graph))
     torch.testing.assert_close(ours, truth, rtol=0, atol=1e-10 * float(truth.abs().max()))
 
 
@@ -80,7 +80,7 @@ def test_gauss_newton_is_the_jacobian_sandwich():
     truth = jacobian.T @ inner @ jacobian
     with Surface(model, F.cross_entropy, [(inputs, targets)]) as surface:
         for graph in ("keep", "rebuild"):
-            torch.testing.assert_close(dense(gauss_newton(surface, graph=graph)), truth)
+            torch.testing.assert_close(dense_matrix(gauss_newton(surface, graph=graph)), truth)
 
 
 @pytest.mark.parametrize("matrix", ["hessian", "gauss-newton"])
@@ -99,7 +99,7 @@ def test_a_choice_of_weights_is_a_block_of_the_whole():
     whole = subjects.written_out(model, [(inputs, targets)])
     with Surface(model, F.cross_entropy, [(inputs, targets)], weights=["2.*"]) as surface:
         assert surface.names == ["2.weight", "2.bias"]
-        torch.testing.assert_close(dense(hessian(surface)), whole[42:, 42:])
+        torch.testing.assert_close(dense_matrix(hessian(surface)), whole[42:, 42:])
     with pytest.raises(UsageError, match=r"no weight is called '2.wieght'.*\n.*\n.*2.weight"):
         Surface(model, F.cross_entropy, [(inputs, targets)], weights=["2.wieght"])
 
@@ -112,7 +112,7 @@ def test_tied_and_frozen_weights():
     model[0].bias.requires_grad_(False)
     with Surface(model, F.cross_entropy, [(inputs, targets)]) as surface:
         assert surface.names == ["0.weight", "2.bias"]
-        tied = dense(hessian(surface))
+        tied = dense_matrix(hessian(surface))
     weight, bias = model[0].weight.detach(), model[2].bias.detach()
 
     def loss(flat):
@@ -128,7 +128,7 @@ def test_tied_and_frozen_weights():
 def test_a_linear_loss_has_no_curvature():
     model = nn.Linear(4, 1)
     with Surface(model, lambda out, _: out.mean(), [(torch.randn(3, 4), torch.zeros(3))]) as s:
-        assert not dense(hessian(s)).any()
+        assert not dense_matrix(hessian(s)).any()
 
 
 def test_float64_is_computed_on_a_float32_model():
@@ -286,10 +286,10 @@ def test_a_loss_in_which_samples_meet_is_not_cut(monkeypatch):
 
     for loss_fn in (spread, mean_square):
         with Surface(model, loss_fn, [batch]) as surface:
-            kept = dense(hessian(surface, graph="keep"))
-            torch.testing.assert_close(dense(hessian(surface, graph="rebuild")), kept)
+            kept = dense_matrix(hessian(surface, graph="keep"))
+            torch.testing.assert_close(dense_matrix(hessian(surface, graph="rebuild")), kept)
             monkeypatch.setattr(products, "SMALL_GRAPH", 1000)  # bytes: held in parts, if allowed
-            torch.testing.assert_close(dense(hessian(surface, graph="keep")), kept)
+            torch.testing.assert_close(dense_matrix(hessian(surface, graph="keep")), kept)
             monkeypatch.undo()
 
 
@@ -303,4 +303,6 @@ def test_a_large_graph_is_held_in_parts_unless_batch_norm_forbids(monkeypatch, m
         before = surface.passes
         operator = hessian(surface, graph="keep")
         assert (surface.passes - before > 2) == (mode == "eval")
-        torch.testing.assert_close(dense(operator), truth, rtol=0, atol=1e-8 * float(truth.norm()))
+        torch.testing.assert_close(
+            dense_matrix(operator), truth, rtol=0, atol=1e-8 * float(truth.norm())
+        )

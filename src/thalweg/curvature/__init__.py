@@ -1,19 +1,19 @@
 """Curvature of a loss: its Hessian's products, eigenvalues, trace and density, with error bounds.
 
 `Surface` borrows a model and gives its loss as a function of one weight vector; `hessian` and
-`gauss_newton` multiply with that function's second derivative; `lanczos` reads eigenvalues off
-such products; the rest reads meaning off the eigenvalues.
+`gauss_newton` multiply with that function's second derivative; `lanczos` computes eigenvalues from
+such products; the rest interprets the eigenvalues.
 """
 
 from thalweg.curvature.critical_point import CriticalPoint, critical_point
 from thalweg.curvature.density import Density, density
-from thalweg.curvature.escape import Escape, escape
-from thalweg.curvature.faults import (
+from thalweg.curvature.errors import (
     CurvatureError,
     LossNotDeterministicError,
     LossNotFiniteError,
     NotTwiceDifferentiableError,
 )
+from thalweg.curvature.escape import Escape, escape
 from thalweg.curvature.figures import (
     as_svg,
     draw,
@@ -24,12 +24,12 @@ from thalweg.curvature.gradient_noise import GradientNoise, gradient_noise
 from thalweg.curvature.lanczos import Krylov, lanczos
 from thalweg.curvature.landscape import (
     Landscape,
-    between,
-    filter_normalised,
+    filter_normalised_direction,
+    interpolation,
     landscape,
     principal_directions,
 )
-from thalweg.curvature.operators import Operator, dense, from_matrix
+from thalweg.curvature.operators import Operator, dense_matrix, matrix_operator
 from thalweg.curvature.products import gauss_newton, hessian
 from thalweg.curvature.sharpness import (
     EdgeOfStability,
@@ -67,21 +67,21 @@ __all__ = [
     "WorstCase",
     "adam_threshold",
     "as_svg",
-    "between",
     "critical_point",
-    "dense",
+    "dense_matrix",
     "density",
     "draw",
     "edge_of_stability",
     "escape",
-    "filter_normalised",
-    "from_matrix",
+    "filter_normalised_direction",
     "gauss_newton",
     "gradient_noise",
     "hessian",
+    "interpolation",
     "lanczos",
     "landscape",
     "landscape_figure",
+    "matrix_operator",
     "principal_directions",
     "sgd_threshold",
     "sharpness",

@@ -1,4 +1,4 @@
-"""Where the eigenvalues lie: their distribution, read off a Krylov basis."""
+"""Spectral density: the distribution of the eigenvalues, from a Krylov basis."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from thalweg.curvature.lanczos import Array, Krylov
 
-SETTLED = 1e-3  # of |λ|max: an eigenvalue known this well counts as one eigenvalue, exactly
+CONVERGED = 1e-3  # of |λ|max: a node with a smaller error is exactly one eigenvalue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,7 +15,7 @@ class Density:
 
     nodes: Array  # ascending
     weights: Array
-    size: int  # how many eigenvalues there are
+    size: int  # number of eigenvalues
 
     def shares(self, band: float) -> tuple[float, float, float]:
         """Shares of negative, zero and positive eigenvalues; zero is |λ| ≤ band."""
@@ -23,18 +23,18 @@ class Density:
         positive = float(self.weights[self.nodes > band].sum())
         return negative, max(0.0, 1.0 - negative - positive), positive
 
-    def smoothed(self, at: Array, width: float) -> Array:
-        """Density per unit of λ at the given places: each mass spread into a Gaussian."""
-        distance = (at[:, None] - self.nodes[None, :]) / width
+    def smooth_density(self, points: Array, width: float) -> Array:
+        """Density per unit of λ at the points, each mass spread into a Gaussian."""
+        distance = (points[:, None] - self.nodes[None, :]) / width
         return np.exp(-(distance**2) / 2) @ self.weights / (width * np.sqrt(2 * np.pi))
 
 
 def density(krylov: Krylov) -> Density:
-    """The spectral density by Lanczos quadrature, with the outliers counted instead of sampled.
+    """Estimate the spectral density by Lanczos quadrature, with outliers counted, not sampled.
 
     Plain quadrature gives a node the squared overlap of the start vector with its eigenvector:
-    random, ±140 % for one eigenvalue. Where a node has settled to one eigenvalue its mass is known
-    to be 1/size; only the rest, the bulk, shares the remaining mass in proportion to the overlaps.
+    random, ±140 % for one eigenvalue. A node that has converged to one eigenvalue has mass 1/size;
+    only the rest, the bulk, shares the remaining mass in proportion to the overlaps.
 
     Source: Ghorbani, Krishnan and Xiao 2019; Papyan 2018 for the separation of outliers.
     """
@@ -45,13 +45,13 @@ def density(krylov: Krylov) -> Density:
             weights=np.full(krylov.size, 1 / krylov.size),
             size=krylov.size,
         )
-    settled = krylov.errors <= SETTLED * krylov.radius
-    settled &= krylov.residuals <= 0.1 * _spacing(krylov.values)
-    bulk = weights[~settled].sum()
-    if settled.all() or bulk <= 0:
+    converged = krylov.errors <= CONVERGED * krylov.radius
+    converged &= krylov.residuals <= 0.1 * _spacing(krylov.values)
+    bulk = weights[~converged].sum()
+    if converged.all() or bulk <= 0:
         return Density(nodes=krylov.values, weights=weights, size=krylov.size)
-    counted = np.where(settled, 1 / krylov.size, 0.0)
-    rest = np.where(settled, 0.0, weights) * (1 - counted.sum()) / bulk
+    counted = np.where(converged, 1 / krylov.size, 0.0)
+    rest = np.where(converged, 0.0, weights) * (1 - counted.sum()) / bulk
     return Density(nodes=krylov.values, weights=counted + rest, size=krylov.size)
 
 

@@ -1,4 +1,4 @@
-"""Pictures of landscapes and spectra, as PNG or SVG; an SVG follows the reader's dark mode."""
+"""Figures of landscapes and spectra, as PNG or SVG; an SVG follows the reader's dark mode."""
 
 from io import StringIO
 from pathlib import Path
@@ -9,63 +9,64 @@ import numpy as np
 
 from thalweg.curvature.landscape import Landscape
 from thalweg.curvature.spectrum import Spectrum
-from thalweg.curvature.twice_differentiable import Normalised
+from thalweg.curvature.twice_differentiable import Normalisation
 from thalweg.errors import UsageError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SIZE = (4.8, 3.8)  # inches: small, so that the letters stay legible on a telephone
+SIZE = (4.8, 3.8)  # inches: small, so that the text stays legible on a phone
 TITLE_WIDTH = 58  # characters
 LEVELS = 18
 PAPER, INK, LARGE, SMALL, FAINT = "#fdfdfb", "#1b1e23", "#bd5208", "#1f6cb0", "#8d95a1"
-IN_THE_DARK = {PAPER: "#15171b", INK: "#e8e9eb", LARGE: "#f3a263", SMALL: "#72b4f0"}
+DARK_MODE = {PAPER: "#15171b", INK: "#e8e9eb", LARGE: "#f3a263", SMALL: "#72b4f0"}
 
 
-def draw(found: Spectrum | Landscape, path: Path | str) -> Path:
-    """Write the picture; the suffix, .svg or .png, says of which kind."""
-    figure = spectrum_figure(found) if isinstance(found, Spectrum) else landscape_figure(found)
-    return _saved(figure, Path(path))
+def draw(measurement: Spectrum | Landscape, path: Path | str) -> Path:
+    """Draw the measurement to a .svg or .png file."""
+    if isinstance(measurement, Spectrum):
+        return _save(spectrum_figure(measurement), Path(path))
+    return _save(landscape_figure(measurement), Path(path))
 
 
 def as_svg(figure: "Figure") -> str:
-    """The picture as SVG text: light letters on dark paper where the reader prefers that."""
+    """The figure as SVG text that follows the reader's light or dark mode."""
     text = StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None})
-    names = {color: f"--c{number}" for number, color in enumerate(IN_THE_DARK)}
-    drawn = text.getvalue()
+    names = {color: f"--c{number}" for number, color in enumerate(DARK_MODE)}
+    svg = text.getvalue()
     for color, name in names.items():
-        drawn = drawn.replace(color, f"var({name})")
+        svg = svg.replace(color, f"var({name})")
     light = "".join(f"{name}:{color};" for color, name in names.items())
-    dark = "".join(f"{names[color]}:{other};" for color, other in IN_THE_DARK.items())
+    dark = "".join(f"{names[color]}:{other};" for color, other in DARK_MODE.items())
     style = f":root{{{light}}}@media (prefers-color-scheme:dark){{:root{{{dark}}}}}"
-    return drawn.replace("<defs>", f"<style>{style}</style>\n <defs>", 1)
+    return svg.replace("<defs>", f"<style>{style}</style>\n <defs>", 1)
 
 
 def landscape_figure(landscape: Landscape) -> "Figure":
-    """Contours of log-spaced losses with the path over them, or a curve where there is one axis."""
-    figure, axes = _blank()
+    """Contours of log-spaced losses with the path over them, or a curve for one axis."""
+    figure, axes = _empty_figure()
     if len(landscape.axes) == 1:
-        _curve(axes, landscape)
+        _draw_curve(axes, landscape)
     else:
-        figure.colorbar(_contours(axes, landscape), ax=axes, label="loss", format="%.3g")
+        figure.colorbar(_draw_contours(axes, landscape), ax=axes, label="loss", format="%.3g")
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter("{x:.3g}")  # a factor over the corner would push the title out
+        axis.set_major_formatter("{x:.3g}")  # an exponent in the corner would push the title out
     if landscape.path is not None and len(landscape.axes) == 2:
-        _path(axes, landscape)
-    _name(figure, axes, _landscape_title(landscape))
+        _draw_path(axes, landscape)
+    _add_title(figure, axes, _landscape_title(landscape))
     return figure
 
 
 def spectrum_figure(spectrum: Spectrum) -> "Figure":
-    """Density of the eigenvalues on a log scale, with the extreme ones marked and counted."""
-    figure, axes = _blank()
+    """Density of the eigenvalues on a log scale, with the extreme ones marked."""
+    figure, axes = _empty_figure()
     density = spectrum.density
     low, high = float(density.nodes[0]), float(density.nodes[-1])
     reach = max(high - low, 1e-12)
     grid = np.linspace(low - 0.05 * reach, high + 0.05 * reach, 800)
-    curve = density.smoothed(grid, 0.006 * reach) * density.size
+    curve = density.smooth_density(grid, 0.006 * reach) * density.size
     axes.fill_between(grid, curve, 1e-12, color=FAINT, alpha=0.6, linewidth=0)
     axes.plot(grid, curve, color=INK, linewidth=1)
     for values, label in ((spectrum.top, "largest"), (spectrum.bottom, "smallest")):
@@ -79,12 +80,12 @@ def spectrum_figure(spectrum: Spectrum) -> "Figure":
     axes.set_xlabel(f"eigenvalue of the {spectrum.matrix.replace('-', '–').title()} matrix")
     axes.set_ylabel("eigenvalues per unit")
     axes.legend(frameon=False, fontsize=8, labelcolor=INK)
-    _name(figure, axes, _spectrum_title(spectrum))
+    _add_title(figure, axes, _spectrum_title(spectrum))
     return figure
 
 
-def _blank() -> tuple["Figure", "Axes"]:
-    from matplotlib.figure import Figure  # half a second, wanted by few
+def _empty_figure() -> tuple["Figure", "Axes"]:
+    from matplotlib.figure import Figure  # late: the import takes half a second
 
     figure = Figure(figsize=SIZE, layout="constrained", facecolor=PAPER)
     axes = figure.add_subplot(facecolor=PAPER)
@@ -92,23 +93,23 @@ def _blank() -> tuple["Figure", "Axes"]:
     return figure, axes
 
 
-def _name(figure: "Figure", axes: "Axes", title: str) -> None:
-    """The title, and the ink of all that frames the picture."""
-    axes.set_title(_wrapped(title), fontsize=8, color=INK)
-    for each in figure.axes:  # a scale of colours is one too
+def _add_title(figure: "Figure", axes: "Axes", title: str) -> None:
+    """Add the title, and colour ticks, frames and labels."""
+    axes.set_title(_wrap(title), fontsize=8, color=INK)
+    for each in figure.axes:  # the colour bar, too
         each.tick_params(which="both", labelsize=8, color=INK, labelcolor=INK)
         each.spines[:].set_edgecolor(INK)
         for label in (each.xaxis.label, each.yaxis.label):
             label.set(color=INK, fontsize=9)
 
 
-def _wrapped(title: str) -> str:
-    """In lines that break between its parts, with true minus signs."""
+def _wrap(title: str) -> str:
+    """Break lines between the parts of the title; write true minus signs."""
     joined = " · ".join(part.replace(" ", "\u00a0") for part in title.split(" · "))
     return fill(joined, TITLE_WIDTH).replace("-", "−")
 
 
-def _contours(axes: "Axes", landscape: Landscape) -> Any:
+def _draw_contours(axes: "Axes", landscape: Landscape) -> Any:
     from matplotlib.colors import LogNorm, Normalize
 
     losses = np.ma.masked_invalid(landscape.losses)
@@ -117,17 +118,17 @@ def _contours(axes: "Axes", landscape: Landscape) -> Any:
     levels = np.geomspace(low, high, LEVELS) if positive else np.linspace(low, high, LEVELS)
     norm = LogNorm(low, high) if positive else Normalize(low, high)
     first, second = landscape.axes
-    filled = axes.contourf(
+    contours = axes.contourf(
         first, second, losses.T, levels=levels, norm=norm, cmap="viridis", extend="max"
     )
     axes.contour(first, second, losses.T, levels=levels, colors="white", linewidths=0.3)
     axes.plot(0, 0, marker="*", color=LARGE, markersize=11, markeredgecolor="white")
     axes.set_xlabel(landscape.names[0])
     axes.set_ylabel(landscape.names[1])
-    return filled
+    return contours
 
 
-def _path(axes: "Axes", landscape: Landscape) -> None:
+def _draw_path(axes: "Axes", landscape: Landscape) -> None:
     assert landscape.path is not None
     x, y = landscape.path.T
     axes.plot(x, y, "-", color="white", linewidth=2.4)
@@ -137,7 +138,7 @@ def _path(axes: "Axes", landscape: Landscape) -> None:
     )
 
 
-def _curve(axes: "Axes", landscape: Landscape) -> None:
+def _draw_curve(axes: "Axes", landscape: Landscape) -> None:
     axes.plot(landscape.axes[0], landscape.losses, color=INK)
     axes.axvline(0, color=FAINT, linewidth=0.8, linestyle=":")
     axes.set_xlabel(landscape.names[0])
@@ -145,30 +146,28 @@ def _curve(axes: "Axes", landscape: Landscape) -> None:
 
 
 def _landscape_title(landscape: Landscape) -> str:
-    parts = [f"{landscape.samples:,} samples", *_statistics(landscape.batch_norm)]
+    parts = [f"{landscape.samples:,} samples", *_batch_norm_text(landscape.batch_norm)]
     if landscape.explained is not None:
-        parts.append(f"the plane holds {landscape.explained:.0%} of the path's variance")
+        parts.append(f"the plane explains {landscape.explained:.0%} of the path's variance")
     return " · ".join(parts)
 
 
 def _spectrum_title(spectrum: Spectrum) -> str:
     parts = [f"{spectrum.size:,} weights", f"{spectrum.samples:,} samples"]
-    parts += _statistics(spectrum.batch_norm)
+    parts += _batch_norm_text(spectrum.batch_norm)
     if spectrum.trace:
         half = (spectrum.trace.high - spectrum.trace.low) / 2
         parts.append(f"trace {spectrum.trace.value:.4g} ± {half:.2g}")
     return " · ".join(parts)
 
 
-def _statistics(batch_norm: Normalised) -> list[str]:
+def _batch_norm_text(batch_norm: Normalisation) -> list[str]:
     return [] if batch_norm == "none" else [f"batch norm: {batch_norm}"]
 
 
-def _saved(figure: "Figure", path: Path) -> Path:
+def _save(figure: "Figure", path: Path) -> Path:
     if path.suffix not in (".svg", ".png"):
-        raise UsageError(
-            "a picture is written as .svg or .png", seen=str(path), fix=f"{path.stem}.svg"
-        )
+        raise UsageError("a figure must be .svg or .png", seen=str(path), fix=f"{path.stem}.svg")
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".svg":
         path.write_text(as_svg(figure), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""How far a gradient can be trusted, and the batch size at which it begins to be."""
+"""Sampling error of a gradient, and the critical batch size (gradient noise scale)."""
 
 from dataclasses import dataclass
 from math import exp, log, sqrt
@@ -13,10 +13,10 @@ NORMAL_95 = 1.96
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GradientNoise:
-    """The mean gradient, the error that the choice of samples leaves in it, and their ratio."""
+    """Norm of the mean gradient, its sampling error, and their ratio."""
 
     norm: float  # ‖g‖ over all samples
-    standard_error: float  # √(tr Σ / samples); NaN where there are fewer than two groups
+    standard_error: float  # √(tr Σ / samples); NaN for fewer than two groups
     scale: float | None  # tr Σ / ‖G‖²: critical batch size, in samples; None: undetermined
     low: float | None  # 95 % interval of the scale
     high: float | None
@@ -25,18 +25,18 @@ class GradientNoise:
 
     @property
     def undetermined(self) -> bool:
-        """Whether the gradient cannot be told from noise, so that the ratio has no meaning."""
+        """True if the gradient is within the noise, so that the ratio has no meaning."""
         return self.scale is None
 
 
 def gradient_noise(surface: Surface, *, groups: int = 32) -> GradientNoise:
-    """Gradient norm against its standard error, and the gradient noise scale B = tr Σ / ‖G‖².
+    """Measure the gradient norm, its standard error and the noise scale B = tr Σ / ‖G‖².
 
-    Batches much smaller than B waste nothing; much larger ones waste samples. Both parts are
-    unbiased estimates from `groups` gradients of part of the data; ‖G‖² less its error (jackknife)
-    must be positive, or the scale is undetermined: near the end of training it often is.
+    Batches much smaller than B waste nothing; much larger ones waste samples. Numerator and
+    denominator are unbiased estimates from `groups` gradients of parts of the data; the scale is
+    undetermined unless ‖G‖² exceeds its (jackknife) error: near the end of training it often is.
 
-    Cost: one pass over the data, and memory for one gradient a group.
+    Cost: one pass over the data, and memory for one gradient per group.
     Source: McCandlish et al. 2018, "An Empirical Model of Large-Batch Training", appendix A.
     """
     portions = surface.groups(groups)
@@ -83,17 +83,18 @@ def _interval(gram: torch.Tensor, shares: torch.Tensor) -> tuple[float, float] |
     signal, noise = _signal_and_noise(gram, shares)
     signals, logs = [], []
     for i in range(count):
-        kept = torch.arange(count, device=shares.device) != i
-        left, blur = _signal_and_noise(gram[kept][:, kept], shares[kept])
-        if left <= 0 or blur <= 0:
+        others = torch.arange(count, device=shares.device) != i
+        signal_i, noise_i = _signal_and_noise(gram[others][:, others], shares[others])
+        if signal_i <= 0 or noise_i <= 0:
             return None
-        signals.append(left)
-        logs.append(log(blur / left))
+        signals.append(signal_i)
+        logs.append(log(noise_i / signal_i))
     if signal <= 0 or noise <= 0 or signal <= NORMAL_95 * _jackknife_error(signals):
         return None
     reach = NORMAL_95 * _jackknife_error(logs)
     return noise / signal * exp(-reach), noise / signal * exp(reach)
 
 
-def _jackknife_error(without: list[float]) -> float:
-    return sqrt((len(without) - 1) * pvariance(without))
+def _jackknife_error(estimates: list[float]) -> float:
+    """Standard error from the estimates that leave one group out each."""
+    return sqrt((len(estimates) - 1) * pvariance(estimates))

@@ -1,4 +1,4 @@
-"""Extremal eigenpairs of a symmetric operator from one Krylov basis, with bounds that hold."""
+"""Lanczos: extreme eigenpairs of a symmetric operator from one Krylov basis, with error bounds."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,27 +9,27 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from thalweg.curvature.faults import NotTwiceDifferentiableError
+from thalweg.curvature.errors import NotTwiceDifferentiableError
 from thalweg.curvature.operators import Operator
 
 Array = NDArray[np.float64]
-CHECK_EVERY = 3  # products between two looks at convergence: one look costs an m × m eigh
-KEEPS = 0.7  # Gram–Schmidt is repeated where it took away more than √(1 − KEEPS²) of a vector
+CHECK_EVERY = 3  # products between checks of convergence, which cost an m × m eigh each
+REPEAT_BELOW = 0.7  # of a vector's norm: if less remains, Gram–Schmidt is repeated
 ASYMMETRIC = 1e-2  # of the largest coefficient: far more than float32 rounds, ~1e-6
-SMALLEST = 1e-100  # products below it have no digits left to be symmetric in
-VANISHED = 1e-10  # of the largest coefficient so far: the basis is an invariant subspace
+SMALLEST = 1e-100  # smaller products have no digits left to be symmetric in
+VANISHED = 1e-10  # of the largest coefficient so far: below it the subspace is invariant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Krylov:
-    """What one Lanczos run learned: an orthonormal basis and the operator seen through it."""
+    """The result of a Lanczos run: an orthonormal basis, and the operator in it."""
 
     basis: Float[Tensor, "steps weights"]  # float64, orthonormal rows
     values: Array  # Ritz values, ascending
     coordinates: Array  # their vectors in the basis, as columns
     residuals: Array  # ‖Hv − θv‖: some eigenvalue lies within this of the Ritz value
-    errors: Array  # of the Ritz values; quadratic in the residual where the next one is far
-    rounding: float  # what float32 products blurred, measured as loss of symmetry
+    errors: Array  # of the Ritz values; quadratic in the residual if the next value is far
+    rounding: float  # error of float32 products, measured as loss of symmetry
     size: int
     converged: bool
 
@@ -42,10 +42,10 @@ class Krylov:
         """The largest |λ|."""
         return float(np.abs(self.values).max())
 
-    def vectors(self, index: Any) -> Float[Tensor, "chosen weights"]:
+    def vectors(self, index: Any) -> Float[Tensor, "index weights"]:
         """Ritz vectors as rows, of unit norm; `index` as for `values`."""
-        chosen = torch.from_numpy(np.ascontiguousarray(self.coordinates[:, index].T))
-        return chosen.to(self.basis.device) @ self.basis
+        coordinates = torch.from_numpy(np.ascontiguousarray(self.coordinates[:, index].T))
+        return coordinates.to(self.basis.device) @ self.basis
 
 
 def lanczos(
@@ -59,24 +59,24 @@ def lanczos(
     start: Float[Tensor, " weights"] | None = None,
     seed: int = 0,
 ) -> Krylov:
-    """A Krylov basis in which the `top` largest and `bottom` smallest eigenvalues are known.
+    """Build a Krylov basis for the `top` largest and `bottom` smallest eigenvalues.
 
-    Stops when each of them is known to `tolerance` of |λ|max (or after `max_steps` products; see
-    `converged`), by the residual: |λ − θ| ≤ ‖Hv − θv‖, and ≤ ‖Hv − θv‖² / gap where the
-    neighbours are further than that. Every vector is orthogonalised against the whole basis: no
-    ghosts, so one run serves the eigenvalues, the trace and the density alike.
+    It stops when the error of each is below `tolerance` of |λ|max (or after `max_steps` products;
+    see `converged`), by the residual: |λ − θ| ≤ ‖Hv − θv‖, and ≤ ‖Hv − θv‖² / gap if the
+    neighbours are further away. Every vector is orthogonalised against the whole basis: without
+    ghost eigenvalues one run serves the eigenvalues, the trace and the density.
 
-    `start` warm-starts it, such as with the eigenvector of a moment ago.
+    `start` warm-starts it, for example with the last eigenvector.
     Source: Golub and Van Loan, Matrix Computations, 10.3; Parlett 1998, 13.2 and 11.7.
     """
     run = _Run(operator, min(max_steps, operator.size), seed=seed)
     run.begin(start)
-    while not run.full:
+    while not run.is_full:
         run.extend()
-        due = run.steps >= max(min_steps, top + bottom) and run.steps % CHECK_EVERY == 0
-        if due and run.known(top, bottom, tolerance):
+        is_due = run.steps >= max(min_steps, top + bottom) and run.steps % CHECK_EVERY == 0
+        if is_due and run.has_converged(top, bottom, tolerance):
             break
-    converged = run.known(top, bottom, tolerance)
+    converged = run.has_converged(top, bottom, tolerance)
     return run.result(converged)
 
 
@@ -87,10 +87,10 @@ class _Run:
     seed: int
     steps: int = 0
     basis: Tensor = field(init=False)
-    next: Tensor = field(init=False)
+    next_vector: Tensor = field(init=False)
     generator: torch.Generator = field(init=False)
     diagonal: list[float] = field(default_factory=list)
-    beside: list[float] = field(default_factory=list)  # β after each step; the last is not in T
+    off_diagonal: list[float] = field(default_factory=list)  # β; the last is not in T
     rounding: float = 0.0
 
     def begin(self, start: Tensor | None) -> None:
@@ -98,76 +98,76 @@ class _Run:
         self.basis = torch.empty(self.capacity, size, dtype=torch.float64, device=device)
         self.generator = torch.Generator().manual_seed(self.seed)
         vector = self.random() if start is None else start.double()
-        self.next = vector / vector.norm()
+        self.next_vector = vector / vector.norm()
 
     def random(self) -> Tensor:
-        drawn = torch.randn(self.operator.size, generator=self.generator, dtype=torch.float64)
-        return drawn.to(self.operator.device)
+        vector = torch.randn(self.operator.size, generator=self.generator, dtype=torch.float64)
+        return vector.to(self.operator.device)
 
     @property
-    def full(self) -> bool:
+    def is_full(self) -> bool:
         return self.steps == self.capacity
 
     def extend(self) -> None:
-        """One product: one more vector of the basis, one more row of the tridiagonal."""
+        """Add a vector to the basis and a row to the tridiagonal matrix, by one product."""
         j = self.steps
-        self.basis[j] = self.next
+        self.basis[j] = self.next_vector
         product = self.operator(self.basis[j])
-        known = self.basis[: j + 1]
-        components = known @ product
+        basis = self.basis[: j + 1]
+        components = basis @ product
         if j > 1:  # in exact arithmetic only the last two are not zero
-            self.note_asymmetry(float(components[: j - 1].norm()))
+            self.check_symmetry(float(components[: j - 1].norm()))
         self.diagonal.append(float(components[j]))
-        before = float(product.norm())
-        rest = _less(product, known, components)
-        if (beta := float(rest.norm())) < KEEPS * before:
-            rest = _less(rest, known, known @ rest)
+        norm = float(product.norm())
+        rest = _subtract(product, basis, components)
+        if (beta := float(rest.norm())) < REPEAT_BELOW * norm:
+            rest = _subtract(rest, basis, basis @ rest)
             beta = float(rest.norm())
         self.steps = j + 1
-        scale = max([*map(abs, self.diagonal), *self.beside, 1e-300])
+        scale = max([*map(abs, self.diagonal), *self.off_diagonal, 1e-300])
         if beta > VANISHED * scale:
-            self.next = rest / beta
+            self.next_vector = rest / beta
         else:
-            beta, self.next = 0.0, self.elsewhere()
-        self.beside.append(beta)
+            beta, self.next_vector = 0.0, self.random_orthogonal()
+        self.off_diagonal.append(beta)
 
-    def note_asymmetry(self, blur: float) -> None:
-        self.rounding = max(self.rounding, blur)
-        if blur > SMALLEST + ASYMMETRIC * max([*map(abs, self.diagonal), *self.beside]):
+    def check_symmetry(self, difference: float) -> None:
+        self.rounding = max(self.rounding, difference)
+        if difference > SMALLEST + ASYMMETRIC * max([*map(abs, self.diagonal), *self.off_diagonal]):
             raise NotTwiceDifferentiableError(
                 "the matrix of second derivatives is not symmetric",
-                seen=f"uᵀHv and vᵀHu differ by {blur:.1e} for unit vectors u and v",
+                seen=f"uᵀHv and vᵀHu differ by {difference:.1e} for unit vectors u and v",
                 fix="some operation, such as a custom autograd.Function that computes its "
                 "backward outside torch, hides how its gradient depends on the weights: write "
                 "that backward with differentiable torch operations",
             )
 
-    def elsewhere(self) -> Tensor:
-        """A random direction orthogonal to an exhausted basis: finds repeated eigenvalues."""
-        known, vector = self.basis[: self.steps], self.random()
+    def random_orthogonal(self) -> Tensor:
+        """A random direction orthogonal to an exhausted basis, to find repeated eigenvalues."""
+        basis, vector = self.basis[: self.steps], self.random()
         for _ in range(3):
-            vector = _less(vector, known, known @ vector)
+            vector = _subtract(vector, basis, basis @ vector)
             vector = vector / vector.norm().clamp_min(1e-300)
         return vector
 
     def ritz(self) -> tuple[Array, Array, Array]:
         tridiagonal = np.diag(self.diagonal)
-        inner = self.beside[: self.steps - 1]
-        tridiagonal += np.diag(inner, 1) + np.diag(inner, -1)
+        off_diagonal = self.off_diagonal[: self.steps - 1]
+        tridiagonal += np.diag(off_diagonal, 1) + np.diag(off_diagonal, -1)
         values, coordinates = np.linalg.eigh(tridiagonal)
-        outward = 0.0 if self.steps == self.operator.size else self.beside[-1]
-        return values, coordinates, outward * np.abs(coordinates[-1])
+        beta = 0.0 if self.steps == self.operator.size else self.off_diagonal[-1]
+        return values, coordinates, beta * np.abs(coordinates[-1])
 
-    def known(self, top: int, bottom: int, tolerance: float) -> bool:
+    def has_converged(self, top: int, bottom: int, tolerance: float) -> bool:
         values, _, residuals = self.ritz()
         if self.steps == self.operator.size:
             return True
         if self.steps < top + bottom:
             return False
         errors = _errors(values, residuals)
-        good = errors <= max(tolerance * float(np.abs(values).max()), self.rounding)
-        wanted = [*range(bottom), *range(self.steps - top, self.steps)]
-        return bool(good[wanted].all())
+        is_accurate = errors <= max(tolerance * float(np.abs(values).max()), self.rounding)
+        extremes = [*range(bottom), *range(self.steps - top, self.steps)]
+        return bool(is_accurate[extremes].all())
 
     def result(self, converged: bool) -> Krylov:
         values, coordinates, residuals = self.ritz()
@@ -185,12 +185,12 @@ class _Run:
         )
 
 
-def _less(vector: Tensor, basis: Tensor, components: Tensor) -> Tensor:
+def _subtract(vector: Tensor, basis: Tensor, components: Tensor) -> Tensor:
     return torch.addmv(vector, basis.T, components, alpha=-1.0)
 
 
 def _errors(values: Array, residuals: Array) -> Array:
-    """min(r, r²/gap): Weyl's and Temple's bounds, the gap being to the nearest Ritz interval."""
+    """min(r, r²/gap), Weyl's and Temple's bounds, with the gap to the nearest Ritz interval."""
     if len(values) == 1:
         return residuals
     reach = np.diff(values) - np.maximum(residuals[1:], residuals[:-1])

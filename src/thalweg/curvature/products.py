@@ -1,4 +1,4 @@
-"""Products with the Hessian and the Gauss–Newton matrix of a surface."""
+"""Hessian-vector and Gauss–Newton-vector products of a surface."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -6,38 +6,35 @@ from functools import partial
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.graph import Node
 
-from thalweg.curvature.faults import CurvatureError, NotTwiceDifferentiableError
-from thalweg.curvature.graph import custom_nodes, dead_end, graph_bytes
+from thalweg.curvature.errors import CurvatureError, NotTwiceDifferentiableError
+from thalweg.curvature.graph import custom_nodes, graph_bytes, refuses_second_derivative
 from thalweg.curvature.operators import Operator
-from thalweg.curvature.portions import Portion, rows
+from thalweg.curvature.portions import Portion, num_samples
 from thalweg.curvature.surface import Surface
 from thalweg.errors import UsageError
 from thalweg.memory import available_bytes
 
 Graph = Literal["auto", "keep", "rebuild"]
-SMALL_PART = 128  # samples: 0.142 s a product against 0.177 s with 512 on a small CNN
-SMALL_GRAPH = (
-    32 << 20
-)  # bytes that a CPU walks fast: 0.125 s a product in four, 0.141 s in one of 108 MB
+SMALL_PART = 128  # samples: a product takes 0.142 s, with 512 0.177 s, on a small CNN
+SMALL_GRAPH = 32 << 20  # bytes; on a CPU four such graphs take 0.125 s, one of 108 MB 0.141 s
 SAME_LOSS = 1e-5
-MEMORY_SHARE = 0.5  # of what is free: a second graph of the user's own must still fit
-UNEXPLORED_STEP = 1e-3  # relative to ‖w‖: how far a "constant" gradient is followed to check it
+MEMORY_SHARE = 0.5  # of free memory: a second graph, the user's own, must still fit
+CHECK_STEP = 1e-3  # relative to ‖w‖: distance at which a "constant" gradient is checked
 
 
 @runtime_checkable
-class Pull(Protocol):
-    """The product of one batch with a vector in the weights' shapes, and the graph behind it."""
+class BatchProduct(Protocol):
+    """The product of one batch with a vector in the weights' shapes, and its graph."""
 
     roots: list[Tensor]
 
     def __call__(self, vectors: list[Tensor], /) -> list[Tensor]: ...
 
 
-Build = Callable[[Surface, Portion], Pull]
+Build = Callable[[Surface, Portion], BatchProduct]
 
 
 def hessian(
@@ -45,43 +42,44 @@ def hessian(
 ) -> Operator:
     """Products with ∂²loss/∂w², by differentiating the gradient once more (Pearlmutter 1994).
 
-    `graph` is where the time goes. "keep" builds the gradient's graph once per batch and walks it
-    for each product: a product then costs about one gradient. "rebuild" computes it anew: about
-    two, in the memory of a part of a batch. "auto" measures the first batch's graph and keeps all
-    graphs if they fit in half of the memory that is free. `portions` are other data at the same
+    `graph` trades memory for time. "keep" builds the gradient's graph once per batch and walks it
+    for each product, which then costs about one gradient. "rebuild" computes it anew: about two
+    gradients, in the memory of a part of a batch. "auto" measures the first batch's graph and keeps
+    all graphs if they fit into half of the free memory. `portions` are other data at the same
     weights.
 
-    Raises: NotTwiceDifferentiableError, naming the operation.
+    Raises: NotTwiceDifferentiableError, which names the operation.
     """
-    return _operator(surface, _HessianPull, portions or surface.portions, graph=graph)
+    return _operator(surface, _HessianProduct, portions or surface.portions, graph=graph)
 
 
 def gauss_newton(surface: Surface, *, graph: Graph = "auto") -> Operator:
-    """Products with JᵀH_LJ: the Hessian less the curvature of the network itself; never negative
-    for a convex loss. J is the Jacobian of what the model returns (a tensor), H_L the Hessian of
-    the loss in it. `graph` as for `hessian`.
+    """Products with JᵀH_LJ: the Hessian without the curvature of the network itself.
+
+    It is never negative for a convex loss. J is the Jacobian of the model's output (a tensor), H_L
+    the Hessian of the loss with respect to it. `graph` as for `hessian`.
 
     Source: Schraudolph 2002, "Fast curvature matrix-vector products".
     """
-    return _operator(surface, _GaussNewtonPull, surface.portions, graph=graph)
+    return _operator(surface, _GaussNewtonProduct, surface.portions, graph=graph)
 
 
 def _operator(
     surface: Surface, build: Build, portions: Sequence[Portion], *, graph: Graph
 ) -> Operator:
-    kept: list[Pull] = []
+    cached: list[BatchProduct] = []
     if graph != "rebuild":
-        kept, portions = _kept_pulls(surface, build, portions, force=graph == "keep")
-    if not kept:
-        count = sum(-(-rows(portion.targets) // SMALL_PART) for portion in portions)
-        portions = _in_parts(surface, portions, count)
+        cached, portions = _build_cached(surface, build, portions, force=graph == "keep")
+    if not cached:
+        count = sum(-(-num_samples(portion.targets) // SMALL_PART) for portion in portions)
+        portions = _split_portions(surface, portions, count)
 
     def multiply(vector: Tensor) -> Tensor:
         parts = surface.split(vector)
         total: Tensor | None = None
-        pulls = kept or (build(surface, portion) for portion in portions)
-        for pull, portion in zip(pulls, portions, strict=True):
-            product = surface.flat(pull(parts))
+        products = cached or (build(surface, portion) for portion in portions)
+        for batch_product, portion in zip(products, portions, strict=True):
+            product = surface.flat(batch_product(parts))
             weighted = product if portion.share == 1 else product * portion.share
             total = weighted if total is None else total.add_(weighted)
         assert total is not None
@@ -90,63 +88,63 @@ def _operator(
     return Operator(multiply, surface.size, surface.dtype, surface.device)
 
 
-def _kept_pulls(
+def _build_cached(
     surface: Surface, build: Build, portions: Sequence[Portion], *, force: bool
-) -> tuple[list[Pull], Sequence[Portion]]:
-    """Pulls with their graphs held and the portions they are of; no pulls if memory is too small.
+) -> tuple[list[BatchProduct], Sequence[Portion]]:
+    """Build the graphs of all portions once; none if memory is too small for them.
 
-    On a CPU a large graph is held in parts: walking it then stays in the cache.
+    On a CPU a large graph is split into parts: walking one then stays in the cache.
     """
     first = build(surface, portions[0])
-    share, held = portions[0].share, graph_bytes(first.roots)
-    # the held graphs, and as much again as one of them for the walk through it
-    if not force and held * (1 / share + 1) > MEMORY_SHARE * available_bytes(surface.device):
+    share, size = portions[0].share, graph_bytes(first.roots)
+    # the cached graphs, and as much again as one of them to walk through it
+    if not force and size * (1 / share + 1) > MEMORY_SHARE * available_bytes(surface.device):
         return [], portions
-    if surface.device.type == "cpu" and held > SMALL_GRAPH:
-        parts = _in_parts(surface, portions, len(portions) * -(-held // SMALL_GRAPH))
+    if surface.device.type == "cpu" and size > SMALL_GRAPH:
+        parts = _split_portions(surface, portions, len(portions) * -(-size // SMALL_GRAPH))
         if parts is not portions:
             del first
             return [build(surface, part) for part in parts], parts
     return [first, *(build(surface, portion) for portion in portions[1:])], portions
 
 
-def _in_parts(surface: Surface, portions: Sequence[Portion], count: int) -> Sequence[Portion]:
-    """The same data in at least so many parts, where the loss is a mean over samples.
+def _split_portions(surface: Surface, portions: Sequence[Portion], count: int) -> Sequence[Portion]:
+    """Split the data into at least `count` parts if the loss is a mean over samples.
 
-    Not so where the samples of a batch meet, as in a contrastive loss: the losses tell.
+    In a contrastive loss the samples of a batch interact: then the loss of the parts differs.
     """
     parts = surface.groups(count, portions)
     if len(parts) == len(portions):
         return portions
-    whole, cut = surface.loss(portions), surface.loss(parts)
-    return parts if abs(whole - cut) <= SAME_LOSS * abs(whole) else portions
+    loss, loss_of_parts = surface.loss(portions), surface.loss(parts)
+    return parts if abs(loss - loss_of_parts) <= SAME_LOSS * abs(loss) else portions
 
 
-class _HessianPull:
+class _HessianProduct:
     """The product of one batch, through the graph of its gradient."""
 
     def __init__(self, surface: Surface, portion: Portion) -> None:
         self.leaves = surface.leaves
         loss = surface.batch_loss(portion)
         first = portion is surface.portions[0]
-        with _custom_functions_watched(loss if first else None):
+        with _check_custom_functions(loss if first else None):
             gradients = _differentiate(loss, self.leaves)
         live = [g.requires_grad for g in gradients]
         if not any(live):
-            _refuse_hidden_curvature(surface, portion)
+            _check_constant_gradient(surface, portion)
         self.roots = [g for g, on in zip(gradients, live, strict=True) if on]
         self.live = live
-        if first and dead_end(self.roots):
-            raise _marked_once_differentiable(loss)
+        if first and refuses_second_derivative(self.roots):
+            raise _once_differentiable_error(loss)
 
     def __call__(self, vectors: list[Tensor]) -> list[Tensor]:
         if not self.roots:  # a loss linear in all weights
             return [torch.zeros_like(leaf) for leaf in self.leaves]
-        chosen = [v for v, on in zip(vectors, self.live, strict=True) if on]
-        return _second_derivative(self.roots, self.leaves, chosen)
+        vectors = [v for v, on in zip(vectors, self.live, strict=True) if on]
+        return _second_derivative(self.roots, self.leaves, vectors)
 
 
-class _GaussNewtonPull:
+class _GaussNewtonProduct:
     """J and its transpose from one graph of the outputs: J v is the derivative of Jᵀu in u."""
 
     def __init__(self, surface: Surface, portion: Portion) -> None:
@@ -159,7 +157,7 @@ class _GaussNewtonPull:
                 fix="wrap the model so that it returns its logits alone, or use the Hessian",
             )
         self.probe = torch.zeros_like(self.outputs, requires_grad=True)
-        pulled = torch.autograd.grad(
+        gradients = torch.autograd.grad(
             self.outputs,
             self.leaves,
             self.probe,
@@ -167,16 +165,17 @@ class _GaussNewtonPull:
             allow_unused=True,
             materialize_grads=True,
         )
-        self.live = [p.requires_grad for p in pulled]
-        self.roots = [p for p, on in zip(pulled, self.live, strict=True) if on]
+        self.live = [g.requires_grad for g in gradients]
+        self.roots = [g for g, on in zip(gradients, self.live, strict=True) if on]
         self.inner = self.outputs.detach().requires_grad_()
         (self.slope,) = _differentiate(surface.loss_of(self.inner, portion), [self.inner])
 
     def __call__(self, vectors: list[Tensor]) -> list[Tensor]:
-        chosen = [v for v, on in zip(vectors, self.live, strict=True) if on]
-        if not chosen or not self.slope.requires_grad:  # no output moves, or a loss linear in them
+        vectors = [v for v, on in zip(vectors, self.live, strict=True) if on]
+        # No vector: constant outputs. No graph: a loss that is linear in the outputs.
+        if not vectors or not self.slope.requires_grad:
             return [torch.zeros_like(leaf) for leaf in self.leaves]
-        (pushed,) = _second_derivative(self.roots, [self.probe], chosen)
+        (pushed,) = _second_derivative(self.roots, [self.probe], vectors)
         (curved,) = _second_derivative([self.slope], [self.inner], [pushed])
         return _second_derivative([self.outputs], self.leaves, [curved])
 
@@ -187,7 +186,7 @@ def _differentiate(loss: Tensor, leaves: Any) -> tuple[Tensor, ...]:
             loss, leaves, create_graph=True, allow_unused=True, materialize_grads=True
         )
     except RuntimeError as error:
-        raise _not_differentiable(error, order="a first derivative") from error
+        raise _not_differentiable_error(error, order="a first derivative") from error
 
 
 def _second_derivative(roots: list[Tensor], leaves: Any, vectors: list[Tensor]) -> list[Tensor]:
@@ -200,10 +199,10 @@ def _second_derivative(roots: list[Tensor], leaves: Any, vectors: list[Tensor]) 
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
-        raise _not_differentiable(error, order="a second derivative") from error
+        raise _not_differentiable_error(error, order="a second derivative") from error
 
 
-def _not_differentiable(error: RuntimeError, *, order: str) -> CurvatureError:
+def _not_differentiable_error(error: RuntimeError, *, order: str) -> CurvatureError:
     return NotTwiceDifferentiableError(
         f"the loss has no usable {order.removeprefix('a ')} in torch",
         seen=str(error).splitlines()[0],
@@ -213,9 +212,9 @@ def _not_differentiable(error: RuntimeError, *, order: str) -> CurvatureError:
     )
 
 
-def _marked_once_differentiable(loss: Tensor) -> NotTwiceDifferentiableError:
+def _once_differentiable_error(loss: Tensor) -> NotTwiceDifferentiableError:
     return NotTwiceDifferentiableError(
-        "part of the loss refuses a second derivative: torch would take it for zero",
+        "part of the loss refuses a second derivative: torch would treat it as zero",
         seen="a custom autograd.Function marked @once_differentiable, among: "
         + ", ".join(sorted({_name(node) for node in custom_nodes(loss)})),
         fix="write its backward with differentiable torch operations and drop the mark, or "
@@ -224,11 +223,11 @@ def _marked_once_differentiable(loss: Tensor) -> NotTwiceDifferentiableError:
 
 
 @contextmanager
-def _custom_functions_watched(loss: Tensor | None) -> Iterator[None]:
-    """Refuses a custom function whose backward loses the graph: its curvature would be missing."""
+def _check_custom_functions(loss: Tensor | None) -> Iterator[None]:
+    """Refuse a custom function whose backward loses the graph: its curvature would be missing."""
     lossy: list[str] = []
     handles = [
-        node.register_hook(partial(_note_loss, lossy=lossy, name=_name(node)))
+        node.register_hook(partial(_record_lossy, lossy=lossy, name=_name(node)))
         for node in (custom_nodes(loss) if loss is not None else ())
     ]
     try:
@@ -245,10 +244,12 @@ def _custom_functions_watched(loss: Tensor | None) -> Iterator[None]:
         )
 
 
-def _note_loss(out: Any, given: Any, *, lossy: list[str], name: str) -> None:
-    given, out = ([t for t in side if t is not None] for side in (given, out))
-    graphless = bool(out) and not any(tensor.requires_grad for tensor in out)
-    if graphless and any(t.requires_grad for t in given) and any(bool(t.any()) for t in out):
+def _record_lossy(grad_inputs: Any, grad_outputs: Any, *, lossy: list[str], name: str) -> None:
+    inputs, outputs = (
+        [t for t in gradients if t is not None] for gradients in (grad_inputs, grad_outputs)
+    )
+    graphless = bool(inputs) and not any(tensor.requires_grad for tensor in inputs)
+    if graphless and any(t.requires_grad for t in outputs) and any(bool(t.any()) for t in inputs):
         lossy.append(name)
 
 
@@ -256,32 +257,19 @@ def _name(node: Node) -> str:
     return node.name().removesuffix("Backward")
 
 
-def _refuse_hidden_curvature(surface: Surface, portion: Portion) -> None:
-    """A gradient without a graph is either constant, or its operation hides the dependence."""
-    here, point = surface.batch_gradient(portion), surface.point
+def _check_constant_gradient(surface: Surface, portion: Portion) -> None:
+    """Check that a gradient without a graph is constant, not cut off from the weights."""
+    gradient, point = surface.batch_gradient(portion), surface.point
     step = torch.randn(
         surface.size, generator=torch.Generator().manual_seed(0), dtype=torch.float64
     ).to(point)
-    surface.move(point + step * UNEXPLORED_STEP * point.norm().clamp_min(1.0) / step.norm())
-    there = surface.batch_gradient(portion)
+    surface.move(point + step * CHECK_STEP * point.norm().clamp_min(1.0) / step.norm())
+    neighbour = surface.batch_gradient(portion)
     surface.move(point)
-    if float((there - here).norm()) > 1e-6 * float(here.norm()):
+    if float((neighbour - gradient).norm()) > 1e-6 * float(gradient.norm()):
         raise NotTwiceDifferentiableError(
-            "the gradient depends on the weights, but torch does not know how",
-            seen="a gradient that changes with the weights and yet has no graph",
+            "the gradient depends on the weights, but torch has no graph of it",
+            seen="a gradient that changes with the weights, without a graph",
             fix="some custom autograd.Function computes its backward outside torch (numpy, "
             ".data, .detach()): write that backward with differentiable torch operations",
         )
-
-
-def loss_and_gradient(surface: Surface) -> tuple[float, Float[Tensor, " weights"]]:
-    """Mean loss and its gradient from one pass over the batches."""
-    total, value = torch.zeros(surface.size, dtype=surface.dtype, device=surface.device), 0.0
-    for portion in surface.portions:
-        loss = surface.batch_loss(portion)
-        gradients = torch.autograd.grad(
-            loss, surface.leaves, allow_unused=True, materialize_grads=True
-        )
-        total.add_(surface.flat(gradients), alpha=portion.share)
-        value += float(loss.detach()) * portion.share
-    return value, total

@@ -1,4 +1,4 @@
-"""The spectrum of a loss's Hessian: extremes, trace and density from one Krylov basis."""
+"""Spectrum of a loss's Hessian: extreme eigenvalues, trace and density from one Krylov basis."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,20 +15,20 @@ from thalweg.curvature.operators import Operator
 from thalweg.curvature.products import Graph, gauss_newton, hessian
 from thalweg.curvature.surface import Surface
 from thalweg.curvature.trace import Trace, trace
-from thalweg.curvature.twice_differentiable import BatchNormMode, Normalised
+from thalweg.curvature.twice_differentiable import BatchNormMode, Normalisation
 
 Matrix = Literal["hessian", "gauss-newton"]
-DENSITY_STEPS = 60  # with the outliers counted, as near the truth as plain quadrature with 100
+DENSITY_STEPS = 60  # as accurate, with outliers counted, as plain quadrature with 100
 ZERO_BAND = 1e-4  # of |λ|max: float32 products cannot tell smaller ones from zero
-TRACE_PRECISION = 0.02  # relative half width at which the sampling of the trace stops
+TRACE_PRECISION = 0.02  # relative half width at which sampling of the trace stops
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spectrum:
-    """Eigenvalues of one matrix at one point, each with the error it may have."""
+    """Eigenvalues of one matrix at one point, each with a bound on its error."""
 
     matrix: Matrix
-    batch_norm: Normalised  # which of the two surfaces, where there is normalisation
+    batch_norm: Normalisation  # the statistics of normalisation layers
     size: int  # weights
     samples: int
     top: tuple[float, ...]  # largest first
@@ -40,7 +40,7 @@ class Spectrum:
     trace: Trace | None
     density: Density
     products: int
-    converged: bool  # whether all of top and bottom are within the tolerance asked for
+    converged: bool  # all of top and bottom are within the tolerance
 
     @property
     def most_negative(self) -> float:
@@ -54,11 +54,11 @@ class Spectrum:
 
     @property
     def shares(self) -> tuple[float, float, float]:
-        """Shares of negative, zero and positive eigenvalues, as the density tells them."""
+        """Shares of negative, zero and positive eigenvalues, from the density."""
         return self.density.shares(self.band)
 
     def to_dict(self) -> dict[str, Any]:
-        """All but the vectors, as numbers that JSON can hold."""
+        """All but the vectors, as JSON values."""
         names = ("matrix", "batch_norm", "size", "samples", "products", "converged")
         lists = ("top", "top_errors", "bottom", "bottom_errors")
         record: dict[str, Any] = {name: getattr(self, name) for name in names}
@@ -90,28 +90,28 @@ def spectrum(
     graph: Graph = "auto",
     seed: int = 0,
 ) -> Spectrum:
-    """Eigenvalues of the loss's Hessian at the model's present weights; the model is left as found.
+    """Compute eigenvalues of the loss's Hessian at the model's weights; the model is restored.
 
-    At least `steps` products go into the basis, more (up to three times as many) where the `top`
-    and `bottom` eigenvalues are not yet within `tolerance` of |λ|max; `steps=0` stops as soon as
-    they are, for those who do not want the density. `probes=0` leaves the trace out. The rest of
-    the options is explained at `Surface` and `hessian`.
+    The basis takes at least `steps` products, and up to three times as many until the `top` and
+    `bottom` eigenvalues are within `tolerance` of |λ|max; `steps=0` stops as soon as they are, but
+    gives only a rough density. `probes=0` skips the trace. `Surface` and `hessian` explain the
+    other options.
 
-    Cost: about one gradient over all batches a product where memory allows, else two.
-    Raises: CurvatureError where there is no curvature to measure, UsageError.
+    Cost: about one gradient over all batches per product if memory allows, else two.
+    Raises: CurvatureError if the curvature cannot be measured; UsageError.
 
     >>> import torch
     >>> model = torch.nn.Linear(3, 1)
     >>> batch = (torch.eye(3), torch.zeros(3, 1))
-    >>> found = spectrum(model, torch.nn.functional.mse_loss, [batch], top=1)
-    >>> f"{found.top[0]:.4f}"  # (2/3)·[[I, 1], [1ᵀ, 3]]: the eigenvalues are 8/3, 2/3, 2/3 and 0
+    >>> result = spectrum(model, torch.nn.functional.mse_loss, [batch], top=1)
+    >>> f"{result.top[0]:.4f}"  # (2/3)·[[I, 1], [1ᵀ, 3]]: the eigenvalues are 8/3, 2/3, 2/3 and 0
     '2.6667'
     """
-    make = hessian if matrix == "hessian" else gauss_newton
+    build = hessian if matrix == "hessian" else gauss_newton
     with Surface(
         model, loss_fn, batches, weights=weights, batch_norm=batch_norm, dtype=dtype
     ) as surface:
-        operator = make(surface, graph=graph)
+        operator = build(surface, graph=graph)
         krylov = lanczos(
             operator,
             top=top,
@@ -121,12 +121,12 @@ def spectrum(
             max_steps=3 * max(steps, DENSITY_STEPS),
             seed=seed,
         )
-        return read_spectrum(
+        return spectrum_of_basis(
             operator, krylov, surface=surface, matrix=matrix, top=top, bottom=bottom, probes=probes
         )
 
 
-def read_spectrum(
+def spectrum_of_basis(
     operator: Operator,
     krylov: Krylov,
     *,
@@ -136,13 +136,13 @@ def read_spectrum(
     bottom: int,
     probes: int,
 ) -> Spectrum:
-    """Everything that one basis tells, with `probes` more products for the trace."""
+    """Compute the spectrum from one basis, with `probes` more products for the trace."""
     highest = range(krylov.steps - 1, max(krylov.steps - 1 - top, -1), -1)
     lowest = range(min(bottom, krylov.steps))
-    sampled = trace(operator, krylov, probes=probes, precision=TRACE_PRECISION) if probes else None
+    estimate = trace(operator, krylov, probes=probes, precision=TRACE_PRECISION) if probes else None
     return Spectrum(
         matrix=matrix,
-        batch_norm=surface.normalised,
+        batch_norm=surface.normalisation,
         size=krylov.size,
         samples=surface.samples,
         top=tuple(krylov.values[list(highest)].tolist()),
@@ -151,7 +151,7 @@ def read_spectrum(
         bottom=tuple(krylov.values[list(lowest)].tolist()),
         bottom_errors=tuple(krylov.errors[list(lowest)].tolist()),
         bottom_vectors=krylov.vectors(list(lowest)),
-        trace=sampled,
+        trace=estimate,
         density=density(krylov),
         products=operator.products,
         converged=krylov.converged,

@@ -1,4 +1,4 @@
-"""The loss of a model over fixed batches, as a function of one flat vector of weights."""
+"""The loss surface: a model's loss over fixed batches as a function of one weight vector."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -13,36 +13,36 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from thalweg.borrow import LossFn
-from thalweg.curvature.faults import LossNotDeterministicError, LossNotFiniteError
-from thalweg.curvature.portions import Portion, portions_of, regrouped, rows
+from thalweg.curvature.errors import LossNotDeterministicError, LossNotFiniteError
+from thalweg.curvature.portions import Portion, make_portions, num_samples, regroup
 from thalweg.curvature.twice_differentiable import (
     BatchNormMode,
-    Normalised,
+    Normalisation,
     Slot,
+    innermost_model,
     replace_buffers,
     set_weight,
     twice_differentiable,
-    unwrapped,
     weight_slots,
 )
 from thalweg.errors import UsageError
 from thalweg.registry import unknown_name
 
-REPEATS = {torch.float32: 1e-5, torch.float64: 1e-10}  # relative: rounding may differ, no more
+REPEATABILITY = {torch.float32: 1e-5, torch.float64: 1e-10}  # relative: only rounding may differ
 
 
 class Surface:
-    """Mean loss over `batches` at any weights. A context: inside it the model is on loan.
+    """Mean loss over `batches` at any weights. As a context manager it borrows the model.
 
-    `batch_norm` says what normalisation layers do. In "train" mode they normalise by the batch, as
-    in training; in "eval" mode by their running statistics. The two surfaces differ by an order of
-    magnitude in curvature, so every result states which one it is of. Dropout is off in both.
+    `batch_norm` is the mode of normalisation layers: "train" normalises by the batch, as in
+    training; "eval" by the running statistics. The two surfaces differ by an order of magnitude in
+    curvature, so every result states its mode. Dropout is off in both.
 
     `weights` are names or patterns ("head.*"); by default everything that requires a gradient.
     Floating-point tensors are computed in `dtype`; by default the weights' own, at least float32.
-    `batches` are (inputs, targets) pairs, held in memory meanwhile; a sample is a row of targets.
+    `batches` are (inputs, targets) pairs, which stay in memory; a sample is a row of targets.
 
-    Raises: UsageError on unknown weights or no batches, LossNotFiniteError, and
+    Raises: UsageError for unknown weights or no batches, LossNotFiniteError,
     LossNotDeterministicError.
     """
 
@@ -56,27 +56,27 @@ class Surface:
         batch_norm: BatchNormMode = "train",
         dtype: torch.dtype | None = None,
     ) -> None:
-        self.model = unwrapped(model)
+        self.model = innermost_model(model)
         self._loss_fn = loss_fn
         self._slots = weight_slots(self.model)
-        self._found = {name: _weight_in(places[0]) for name, places in self._slots.items()}
-        self.names = _selected(self._found, weights)
-        first = self._found[self.names[0]]
+        self._originals = {name: _weight_in(places[0]) for name, places in self._slots.items()}
+        self.names = _selected_names(self._originals, weights)
+        first = self._originals[self.names[0]]
         self.dtype = dtype or torch.promote_types(first.dtype, torch.float32)
         self.device = first.device
-        with torch.inference_mode(False):  # what is made inside it can never be differentiated
-            self.portions = portions_of(batches, self.device, self.dtype)
-        self.samples = sum(rows(portion.targets) for portion in self.portions)
+        with torch.inference_mode(False):  # tensors created in inference mode have no gradient
+            self.portions = make_portions(batches, self.device, self.dtype)
+        self.samples = sum(num_samples(portion.targets) for portion in self.portions)
         self.batch_norm: BatchNormMode = batch_norm
         self._stack = ExitStack()
         self.leaves: list[nn.Parameter] = []
-        self.passes = 0  # forward passes over a batch: the unit in which cost is told
+        self.passes = 0  # forward passes over a batch: the unit of cost
 
     def __enter__(self) -> "Surface":
         with ExitStack() as stack:
-            stack.callback(self._put_back)
+            stack.callback(self._restore_weights)
             stack.enter_context(twice_differentiable(self.model, self.batch_norm))
-            self._hang_leaves()
+            self._install_leaves()
             self._check_repeatable()
             self._stack = stack.pop_all()
         return self
@@ -90,8 +90,8 @@ class Surface:
         self._stack.__exit__(kind, error, trace)
 
     @property
-    def normalised(self) -> Normalised:
-        """By which statistics: what a result must state."""
+    def normalisation(self) -> Normalisation:
+        """The statistics that layers normalise by, which every result must state."""
         if any(isinstance(module, _NormBase) for module in self.model.modules()):
             return self.batch_norm
         return "none"
@@ -106,10 +106,11 @@ class Surface:
 
     @property
     def point(self) -> Float[Tensor, " weights"]:
-        """The present weights, as one vector (a copy)."""
+        """The current weights as one vector (a copy)."""
         return self.flat([leaf.detach() for leaf in self.leaves])
 
     def flat(self, tensors: Sequence[Tensor]) -> Float[Tensor, " weights"]:
+        """The tensors, shaped like the weights, as one vector."""
         return torch.cat([tensor.reshape(-1) for tensor in tensors])
 
     def split(self, vector: Float[Tensor, " weights"]) -> list[Tensor]:
@@ -118,7 +119,7 @@ class Surface:
         return [part.view(leaf.shape) for part, leaf in zip(parts, self.leaves, strict=True)]
 
     def move(self, point: Float[Tensor, " weights"]) -> None:
-        """Stand at other weights. The user's own are not written to."""
+        """Move to other weights; the user's own do not change."""
         for i, (name, part) in enumerate(
             zip(self.names, self.split(point.detach().to(self.device, self.dtype)), strict=True)
         ):
@@ -130,7 +131,7 @@ class Surface:
         return self._loss_fn(self.outputs(portion), portion.targets)
 
     def outputs(self, portion: Portion) -> Any:
-        """What the model returns for one batch, with its graph."""
+        """The model's outputs for one batch, with their graph."""
         replace_buffers(self.model, self.dtype)
         self.passes += 1
         if isinstance(portion.inputs, Mapping):
@@ -143,7 +144,7 @@ class Surface:
         return self._loss_fn(outputs, portion.targets)
 
     def loss(self, portions: Sequence[Portion] | None = None) -> float:
-        """Mean loss over all batches (or over other data) at the present weights."""
+        """Mean loss over all batches (or over other data) at the current weights."""
         with torch.no_grad():
             return sum(
                 float(self.batch_loss(portion)) * portion.share
@@ -151,44 +152,46 @@ class Surface:
             )
 
     def groups(self, count: int, portions: Sequence[Portion] | None = None) -> list[Portion]:
-        """The same samples (or other data) in at least `count` groups, if they can be cut so.
+        """Cut the samples (or other data) into at least `count` groups, if possible.
 
-        Under batch statistics they cannot: a batch is what its samples are normalised by.
+        Batches that layers normalise by cannot be cut.
         """
-        found, together = list(portions or self.portions), self.normalised == "train"
-        return found if together or len(found) >= count else regrouped(found, count)
+        portions = list(portions or self.portions)
+        if self.normalisation == "train" or len(portions) >= count:
+            return portions
+        return regroup(portions, count)
 
-    def other(self, batches: Iterable[Sequence[Any]]) -> list[Portion]:
-        """Other data, ready to be measured at the same weights."""
-        return portions_of(batches, self.device, self.dtype)
+    def portions_of(self, batches: Iterable[Sequence[Any]]) -> list[Portion]:
+        """Prepare other data for measurements at the same weights."""
+        return make_portions(batches, self.device, self.dtype)
 
     def loss_at(
         self, point: Float[Tensor, " weights"], portions: Sequence[Portion] | None = None
     ) -> float:
-        """Mean loss at other weights; stands where it stood afterwards."""
-        with self._moved(point):
+        """Mean loss at other weights; the surface then moves back."""
+        with self._at(point):
             return self.loss(portions)
 
     def gradient_at(self, point: Float[Tensor, " weights"]) -> Float[Tensor, " weights"]:
-        """Gradient at other weights; stands where it stood afterwards."""
-        with self._moved(point):
+        """Gradient at other weights; the surface then moves back."""
+        with self._at(point):
             return self.gradient()
 
     @property
     def originals(self) -> list[nn.Parameter]:
         """The user's own weights, in the order of `names`."""
-        return [self._found[name] for name in self.names]
+        return [self._originals[name] for name in self.names]
 
     @contextmanager
-    def _moved(self, point: Tensor) -> Iterator[None]:
-        found = self.leaves
-        self.leaves = list(found)
+    def _at(self, point: Tensor) -> Iterator[None]:
+        leaves = self.leaves
+        self.leaves = list(leaves)
         self.move(point)
         try:
             yield
         finally:
-            self.leaves = found
-            for name, leaf in zip(self.names, found, strict=True):
+            self.leaves = leaves
+            for name, leaf in zip(self.names, leaves, strict=True):
                 set_weight(self._slots[name], leaf)
 
     def gradient(self) -> Float[Tensor, " weights"]:
@@ -199,25 +202,26 @@ class Surface:
         return total
 
     def batch_gradient(self, portion: Portion) -> Float[Tensor, " weights"]:
+        """Gradient of the mean loss of one batch."""
         return self.flat(
             torch.autograd.grad(
                 self.batch_loss(portion), self.leaves, allow_unused=True, materialize_grads=True
             )
         )
 
-    def _hang_leaves(self) -> None:
+    def _install_leaves(self) -> None:
         self.leaves = []
-        for name, weight in self._found.items():
+        for name, weight in self._originals.items():
             copy = weight.is_inference()  # such tensors cannot take part in autograd
             value = weight.detach().to(self.dtype if weight.is_floating_point() else weight.dtype)
-            chosen = name in self.names
-            leaf = nn.Parameter(value.clone() if copy else value, requires_grad=chosen)
+            is_selected = name in self.names
+            leaf = nn.Parameter(value.clone() if copy else value, requires_grad=is_selected)
             set_weight(self._slots[name], leaf)
-            if chosen:
+            if is_selected:
                 self.leaves.append(leaf)
 
-    def _put_back(self) -> None:
-        for name, weight in self._found.items():
+    def _restore_weights(self) -> None:
+        for name, weight in self._originals.items():
             set_weight(self._slots[name], weight)
         self.leaves = []
 
@@ -225,17 +229,17 @@ class Surface:
         with torch.no_grad():
             first = float(self.batch_loss(self.portions[0]))
             if not np.isfinite(first):
-                raise _not_finite(self, first)
+                raise _not_finite_error(self, first)
             state = torch.get_rng_state()
             second = float(self.batch_loss(self.portions[0]))
-        if abs(first - second) > REPEATS.get(self.dtype, 1e-5) * max(abs(first), 1e-12):
-            drew = not torch.equal(state, torch.get_rng_state())
+        if abs(first - second) > REPEATABILITY.get(self.dtype, 1e-5) * max(abs(first), 1e-12):
+            is_random = not torch.equal(state, torch.get_rng_state())
             raise LossNotDeterministicError(
                 "the same weights and the same batch give different losses",
                 seen=f"{first!r}, then {second!r}"
-                + ("; the forward pass or the loss draws random numbers" if drew else ""),
-                fix="switch off what is random in the model and in loss_fn, or keep a fixed seed "
-                "in it (layers of dropout are off already)",
+                + ("; the forward pass or the loss draws random numbers" if is_random else ""),
+                fix="switch off randomness in the model and in loss_fn, or fix its seed (dropout "
+                "layers are off already)",
             )
 
 
@@ -245,29 +249,31 @@ def _weight_in(slot: Slot) -> nn.Parameter:
     return weight
 
 
-def _selected(found: Mapping[str, nn.Parameter], patterns: Sequence[str] | None) -> list[str]:
-    floating = [n for n, w in found.items() if w.is_floating_point()]
+def _selected_names(
+    weights: Mapping[str, nn.Parameter], patterns: Sequence[str] | None
+) -> list[str]:
+    floating = [n for n, w in weights.items() if w.is_floating_point()]
     if patterns is None:
-        chosen = [name for name in floating if found[name].requires_grad]
-        if not chosen:
+        trainable = [name for name in floating if weights[name].requires_grad]
+        if not trainable:
             raise UsageError(
                 "no weight of the model requires a gradient",
                 seen=f"{len(floating)} weights, all frozen",
-                fix="name the ones to look at: weights=['head.*']",
+                fix="name the weights to measure: weights=['head.*']",
             )
-        return chosen
+        return trainable
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in floating):
             raise unknown_name("weight", pattern, floating)
     return [name for name in floating if any(fnmatchcase(name, p) for p in patterns)]
 
 
-def _not_finite(surface: Surface, loss: float) -> LossNotFiniteError:
+def _not_finite_error(surface: Surface, loss: float) -> LossNotFiniteError:
     culprit = _first_not_finite(surface)
     return LossNotFiniteError(
-        f"the loss is {loss} at the present weights",
+        f"the loss is {loss} at the current weights",
         seen=f"the first value that is not finite: {culprit}",
-        fix="curvature exists only where the loss is finite: load weights from before it was lost",
+        fix=f"curvature needs a finite loss: load weights from before the loss became {loss}",
     )
 
 
@@ -277,13 +283,13 @@ def _first_not_finite(surface: Surface) -> str:
         if not leaf.isfinite().all():
             return f"weight {name}"
     portion = surface.portions[0]
-    if isinstance(portion.inputs, Tensor) and not _finite(portion.inputs):
+    if isinstance(portion.inputs, Tensor) and not _is_finite(portion.inputs):
         return "the inputs of the first batch"
-    seen: list[str] = []
+    not_finite: list[str] = []
     handles = [
         module.register_forward_hook(
             lambda _module, _inputs, out, name=name: (
-                None if _finite(out) else seen.append(name or type(_module).__name__)
+                None if _is_finite(out) else not_finite.append(name or type(_module).__name__)
             )
         )
         for name, module in surface.model.named_modules()
@@ -293,10 +299,10 @@ def _first_not_finite(surface: Surface) -> str:
     finally:
         for handle in handles:
             handle.remove()
-    return f"the output of {seen[0]}" if seen else "loss_fn's own value"
+    return f"the output of {not_finite[0]}" if not_finite else "loss_fn's own value"
 
 
-def _finite(value: Any) -> bool:
+def _is_finite(value: Any) -> bool:
     return not (
         isinstance(value, Tensor)
         and value.is_floating_point()

@@ -1,4 +1,4 @@
-"""Surfaces on which every answer is known: the textbook's pictures of minima and saddles."""
+"""Toy surfaces with minima and saddles in closed form, for tests and experiments."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ Height = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CriticalFact:
-    """A place where the gradient is zero, and what the Hessian's eigenvalues are there."""
+class ToyPoint:
+    """A critical point of a toy surface with the Hessian's eigenvalues there."""
 
-    where: tuple[float, ...]
+    position: tuple[float, ...]
     eigenvalues: tuple[float, ...]  # ascending
-    kind: str  # what the place is, which a zero eigenvalue does not tell
+    kind: str  # a zero eigenvalue does not determine it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,15 +27,15 @@ class Toy:
 
     formula: str
     height: Height
-    facts: tuple[CriticalFact, ...]
+    critical_points: tuple[ToyPoint, ...]
 
-    def slope(self, at: Float[Tensor, " weights"]) -> Float[Tensor, " weights"]:
-        """Gradient at a place."""
-        return torch.autograd.functional.jacobian(self.height, at)
+    def gradient(self, point: Float[Tensor, " weights"]) -> Float[Tensor, " weights"]:
+        """Gradient at a point."""
+        return torch.autograd.functional.jacobian(self.height, point)
 
-    def curvature(self, at: Float[Tensor, " weights"]) -> Float[Tensor, "weights weights"]:
-        """Hessian at a place."""
-        return torch.autograd.functional.hessian(self.height, at)
+    def hessian(self, point: Float[Tensor, " weights"]) -> Float[Tensor, "weights weights"]:
+        """Hessian at a point."""
+        return torch.autograd.functional.hessian(self.height, point)
 
 
 def cubic() -> Toy:
@@ -43,7 +43,7 @@ def cubic() -> Toy:
     return Toy(
         formula="x³",
         height=lambda x: x[0] ** 3,
-        facts=(CriticalFact(where=(0.0,), eigenvalues=(0.0,), kind="inflection"),),
+        critical_points=(ToyPoint(position=(0.0,), eigenvalues=(0.0,), kind="inflection"),),
     )
 
 
@@ -52,28 +52,32 @@ def product() -> Toy:
     return Toy(
         formula="(1 − w₁w₂)²",
         height=lambda w: (1 - w[0] * w[1]) ** 2,
-        facts=(
-            CriticalFact(where=(0.0, 0.0), eigenvalues=(-2.0, 2.0), kind="saddle"),
-            CriticalFact(where=(1.0, 1.0), eigenvalues=(0.0, 4.0), kind="valley"),
+        critical_points=(
+            ToyPoint(position=(0.0, 0.0), eigenvalues=(-2.0, 2.0), kind="saddle"),
+            ToyPoint(position=(1.0, 1.0), eigenvalues=(0.0, 4.0), kind="valley"),
         ),
     )
 
 
 def ravine(condition: float = 100.0) -> Toy:
-    """½(x² + κy²): gradient descent zig-zags across while it creeps along."""
+    """½(x² + κy²): gradient descent zigzags across and creeps along."""
     return Toy(
         formula=f"½(x² + {condition:g}y²)",
         height=lambda x: (x[0] ** 2 + condition * x[1] ** 2) / 2,
-        facts=(CriticalFact(where=(0.0, 0.0), eigenvalues=(1.0, condition), kind="minimum"),),
+        critical_points=(
+            ToyPoint(position=(0.0, 0.0), eigenvalues=(1.0, condition), kind="minimum"),
+        ),
     )
 
 
 def monkey_saddle() -> Toy:
-    """x³ − 3xy²: a saddle that the Hessian cannot see: it is zero at the origin."""
+    """x³ − 3xy²: a saddle whose Hessian is zero at the origin."""
     return Toy(
         formula="x³ − 3xy²",
         height=lambda x: x[0] ** 3 - 3 * x[0] * x[1] ** 2,
-        facts=(CriticalFact(where=(0.0, 0.0), eigenvalues=(0.0, 0.0), kind="monkey saddle"),),
+        critical_points=(
+            ToyPoint(position=(0.0, 0.0), eigenvalues=(0.0, 0.0), kind="monkey saddle"),
+        ),
     )
 
 
@@ -82,10 +86,10 @@ def double_well() -> Toy:
     return Toy(
         formula="½x² + ¼y⁴ − ½y²",
         height=lambda x: x[0] ** 2 / 2 + x[1] ** 4 / 4 - x[1] ** 2 / 2,
-        facts=(
-            CriticalFact(where=(0.0, 0.0), eigenvalues=(-1.0, 1.0), kind="saddle"),
-            CriticalFact(where=(0.0, 1.0), eigenvalues=(1.0, 2.0), kind="minimum"),
-            CriticalFact(where=(0.0, -1.0), eigenvalues=(1.0, 2.0), kind="minimum"),
+        critical_points=(
+            ToyPoint(position=(0.0, 0.0), eigenvalues=(-1.0, 1.0), kind="saddle"),
+            ToyPoint(position=(0.0, 1.0), eigenvalues=(1.0, 2.0), kind="minimum"),
+            ToyPoint(position=(0.0, -1.0), eigenvalues=(1.0, 2.0), kind="minimum"),
         ),
     )
 

@@ -1,4 +1,4 @@
-"""The trace of an operator, with an interval that covers it."""
+"""The trace of an operator with a confidence interval."""
 
 from dataclasses import dataclass
 from math import ceil, isfinite, sqrt
@@ -9,7 +9,7 @@ import torch
 from thalweg.curvature.lanczos import Krylov
 from thalweg.curvature.operators import Operator
 
-PILOT = 10  # probes from which the spread is told
+PILOT = 10  # probes that the spread is estimated from
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,28 +32,28 @@ def trace(
     confidence: float = 0.95,
     seed: int = 1,
 ) -> Trace:
-    """The trace: exact within a Krylov basis, sampled (Hutchinson) in what is orthogonal to it.
+    """Estimate the trace: exactly within a Krylov basis, by sampling (Hutchinson) outside it.
 
-    The large eigenvalues, which make plain Hutchinson noisy, are in the basis. With `precision`, no
-    more probes are drawn than an interval of that relative half width needs, as told by the first
-    ten. The interval then uses their spread alone (Stein 1945): to stop when the interval looks
-    narrow would make it miss the truth more often than it says.
+    The large eigenvalues, which make plain Hutchinson noisy, are in the basis. `precision` limits
+    the probes to those that an interval of that relative half width needs, by the spread of the
+    first ten. The interval then uses their spread alone (Stein 1945): to stop when the
+    interval looks narrow would make it miss the truth more often than it says.
 
-    Source: Meyer et al. 2021 (Hutch++), with the basis that Lanczos leaves as the sketch.
+    Source: Meyer et al. 2021 (Hutch++), with the Lanczos basis as the sketch.
     """
     inside = float(krylov.values.sum())
     if krylov.steps == krylov.size:
         return Trace(value=inside, low=inside, high=inside, confidence=confidence, probes=0)
     generator = torch.Generator().manual_seed(seed)
     pilot = min(PILOT, probes) if precision else probes
-    samples = [_outside(operator, krylov, generator) for _ in range(pilot)]
+    samples = [_sample_outside(operator, krylov, generator) for _ in range(pilot)]
     spread = stdev(samples) if pilot > 1 else float("inf")
     reach = student_quantile((1 + confidence) / 2, max(pilot - 1, 1)) * spread
-    wanted = pilot
+    needed = pilot
     if precision and isfinite(reach):
-        wanted = ceil((reach / max(precision * abs(inside + fmean(samples)), 1e-300)) ** 2)
-    while len(samples) < min(wanted, probes):
-        samples.append(_outside(operator, krylov, generator))
+        needed = ceil((reach / max(precision * abs(inside + fmean(samples)), 1e-300)) ** 2)
+    while len(samples) < min(needed, probes):
+        samples.append(_sample_outside(operator, krylov, generator))
     value, half = inside + fmean(samples), reach / sqrt(len(samples))
     return Trace(
         value=value,
@@ -64,7 +64,8 @@ def trace(
     )
 
 
-def _outside(operator: Operator, krylov: Krylov, generator: torch.Generator) -> float:
+def _sample_outside(operator: Operator, krylov: Krylov, generator: torch.Generator) -> float:
+    """Draw a random probe orthogonal to the basis; its expected product is the trace there."""
     probe = torch.randn(krylov.size, generator=generator, dtype=torch.float64).sign()
     probe = probe.to(operator.device)
     probe = torch.addmv(probe, krylov.basis.T, krylov.basis @ probe, alpha=-1.0)

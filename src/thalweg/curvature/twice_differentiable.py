@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from thalweg.borrow import preserve_buffers, preserve_modes, preserve_random_state
 
 BatchNormMode = Literal["train", "eval", "as-found"]
-Normalised = Literal["train", "eval", "as-found", "none"]  # none: no layer normalises by batches
+Normalisation = Literal["train", "eval", "as-found", "none"]  # none: no batch norm
 
 
 class Slot(NamedTuple):
@@ -27,7 +27,7 @@ class Slot(NamedTuple):
     name: str
 
 
-def unwrapped(model: nn.Module) -> nn.Module:
+def innermost_model(model: nn.Module) -> nn.Module:
     """The model below wrappers that cannot be differentiated twice: compiled, data-parallel."""
     while True:
         inner = getattr(model, "_orig_mod", None)  # torch.compile's

@@ -14,7 +14,7 @@ from thalweg.data import Dataset
 from thalweg.errors import DataError, UsageError
 from thalweg.ladders.advice import advice, best_rung, rung_to_stop_at
 from thalweg.ladders.ladder_data import LadderData, LadderOptions
-from thalweg.ladders.rung import MissingError, RungMaker, RungResult, TooLongError
+from thalweg.ladders.rung import MissingPackageError, RungMaker, RungResult, TooLongError
 from thalweg.ladders.rungs import RUNGS
 from thalweg.ladders.score_interval import score_interval
 from thalweg.planning.checks import check_alone, check_recipe
@@ -139,7 +139,7 @@ def _add_rung(ladder: Ladder, maker: RungMaker, data: LadderData, *, start_time:
         result = maker.run(data)
     except TooLongError as error:
         return _leave_out(ladder, maker, error.problem)
-    except (MissingError, DataError) as error:
+    except (MissingPackageError, DataError) as error:
         return _leave_out(ladder, maker, " ".join(filter(None, (error.problem, error.seen))))
     rung = _scored_rung(maker, result, data, seconds=monotonic() - rung_start)
     ladder = replace(ladder, rungs=(*ladder.rungs, rung), seconds=monotonic() - start_time)

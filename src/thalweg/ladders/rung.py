@@ -23,7 +23,7 @@ class TooLongError(ThalwegError):
         self.seconds = seconds
 
 
-class MissingError(ThalwegError):
+class MissingPackageError(ThalwegError):
     """A rung needs a package that is not installed."""
 
 
@@ -46,7 +46,7 @@ class RungMaker:
     name: str
     title: str
     kind: Kind
-    run: Callable[[LadderData], RungResult]  # raises TooLongError, MissingError, DataError
+    run: Callable[[LadderData], RungResult]  # raises TooLongError, MissingPackageError, DataError
     unfit_reason: Callable[[DataFacts], str] = lambda facts: ""  # "": the rung fits the data
     share: float = 0.5  # of the time left that it may take; the last rung may take all
 

@@ -9,7 +9,7 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from thalweg.borrow import Subject
-from thalweg.curvature import Landscape, Spectrum, between, draw, landscape, spectrum
+from thalweg.curvature import Landscape, Spectrum, draw, interpolation, landscape, spectrum
 from thalweg.curvature.landscape import Directions
 from thalweg.curvature.twice_differentiable import BatchNormMode
 from thalweg.data import Batches
@@ -66,7 +66,7 @@ def run_landscape(
     """The loss around a run's best weights, or on the line to those of another run."""
     subject = run_subject(run, samples=samples)
     if other is not None:
-        return between(
+        return interpolation(
             subject.model,
             subject.loss_fn,
             subject.batches,

@@ -8,7 +8,7 @@ from thalweg.data import DataFacts
 from thalweg.errors import UsageError
 from thalweg.ladders.ladder_data import LadderData
 from thalweg.ladders.rung import (
-    MissingError,
+    MissingPackageError,
     RungMaker,
     RungResult,
     TooLongError,
@@ -26,14 +26,14 @@ OVERHEAD = 1.5  # the head, reading and saving, beside the features
 def fit_head(data: LadderData) -> RungResult:
     """Extract features with the frozen network and fit a head.
 
-    Raises: MissingError, TooLongError.
+    Raises: MissingPackageError, TooLongError.
     """
     # A head is fitted by one process, however many train the other networks.
     edits = rung_edits(data, {"transfer.method": "probe"}) | {"devices": 1}
     try:
         plan = make_plan(data.path, edits)
     except UsageError as error:  # the extra is not installed
-        raise MissingError(error.problem, seen=error.seen, fix=error.fix) from error
+        raise MissingPackageError(error.problem, seen=error.seen, fix=error.fix) from error
     num_images = sum(plan.dataset.facts.counts.values())
     seconds = OVERHEAD * num_images * _measure_image_seconds(plan)
     if seconds > data.time_limit:

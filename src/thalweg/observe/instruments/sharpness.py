@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from thalweg.curvature import Surface, critical_point
 from thalweg.curvature import sharpness as largest_eigenvalue
-from thalweg.curvature.sharpness import felt_sharpness, form_of
+from thalweg.curvature.sharpness import preconditioned_sharpness, threshold_form
 from thalweg.observe.instrument import Instrument, Measurements, Moment, instrument
 from thalweg.record import Quantity
 from thalweg.record.quantities import ESCAPE_GAIN, SADDLE_CURVATURE, SHARPNESS, SHARPNESS_RATIO
@@ -45,7 +45,7 @@ def _sharpness() -> Instrument:
         optimizer = moment.optimizers[0] if len(moment.optimizers) == 1 else None
         if optimizer is not None and _has_threshold(optimizer):
             with Surface(moment.model, loss_fn, [batch], batch_norm="as-found") as surface:
-                measured[SHARPNESS_RATIO] = {"": felt_sharpness(surface, optimizer).ratio}
+                measured[SHARPNESS_RATIO] = {"": preconditioned_sharpness(surface, optimizer).ratio}
         return measured
 
     return sharpness
@@ -76,7 +76,7 @@ def _batch(moment: Moment) -> tuple[Tensor, Tensor] | None:
 
 def _has_threshold(optimizer: Optimizer) -> bool:
     """True if its stability limit is known; Adam's needs a step's worth of state."""
-    form = form_of(optimizer)
+    form = threshold_form(optimizer)
     ready = form == "sgd" or all(
         weight in optimizer.state for group in optimizer.param_groups for weight in group["params"]
     )

@@ -1,10 +1,10 @@
-"""What can stop a measurement of curvature. None of these leaves a trace in the user's model."""
+"""Errors that stop a measurement of curvature; the user's model stays as it was."""
 
 from thalweg.errors import ThalwegError
 
 
 class CurvatureError(ThalwegError, RuntimeError):
-    """The curvature of this loss cannot be measured; base class of the reasons below."""
+    """The curvature of this loss cannot be measured; base class of the errors below."""
 
 
 class LossNotDeterministicError(CurvatureError):
@@ -16,4 +16,4 @@ class LossNotFiniteError(CurvatureError):
 
 
 class NotTwiceDifferentiableError(CurvatureError):
-    """Some operation on the way to the loss has no second derivative in torch."""
+    """Some operation before the loss has no second derivative in torch."""
