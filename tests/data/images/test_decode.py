@@ -342,7 +342,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
         found = subprocess.run(
             [sys.executable, "-c", code],
-            env={**os.environ, "PYTHONPATH": "tests"},
+            env={**os.environ, "PYTHONPATH": f"tests:{os.environ.get('PYTHONPATH', '')}"},
             capture_output=True,
             text=True,
             timeout=60,
