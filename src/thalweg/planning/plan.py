@@ -16,10 +16,10 @@ from thalweg.data.mix import Mix
 from thalweg.errors import UsageError
 from thalweg.inference.saved_model import ModelSpec
 from thalweg.models.pieces.fit_to_inputs import fit_to_inputs
+from thalweg.models.pretrained.head import freeze_for_transfer
 from thalweg.optim import OPTIMIZERS, SCHEDULES
 from thalweg.optim.ema import WeightAverage
 from thalweg.optim.muon import Muon
-from thalweg.planning.transfer import freeze_for
 from thalweg.recipes.recipe import Recipe
 from thalweg.tasks import Task
 from thalweg.tasks.penalties import penalty
@@ -113,7 +113,7 @@ class Plan:
         torch.manual_seed(recipe.seed)
         model = self.numerics.prepare(self.spec.build().to(recipe.device))
         fit_to_inputs(model, recipe.model.changes, self._first_inputs)
-        freeze_for(recipe, model, outputs=self.task.outputs)
+        freeze_for_transfer(model, recipe.transfer.method, outputs=self.task.outputs)
         return model
 
     def build_optimizer(self, model: nn.Module, lr: float | None = None) -> torch.optim.Optimizer:

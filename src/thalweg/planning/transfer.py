@@ -1,18 +1,15 @@
-"""Transfer: whether to start from a pretrained network, from which, and which layers to train."""
+"""Transfer: whether to start from a pretrained network, from which, and in what input format."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from thalweg.data import Dataset
 from thalweg.data.modalities import modality_of
 from thalweg.data.modality import Pretrained
 from thalweg.data.samples import Samples
 from thalweg.errors import UsageError
-from thalweg.models.pretrained.head import freeze, last_third, named_head
 from thalweg.models.pretrained.timm_model import PREFIX
 from thalweg.models.pretrained.weight_sources import (
     PACKAGE,
@@ -103,13 +100,3 @@ def dataset_for_network(dataset: Dataset, recipe: Recipe) -> Dataset:
         preprocessing=preprocessing,
         facts=facts,
     )
-
-
-def freeze_for(recipe: Recipe, model: nn.Module, *, outputs: int) -> None:
-    """Leave gradients to the layers that the recipe's method trains."""
-    method = recipe.transfer.method
-    if method in ("none", "all"):
-        return
-    name, head = named_head(model, outputs=outputs)
-    trained = {f"{name}.{weight}" for weight, _ in head.named_parameters()}
-    freeze(model, trained | last_third(model) if method == "last" else trained)

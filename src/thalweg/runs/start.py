@@ -40,7 +40,7 @@ def train(
     try:
         return _train(*prepare(overlap=True), progress)
     except DamagedLateError as error:
-        progress.messages.append(f"begun again, without a file that is damaged: {error.seen}")
+        progress.messages.append(f"training starts again without a damaged file: {error.seen}")
         error.decoding.join()
         return _train(*prepare(), progress)
 

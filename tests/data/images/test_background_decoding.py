@@ -123,7 +123,7 @@ def test_a_training_that_finds_damage_begins_again(photos, tmp_path, few_first, 
     options = {"out": tmp_path / "runs", "model": "mlp", "epochs": 1, "batch_size": 16}
     progress = Progress()
     cold = train(photos, progress=progress, **options)
-    assert any("begun again" in message for message in progress.messages)
+    assert any("starts again" in message for message in progress.messages)
     assert [path.name for path in (tmp_path / "runs").iterdir()] == [cold.path.name]
     warm = train(photos, **options)
     assert cold.history.series(LOSS) == warm.history.series(LOSS)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -59,6 +60,17 @@ def _record_inputs(head: nn.Linear, inputs: list[Tensor]) -> Iterator[None]:
         yield
     finally:
         handle.remove()
+
+
+def freeze_for_transfer(
+    model: nn.Module, method: Literal["none", "probe", "last", "all"], *, outputs: int
+) -> None:
+    """Freeze the layers that a method of transfer does not train: all but the head, or the end."""
+    if method in ("none", "all"):
+        return
+    name, head = named_head(model, outputs=outputs)
+    trained = {f"{name}.{weight}" for weight, _ in head.named_parameters()}
+    freeze(model, trained | last_third(model) if method == "last" else trained)
 
 
 def last_third(model: nn.Module) -> set[str]:
