@@ -370,8 +370,8 @@ def bad(id, text, *, data="scans", error=UsageError, **edits):
         bad(
             "classes from values", "make a regression", data="diabetes", task__name="classification"
         ),
-        bad("flipped vectors", "as images are", data="vectors", augment__flip=True),
-        bad("cutmix of vectors", "as images are", data="vectors", augment__cutmix=1.0),
+        bad("flipped vectors", "rows cannot be augmented", data="vectors", augment__flip=True),
+        bad("cutmix of vectors", "rows cannot be augmented", data="vectors", augment__cutmix=1.0),
         bad("alternating without flip", "needs augment.flip", augment__alternating_flip=True),
         bad("small as large", "between 0 and 8", augment__progressive_resizing={"8": 0.5}),
         bad("small as a word", "between 0 and 8", augment__progressive_resizing={"half": 0.5}),
@@ -379,13 +379,13 @@ def bad(id, text, *, data="scans", error=UsageError, **edits):
         bad("small share of 2", "from 0 to 1", augment__progressive_resizing={"6": 2.0}),
         bad(
             "small vectors",
-            "as images are",
+            "rows cannot be augmented",
             data="vectors",
             augment__progressive_resizing={"2": 0.5},
         ),
         bad(
             "views of vectors",
-            "are vectors",
+            "the samples are rows",
             data="vectors",
             evaluation__test_time_augmentation="flip",
         ),
