@@ -56,7 +56,7 @@ with ready.numerics.in_effect():
 found["made-up"] = steps * size / (perf_counter() - begin)
 if torch.cuda.is_available():
     torch.cuda.empty_cache()
-    batches = ready.training_batches().stream(ahead=True)
+    batches = ready.training_batches().stream(prefetch=True)
     for _ in range(3):
         next(batches)
     torch.cuda.synchronize()

@@ -81,7 +81,7 @@ def _ours(folder: Path, *, threads: int) -> Callable[[], Seconds]:
     import torch
 
     from thalweg.data import Augment, Batches, load_dataset
-    from thalweg.data.prefetch import prefetch
+    from thalweg.data.prefetch import prefetch_batches
     from thalweg.training.allocator import keep_freed_memory
 
     keep_freed_memory()  # as a training does
@@ -95,7 +95,9 @@ def _ours(folder: Path, *, threads: int) -> Callable[[], Seconds]:
         stream = batches.stream()
         if threads:
             # One that begins at a number yields that batch first: any thread may make any.
-            stream = prefetch(lambda n: next(batches.stream(n)), 0, threads=threads, device=cpu)
+            stream = prefetch_batches(
+                lambda n: next(batches.stream(n)), 0, threads=threads, device=cpu
+            )
         with closing(stream):
             for _ in islice(stream, len(batches)):
                 pass

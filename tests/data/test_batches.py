@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from thalweg.data import Augment, Batches, load_dataset
 from thalweg.data.batches import room_on
 from thalweg.data.images.preprocessing import ImagePreprocessing
-from thalweg.data.images.progressive_resizing import Shrink
+from thalweg.data.images.progressive_resizing import ProgressiveResizing
 from thalweg.errors import DataError, UsageError
 
 AUGMENT_BY_TURNS = Augment(flip=True, alternating_flip=True, crop_padding=2, cutout=0.3)
@@ -154,7 +154,7 @@ class TestResumption:
         monkeypatch.setattr("thalweg.data.batches.threads_to_spare", lambda _: 2)
         batches = Batches(photos, "train", batch_size=7, shuffle=True, augment=augment)
         alone = take(batches, 30, start=2)
-        with closing(batches.stream(2, ahead=True)) as stream:
+        with closing(batches.stream(2, prefetch=True)) as stream:
             assert same(islice(stream, 30), alone)
 
     def test_the_users_random_numbers_are_left_alone(self, photos):
@@ -187,10 +187,10 @@ class TestParts:
         monkeypatch.setattr("thalweg.data.batches.READY_BYTES", held * 10**9)
         monkeypatch.setattr("thalweg.data.batches.room_on", lambda device: held * 10**9)
         options = {"batch_size": 7, "shuffle": True, "augment": augment}
-        batches, shrink = Batches(photos, "train", **options), Shrink(((12, 3),))
-        whole = list(islice(batches.stream(shrink=shrink), 9))
+        batches, shrink = Batches(photos, "train", **options), ProgressiveResizing(((12, 3),))
+        whole = list(islice(batches.stream(resize=shrink), 9))
         assert {len(batch.targets) for batch in whole} == {7, 2}
-        parts = [batches.stream(shrink=shrink, rank=rank, count=count) for rank in range(count)]
+        parts = [batches.stream(resize=shrink, rank=rank, count=count) for rank in range(count)]
         for batch, *made in zip(whole, *parts, strict=False):
             assert torch.equal(torch.cat([part.inputs for part in made]), batch.inputs)
             assert all(torch.equal(part.targets, batch.targets) for part in made)
@@ -359,8 +359,8 @@ class TestTurns:
 
     def test_turns_and_small_images_go_on_in_the_middle_of_an_epoch(self, photos):
         wishes = {"batch_size": 7, "shuffle": True, "augment": AUGMENT_BY_TURNS}
-        shrink = Shrink(((20, 7),))
-        whole = list(islice(Batches(photos, "train", **wishes).stream(shrink=shrink), 10))
-        again = list(islice(Batches(photos, "train", **wishes).stream(6, shrink=shrink), 4))
+        shrink = ProgressiveResizing(((20, 7),))
+        whole = list(islice(Batches(photos, "train", **wishes).stream(resize=shrink), 10))
+        again = list(islice(Batches(photos, "train", **wishes).stream(6, resize=shrink), 4))
         assert same(whole[6:], again)
         assert [batch.inputs.shape[2] for batch in again] == [20] + 3 * [photos.inputs.shape[1]]

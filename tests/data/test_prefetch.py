@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from thalweg.data import Batch
-from thalweg.data.prefetch import prefetch, threads_to_spare
+from thalweg.data.prefetch import prefetch_batches, threads_to_spare
 
 CPU = torch.device("cpu")
 
@@ -23,7 +23,7 @@ def making():
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_they_come_in_order_from_anywhere(threads):
-    with closing(prefetch(batch, 5, threads=threads, device=CPU)) as stream:
+    with closing(prefetch_batches(batch, 5, threads=threads, device=CPU)) as stream:
         found = list(islice(stream, 40))
     assert [int(one.targets[0]) for one in found] == list(range(5, 45))
 
@@ -34,7 +34,7 @@ def test_an_error_is_raised_where_its_batch_is_asked_for():
             raise ValueError("batch 3 is damaged")
         return batch(number)
 
-    stream = prefetch(breaks, 0, threads=2, device=CPU)
+    stream = prefetch_batches(breaks, 0, threads=2, device=CPU)
     assert [int(next(stream).targets[0]) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(ValueError, match="batch 3"):
         next(stream)
@@ -42,7 +42,7 @@ def test_an_error_is_raised_where_its_batch_is_asked_for():
 
 
 def test_no_thread_is_left_when_the_loop_is_left():
-    stream = prefetch(batch, 0, threads=2, device=CPU)
+    stream = prefetch_batches(batch, 0, threads=2, device=CPU)
     next(stream)
     assert making()
     del stream  # as when an exception ends the loop that holds it
@@ -59,7 +59,7 @@ def test_a_batch_is_made_while_the_one_before_is_in_use_and_next_waits_for_it():
             gate.wait(60)
         return batch(number)
 
-    with closing(prefetch(held_up, 0, threads=1, device=CPU)) as stream:
+    with closing(prefetch_batches(held_up, 0, threads=1, device=CPU)) as stream:
         next(stream)
         assert begun.wait(60)  # nobody asked for it yet
         threading.Timer(0.05, gate.set).start()
@@ -70,7 +70,7 @@ def test_a_batch_is_made_while_the_one_before_is_in_use_and_next_waits_for_it():
 def test_threads_do_not_take_the_cores_of_the_step():
     before = torch.get_num_threads()
     with closing(
-        prefetch(
+        prefetch_batches(
             lambda n: Batch(torch.zeros(1), torch.tensor(torch.get_num_threads())),
             0,
             threads=1,

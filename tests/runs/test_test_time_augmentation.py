@@ -1,11 +1,11 @@
-"""Views of an image are averaged alike wherever a run's model is asked."""
+"""AugmentedViews of an image are averaged alike wherever a run's model is asked."""
 
 import numpy as np
 import pytest
 import torch
 
 from thalweg.api import load, plan, train
-from thalweg.data.images.test_time_augmentation import Views
+from thalweg.data.images.test_time_augmentation import AugmentedViews
 from thalweg.record.quantities import LOSS, VAL_LOSS
 from thalweg.training import evaluate
 
@@ -15,7 +15,7 @@ def test_training_saving_and_predicting_average_the_same_views(scans, tmp_path):
     wishes = {"epochs": 2, "batch_size": 32, "edits": edits}
     run, ready = train(scans, out=tmp_path, **wishes), plan(scans, **wishes)
     saved = load(run.path)
-    assert saved.spec.views == Views(views="shift")
+    assert saved.spec.views == AugmentedViews(views="shift")
     rows = ready.dataset.indices["val"]
     raw = [torch.from_numpy(ready.dataset.inputs[row]) for row in rows]
     told = [row for row in run.reader.predictions if row.split == "val"]

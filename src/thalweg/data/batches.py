@@ -14,7 +14,7 @@ from thalweg.data.batch import Batch, Inputs, cut, derived_seed, each_tensor, pa
 from thalweg.data.dataset import Dataset
 from thalweg.data.images.load_pixels import release
 from thalweg.data.modality import Split
-from thalweg.data.prefetch import prefetch, threads_to_spare
+from thalweg.data.prefetch import prefetch_batches, threads_to_spare
 from thalweg.errors import DataError
 
 READY_BYTES = 16 << 20  # a split of bytes that fits this as floats is normalised once
@@ -91,27 +91,27 @@ class Batches:
         self,
         start: int = 0,
         *,
-        shrink: Resize | None = None,
-        ahead: bool = False,
+        resize: Resize | None = None,
+        prefetch: bool = False,
         rank: int = 0,
         count: int = 1,
     ) -> Generator[Batch]:
-        """Batches without end, from number `start` on; each pass is in an order of its own.
+        """Yield batches without end, from number `start` on; each epoch has its own order.
 
-        `shrink` makes the images of the first ones smaller, before they are augmented. With `ahead`
-        threads prefetch the next batches while one is in use, where a core can be spared for it;
-        they end when the stream is closed. Of `count` ranks each makes the inputs of its own rows
-        alone, bit for bit those of the whole batch; the targets are those of all.
-        Raises DataError, at the first batch, when the split is empty.
+        `resize` makes the images of the first batches smaller, before augmentation. With `prefetch`
+        threads make the next batches while one is in use, if a core is free; they end when the
+        stream is closed. Each of `count` ranks makes the inputs of its own rows, bit for bit those
+        of the whole batch, and the targets of all.
+        Raises DataError, at the first batch, if the split is empty.
         """
         if not len(self):
             raise DataError(f"the split {self._split!r} is empty", fix="give it samples")
-        threads = threads_to_spare(self._device) if ahead and not self._is_held else 0
-        make = partial(self._batch, shrink=shrink, rank=rank, count=count)
+        threads = threads_to_spare(self._device) if prefetch and not self._is_held else 0
+        make = partial(self._batch, resize=resize, rank=rank, count=count)
         if threads:
-            yield from prefetch(make, start, threads=threads, device=self._device)
+            yield from prefetch_batches(make, start, threads=threads, device=self._device)
         with nullcontext() if self._decoding is None else self._decoding.paused():
-            yield make(start)  # everybody waits for this one, and for the update that it is for
+            yield make(start)  # training waits for this batch and its update
         for number in numbers(start + 1):
             yield make(number)
 
@@ -121,21 +121,21 @@ class Batches:
         return self._rows[self._order(epoch)[place].numpy(force=True)]
 
     def _batch(
-        self, number: int, shrink: Resize | None = None, *, rank: int = 0, count: int = 1
+        self, number: int, resize: Resize | None = None, *, rank: int = 0, count: int = 1
     ) -> Batch:
         epoch, place = divmod(number, len(self))
         positions = self._order(epoch)[place]
         # Made whole where a rank has no rows, and where samples are padded to the batch's longest.
         if len(positions) < count or (count > 1 and self._array is None):
-            return cut(self._batch(number, shrink), rank=rank, count=count)
+            return cut(self._batch(number, resize), rank=rank, count=count)
         targets = self._targets.index_select(0, positions)
         part = part_of(len(positions), rank=rank, count=count)
         positions = part.of(positions)
         if self._ready is not None:
             return Batch(self._ordered(self._ready.index_select(0, positions)), targets)
         raw: Any = self._gather(positions)
-        if shrink is not None:
-            raw = shrink(raw, number)
+        if resize is not None:
+            raw = resize(raw, number)
         if self._augment is not None:
             # A generator of its own: other batches may be made at the same time.
             chance = torch.Generator(self._device)

@@ -36,5 +36,5 @@ class Dataset:
 
     @property
     def modality(self) -> Modality:
-        """What is particular to inputs of this kind."""
+        """The modality of the inputs."""
         return MODALITIES[self.facts.modality]

@@ -156,7 +156,7 @@ def _split(
     indices, notes = split_rows(
         stored.digests[rows],
         classes[rows],
-        given=samples.splits[rows],
+        given_splits=samples.splits[rows],
         held=holdout,
     )
     return {name: rows[chosen] for name, chosen in indices.items()}, notes

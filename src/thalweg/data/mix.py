@@ -50,9 +50,9 @@ def mixup(batch: Batch, *, alpha: float, num_classes: int, generator: Generator)
 
     The targets become probabilities: λ of a's class, 1 − λ of b's. Values are blended likewise.
     """
-    given = _single(batch)
-    share, partner = _draw(given, alpha=alpha, generator=generator)
-    inputs = share * given + (1 - share) * given[partner]
+    tensor = _single(batch)
+    share, partner = _draw(tensor, alpha=alpha, generator=generator)
+    inputs = share * tensor + (1 - share) * tensor[partner]
     targets = _mixed(batch.targets, partner, share=share, num_classes=num_classes)
     return Batch(inputs, targets)
 

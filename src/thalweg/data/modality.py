@@ -27,7 +27,7 @@ class Preprocessing(Protocol):
     modality: ClassVar[str]
 
     def to_inputs(self, raw: Any) -> Any:
-        """What the model takes, from what `Modality.collate` makes of decoded samples."""
+        """The model's inputs, from decoded samples that `Modality.collate` has collated."""
 
     def to_dict(self) -> dict[str, Any]:
         """The values for JSON, with the modality's name as `kind`."""

@@ -22,7 +22,7 @@ def threads_to_spare(device: torch.device) -> int:
     return max(0, min(2, len(os.sched_getaffinity(0)) - torch.get_num_threads()))
 
 
-def prefetch(
+def prefetch_batches(
     make: Callable[[int], Batch], start: int, *, threads: int, device: torch.device
 ) -> Generator[Batch]:
     """Yield make(start), make(start + 1), … without end, computed in threads ahead of their use.

@@ -1,4 +1,4 @@
-"""What a source finds: samples with names, labels as written and given splits; nothing decoded."""
+"""Samples as a source lists them: names, labels as written, splits in the data; not decoded."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

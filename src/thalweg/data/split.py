@@ -44,19 +44,21 @@ class Holdout:
 
 
 def split_rows(
-    digests: np.ndarray, classes: np.ndarray, *, given: np.ndarray, held: Holdout
+    digests: np.ndarray, classes: np.ndarray, *, given_splits: np.ndarray, held: Holdout
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """Rows of each split, in order, and notes.
 
     `digests` are the rows' contents, uint8 [n, 16]; `classes` int64 [n] (all 0 for regression);
-    `given` int8 [n] the splits in the data. Raises DataError if train or val would be empty.
+    `given_splits` int8 [n]. Raises DataError if train or val would be empty.
     """
-    codes, notes = _with_test(digests, classes, given=given, fraction=held.test_fraction)
+    codes, notes = _with_test(
+        digests, classes, given_splits=given_splits, fraction=held.test_fraction
+    )
     rows = np.flatnonzero(codes != TEST)
     if held.folds:
         codes[rows] = fold_of(digests[rows], classes[rows], held=held)
         notes.append(f"split: {_counts(codes)}, fold {held.fold} of {held.folds}")
-    elif (given == UNSPLIT).all():
+    elif (given_splits == UNSPLIT).all():
         codes[rows] = hold_out(
             digests[rows], classes[rows], fraction=held.val_fraction, seed=held.seed
         )
@@ -70,15 +72,15 @@ def split_rows(
 
 
 def _with_test(
-    digests: np.ndarray, classes: np.ndarray, *, given: np.ndarray, fraction: float
+    digests: np.ndarray, classes: np.ndarray, *, given_splits: np.ndarray, fraction: float
 ) -> tuple[np.ndarray, list[str]]:
     """The splits in the data, with a test split held out if one is asked for and missing."""
-    codes = given.copy()
+    codes = given_splits.copy()
     if not fraction:
         return codes, []
-    if (given == TEST).any():
+    if (given_splits == TEST).any():
         return codes, ["test_fraction is not used: the data bring a test split"]
-    rows = np.flatnonzero(given != VAL)
+    rows = np.flatnonzero(given_splits != VAL)
     held = hold_out(digests[rows], classes[rows], fraction=fraction, seed=TEST_SEED) == VAL
     codes[rows[held]] = TEST
     return codes, [f"test: {held.sum():,} samples held out, hidden until `thalweg final RUN`"]

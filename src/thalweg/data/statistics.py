@@ -52,13 +52,13 @@ def vector_statistics(
 ) -> tuple[np.ndarray, tuple[float, ...], tuple[float, ...], tuple[str, ...]]:
     """The vectors with missing numbers filled by the mean; mean and deviation of each feature.
 
-    A feature that never varies gets deviation 1: it is centred, and carries nothing.
+    A feature that never varies gets deviation 1: it becomes 0.
     """
     train = vectors[rows].astype(np.float64)
-    known = np.isfinite(train)
-    counts = np.maximum(known.sum(axis=0), 1)
-    mean = np.where(known, train, 0).sum(axis=0) / counts
-    spread = np.where(known, train - mean, 0)
+    finite = np.isfinite(train)
+    counts = np.maximum(finite.sum(axis=0), 1)
+    mean = np.where(finite, train, 0).sum(axis=0) / counts
+    spread = np.where(finite, train - mean, 0)
     std = np.sqrt((spread**2).sum(axis=0) / counts)
     constant = ~(std > 1e-12 * np.maximum(1.0, np.abs(mean)))
     notes = []

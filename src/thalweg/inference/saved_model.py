@@ -19,7 +19,7 @@ from safetensors.torch import save as save_tensors
 from torch import nn
 
 from thalweg.data.batch import each_tensor
-from thalweg.data.images.test_time_augmentation import ONE_VIEW, Views
+from thalweg.data.images.test_time_augmentation import ONE_VIEW, AugmentedViews
 from thalweg.data.modalities import MODALITIES
 from thalweg.data.modality import Modality, Preprocessing, SourceRow
 from thalweg.errors import RunError
@@ -45,11 +45,11 @@ class ModelSpec:
     target_std: float
     class_names: tuple[str, ...]
     preprocessing: Preprocessing
-    views: Views = ONE_VIEW  # of a sample, that its prediction is averaged over
+    views: AugmentedViews = ONE_VIEW  # of a sample, that its prediction is averaged over
 
     @property
     def modality(self) -> Modality:
-        """What is particular to inputs of this kind."""
+        """The modality of the inputs."""
         return MODALITIES[self.preprocessing.modality]
 
     def build(self) -> nn.Module:
@@ -174,7 +174,8 @@ def _read_weights(folder: Path, digest: str) -> bytes:
 def _spec(folder: Path, manifest: Mapping[str, Any]) -> ModelSpec:
     try:
         values = {name: manifest[name] for name in ModelSpec.__slots__ if name != "views"}
-        values["views"] = Views(**manifest.get("views", {}))  # older models know of one
+        views = manifest.get("views", {})  # older models have none
+        values["views"] = AugmentedViews(**views)
         preprocessing = values["preprocessing"]
         values["preprocessing"] = MODALITIES[preprocessing["kind"]].restore(preprocessing)
         values["input_shape"] = tuple(values["input_shape"])

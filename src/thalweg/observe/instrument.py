@@ -33,7 +33,7 @@ SHARE = 40  # one in so many of the samples that were trained on, at most
 
 @dataclass(slots=True)
 class Shared:
-    """What one instrument computes and another one uses at the same moment."""
+    """Results of one instrument that another one uses at the same moment."""
 
     train_outputs: Tensor | None = None  # of the first training samples, in eval mode
 

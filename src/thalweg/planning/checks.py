@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from thalweg.data import DataFacts
-from thalweg.data.images.progressive_resizing import shrunk
+from thalweg.data.images.progressive_resizing import resize_longer_side
 from thalweg.data.modalities import MODALITIES
 from thalweg.distributed.ranks import is_one_of_many
 from thalweg.errors import UsageError
@@ -75,7 +75,7 @@ def _resizing_error(size: str, share: object, *, model: nn.Module, shape: tuple[
         return f"no side between 0 and {max(shape[1:])}"
     if not (isinstance(share, int | float) and 0 <= share <= 1):
         return "a share is from 0 to 1"
-    images = shrunk(torch.zeros(1, *shape).movedim(1, 3), size=int(size)).movedim(3, 1)
+    images = resize_longer_side(torch.zeros(1, *shape).movedim(1, 3), size=int(size)).movedim(3, 1)
     try:
         with torch.no_grad():
             model.eval()(images)

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from thalweg.data import Batch, Batches, Dataset
 from thalweg.data.batch import cut
-from thalweg.data.images.progressive_resizing import Shrink, shrink_for
-from thalweg.data.images.test_time_augmentation import Views
+from thalweg.data.images.progressive_resizing import ProgressiveResizing, progressive_resizing
+from thalweg.data.images.test_time_augmentation import AugmentedViews
 from thalweg.data.mix import Mix
 from thalweg.errors import UsageError
 from thalweg.inference.saved_model import ModelSpec
@@ -59,7 +59,7 @@ class Plan:
             target_std=facts.target_std,
             class_names=self.dataset.class_names,
             preprocessing=self.dataset.preprocessing,
-            views=Views(
+            views=AugmentedViews(
                 views="one" if augmentation == "none" else augmentation,
                 sure=recipe.evaluation.confidence_threshold,
             ),
@@ -215,22 +215,22 @@ class Plan:
         recipe, source = self.recipe.augment, batches or self.training_batches()
         if not (recipe.mixup or recipe.cutmix):
             return source.stream(
-                start, shrink=self.resizing, ahead=prefetch, rank=rank, count=count
+                start, resize=self.resizing, prefetch=prefetch, rank=rank, count=count
             )
         classes = self.dataset.facts.num_classes
         mix = Mix(mixup=recipe.mixup, cutmix=recipe.cutmix, num_classes=classes)
         # A sample's partner may be in another rank's part: whole batches are mixed, then divided.
-        whole = source.stream(start, shrink=self.resizing, ahead=prefetch)
+        whole = source.stream(start, resize=self.resizing, prefetch=prefetch)
         mixed = mix.stream(whole, seed=self.recipe.seed, start=start)
         return (cut(batch, rank=rank, count=count) for batch in mixed)
 
     @property
-    def resizing(self) -> Shrink | None:
+    def resizing(self) -> ProgressiveResizing | None:
         """Progressive resizing of the first batches' images; None where the recipe has none."""
         shares = {
             size: float(share) for size, share in self.recipe.augment.progressive_resizing.items()
         }
-        return shrink_for(shares, batches=self.batches)
+        return progressive_resizing(shares, batches=self.batches)
 
     @property
     def first_full_size_batch(self) -> int:

@@ -46,7 +46,7 @@ class Facts:
 
     @property
     def inputs(self) -> Mapping[str, JSON]:
-        """What one sample is called (noun), its size, and lines that describe the inputs."""
+        """The noun for one sample, its size, and lines that describe the inputs."""
         return self.meta.get("inputs") or older_runs.inputs(self.meta)
 
     @property

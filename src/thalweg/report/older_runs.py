@@ -14,7 +14,7 @@ def answers(meta: Mapping[str, JSON]) -> str:
 
 
 def inputs(meta: Mapping[str, JSON]) -> Mapping[str, JSON]:
-    """What one sample is called, its size, and the lines that describe the inputs."""
+    """The noun for one sample, its size, and lines that describe the inputs."""
     shape: list[int] = list(meta.get("input_shape") or ())
     if len(shape) != 3:
         lines = {"Features": count(shape[0])} if shape else {}

@@ -59,12 +59,12 @@ class Backbone:
         return candidates
 
     def evaluate(self, split: str) -> Evaluation:
-        """What `training.evaluate` finds, from the features: the backbone need not run again."""
+        """Evaluate the head on the cached features, without running the backbone again."""
         return evaluate(self.head, self.batches(split), self.plan.task)
 
     @property
     def is_head_only(self) -> bool:
-        """Whether a head is fitted and no layer trained; the head is then the model to watch."""
+        """True if only a head is fitted and no layer trained; the head is then watched."""
         return self.plan.recipe.transfer.method == "probe"
 
     def batches(self, split: str) -> list[Batch]:
@@ -101,7 +101,7 @@ class Backbone:
         return self.plan.dataset.indices[split]
 
     def _features(self) -> Extractor:
-        """What computes features, made once the weights are those that they are of."""
+        """The extractor of features, created once the pretrained weights are loaded."""
         name, head = named_head(self.model, outputs=self.plan.task.outputs)
         about = self.plan.recipe.model.name, self.plan.dataset.preprocessing
         key = weights_digest(self.model, about=about, without=f"{name}.")

@@ -33,12 +33,12 @@ def run_plan(plan: Plan, folder: Path, progress: Progress, *, ranks: Ranks | Non
             return launch_ranks(plan, folder, progress)
         ranks = Ranks()
     if ranks.is_first:
-        return _run_first_rank(plan, folder, progress, ranks)
+        return _run_first_rank(plan, folder, progress, ranks=ranks)
     _run_other_rank(plan, ranks)
     return Run(folder)
 
 
-def _run_first_rank(plan: Plan, folder: Path, progress: Progress, ranks: Ranks) -> Run:
+def _run_first_rank(plan: Plan, folder: Path, progress: Progress, *, ranks: Ranks) -> Run:
     checkpoint, interrupt = latest_checkpoint(folder / "checkpoints"), Interrupt()
     recording = open_recorder(
         plan, folder, checkpoint, progress=progress, ranks=ranks, interrupt=interrupt

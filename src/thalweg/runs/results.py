@@ -45,7 +45,7 @@ def run_facts(plan: Plan) -> dict[str, Any]:
 
 
 def _input_words(dataset: Dataset) -> dict[str, object]:
-    """What a report says of the samples: what one is called, its size, lines that describe all."""
+    """The noun for one sample, its size, and lines that describe the inputs, for the report."""
     facts, modality = dataset.facts, dataset.modality
     lines = dict(modality.describe(facts))
     return {"noun": modality.noun, "size": modality.size(facts), "lines": lines}

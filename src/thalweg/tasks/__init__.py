@@ -1,4 +1,4 @@
-"""What success means: loss, metrics, decoding, predictions and chance level; one file a task."""
+"""Tasks, one file each: loss, metrics, decoding, predictions and chance level."""
 
 from thalweg.registry import Registry
 from thalweg.tasks.classification import (
@@ -20,5 +20,5 @@ __all__ = [
     "regression",
 ]
 
-# Asked in this order which of them the labels are for.
+# Tried in this order: the first that fits the labels.
 TASKS = Registry("task", (CLASSIFICATION, REGRESSION))

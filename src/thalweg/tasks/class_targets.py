@@ -53,7 +53,7 @@ def _named_classes(task: str, labels: Labels, place: str) -> Targets:
 
 
 def _sorted_names(names: set[str]) -> list[str]:
-    """By value if they all are whole numbers ("2" before "10"), else by letters."""
+    """The names sorted by value if all are whole numbers ("2" before "10"), else by letters."""
     if all(name.isdecimal() for name in names):
         return sorted(names, key=lambda name: (int(name), name))
     return sorted(names)

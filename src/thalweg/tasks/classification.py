@@ -96,7 +96,7 @@ def top5_accuracy(logits: Float[Tensor, "sample class"], targets: Int[Tensor, " 
 def confusion(
     logits: Float[Tensor, "sample class"], targets: Int[Tensor, " sample"]
 ) -> Int[Tensor, "target predicted"]:
-    """How many samples of each class (row) were predicted as each class (column)."""
+    """Counts of samples of each class (row) that were predicted as each class (column)."""
     num_classes = logits.shape[1]
     cells = targets.long() * num_classes + logits.argmax(dim=1)
     return torch.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)

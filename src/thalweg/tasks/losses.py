@@ -40,21 +40,21 @@ def focal(
     gamma: float = 2.0,
     label_smoothing: float = 0.0,
 ) -> Float[Tensor, ""]:
-    """−Σ p (1 − q)^γ log q: what is already right counts less; γ = 0: cross-entropy.
+    """−Σ p (1 − q)^γ log q: samples that are already right count less; γ = 0: cross-entropy.
 
     Source: Lin et al. 2017, https://arxiv.org/abs/1708.02002, equation 4.
     """
-    wanted = smoothed(targets, num_classes=logits.shape[1], share=label_smoothing)
+    soft_targets = smoothed(targets, num_classes=logits.shape[1], share=label_smoothing)
     log_q = logits.log_softmax(dim=1)
-    return -(wanted * (1 - log_q.exp()) ** gamma * log_q).sum(dim=1).mean()
+    return -(soft_targets * (1 - log_q.exp()) ** gamma * log_q).sum(dim=1).mean()
 
 
 def mse(
     logits: Float[Tensor, "sample class"], targets: Classes, *, label_smoothing: float = 0.0
 ) -> Float[Tensor, ""]:
     """Σ (softmax − target)² per sample. Flat where it is most wrong: prefer cross-entropy."""
-    wanted = smoothed(targets, num_classes=logits.shape[1], share=label_smoothing)
-    return (logits.softmax(dim=1) - wanted).square().sum(dim=1).mean()
+    soft_targets = smoothed(targets, num_classes=logits.shape[1], share=label_smoothing)
+    return (logits.softmax(dim=1) - soft_targets).square().sum(dim=1).mean()
 
 
 def bce(
@@ -64,8 +64,8 @@ def bce(
 
     Several may be true at once. Chance: ln 2.
     """
-    wanted = smoothed(targets, num_classes=logits.shape[1], share=label_smoothing)
-    return F.binary_cross_entropy_with_logits(logits, wanted.to(logits.dtype))
+    soft_targets = smoothed(targets, num_classes=logits.shape[1], share=label_smoothing)
+    return F.binary_cross_entropy_with_logits(logits, soft_targets.to(logits.dtype))
 
 
 LOSSES: Registry[Callable[..., Tensor]] = Registry(
@@ -76,7 +76,7 @@ _HARD_ONLY = frozenset({"multiclass_svm"})
 
 
 def takes_soft_targets(name: str) -> bool:
-    """Whether the targets of that loss may be probabilities: mixed samples, smoothed labels."""
+    """Return whether the loss takes probabilities as targets: mixed samples, smoothed labels."""
     return name not in _HARD_ONLY
 
 
@@ -89,5 +89,5 @@ def soft(targets: Classes, *, num_classes: int) -> Float[Tensor, "sample class"]
 
 def smoothed(targets: Classes, *, num_classes: int, share: float) -> Float[Tensor, "sample class"]:
     """Probabilities of which `share` is spread over all classes, as label smoothing does."""
-    wanted = soft(targets, num_classes=num_classes)
-    return wanted if share == 0 else (1 - share) * wanted + share / num_classes
+    soft_targets = soft(targets, num_classes=num_classes)
+    return soft_targets if share == 0 else (1 - share) * soft_targets + share / num_classes

@@ -1,6 +1,6 @@
-"""What is added to a loss so that weights stay small or become zero. Biases and norms are spared.
+"""Penalties on the weights, beside the loss: L1, L2, elastic net. Biases and norms are spared.
 
-`weight_decay` of an optimizer is L2 alone, and in AdamW not even that (checklist F14).
+`weight_decay` of an optimizer is L2 alone, and in AdamW not even that.
 """
 
 from collections.abc import Callable
@@ -30,7 +30,7 @@ PENALTIES = Registry("penalty", (l1, l2, elastic_net))
 
 
 def penalty(model: nn.Module, name: str, *, weight: float, beta: float) -> Callable[[], Tensor]:
-    """What computes weight · R(model) of now; `beta` is the elastic net's."""
+    """A function that computes weight · R(model); `beta` is the elastic net's."""
     term = partial(elastic_net, beta=beta) if name == "elastic_net" else PENALTIES[name]
     return lambda: weight * term(model)
 

@@ -27,7 +27,7 @@ class Labels(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Targets:
-    """What a task makes of the labels: a row of `values` for each sample."""
+    """The targets that a task makes of the labels: a row of `values` for each sample."""
 
     task: str
     values: np.ndarray  # int64 [n], the class; or float32 [n], the value in the label's unit
@@ -37,7 +37,7 @@ class Targets:
 
 @runtime_checkable
 class TargetFacts(Protocol):
-    """What the loss and the decoding need to know about the training targets."""
+    """Facts about the training targets that the loss and the decoding need."""
 
     @property
     def num_classes(self) -> int: ...  # 1 where the targets are no classes

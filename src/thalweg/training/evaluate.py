@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from thalweg.borrow import preserve_modes, preserve_random_state
 from thalweg.data.batch import Batch
-from thalweg.data.images.test_time_augmentation import ONE_VIEW, Views
+from thalweg.data.images.test_time_augmentation import ONE_VIEW, AugmentedViews
 from thalweg.errors import DataError
 from thalweg.tasks import Task
 
@@ -29,7 +29,7 @@ def evaluate(
     task: Task,
     *,
     dtype: torch.dtype = torch.float32,
-    views: Views = ONE_VIEW,
+    views: AugmentedViews = ONE_VIEW,
     first: Tensor | None = None,
 ) -> Evaluation:
     """Loss and metrics of the model in evaluation mode, exact where the last batch is smaller.
@@ -48,7 +48,7 @@ def predict_batches(
     batches: Iterable[Batch],
     *,
     dtype: torch.dtype = torch.float32,
-    views: Views = ONE_VIEW,
+    views: AugmentedViews = ONE_VIEW,
     first: Tensor | None = None,
 ) -> list[tuple[Tensor, Tensor]]:
     """The model's logits for each batch, in evaluation mode, with its targets.

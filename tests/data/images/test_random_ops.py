@@ -147,7 +147,7 @@ def test_they_are_part_of_augmentation_and_leave_its_other_draws_alone():
 
 def test_what_is_drawn_beside_a_gpus_generator_follows_from_its_seed_and_the_turn():
     def drawn(seed, turn):
-        beside = random_ops._beside(torch.Generator().manual_seed(seed), turn)
+        beside = random_ops._cpu_generator(torch.Generator().manual_seed(seed), turn)
         return torch.randint(len(OPS), (50,), generator=beside).tolist()
 
     assert drawn(5, 0) == drawn(5, 0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from thalweg.data.images.test_time_augmentation import Views
+from thalweg.data.images.test_time_augmentation import AugmentedViews
 from thalweg.models import MODELS
 
 
@@ -37,8 +37,8 @@ def test_it_is_the_mean_of_views_made_by_hand(model, images, kind, layout):
     assert sum(weight for weight, _ in views) == 1
     with torch.no_grad():
         said = [weight * model(torch.tensor(view.copy())) for weight, view in views]
-        found = Views(views=kind)(model, images.contiguous(memory_format=layout))
-        known = Views(views=kind)(model, images, model(images))
+        found = AugmentedViews(views=kind)(model, images.contiguous(memory_format=layout))
+        known = AugmentedViews(views=kind)(model, images, model(images))
     torch.testing.assert_close(found, sum(said))
     torch.testing.assert_close(known, found)
 
@@ -47,13 +47,14 @@ def test_only_the_unsure_are_looked_at_again(model, images):
     seen = []
     model.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
     with torch.no_grad():
-        one, all_views = Views()(model, images), Views(views="shift")(model, images)
+        one = AugmentedViews()(model, images)
+        all_views = AugmentedViews(views="shift")(model, images)
         probability = one.softmax(1).amax(1)
         sure = probability.sort().values[2:4].mean().item()  # three of six are below
         seen.clear()
-        found = Views(views="shift", sure=sure)(model, images)
+        found = AugmentedViews(views="shift", sure=sure)(model, images)
         assert seen == [6, 3, 3, 3, 3, 3]
-        nobody = Views(views="shift", sure=0.0)(model, images)
+        nobody = AugmentedViews(views="shift", sure=0.0)(model, images)
     unsure = probability < sure
     torch.testing.assert_close(found[unsure], all_views[unsure])
     torch.testing.assert_close(found[~unsure], one[~unsure])

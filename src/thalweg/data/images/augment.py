@@ -1,6 +1,6 @@
-"""Images changed at random, a whole batch at a time, on the device that holds it.
+"""Random augmentation of a whole batch of images at once, on the device that holds it.
 
-Every sample has parameters of its own, all drawn at once from the generator; there is no loop over
+Every sample has its own parameters, all drawn at once from the generator; there is no loop over
 samples. Applied to pixels before they are normalised, in this order: crop and flip, colour,
 random changes, cutout.
 """
@@ -22,7 +22,7 @@ _MIDDLE = 127.5
 
 
 class Draws(NamedTuple):
-    """Numbers in [0, 1), one a sample: all the chance there is in a batch."""
+    """Uniform random numbers in [0, 1), one a sample, for all augmentations of a batch."""
 
     flip: Float[Tensor, " n"]
     down: Float[Tensor, " n"]  # shift into the border
@@ -40,7 +40,7 @@ class Draws(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Augment:
-    """What is done to training images: the values that a recipe states, with the same meaning."""
+    """The augmentations of training images, with the recipe's `augment` keys as fields."""
 
     flip: bool = False  # left–right, half of the images
     alternating_flip: bool = False  # each image in every other epoch, the first one by chance
@@ -62,11 +62,11 @@ class Augment:
         mirrored: Bool[Tensor, " n"] | None = None,
         part: Part | None = None,
     ) -> Num[Tensor, "n h w c"]:
-        """The images, pixels in 0..255, changed: of the same type where exact, else float32.
+        """Augment images with pixels in 0..255: the same dtype if that is exact, else float32.
 
-        `fill` is what cutout leaves, one value or one a channel. `mirrored` says which images are
-        flipped, where that is not left to chance. Where the images are `part` of a batch, chance
-        is drawn for all of it, so that they become what they become in it.
+        `fill` is the value of a cutout, one or one per channel. `mirrored` is a mask of images to
+        flip, instead of a random one. For images that are `part` of a batch, random numbers are
+        drawn for the whole batch, so that they become what they become in it.
         """
         part = part or part_of(len(raw))
         shape = (len(Draws._fields), part.rows)
@@ -85,7 +85,7 @@ class Augment:
         return images
 
     def moved(self, images: Num[Tensor, "n h w c"], draws: Draws) -> Num[Tensor, "n h w c"]:
-        """Cropped from inside a reflected border, flipped, and a random box of that resized."""
+        """Shift with a reflected border, flip, and resize a random box to the full size."""
         mirrored = draws.flip < 0.5 if self.flip else None
         if self.crop_padding:
             images, mirrored = self._shifted(images, draws), None
@@ -96,7 +96,7 @@ class Augment:
         return resized_crops(images, boxes, (height, width), mirrored=mirrored)
 
     def _shifted(self, images: Num[Tensor, "n h w c"], draws: Draws) -> Num[Tensor, "n h w c"]:
-        """Whole pixels move: one gather of pixels, exact in any type."""
+        """Shift by whole pixels: one gather of pixels, exact in any dtype."""
         n, height, width, channels = images.shape
         reach = 2 * self.crop_padding + 1
         down = (draws.down * reach).int() - self.crop_padding
@@ -113,7 +113,7 @@ class Augment:
         return pixels.view(n, height, width, channels)
 
     def _boxes(self, height: int, width: int, draws: Draws) -> Boxes:
-        """Each sample's crop, whole pixels."""
+        """Each sample's crop box, in whole pixels."""
         area = self.crop_scale + (1 - self.crop_scale) * draws.area
         ratio = ((2 * draws.ratio - 1) * _LOG_RATIO).exp()
         high = ((area / ratio).sqrt() * height).round().clamp(1, height)
@@ -142,7 +142,7 @@ class Augment:
     def cut_out(
         self, images: Num[Tensor, "n h w c"], draws: Draws, fill: float | Float[Tensor, " c"]
     ) -> Num[Tensor, "n h w c"]:
-        """The same tensor, with a square about a pixel anywhere filled; cut off at the border.
+        """Fill a square about a random pixel, cut off at the border, in place (cutout).
 
         Source: DeVries and Taylor 2017, "Improved Regularization of CNNs with Cutout".
         """
@@ -158,7 +158,7 @@ class Augment:
 
 
 def _reflected(places: Int[Tensor, "n m"], size: int) -> Int[Tensor, "n m"]:
-    """Places outside 0..size − 1 mirrored at the border pixel, which is not repeated."""
+    """Reflect positions outside 0..size − 1 at the border pixel, which is not repeated."""
     last = size - 1
     return (last - (last - places.abs()).abs()).clamp(0, last)
 
@@ -168,7 +168,7 @@ def _factor(draw: Float[Tensor, " n"], spread: float) -> Float[Tensor, " n"]:
 
 
 def _mean_colour(images: Float[Tensor, "n h w c"]) -> Float[Tensor, "n c"]:
-    """Rows first: a sum over pixels alone is of columns as narrow as a colour, and slow."""
+    """Mean over rows, then columns: one sum over all pixels has three columns, and is slow."""
     n, height, width, channels = images.shape
     columns = images.reshape(n, height, -1).sum(1)
     return columns.view(n, width, channels).sum(1) / (height * width)
@@ -177,9 +177,9 @@ def _mean_colour(images: Float[Tensor, "n h w c"]) -> Float[Tensor, "n c"]:
 def _recoloured(
     images: Float[Tensor, "n h w 3"], mix: Float[Tensor, "n 3 3"], shift: Float[Tensor, "n 1 1"]
 ) -> Float[Tensor, "n h w 3"]:
-    """Each pixel times its image's matrix, and the image's shift added to all three colours."""
+    """Multiply each pixel by its image's matrix and add the image's shift to all three colours."""
     n, _, width, channels = images.shape
-    together = 4 if width % 4 == 0 else 1  # pixels: a product with three columns is a slow one
+    together = 4 if width % 4 == 0 else 1  # pixels: a product with three columns is slow
     blocks = torch.eye(together, device=images.device)[:, None, :, None] * mix[:, None, :, None, :]
     side = together * channels
     rows = images.reshape(n, -1, side)
@@ -195,7 +195,7 @@ def _column(values: Float[Tensor, " n"]) -> Float[Tensor, "n 1 1 1"]:
 
 
 def _covered(draw: Float[Tensor, " n"], side: int, size: int) -> Int[Tensor, "n side"]:
-    """A run of `side` places about a random one; what lies outside falls on the border."""
+    """`side` positions about a random one, clamped to the image."""
     first = (draw * size).floor().long() - side // 2
     places = first[:, None] + torch.arange(side, device=draw.device)
     return places.clamp(0, size - 1)

@@ -1,4 +1,4 @@
-"""Images that come as arrays: any layout and number type → uint8 [n, h, w, c] at one size."""
+"""Convert arrays of images, of any layout and number type, to uint8 [n, h, w, c] at one size."""
 
 from pathlib import Path
 
@@ -10,20 +10,20 @@ from thalweg.data.images.decode import fit
 from thalweg.errors import DataError
 
 _CHANNELS = (1, 3, 4)
-_ROWS_AT_ONCE = 256  # converted together, so that no second copy of the whole is made
+_ROWS_AT_ONCE = 256  # converted together, to avoid a second copy of all
 
 
 def eight_bit_images(
     images: Shaped[np.ndarray, "n ..."], path: Path
 ) -> tuple[UInt8[np.ndarray, "n h w c"], Shaped[np.ndarray, " n"], tuple[str, ...]]:
-    """The images as uint8 [n, h, w, c], which of them are finite, and what was done."""
+    """The images as uint8 [n, h, w, c], a mask of the finite ones, and notes."""
     ordered, notes = _channels_last(images, path)
     finite = np.ones(len(ordered), dtype=bool)
     if ordered.dtype.kind == "f":
         finite = np.isfinite(ordered.reshape(len(ordered), -1)).all(axis=1)
     if ordered.dtype != np.uint8:
-        low, high, said = _range(ordered[finite])
-        notes += (f"pixels of {path.name} ({ordered.dtype}): {said} scaled to 0..255",)
+        low, high, words = _range(ordered[finite])
+        notes += (f"pixels of {path.name} ({ordered.dtype}): {words} scaled to 0..255",)
         ordered = _scaled(ordered, low, high)
     if ordered.shape[-1] == 4:
         notes += ("the fourth channel is taken as transparency, over white",)
@@ -32,7 +32,7 @@ def eight_bit_images(
 
 
 def resized(images: UInt8[np.ndarray, "n h w c"], size: int) -> UInt8[np.ndarray, "n s s c"]:
-    """Every image fitted to a square of `size` px, as files are; unchanged where they are one."""
+    """Fit every image to a square of `size` px, as files are fitted; images of that size stay."""
     n, height, width, channels = images.shape
     if height == width == size:
         return images
@@ -59,7 +59,7 @@ def _channels_last(images: np.ndarray, path: Path) -> tuple[np.ndarray, tuple[st
 
 
 def _range(images: np.ndarray) -> tuple[float, float, str]:
-    """What becomes 0, what becomes 255, and both in words."""
+    """The values that become 0 and 255, and both in words."""
     low, high = (float(images.min()), float(images.max())) if images.size else (0.0, 0.0)
     tops: tuple[float, ...] = (
         (1.0, 255.0, 65535.0) if images.dtype.kind in "fb" else (255.0, 65535.0)
@@ -69,7 +69,7 @@ def _range(images: np.ndarray) -> tuple[float, float, str]:
     for top in tops:
         if low >= 0 and high <= top:
             return 0.0, top, f"0..{top:g}"
-    return low, high, f"{low:g}..{high:g}, their least and greatest,"
+    return low, high, f"{low:g}..{high:g}, their minimum and maximum,"
 
 
 def _scaled(images: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -83,5 +83,5 @@ def _scaled(images: np.ndarray, low: float, high: float) -> np.ndarray:
 
 def _over_white(images: np.ndarray) -> np.ndarray:
     alpha = images[..., 3:].astype(np.uint32)
-    laid = images[..., :3] * alpha + 255 * (255 - alpha)
-    return ((laid + 127) // 255).astype(np.uint8)
+    composed = images[..., :3] * alpha + 255 * (255 - alpha)
+    return ((composed + 127) // 255).astype(np.uint8)

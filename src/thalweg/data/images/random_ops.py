@@ -1,8 +1,8 @@
-"""One of a dozen changes for each image of a batch, drawn at random; a whole batch at a time.
+"""RandAugment: one of a dozen random operations for each image, a whole batch at a time.
 
 Source: Cubuk et al. 2020 (RandAugment), https://arxiv.org/abs/1909.13719; the ranges at full
-strength are theirs. What turns a class into another (turning upside down, negatives) is not among
-them. Images of one change are gathered and changed together: there is no loop over images.
+strength are theirs. Operations that can turn a class into another (upside down, negatives) are left
+out. Images with the same operation are gathered and changed together, without a loop over images.
 """
 
 from collections.abc import Callable
@@ -36,10 +36,10 @@ def random_op(
     turn: int = 0,
     part: Part | None = None,
 ) -> Images:
-    """Each image changed by one of `OPS` of its own, with a strength of up to ± magnitude.
+    """Apply a random operation of `OPS` to each image, with a strength of up to ± magnitude.
 
-    `turn` tells apart what one generator is used for: on a GPU the choice follows from its seed.
-    Where the images are `part` of a batch, chance is drawn for all of it.
+    `turn` is the number of the operation in a chain: on a GPU the choice follows from it and the
+    generator's seed. For images that are `part` of a batch, random numbers are drawn for all of it.
     """
     part = part or part_of(len(images))
     chosen, draws = map(part.of, _drawn(part.rows, generator, turn=turn))
@@ -54,21 +54,21 @@ def random_op(
 
 
 def _drawn(n: int, generator: Generator, *, turn: int) -> tuple[Tensor, Tensor]:
-    """Which change each image gets, on the CPU, and a number in [0, 1), on the generator's device.
+    """Each image's operation, on the CPU, and a number in [0, 1), on the generator's device.
 
-    How many get each is known to the host only where it draws them itself: asking a GPU for that
-    would wait for all that it is doing.
+    The host draws the operations itself, since it needs the number of images of each: reading it
+    from a GPU would wait for all queued work.
     """
     device = generator.device
     if device.type == "cpu":
         draws = torch.rand(2, n, generator=generator)
         return (draws[0] * len(OPS)).long().clamp(max=len(OPS) - 1), draws[1]
-    chosen = torch.randint(len(OPS), (n,), generator=_beside(generator, turn))
+    chosen = torch.randint(len(OPS), (n,), generator=_cpu_generator(generator, turn))
     return chosen, torch.rand(n, generator=generator, device=device)
 
 
-def _beside(generator: Generator, turn: int) -> Generator:
-    """One on the CPU that follows from the other's seed."""
+def _cpu_generator(generator: Generator, turn: int) -> Generator:
+    """A CPU generator that follows from the other's seed."""
     return Generator().manual_seed((generator.initial_seed() + turn) % 2**63)
 
 
@@ -166,7 +166,7 @@ OPS: tuple[Op, ...] = (
 
 
 def _moved(images: Images, affine: Float[Tensor, "n 6"]) -> Images:
-    """Bilinear; what comes from outside is the border's pixel."""
+    """Warp bilinearly; pixels from outside repeat the border."""
     n, height, width, channels = images.shape
     square = affine.view(n, 2, 3).clone()
     square[:, 0, 1] *= height / width  # turns and shears in pixels, not in units of the sides
@@ -214,8 +214,8 @@ def _smoothing(device: torch.device) -> Float[Tensor, "3 3"]:
 
 @lru_cache(maxsize=16)
 def grey_weights(device: torch.device) -> Float[Tensor, " 3"]:
-    """What red, green and blue are worth in a grey. Sent once: sending waits for the device."""
-    with torch.inference_mode(False):  # else the kept tensor would be of no use to autograd
+    """Weights of red, green and blue in grey, cached: copying them waits for the device."""
+    with torch.inference_mode(False):  # else autograd could not use the cached tensor
         return torch.tensor(GREY, device=device)
 
 

@@ -1,9 +1,9 @@
-"""A box of each image, resized to one size: bilinear, and antialiased where it shrinks.
+"""Crop a box of each image and resize it to one size: bilinear, antialiased when it reduces.
 
-The filter is a triangle as wide as a step of the result, cut off at the box and scaled to sum to
-one, as Pillow's and torchvision's. Eight-bit images on the CPU go through torch's own kernel for
-them, one call an image: 20 µs of 128 px, where products with matrices of weights take 120 µs in
-bfloat16 and a sampled grid 130 µs. All else is two products of the whole batch with its weights.
+The filter is a triangle as wide as a pixel of the result, cut off at the box and scaled to sum to
+one, as Pillow's and torchvision's. Eight-bit images on the CPU use torch's own kernel, one call an
+image: 20 µs at 128 px, where products with weight matrices take 120 µs in bfloat16 and grid_sample
+130 µs. All other images are two products of the whole batch with its weights.
 """
 
 from collections.abc import Callable
@@ -23,10 +23,9 @@ def resized_crops(
     *,
     mirrored: Bool[Tensor, " n"] | None = None,
 ) -> Num[Tensor, "n y x c"]:
-    """The boxes at `size` (height, width): uint8 if the images are that and on the CPU, else
-    float32. Rounded to whole numbers or not, that is all the difference.
+    """The boxes at `size` (height, width): uint8 for uint8 images on the CPU, else float32.
 
-    `mirrored` says which images are flipped before they are cropped.
+    The two differ by rounding alone. `mirrored` is a mask of images to flip before cropping.
     """
     if images.dtype == torch.uint8 and images.device.type == "cpu":
         return _eight_bits(images.contiguous(), boxes, size, mirrored=mirrored)
@@ -38,7 +37,7 @@ def resized_crops(
 
 
 def flipped(images: Num[Tensor, "n h w c"], chosen: Bool[Tensor, " n"]) -> Num[Tensor, "n h w c"]:
-    """To choose between whole images is four times as fast as between pixels."""
+    """Flip the chosen images: selecting whole images is four times as fast as selecting pixels."""
     both = torch.cat((images, images.flip(2)))
     own = torch.arange(len(images), device=images.device)
     return both.index_select(0, own + len(images) * chosen)
@@ -51,27 +50,28 @@ def _eight_bits(
     *,
     mirrored: Bool[Tensor, " n"] | None,
 ) -> Num[Tensor, "n y x c"]:
-    """Each box straight into its place, by the operator that `F.interpolate` would ask: of its 45
-    µs an image a quarter is spent on asking, with the interpreter held.
+    """Resize each box into its place in the result, by the operator inside `F.interpolate`.
+
+    A quarter of the 45 µs of `F.interpolate` is dispatch, with the interpreter lock held.
     """
     n, height, width, channels = images.shape
     turned = [False] * n if mirrored is None else mirrored.tolist()
-    made = images.new_empty(n, *size, channels)
+    resized = images.new_empty(n, *size, channels)
     strides = (height * width * channels, 1, width * channels, channels)
-    begin, places = images.storage_offset(), made.permute(0, 3, 1, 2).split(1)
+    begin, places = images.storage_offset(), resized.permute(0, 3, 1, 2).split(1)
     for i, ((top, left, high, wide), turn) in enumerate(zip(boxes.tolist(), turned, strict=True)):
         start = width - left - wide if turn else left
         first = begin + ((i * height + top) * width + start) * channels
         crop = images.as_strided((1, channels, high, wide), strides, first)
         source = crop.flip(3) if turn else crop
         _resize(source, size, False, None, None, out=places[i])  # False: no corners are aligned
-    return made
+    return resized
 
 
 def _weights(
     start: Int[Tensor, " n"], length: Int[Tensor, " n"], *, source: int, count: int
 ) -> Float[Tensor, "n count source"]:
-    """What each place of the source is worth to each of the result; rows sum to one."""
+    """Weights of the source pixels for each pixel of the result; rows sum to one."""
     places = torch.arange(source, device=start.device, dtype=torch.float32)
     parts = torch.arange(count, device=start.device, dtype=torch.float32) + 0.5
     step = (length / count)[:, None, None]

@@ -1,7 +1,7 @@
-"""What a model says of an image, averaged over several views of it.
+"""Test-time augmentation: average a model's outputs over several views of an image.
 
-The outputs are averaged before they become probabilities. Source: Jordan 2024, arXiv:2404.00498
-§3.5, after Krizhevsky et al. 2012; that unsure images suffice: hiverge/cifar10-speedrun.
+The logits are averaged, not the probabilities. Source: Jordan 2024, arXiv:2404.00498
+§3.5, after Krizhevsky et al. 2012; only for uncertain images: hiverge/cifar10-speedrun.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,8 +19,8 @@ Forward = Callable[..., Tensor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Views:
-    """Which views are averaged, and for which images; the recipe's `evaluation`, same meaning."""
+class AugmentedViews:
+    """The views to average, and the confidence above which one view suffices."""
 
     views: Literal["one", "flip", "shift"] = "one"
     sure: float = 1.0
@@ -31,12 +31,12 @@ class Views:
         inputs: Inputs,
         first: Float[Tensor, "n output"] | None = None,
     ) -> Float[Tensor, "n output"]:
-        """The model's outputs, float32.
+        """The model's averaged outputs, float32.
 
-        "flip": of the image and its mirror image. "shift": a quarter each, and a quarter each of
-        both moved by a pixel up and left, and down and right, within a reflected border. Where the
-        largest probability of one view is `sure` or more, that one counts alone; 1: for none.
-        `first` is what the model said of the images as they are, where that is known.
+        "flip" averages the image and its mirror image. "shift" gives these a quarter each, and an
+        eighth each to both shifted by a pixel up and left, and down and right, with a reflected
+        border. An image whose largest probability in the first view is at least `sure` keeps that
+        view's outputs; 1: none does. `first` are the outputs of the first view, if computed before.
         """
         outputs = forward(model, inputs).float() if first is None else first
         if self.views == "one":
@@ -52,11 +52,11 @@ class Views:
         return outputs
 
 
-ONE_VIEW = Views()
+ONE_VIEW = AugmentedViews()
 
 
 def _averaged(model: Forward, inputs: Tensor, first: Tensor, *, kind: str) -> Tensor:
-    """`first` is what was said of the images as they are."""
+    """Average with `first`, the outputs of the images as they are."""
     others = list(_others(inputs, kind))
     total = first * (0.5 if kind == "flip" else 0.25)
     for weight, view in others:
@@ -65,7 +65,7 @@ def _averaged(model: Forward, inputs: Tensor, first: Tensor, *, kind: str) -> Te
 
 
 def _others(inputs: Tensor, kind: str) -> Iterator[tuple[float, Tensor]]:
-    """Weight and images of each further view; the weights sum to 1 with the first's."""
+    """Weight and images of each further view; with the first view's, the weights sum to 1."""
     yield (0.5 if kind == "flip" else 0.25), inputs.flip(3)
     if kind == "shift":
         height, width = inputs.shape[2:]
@@ -77,7 +77,7 @@ def _others(inputs: Tensor, kind: str) -> Iterator[tuple[float, Tensor]]:
 
 
 def _ordered_as(inputs: Tensor, view: Tensor) -> Tensor:
-    """In the memory order of the inputs, which the network was laid out for."""
+    """The view in the memory format of the inputs."""
     is_last = inputs.is_contiguous(memory_format=torch.channels_last)
     layout = torch.channels_last if is_last else torch.contiguous_format
     return view.contiguous(memory_format=layout)

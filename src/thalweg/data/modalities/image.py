@@ -158,11 +158,11 @@ def are_few_photographs(inputs: Any) -> bool:
 
 
 def pretrained_format(
-    preprocessing: ImagePreprocessing, facts: DataFacts, wanted: Pretrained
+    preprocessing: ImagePreprocessing, facts: DataFacts, pretrained: Pretrained
 ) -> tuple[ImagePreprocessing, DataFacts]:
     """Three channels, normalised as the pretrained network's images were."""
     return (
-        replace(preprocessing, channels=3, mean=wanted.mean, std=wanted.std),
+        replace(preprocessing, channels=3, mean=pretrained.mean, std=pretrained.std),
         replace(facts, input_shape=(3, *facts.input_shape[1:])),
     )
 
