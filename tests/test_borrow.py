@@ -102,6 +102,7 @@ def use(one):
     train(one)
     one.optimizer.param_groups[0]["lr"] = 10.0
     one.optimizer.param_groups[0]["new"] = 1
+    one.optimizer.add_param_group({"params": [nn.Parameter(torch.zeros(1))]})
     one.model[1].running_mean.fill_(7.0)
     one.model[4].bias.grad = torch.ones(3)
 

@@ -7,9 +7,10 @@ originals are put back.
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import partial
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -71,39 +72,33 @@ def borrow(subject: Subject) -> Iterator[None]:
 
     Weights, gradients, buffers, modes, the optimizer's state and groups, and the random state.
     """
-    with ExitStack() as stack:
-        stack.enter_context(preserve_random_state())
-        stack.enter_context(preserve_modes(subject.model))
-        stack.enter_context(preserve_buffers(subject.model))
-        stack.enter_context(preserve_weights(subject.model))
-        if subject.optimizer is not None:
-            stack.enter_context(preserve_optimizer(subject.optimizer))
+    model, optimizer = subject.model, subject.optimizer
+    with (
+        preserve_random_state(),
+        preserve_modes(model),
+        preserve_buffers(model),
+        preserve_weights(model),
+        preserve_optimizer(optimizer) if optimizer else nullcontext(),
+    ):
         subject.random_state.restore()
         yield
 
 
-@contextmanager
-def preserve_random_state(loader: Any = None) -> Iterator[None]:
+def preserve_random_state(loader: Any = None) -> AbstractContextManager[None]:
     """Restore the global random state, and the generators of a loader and its samplers."""
-    state = RandomState.current()
-    generators = [(generator, generator.get_state()) for generator in _loader_generators(loader)]
-    try:
-        yield
-    finally:
-        state.restore()
-        for generator, own in generators:
-            generator.set_state(own)
+    state = RandomState.current()  # first of all: the type checks of a test draw random numbers
+    generators = [partial(one.set_state, one.get_state()) for one in _loader_generators(loader)]
+    return _restore_after([state.restore, *generators])
 
 
-@contextmanager
-def preserve_modes(model: nn.Module) -> Iterator[None]:
+def preserve_modes(model: nn.Module) -> AbstractContextManager[None]:
     """Restore the train or eval mode of each module."""
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
+    return _restore_after([partial(setattr, m, "training", m.training) for m in model.modules()])
+
+
+def preserve_attributes(owner: object) -> AbstractContextManager[None]:
+    """Restore an object, such as a loader, and what it holds: attributes and generators."""
+    return _restore_after(list(_restores(owner, set(), DEPTH)))
 
 
 @contextmanager
@@ -112,9 +107,8 @@ def preserve_buffers(model: nn.Module) -> Iterator[None]:
     originals = [(module, dict(module._buffers)) for module in model.modules()]
     try:
         for module, buffers in originals:
-            module._buffers.update(
-                {name: None if one is None else one.clone() for name, one in buffers.items()}
-            )
+            copies = {n: one.clone() for n, one in buffers.items() if one is not None}
+            module._buffers.update(copies)
         yield
     finally:
         for module, buffers in originals:
@@ -147,15 +141,14 @@ def preserve_optimizer(optimizer: Optimizer) -> Iterator[None]:
     finally:
         optimizer.state.clear()
         optimizer.state.update(state)
+        optimizer.param_groups[:] = [group for group, _ in groups]
         for group, options in groups:
             group.clear()
             group.update(options)
 
 
 @contextmanager
-def preserve_attributes(owner: object) -> Iterator[None]:
-    """Restore an object, such as a loader, and what it holds: attributes and generators."""
-    restores = list(_restores(owner, set(), DEPTH))
+def _restore_after(restores: list[Restore]) -> Iterator[None]:
     try:
         yield
     finally:
@@ -164,13 +157,8 @@ def preserve_attributes(owner: object) -> Iterator[None]:
 
 
 def _loader_generators(loader: Any) -> list[torch.Generator]:
-    batch_sampler = getattr(loader, "batch_sampler", None)
-    owners = (
-        loader,
-        getattr(loader, "sampler", None),
-        batch_sampler,
-        getattr(batch_sampler, "sampler", None),
-    )
+    samplers = [getattr(loader, name, None) for name in ("sampler", "batch_sampler")]
+    owners = [loader, *samplers, getattr(samplers[1], "sampler", None)]
     generators = (getattr(owner, "generator", None) for owner in owners)
     return [one for one in generators if isinstance(one, torch.Generator)]
 

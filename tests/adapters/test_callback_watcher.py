@@ -120,7 +120,7 @@ def test_a_rescaled_loss_shows_the_graph_behind_it():
 
 
 def a_watcher(**options):
-    watcher = CallbackWatcher(sink=None, watch_options={})
+    watcher = CallbackWatcher(sink=None, options={})
     model = nn.Sequential(nn.Linear(64, 10))
     watcher.begin(model, [torch.optim.SGD(model.parameters(), lr=0.1)], **options)
     return watcher, model
@@ -147,7 +147,7 @@ def test_what_is_logged_gets_our_names():
 
 
 def test_an_update_without_a_loss_and_an_end_without_a_beginning_are_nothing():
-    watcher = CallbackWatcher(sink=None, watch_options={})
+    watcher = CallbackWatcher(sink=None, options={})
     watcher.record_update()
     watcher.log({"val_loss": 1.0})
     watcher.end()
@@ -155,7 +155,7 @@ def test_an_update_without_a_loss_and_an_end_without_a_beginning_are_nothing():
 
 
 def test_another_librarys_optimizer_is_measured_around_its_own_step():
-    watcher = CallbackWatcher(sink=None, watch_options={})
+    watcher = CallbackWatcher(sink=None, options={})
     model = nn.Linear(64, 10)
     weights = list(model.parameters())
     foreign = ForeignOptimizer(lambda: [{"params": weights, "lr": 0.5, "weight_decay": 0.0}])

@@ -42,13 +42,12 @@ def guarded(method: Callable[P, None]) -> Callable[P, None]:
 class CallbackWatcher:
     """Watches the trainings of one callback, one after the other. Nothing here raises.
 
-    `sink` receives the page at the end (None: nothing is printed).
+    `sink` receives the page at the end (None: nothing is printed). `options` go to `thalweg.watch`.
     """
 
-    def __init__(self, *, sink: Sink | None, watch_options: Mapping[str, Any]) -> None:
+    def __init__(self, *, sink: Sink | None, options: Mapping[str, Any]) -> None:
         self.diagnosis: Diagnosis | None = None
-        self._sink = sink
-        self._options = {k: v for k, v in watch_options.items() if v is not None}
+        self._sink, self._options = sink, {k: v for k, v in options.items() if v is not None}
         self._watcher: Watcher | None = None
         self._values: list[Tensor] = []  # the losses of the backward passes since the update
         self._rescaled = False

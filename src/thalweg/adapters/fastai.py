@@ -30,10 +30,10 @@ class DiagnoseCallback(Callback):
     remove_on_fetch = True
 
     def __init__(
-        self, *, sink: Sink | None = print, read_data: bool = True, **watch_options: Any
+        self, *, sink: Sink | None = print, read_data: bool = True, **options: Any
     ) -> None:
         super().__init__()
-        self.watcher_ = CallbackWatcher(sink=sink, watch_options=watch_options)
+        self.watcher_ = CallbackWatcher(sink=sink, options=options)
         self.read_data, self.stepping = read_data, False
         self.foreign_optimizer: ForeignOptimizer | None = None
 
@@ -51,9 +51,7 @@ class DiagnoseCallback(Callback):
             return
         self.foreign_optimizer = ForeignOptimizer(lambda: _groups(learn.opt))
         read = self.read_data and getattr(learn.dls, "n_inp", 1) == 1
-        train, val = [
-            _traceless_batches(loader) if read else None for loader in _train_and_val(learn.dls)
-        ]
+        train, val = [_batches(loader) if read else None for loader in _train_and_val(learn.dls)]
         self.watcher_.begin(learn.model, [self.foreign_optimizer], train=train, val=val)
 
     @guarded
@@ -64,9 +62,7 @@ class DiagnoseCallback(Callback):
             return
         mark_rescaled(learn.loss)
         inputs = learn.xb[0] if len(learn.xb) == 1 else None
-        self.watcher_.record_loss(
-            learn.loss, batch=(_plain_tensor(inputs), _plain_tensor(learn.yb[0]))
-        )
+        self.watcher_.record_loss(learn.loss, batch=(_plain(inputs), _plain(learn.yb[0])))
 
     @guarded
     def before_step(self) -> None:
@@ -114,7 +110,7 @@ def _train_and_val(dls: Any) -> tuple[Any, Any]:
     return loaders[0], loaders[1] if len(loaders) > 1 else None
 
 
-def _traceless_batches(loader: Any) -> TracelessBatches | None:
+def _batches(loader: Any) -> TracelessBatches | None:
     if loader is None:
         return None
     return TracelessBatches(lambda: _in_this_process(loader), loader, _pair)
@@ -126,9 +122,9 @@ def _in_this_process(loader: Any) -> Iterator[Any]:
 
 
 def _pair(batch: Any) -> Pair:
-    return _plain_tensor(batch[0]), _plain_tensor(batch[1]) if len(batch) > 1 else None
+    return _plain(batch[0]), _plain(batch[1]) if len(batch) > 1 else None
 
 
-def _plain_tensor(value: Any) -> Tensor | None:
+def _plain(value: Any) -> Tensor | None:
     """A plain tensor: fastai's own types refuse arithmetic with others."""
     return value.as_subclass(Tensor) if isinstance(value, Tensor) else None

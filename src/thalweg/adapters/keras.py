@@ -29,7 +29,7 @@ class DiagnoseCallback(keras.callbacks.Callback):
     model's `compute_loss` and the optimizer's `apply` are wrapped.
     """
 
-    def __init__(self, *, sink: Sink | None = print, **watch_options: Any) -> None:
+    def __init__(self, *, sink: Sink | None = print, **options: Any) -> None:
         super().__init__()
         if keras.backend.backend() != "torch":
             raise UsageError(
@@ -37,7 +37,7 @@ class DiagnoseCallback(keras.callbacks.Callback):
                 seen=f"backend {keras.backend.backend()!r}",
                 fix="set KERAS_BACKEND=torch before keras is imported",
             )
-        self.watcher_ = CallbackWatcher(sink=sink, watch_options=watch_options)
+        self.watcher_ = CallbackWatcher(sink=sink, options=options)
         self._unwrap: list[Callable[[], object]] = []
 
     @property

@@ -31,9 +31,9 @@ class DiagnoseCallback(Callback):
     """
 
     def __init__(
-        self, *, sink: Sink | None = print, read_data: bool = True, **watch_options: Any
+        self, *, sink: Sink | None = print, read_data: bool = True, **options: Any
     ) -> None:
-        self.watcher_ = CallbackWatcher(sink=sink, watch_options=watch_options)
+        self.watcher_ = CallbackWatcher(sink=sink, options=options)
         self._read_data = read_data
         self._handles: list[RemovableHandle] = []  # until the first forward pass
         self._wrapper: nn.Module | None = None  # its forward is the training step, not the model's

@@ -38,7 +38,7 @@ class DiagnoseCallback(Callback):
         self.sink, self.read_data = sink, read_data
         self.task, self.num_classes, self.loss_fn = task, num_classes, loss_fn
         # An attribute without the underscore would be a parameter, as in scikit-learn.
-        self.watcher_ = CallbackWatcher(sink=None, watch_options={})
+        self.watcher_ = CallbackWatcher(sink=None, options={})
         self.handles_: list[RemovableHandle] = []
         self.watching_ = self.has_stepped_ = False
 
@@ -52,7 +52,7 @@ class DiagnoseCallback(Callback):
         """Prepare for a new fit, whose splits are not known yet."""
         self._remove_hooks()
         options = {"task": self.task, "num_classes": self.num_classes, "loss_fn": self.loss_fn}
-        self.watcher_ = CallbackWatcher(sink=self.sink, watch_options=options)
+        self.watcher_ = CallbackWatcher(sink=self.sink, options=options)
         self.watching_ = False
 
     @guarded

@@ -41,9 +41,9 @@ class DiagnoseCallback(TrainerCallback):
         trainer: Any = None,
         sink: Sink | None = print,
         read_data: bool = True,
-        **watch_options: Any,
+        **options: Any,
     ) -> None:
-        self.watcher_ = CallbackWatcher(sink=sink, watch_options=watch_options)
+        self.watcher_ = CallbackWatcher(sink=sink, options=options)
         self._read_data, self._trainer = read_data, trainer
         self._handle: RemovableHandle | None = None
         self._val = DeferredBatches()

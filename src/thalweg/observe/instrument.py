@@ -124,7 +124,7 @@ def _norms(named: Iterable[tuple[str, Tensor | None]]) -> dict[str, Tensor]:
     return dict(zip(dense, torch._foreach_norm(list(dense.values())), strict=True)) if dense else {}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Instrument:
     """Quantities and how they are measured. Never `.item()` in a loop: one wait a reading."""
 
@@ -154,12 +154,5 @@ def instrument(
 
     Of one quantity it returns {place: scalar}, of several {quantity: {place: scalar}}.
     """
-    return lambda measure: Instrument(
-        quantities=quantities,
-        measure=measure,
-        when=when,
-        keeps_weights=keeps_weights,
-        needs_samples=needs_samples,
-        rare=rare,
-        repeats_at_end=repeats_at_end,
-    )
+    flags = keeps_weights, needs_samples, rare, repeats_at_end
+    return lambda measure: Instrument(quantities, measure, when, *flags)

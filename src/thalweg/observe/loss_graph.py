@@ -14,35 +14,15 @@ from torch import Tensor
 MOST_NODES = 60  # a loss has a dozen; beyond this, the model itself is being walked
 SHALLOW = 8  # nodes to read where it is not known at which one the model ends
 RESHAPING = (
-    "View",
-    "UnsafeView",
-    "ReshapeAlias",
-    "Squeeze",
-    "Unsqueeze",
-    "Select",
-    "Slice",
-    "Clone",
-    "ToCopy",
-    "Transpose",
-    "Permute",
-    "T",
-    "Alias",
-    "Index",
-    "Expand",
-    "Unbind",
-    "Split",
-    "Cast",
-)
+    "View", "UnsafeView", "ReshapeAlias", "Squeeze", "Unsqueeze", "Select", "Slice", "Clone",
+    "ToCopy", "Transpose", "Permute", "T", "Alias", "Index", "Expand", "Unbind", "Split", "Cast",
+)  # fmt: skip
 KEEPING_SHAPE = ("Clone", "ToCopy", "Alias", "Cast", "Expand")
 ENTROPIES = ("NllLoss", "NllLoss2D", "NllLossNd")
 REDUCIBLE = (
-    *ENTROPIES,
-    "MseLoss",
-    "SmoothL1Loss",
-    "HuberLoss",
-    "BinaryCrossEntropy",
+    *ENTROPIES, "MseLoss", "SmoothL1Loss", "HuberLoss", "BinaryCrossEntropy",
     "BinaryCrossEntropyWithLogits",
-)
+)  # fmt: skip
 SCALING = ("Add", "Sub", "Mul", "Div", "Neg", "ToCopy")
 SUM = 2  # ATen's code of reduction="sum"
 RESCALED = "thalweg: not part of the loss"  # in a node's metadata

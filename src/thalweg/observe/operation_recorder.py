@@ -96,11 +96,9 @@ class Recorder(TorchDispatchMode):
         elif name in SCALINGS:
             self._nonlinearities += isinstance(args[1], Tensor) and args[1].numel() > 1
             return
-        if name not in LINEAR and name not in PRODUCTS and name not in NORMS:
-            self._nonlinearities += 1
-            if name not in RECTIFIERS and name not in SIGMOIDS:
-                self._last_activation = None
-        elif name in PRODUCTS or name in NORMS:
+        affine = name in PRODUCTS or name in NORMS
+        self._nonlinearities += not affine and name not in LINEAR
+        if name not in LINEAR and name not in RECTIFIERS and name not in SIGMOIDS:
             self._last_activation = None
 
     def _add(self, table: dict[str, Tensor], share: Tensor) -> None:

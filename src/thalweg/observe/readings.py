@@ -154,12 +154,7 @@ class Readings:
         self._next_probe = next_probe(step, EVERY, often=often)
 
     def _measure_update(
-        self,
-        optimizer: Optimizer,
-        weights: NamedWeights,
-        copies: list[Tensor] | None,
-        *,
-        step: int,
+        self, optimizer: Optimizer, weights: NamedWeights, copies: list[Tensor] | None, *, step: int
     ) -> None:
         moment = self._moment(
             step,

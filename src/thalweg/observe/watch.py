@@ -61,7 +61,11 @@ def watch(
     samples = SplitSamples(train, val, guard=guard)
     optimizers = (optimizer,) if isinstance(optimizer, Optimizer) else tuple(optimizer)
     chosen = INSTRUMENTS if instruments is None else tuple(instruments)
-    runner = InstrumentRunner((*chosen, *_curvature()) if sharpness else chosen, guard)
+    if sharpness:
+        from thalweg.observe.instruments.sharpness import curvature_instruments  # loads slowly
+
+        chosen += curvature_instruments()
+    runner = InstrumentRunner(chosen, guard)
     guard.history.add(OPTIMIZERS, first_step, {"": float(len(optimizers))})
     if num_classes is not None and (task is None or TASKS[task].answers == "classes"):
         samples.set_num_classes(num_classes, step=first_step, chance=chance_loss)
@@ -84,12 +88,6 @@ def unwrapped_optimizer(optimizer: Optimizer) -> Optimizer:
     """The optimizer inside a wrapper without hooks of its own, such as accelerate's."""
     inside = getattr(optimizer, "optimizer", None)
     return inside if isinstance(inside, Optimizer) else optimizer
-
-
-def _curvature() -> tuple[Instrument, ...]:
-    from thalweg.observe.instruments.sharpness import curvature_instruments  # loads slowly
-
-    return curvature_instruments()
 
 
 class Watcher:

@@ -5,12 +5,7 @@ from torch import Tensor
 
 from thalweg.observe.instrument import Measurements, Moment, instrument
 from thalweg.record import Quantity
-from thalweg.record.quantities import (
-    OUTPUT_HIGH,
-    OUTPUT_LOW,
-    OUTPUT_ROW_SUM_ERROR,
-    OUTPUT_WIDTH,
-)
+from thalweg.record.quantities import OUTPUT_HIGH, OUTPUT_LOW, OUTPUT_ROW_SUM_ERROR, OUTPUT_WIDTH
 
 
 @instrument(OUTPUT_WIDTH, OUTPUT_ROW_SUM_ERROR, OUTPUT_LOW, OUTPUT_HIGH, when="loss", rare=True)
