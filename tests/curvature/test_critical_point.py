@@ -144,6 +144,17 @@ def test_the_noise_scale_of_pure_noise_is_undetermined():
         assert gradient_noise(surface).undetermined
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_few_batches_that_cannot_be_cut_leave_the_noise_scale_undetermined(count):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+    batches = [(torch.randn(8, 4), torch.arange(8) % 3) for _ in range(count)]
+    with Surface(model, F.cross_entropy, batches) as surface:
+        found = gradient_noise(surface)
+    assert found.undetermined
+    assert (found.groups, np.isnan(found.standard_error)) == (count, count == 1)
+
+
 def settled_net(seed, *, samples=256, penalty=1e-3):
     """A tanh net at a strict minimum of a regularised loss over `samples`: by LBFGS in float64."""
     torch.manual_seed(seed)

@@ -29,7 +29,7 @@ class Operand(NamedTuple):
     """Vectors in the format that a kernel multiplies."""
 
     values: Shaped[Tensor, "sample dim"]
-    norm: Float[Tensor, " sample"]  # ‖x‖, or ‖x‖₁ for the city-block metric
+    norm: Float[Tensor, " sample"]  # ‖x‖, or ‖x‖₁ for Manhattan distances
     rounding: Float[Tensor, " sample"]  # ‖x − values‖
 
 
@@ -49,7 +49,7 @@ class DistanceKernel(NamedTuple):
     prepare: Callable[[Tensor, Frame], Operand]
     score: Callable[[Operand, Operand], Tensor]
     error: Callable[[Operand, float, float], Tensor]  # (queries, largest norm, largest rounding)
-    exact: Callable[[Tensor, Operand], Tensor] | None = None  # (scores, queries) -> distances
+    exact: Callable[[Tensor, Operand], Tensor] | None = None  # (scores, queries) → distances
 
 
 def center(vectors: Tensor, frame: Frame) -> Tensor:

@@ -1,7 +1,7 @@
 """Sampling error of a gradient, and the critical batch size (gradient noise scale)."""
 
 from dataclasses import dataclass
-from math import exp, log, sqrt
+from math import exp, log, nan, sqrt
 from statistics import pvariance
 
 import torch
@@ -45,21 +45,11 @@ def gradient_noise(surface: Surface, *, groups: int = 32) -> GradientNoise:
     gram = gradients @ gradients.T
     count = len(portions)
     norm = float((shares @ gram @ shares).clamp_min(0).sqrt())
-    if count < 2:
-        return GradientNoise(
-            norm=norm,
-            standard_error=float("nan"),
-            scale=None,
-            low=None,
-            high=None,
-            samples=surface.samples,
-            groups=count,
-        )
-    signal, noise = _signal_and_noise(gram, shares)
+    signal, noise = _signal_and_noise(gram, shares) if count > 1 else (nan, nan)
     interval = _interval(gram, shares)
     return GradientNoise(
         norm=norm,
-        standard_error=max(noise, 0.0) ** 0.5,
+        standard_error=max(noise, 0.0) ** 0.5 if count > 1 else nan,
         scale=noise * surface.samples / signal if interval else None,
         low=interval[0] * surface.samples if interval else None,
         high=interval[1] * surface.samples if interval else None,
@@ -80,6 +70,8 @@ def _signal_and_noise(gram: torch.Tensor, shares: torch.Tensor) -> tuple[float, 
 def _interval(gram: torch.Tensor, shares: torch.Tensor) -> tuple[float, float] | None:
     """95 % interval of noise / signal, by leaving groups out; None if the signal may be zero."""
     count = len(shares)
+    if count < 3:  # one of two left out leaves no spread
+        return None
     signal, noise = _signal_and_noise(gram, shares)
     signals, logs = [], []
     for i in range(count):

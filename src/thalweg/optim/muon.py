@@ -20,7 +20,7 @@ from thalweg.optim.compiler_free import compiler_free
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # a quintic that is steep at 0 and near 1 on [0.7, 1.2]
 NEWTON_SCHULZ_STEPS = 5
-MAX_GRAM_STEPS, LONG = 3, 2  # iterate on X Xᵀ for so few steps, and from this length : height
+MAX_GRAM_STEPS, LONG = 3, 2  # iterate on X Xᵀ up to so many steps, from this aspect ratio on
 ADAM_RMS = 0.2  # typical root mean square of an AdamW update, so that one lr suits both groups
 ADAM_BETAS = (0.9, 0.95)
 EPS = 1e-8

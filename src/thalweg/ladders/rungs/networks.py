@@ -12,12 +12,7 @@ from torch import Tensor
 
 from thalweg.data import Batches
 from thalweg.inference.saved_model import SavedModel, load_model
-from thalweg.ladders.ladder_data import (
-    FEATURES_SIDE,
-    PIXELS_SIDE,
-    TRAIN_SCORE_SAMPLES,
-    LadderData,
-)
+from thalweg.ladders.ladder_data import FEATURES_SIDE, PIXELS_SIDE, TRAIN_SCORE_SAMPLES, LadderData
 from thalweg.ladders.rung import (
     RungMaker,
     RungResult,
@@ -149,9 +144,8 @@ def _evaluate_on_train(plan: Plan, model: SavedModel) -> tuple[float, float]:
     """Unsmoothed loss and score of the best weights on some unaugmented training samples."""
     task = model.spec.build_task()
     rows = plan.dataset.indices["train"]
-    rows = rows[
-        :: max(1, len(rows) // TRAIN_SCORE_SAMPLES)
-    ]  # from all over: files are sorted by class
+    every = max(1, len(rows) // TRAIN_SCORE_SAMPLES)
+    rows = rows[::every]  # from all over: files are sorted by class
     sample = replace(plan.dataset, indices={**plan.dataset.indices, "train": rows})
     batches = Batches(sample, "train", batch_size=256, device=plan.recipe.device)
     views, dtype = model.spec.views, plan.dtype

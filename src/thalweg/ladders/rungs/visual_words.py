@@ -11,7 +11,7 @@ from thalweg.ladders.rungs.linear import fit_classifier
 
 WORD_COUNTS = (1600, 800, 400, 200, 100)
 PATCH, GRID = 6, 2  # px; cells a side
-OVERHEAD = 2.5  # learning the words and fitting the classifier, beside the products
+OVERHEAD = 2.5  # times the products: with learning the words and fitting the classifier
 PENALTIES = (3e-4, 1e-3, 3e-3)
 
 
@@ -28,7 +28,7 @@ def fit_visual_words(data: LadderData) -> RungResult:
 
 
 def _affordable_words(data: LadderData) -> int:
-    """As many words as can be counted in the rung's time, and no more features than samples.
+    """The most words that fit into the rung's time, with no more features than samples.
 
     Raises: TooLongError.
     """

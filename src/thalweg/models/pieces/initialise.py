@@ -77,6 +77,7 @@ def initialise(model: nn.Module, name: str, *, generator: Generator | None = Non
 def zero_residual_ends(model: nn.Module) -> int:
     """Zero the end of every residual branch, so that each block is the identity; count them.
 
+    For experiments: no recipe applies it.
     Source: Goyal et al. 2017, https://arxiv.org/abs/1706.02677, §5.1.
     """
     ends = [block.branch_end() for block in model.modules() if isinstance(block, ResidualBlock)]
