@@ -124,7 +124,7 @@ class Backbone:
 
 @dataclass(frozen=True, slots=True)
 class FeatureBatches:
-    """The data of a head, for its watcher: read when it asks, by when the features are there."""
+    """The features and targets of a split, for the watcher of a head; read when it iterates."""
 
     backbone: Backbone
     split: str

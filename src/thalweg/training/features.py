@@ -95,7 +95,7 @@ def _transformed(raw: Tensor, view: View) -> Tensor:
     if "enlarged" in view:
         middle = torch.full((len(raw),), 0.5, device=raw.device)
         draws = Draws(*[middle] * len(Draws._fields))._replace(area=torch.zeros_like(middle))
-        raw = Augment(crop_scale=ENLARGED_AREA).moved(raw, draws)
+        raw = Augment(crop_scale=ENLARGED_AREA).crop_and_flip(raw, draws)
     return raw.flip(2) if "mirrored" in view else raw
 
 

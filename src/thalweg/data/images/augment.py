@@ -15,7 +15,7 @@ from torch import Tensor
 
 from thalweg.data.batch import Part, part_of
 from thalweg.data.images.random_ops import grey_values, grey_weights, image_means, random_op
-from thalweg.data.images.resized_crop import Boxes, flipped, resized_crops
+from thalweg.data.images.resized_crop import Boxes, flip_where, resized_crops
 
 _LOG_RATIO = log(4 / 3)  # crops are 3:4 to 4:3, as in Szegedy et al. 2014, "Going Deeper"
 _MIDDLE = 127.5
@@ -73,9 +73,9 @@ class Augment:
         draws = Draws(*part.of(torch.rand(shape, generator=generator, device=raw.device)))
         if mirrored is not None:
             draws = draws._replace(flip=1 - mirrored.float())
-        images = self.moved(raw, draws)
+        images = self.crop_and_flip(raw, draws)
         if self.brightness or self.contrast or self.saturation:
-            images = self.coloured(images.float(), draws)
+            images = self.jitter_colours(images.float(), draws)
         for turn in range(self.random_ops):
             images = random_op(
                 images.float(), generator, magnitude=self.random_magnitude, turn=turn, part=part
@@ -84,18 +84,18 @@ class Augment:
             images = self.cut_out(images.clone() if images is raw else images, draws, fill)
         return images
 
-    def moved(self, images: Num[Tensor, "n h w c"], draws: Draws) -> Num[Tensor, "n h w c"]:
+    def crop_and_flip(self, images: Num[Tensor, "n h w c"], draws: Draws) -> Num[Tensor, "n h w c"]:
         """Shift with a reflected border, flip, and resize a random box to the full size."""
         mirrored = draws.flip < 0.5 if self.flip else None
         if self.crop_padding:
-            images, mirrored = self._shifted(images, draws), None
+            images, mirrored = self._shift(images, draws), None
         if self.crop_scale >= 1:
-            return images if mirrored is None else flipped(images, mirrored)
+            return images if mirrored is None else flip_where(images, mirrored)
         height, width = images.shape[1:3]
         boxes = self._boxes(height, width, draws)
         return resized_crops(images, boxes, (height, width), mirrored=mirrored)
 
-    def _shifted(self, images: Num[Tensor, "n h w c"], draws: Draws) -> Num[Tensor, "n h w c"]:
+    def _shift(self, images: Num[Tensor, "n h w c"], draws: Draws) -> Num[Tensor, "n h w c"]:
         """Shift by whole pixels: one gather of pixels, exact in any dtype."""
         n, height, width, channels = images.shape
         reach = 2 * self.crop_padding + 1
@@ -104,9 +104,9 @@ class Augment:
         places = torch.arange(width, device=images.device, dtype=torch.int32)
         flips = (draws.flip < 0.5) & self.flip
         across = torch.where(flips[:, None], places.flip(0), places)
-        columns = _reflected(right[:, None] + across, width)
+        columns = _reflect(right[:, None] + across, width)
         rows = torch.arange(height, device=images.device, dtype=torch.int32)
-        rows = _reflected(down[:, None] + rows, height)
+        rows = _reflect(down[:, None] + rows, height)
         first = torch.arange(n, device=images.device, dtype=torch.int32)[:, None] * height
         index = (first + rows)[:, :, None] * width + columns[:, None, :]
         pixels = images.reshape(-1, channels).index_select(0, index.flatten())
@@ -122,7 +122,9 @@ class Augment:
         left = (draws.left * (width - wide + 1)).floor()
         return torch.stack((top, left, high, wide), dim=1).int()
 
-    def coloured(self, images: Float[Tensor, "n h w c"], draws: Draws) -> Float[Tensor, "n h w c"]:
+    def jitter_colours(
+        self, images: Float[Tensor, "n h w c"], draws: Draws
+    ) -> Float[Tensor, "n h w c"]:
         """Brightness, then contrast about the mean grey, then saturation; clipped to 0..255 once.
 
         All three are affine in the pixel's colours, so they are one product of matrices.
@@ -137,7 +139,7 @@ class Augment:
         own = _square(saturation) * torch.eye(3, device=images.device)
         mix = _square(bright * contrast) * (own + _square(1 - saturation) * grey[:, None])
         shift = _square(bright * (1 - contrast) * grey_values(_mean_colour(images)))
-        return _recoloured(images, mix, shift).clamp_(0, 255)
+        return _mix_channels(images, mix, shift).clamp_(0, 255)
 
     def cut_out(
         self, images: Num[Tensor, "n h w c"], draws: Draws, fill: float | Float[Tensor, " c"]
@@ -148,8 +150,8 @@ class Augment:
         """
         n, height, width, channels = images.shape
         side = max(1, round(self.cutout * height))
-        rows = _covered(draws.hole_y, side, height)
-        columns = _covered(draws.hole_x, side, width)
+        rows = _square_positions(draws.hole_y, side, height)
+        columns = _square_positions(draws.hole_x, side, width)
         first = torch.arange(n, device=images.device)[:, None] * height
         index = (first + rows)[:, :, None] * width + columns[:, None, :]
         value = torch.as_tensor(fill).to(images).expand(channels)
@@ -157,7 +159,7 @@ class Augment:
         return images
 
 
-def _reflected(places: Int[Tensor, "n m"], size: int) -> Int[Tensor, "n m"]:
+def _reflect(places: Int[Tensor, "n m"], size: int) -> Int[Tensor, "n m"]:
     """Reflect positions outside 0..size − 1 at the border pixel, which is not repeated."""
     last = size - 1
     return (last - (last - places.abs()).abs()).clamp(0, last)
@@ -174,7 +176,7 @@ def _mean_colour(images: Float[Tensor, "n h w c"]) -> Float[Tensor, "n c"]:
     return columns.view(n, width, channels).sum(1) / (height * width)
 
 
-def _recoloured(
+def _mix_channels(
     images: Float[Tensor, "n h w 3"], mix: Float[Tensor, "n 3 3"], shift: Float[Tensor, "n 1 1"]
 ) -> Float[Tensor, "n h w 3"]:
     """Multiply each pixel by its image's matrix and add the image's shift to all three colours."""
@@ -194,7 +196,7 @@ def _column(values: Float[Tensor, " n"]) -> Float[Tensor, "n 1 1 1"]:
     return values[:, None, None, None]
 
 
-def _covered(draw: Float[Tensor, " n"], side: int, size: int) -> Int[Tensor, "n side"]:
+def _square_positions(draw: Float[Tensor, " n"], side: int, size: int) -> Int[Tensor, "n side"]:
     """`side` positions about a random one, clamped to the image."""
     first = (draw * size).floor().long() - side // 2
     places = first[:, None] + torch.arange(side, device=draw.device)

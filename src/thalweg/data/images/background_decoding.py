@@ -83,7 +83,7 @@ class BackgroundDecoding:
         return self._is_complete and not self._damaged_late
 
     def prefer(self, rows: Iterable[int]) -> None:
-        """Start with the rows that nobody waits for, these first, in this order."""
+        """Set the order of the rows that nobody waits for, and start to decode them."""
         with self._state:
             self._waits_for_order = False
             self._queue.extendleft(reversed([int(row) for row in rows]))

@@ -82,7 +82,7 @@ def fit(image: Image.Image, size: int) -> Image.Image:
     if width == height == size:
         return image
     if _is_extreme(image):
-        return _padded(image, size)
+        return _pad(image, size)
     side = min(width, height)
     left, top = (width - side) / 2, (height - side) / 2
     box = (left, top, left + side, top + side)
@@ -111,7 +111,7 @@ def _is_extreme(image: Image.Image) -> bool:
     return max(image.size) > EXTREME_ASPECT * min(image.size)
 
 
-def _padded(image: Image.Image, size: int) -> Image.Image:
+def _pad(image: Image.Image, size: int) -> Image.Image:
     width, height = (max(1, round(side * size / max(image.size))) for side in image.size)
     canvas = Image.new(image.mode, (size, size), (PADDING_GREY,) * len(image.getbands()))
     small = image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0)
@@ -142,7 +142,7 @@ def _orientation(image: Image.Image) -> int:
 def _eight_bits(image: Image.Image) -> tuple[Image.Image, tuple[Remark, ...]]:
     """The image in mode L or RGB, and a remark about its scaling."""
     if image.mode in {"I", "F"} or image.mode.startswith("I;16"):
-        pixels, remark = _scaled(image)
+        pixels, remark = _scale_to_bytes(image)
         return Image.fromarray(pixels), (remark,)
     return _plain(image), ()
 
@@ -171,21 +171,21 @@ def _from_lab(image: Image.Image) -> Image.Image:
     return converted
 
 
-def _scaled(image: Image.Image) -> tuple[UInt8[np.ndarray, "h w"], Remark]:
+def _scale_to_bytes(image: Image.Image) -> tuple[UInt8[np.ndarray, "h w"], Remark]:
     """Scale 16-bit, 32-bit or float pixels by their range."""
     values = np.asarray(image).astype(np.float32)
     if not np.isfinite(values).all():
         raise DataError("pixels that are not finite numbers")
     low, high = float(values.min()), float(values.max())
     if image.mode != "F" and low >= 0 and high <= 65535:
-        return _rounded(values * (255 / 65535)), DARK if 0 < high < 1 << 12 else DEEP
+        return _round(values * (255 / 65535)), DARK if 0 < high < 1 << 12 else DEEP
     for top in (1.0, 255.0, 65535.0):
         if low >= 0 and high <= top:
-            return _rounded(values * (255 / top)), FLOATS
-    return _rounded((values - low) * (255 / max(high - low, 1e-30))), FLOATS
+            return _round(values * (255 / top)), FLOATS
+    return _round((values - low) * (255 / max(high - low, 1e-30))), FLOATS
 
 
-def _rounded(values: Float32[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
+def _round(values: Float32[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
     return (values + 0.5).astype(np.uint8)
 
 

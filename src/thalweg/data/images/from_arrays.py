@@ -24,14 +24,14 @@ def eight_bit_images(
     if ordered.dtype != np.uint8:
         low, high, words = _range(ordered[finite])
         notes += (f"pixels of {path.name} ({ordered.dtype}): {words} scaled to 0..255",)
-        ordered = _scaled(ordered, low, high)
+        ordered = _scale_to_bytes(ordered, low, high)
     if ordered.shape[-1] == 4:
         notes += ("the fourth channel is taken as transparency, over white",)
         ordered = _over_white(ordered)
     return ordered, finite, notes
 
 
-def resized(images: UInt8[np.ndarray, "n h w c"], size: int) -> UInt8[np.ndarray, "n s s c"]:
+def resize_images(images: UInt8[np.ndarray, "n h w c"], size: int) -> UInt8[np.ndarray, "n s s c"]:
     """Fit every image to a square of `size` px, as files are fitted; images of that size stay."""
     n, height, width, channels = images.shape
     if height == width == size:
@@ -72,7 +72,7 @@ def _range(images: np.ndarray) -> tuple[float, float, str]:
     return low, high, f"{low:g}..{high:g}, their minimum and maximum,"
 
 
-def _scaled(images: np.ndarray, low: float, high: float) -> np.ndarray:
+def _scale_to_bytes(images: np.ndarray, low: float, high: float) -> np.ndarray:
     out = np.zeros(images.shape, dtype=np.uint8)
     for start in range(0, len(images), _ROWS_AT_ONCE):
         chunk = np.nan_to_num(images[start : start + _ROWS_AT_ONCE].astype(np.float32), posinf=0)

@@ -42,7 +42,7 @@ def random_op(
     generator's seed. For images that are `part` of a batch, random numbers are drawn for all of it.
     """
     part = part or part_of(len(images))
-    chosen, draws = map(part.of, _drawn(part.rows, generator, turn=turn))
+    chosen, draws = map(part.of, _draw(part.rows, generator, turn=turn))
     strength = (2 * draws.to(images.device) - 1) * magnitude
     out = images.clone()
     for index, change in enumerate(OPS):
@@ -53,7 +53,7 @@ def random_op(
     return out
 
 
-def _drawn(n: int, generator: Generator, *, turn: int) -> tuple[Tensor, Tensor]:
+def _draw(n: int, generator: Generator, *, turn: int) -> tuple[Tensor, Tensor]:
     """Each image's operation, on the CPU, and a number in [0, 1), on the generator's device.
 
     The host draws the operations itself, since it needs the number of images of each: reading it
@@ -81,31 +81,31 @@ def rotate(images: Images, strength: Strength) -> Images:
     """Turned about the middle, by up to 30° either way."""
     angle = strength * TURN
     cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
-    return _moved(images, torch.stack((cos, -sin, zero, sin, cos, zero), dim=1))
+    return _warp(images, torch.stack((cos, -sin, zero, sin, cos, zero), dim=1))
 
 
 def shear_x(images: Images, strength: Strength) -> Images:
     """Rows shifted in proportion to their height."""
     one, zero = torch.ones_like(strength), torch.zeros_like(strength)
-    return _moved(images, torch.stack((one, strength * SHEAR, zero, zero, one, zero), dim=1))
+    return _warp(images, torch.stack((one, strength * SHEAR, zero, zero, one, zero), dim=1))
 
 
 def shear_y(images: Images, strength: Strength) -> Images:
     """Columns shifted in proportion to their place."""
     one, zero = torch.ones_like(strength), torch.zeros_like(strength)
-    return _moved(images, torch.stack((one, zero, zero, strength * SHEAR, one, zero), dim=1))
+    return _warp(images, torch.stack((one, zero, zero, strength * SHEAR, one, zero), dim=1))
 
 
 def shift_x(images: Images, strength: Strength) -> Images:
     """To the left or right, by up to 30 % of the side."""
     one, zero = torch.ones_like(strength), torch.zeros_like(strength)
-    return _moved(images, torch.stack((one, zero, 2 * SHIFT * strength, zero, one, zero), dim=1))
+    return _warp(images, torch.stack((one, zero, 2 * SHIFT * strength, zero, one, zero), dim=1))
 
 
 def shift_y(images: Images, strength: Strength) -> Images:
     """Up or down, by up to 30 % of the side."""
     one, zero = torch.ones_like(strength), torch.zeros_like(strength)
-    return _moved(images, torch.stack((one, zero, zero, zero, one, 2 * SHIFT * strength), dim=1))
+    return _warp(images, torch.stack((one, zero, zero, zero, one, 2 * SHIFT * strength), dim=1))
 
 
 def brightness(images: Images, strength: Strength) -> Images:
@@ -165,7 +165,7 @@ OPS: tuple[Op, ...] = (
 )
 
 
-def _moved(images: Images, affine: Float[Tensor, "n 6"]) -> Images:
+def _warp(images: Images, affine: Float[Tensor, "n 6"]) -> Images:
     """Warp bilinearly; pixels from outside repeat the border."""
     n, height, width, channels = images.shape
     square = affine.view(n, 2, 3).clone()

@@ -29,14 +29,16 @@ def resized_crops(
     """
     if images.dtype == torch.uint8 and images.device.type == "cpu":
         return _eight_bits(images.contiguous(), boxes, size, mirrored=mirrored)
-    images = images if mirrored is None else flipped(images, mirrored)
+    images = images if mirrored is None else flip_where(images, mirrored)
     down = _weights(boxes[:, 0], boxes[:, 2], source=images.shape[1], count=size[0])
     across = _weights(boxes[:, 1], boxes[:, 3], source=images.shape[2], count=size[1])
     rows = torch.bmm(down, images.float().flatten(2))
     return torch.einsum("nxw,nywc->nyxc", across, rows.unflatten(2, images.shape[2:])).contiguous()
 
 
-def flipped(images: Num[Tensor, "n h w c"], chosen: Bool[Tensor, " n"]) -> Num[Tensor, "n h w c"]:
+def flip_where(
+    images: Num[Tensor, "n h w c"], chosen: Bool[Tensor, " n"]
+) -> Num[Tensor, "n h w c"]:
     """Flip the chosen images: selecting whole images is four times as fast as selecting pixels."""
     both = torch.cat((images, images.flip(2)))
     own = torch.arange(len(images), device=images.device)

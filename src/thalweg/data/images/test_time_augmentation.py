@@ -43,11 +43,11 @@ class AugmentedViews:
             return outputs
         assert isinstance(inputs, Tensor), "only images have several views"
         if self.sure >= 1:
-            return _averaged(model, inputs, outputs, kind=self.views)
+            return _average(model, inputs, outputs, kind=self.views)
         unsure = (outputs.softmax(1).amax(1) < self.sure).nonzero()[:, 0]
         if len(unsure):
-            some = _ordered_as(inputs, inputs.index_select(0, unsure))
-            more = _averaged(model, some, outputs.index_select(0, unsure), kind=self.views)
+            some = _like(inputs, inputs.index_select(0, unsure))
+            more = _average(model, some, outputs.index_select(0, unsure), kind=self.views)
             outputs = outputs.index_copy(0, unsure, more)
         return outputs
 
@@ -55,16 +55,16 @@ class AugmentedViews:
 ONE_VIEW = AugmentedViews()
 
 
-def _averaged(model: Forward, inputs: Tensor, first: Tensor, *, kind: str) -> Tensor:
+def _average(model: Forward, inputs: Tensor, first: Tensor, *, kind: str) -> Tensor:
     """Average with `first`, the outputs of the images as they are."""
-    others = list(_others(inputs, kind))
+    others = list(_other_views(inputs, kind))
     total = first * (0.5 if kind == "flip" else 0.25)
     for weight, view in others:
-        total = total + weight * model(_ordered_as(inputs, view)).float()
+        total = total + weight * model(_like(inputs, view)).float()
     return total
 
 
-def _others(inputs: Tensor, kind: str) -> Iterator[tuple[float, Tensor]]:
+def _other_views(inputs: Tensor, kind: str) -> Iterator[tuple[float, Tensor]]:
     """Weight and images of each further view; with the first view's, the weights sum to 1."""
     yield (0.5 if kind == "flip" else 0.25), inputs.flip(3)
     if kind == "shift":
@@ -76,7 +76,7 @@ def _others(inputs: Tensor, kind: str) -> Iterator[tuple[float, Tensor]]:
             yield 0.125, moved.flip(3)
 
 
-def _ordered_as(inputs: Tensor, view: Tensor) -> Tensor:
+def _like(inputs: Tensor, view: Tensor) -> Tensor:
     """The view in the memory format of the inputs."""
     is_last = inputs.is_contiguous(memory_format=torch.channels_last)
     layout = torch.channels_last if is_last else torch.contiguous_format

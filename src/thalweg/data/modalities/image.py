@@ -12,7 +12,7 @@ from torch import Tensor
 from thalweg.data.batch import Part, derived_seed, sent
 from thalweg.data.images.augment import Augment
 from thalweg.data.images.formats import SUFFIXES
-from thalweg.data.images.from_arrays import resized
+from thalweg.data.images.from_arrays import resize_images
 from thalweg.data.images.image_size import sample_images, training_size
 from thalweg.data.images.load_pixels import Pixels, load_pixels
 from thalweg.data.images.preprocessing import ImagePreprocessing
@@ -56,7 +56,7 @@ def read(samples: Samples, options: ReadOptions) -> StoredInputs:
     original = (arrays.shape[1], arrays.shape[2])
     size = options.image_size or training_size(original)[0]
     return StoredInputs(
-        rows=resized(arrays, size),
+        rows=resize_images(arrays, size),
         digests=row_digests(arrays),
         good=np.ones(len(arrays), dtype=bool),
         original_size=original,
