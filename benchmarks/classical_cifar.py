@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable
 from time import perf_counter, process_time
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -76,7 +77,7 @@ def few_neighbours(data: Cifar10) -> tuple[float, dict]:
     return _share(predicted, data.test_classes[:500]), {"k": chosen.k, "folds": folds}
 
 
-def nearest_by(metric: str) -> Callable[[Cifar10], tuple[float, dict]]:
+def nearest_by(metric: Literal["l1", "l2"]) -> Callable[[Cifar10], tuple[float, dict]]:
     def rung(data: Cifar10) -> tuple[float, dict]:
         model = NearestNeighborClassifier(
             reference=data.train.flatten(1),
@@ -131,7 +132,7 @@ def _linear(
     """The penalty that is best on the last training images; then all of them at that penalty."""
     train, test = vectors
     part, rest = slice(0, -HELD_OUT), slice(-HELD_OUT, None)
-    settings = {"num_classes": 10, "loss": loss, "tolerance": tolerance}
+    settings: dict[str, Any] = {"num_classes": 10, "loss": loss, "tolerance": tolerance}
     fitted, scores = None, {}
     for penalty in sorted(penalties, reverse=True):
         fitted = linear_classifier(

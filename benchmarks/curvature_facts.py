@@ -69,7 +69,7 @@ def edge(steps: int = 1500) -> dict[str, Any]:
     targets = torch.tanh(inputs @ torch.randn(20, 3) / 3) + 0.3 * torch.randn(256, 3)
     start = nn.Sequential(nn.Linear(20, 40), nn.Tanh(), nn.Linear(40, 32), nn.Tanh())
     start.append(nn.Linear(32, 3))
-    rows = {}
+    rows: dict[str, Any] = {}
     for lr in (0.05, 0.4, 0.6):
         model = copy.deepcopy(start)
         optimizer = torch.optim.SGD(model.parameters(), lr=lr)
@@ -339,7 +339,7 @@ def _settle(model: nn.Module, inputs: Tensor, targets: Tensor) -> None:
         loss.backward()
         return float(loss.detach())
 
-    optimizer.step(closure)  # type: ignore[arg-type]
+    optimizer.step(closure)
 
 
 if __name__ == "__main__":

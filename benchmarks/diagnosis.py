@@ -50,7 +50,7 @@ def main() -> dict[str, Any]:
     results = _carried_out(_wanted())
     tools = list(dict.fromkeys(run.tool for run in results if run.tool not in ("none", "early")))
     scores = {tool: score(tool, results) for tool in tools}
-    found = {
+    found: dict[str, Any] = {
         "half": _half(),
         "every": _number("DIAGNOSIS_EVERY", 1),
         "seconds": round(perf_counter() - began),

@@ -76,7 +76,7 @@ def main() -> dict[str, Any]:
     with TemporaryDirectory() as place:
         folder = Path(place) / "photographs"
         photographs(folder, train=train, val=val, side=side)
-        shape = {"size": side, "batch": batch, "device": device}
+        shape: dict[str, Any] = {"size": side, "batch": batch, "device": device}
         for turn in range(1 if tiny else TURNS):
             found = {"thalweg": _ours(folder, Path(place) / str(turn), **shape)}
             for name in PEERS if named_python() else ():

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter, process_time
+from typing import Any
 
 import numpy as np
 import torch
@@ -102,7 +103,7 @@ def classical(*names: str) -> Callable[[Cifar10], dict[str, dict]]:
 
 
 def _file(data: Cifar10, folder: Path) -> Path:
-    arrays = {
+    arrays: dict[str, Any] = {
         "x_train": data.train.permute(0, 2, 3, 1).numpy(),
         "y_train": data.train_classes.numpy(),
         "x_val": data.test.permute(0, 2, 3, 1).numpy(),

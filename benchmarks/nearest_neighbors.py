@@ -10,6 +10,7 @@ floats (bytes / 255 less their mean), which is what the peers need. Times includ
 import os
 from collections.abc import Callable
 from time import perf_counter, process_time
+from typing import Any
 
 import faiss
 import numpy as np
@@ -28,7 +29,7 @@ def main() -> dict[str, object]:
     data = cifar10()
     reference, queries = data.train.flatten(1), data.test.flatten(1)[:QUERIES]
     floats, asked = reference.float() / 255, queries.float() / 255
-    runs = {
+    runs: dict[str, Callable[[], Any]] = {
         "thalweg, bytes": lambda: nearest_neighbors(queries, reference, k=K).indices,
         "thalweg, floats": lambda: nearest_neighbors(asked, floats, k=K).indices,
         "faiss IndexFlatL2": lambda: _faiss(asked.numpy(), floats.numpy()),
@@ -81,7 +82,7 @@ def _scikit_learn(queries: np.ndarray, reference: np.ndarray) -> np.ndarray:
     return fitted.kneighbors(queries, return_distance=False)
 
 
-def _timed(run: Callable[[], np.ndarray]) -> tuple[np.ndarray, tuple[float, float]]:
+def _timed(run: Callable[[], Any]) -> tuple[Any, tuple[float, float]]:
     wall, cpu = perf_counter(), process_time()
     found = run()
     return found, (perf_counter() - wall, process_time() - cpu)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter, process_time
+from typing import Any
 
 import numpy as np
 import torch
@@ -85,7 +86,11 @@ def _raw(dataset: Dataset, *, plain: bool = False) -> Callable[[], object]:
 def _ours(dataset: Dataset, *, watched: bool) -> Callable[[], object]:
     batches = Batches(dataset, "train", batch_size=BATCH, shuffle=True)
     model, optimizer = _model_and_optimizer()
-    options = {"optimizer": optimizer, "schedule": SCHEDULES["warmup_linear"](0.05), "steps": STEPS}
+    options: dict[str, Any] = {
+        "optimizer": optimizer,
+        "schedule": SCHEDULES["warmup_linear"](0.05),
+        "steps": STEPS,
+    }
 
     def plain() -> None:
         for _ in train(model, batches.stream(), F.cross_entropy, **options):
@@ -131,7 +136,7 @@ def _turns(names: list[str]) -> Iterator[str]:
 
 
 def _figures(seconds: dict[str, list[tuple[float, float]]]) -> dict[str, object]:
-    found: dict[str, object] = {}
+    found: dict[str, Any] = {}
     for kind, label in enumerate(("wall", "cpu")):
         raw = [pair[kind] for pair in seconds["raw"]]
         for name, pairs in seconds.items():

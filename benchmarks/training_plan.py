@@ -133,7 +133,7 @@ def _ours() -> tuple[Iterator[object], dict[str, object]]:
     return steps, {**facts, "cosine with float32": cosine}
 
 
-def _problem():  # type: ignore[no-untyped-def]  # torch is loaded by the contestants alone
+def _problem():  # torch is loaded by the contestants alone
     import torch
 
     from thalweg.models import MODELS

@@ -23,7 +23,7 @@ from thalweg.record.quantities import LOSS
 TINY = os.environ.get("BENCHMARK_TINY") == "1"
 SAMPLES, SIDE, CLASSES, BATCH = (320, 16, 4, 32) if TINY else (2560, 32, 10, 128)
 SHORT, LONG, REPEATS, LIMIT = 1, 3, 1 if TINY else 3, 1e-5
-EDITS = {
+EDITS: dict[str, object] = {
     "model.name": "resnet20",
     "optimizer.lr": 0.002,
     "augment.flip": True,
@@ -74,7 +74,7 @@ def _measured(folder: Path) -> dict[str, object]:
 
 
 def _run(data: Path, folder: Path, epochs: int, how: Mapping[str, object]) -> Run:
-    edits = EDITS | {"budget.epochs": epochs} | how
+    edits = {**EDITS, "budget.epochs": epochs, **how}
     torch.manual_seed(0)
     return train(data, edits=edits, out=folder / "runs")
 

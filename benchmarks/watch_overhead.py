@@ -120,7 +120,7 @@ def _run(subject: Subject, data: tuple[Tensor, Tensor], *, steps: int, name: str
     model = subject.build()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     split = DataLoader(TensorDataset(*data), subject.batch, shuffle=True)
-    about = {"loss_fn": F.cross_entropy, "train": split, "val": split}
+    about: dict[str, Any] = {"loss_fn": F.cross_entropy, "train": split, "val": split}
     wall, cpu = perf_counter(), process_time()
     watcher = None
     if name != "plain":

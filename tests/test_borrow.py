@@ -4,6 +4,7 @@ import random
 import subprocess
 import sys
 from contextlib import nullcontext
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,7 +48,7 @@ def bits(tree):
 def subject(optimizer="adamw", steps=2):
     """A network with every kind of state, in the midst of its training."""
     torch.manual_seed(0)
-    model = nn.Sequential(
+    model: Any = nn.Sequential(
         nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Dropout(0.5), nn.Linear(144, 3)
     )
     model[0].weight.data = model[0].weight.data.to(memory_format=torch.channels_last)
@@ -203,15 +204,16 @@ def test_the_position_of_a_sampler_and_what_a_dataset_holds(fails):
             self.rounds += 1
             return super().__iter__()
 
-    dataset = TensorDataset(torch.arange(8))
+    dataset: Any = TensorDataset(torch.arange(8))
     dataset.chance = [np.random.default_rng(0), random.Random(0), np.random.RandomState(0)]
-    loader = DataLoader(dataset, sampler=Counting(dataset))
+    sampler = Counting(dataset)
+    loader = DataLoader(dataset, sampler=sampler)
     with pytest.raises(ExperimentError) if fails else nullcontext(), preserve_attributes(loader):
         list(loader)
         drawn = [one.random() for one in dataset.chance]
         dataset.opened_late = object()
         if fails:
             raise ExperimentError
-    assert loader.sampler.rounds == 0
+    assert sampler.rounds == 0
     assert not hasattr(dataset, "opened_late")
     assert [one.random() for one in dataset.chance] == drawn

@@ -1,5 +1,7 @@
 """The two lines in a loop of accelerate: `watch` what `prepare` gave back."""
 
+from typing import Any
+
 import pytest
 import torch
 from adapters.digits import (
@@ -43,7 +45,7 @@ def train(fault="", *, watched=True, epochs=EPOCHS, **options):
     return model, watcher
 
 
-OPTIONS = {
+OPTIONS: dict[str, Any] = {
     "plain": {},
     "accumulated": {"gradient_accumulation_steps": 4, "epochs": 20},
     "mixed": {"mixed_precision": "bf16"},

@@ -1,6 +1,7 @@
 """The callback in real fits of Lightning."""
 
 import pickle
+from typing import Any
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ from adapters.digits import (
 )
 from torch.nn import functional as F
 
-L = library("lightning.pytorch", "lightning")
+L: Any = library("lightning.pytorch", "lightning")
 from lightning.pytorch.plugins.precision import MixedPrecision  # noqa: E402
 
 from thalweg.adapters.lightning import DiagnoseCallback  # noqa: E402

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from adapters.digits import (
 )
 from torch import nn
 
-skorch = library("skorch", "skorch")
+skorch: Any = library("skorch", "skorch")
 from sklearn.base import clone  # noqa: E402
 from skorch.callbacks import GradientNormClipping, LRScheduler  # noqa: E402
 

@@ -1,6 +1,7 @@
 """Linear classifiers at their minimum, by several witnesses. checklist: B8 B9 B10 C1 C3 C4 C8"""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -225,7 +226,7 @@ def test_minimise_solves_a_quadratic_and_says_when_it_ran_out():
         off = point - target
         return (off * (curvature @ off)).sum().item() / 2 + 1, curvature @ off
 
-    ask = {"precondition": lambda g: g, "tolerance": 1e-15}
+    ask: dict[str, Any] = {"precondition": lambda g: g, "tolerance": 1e-15}
     found = minimise(bowl, torch.zeros_like(target), max_iterations=200, **ask)
     assert found.converged
     agree(found.point, target, digits=6)

@@ -6,6 +6,7 @@ A run with `--devices 2` is typed in docs/devices.md, which is a test, too.
 import os
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,7 +60,7 @@ def node(desk, name, *arguments):
     command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:29473"]
     command += ["--local-addr", "localhost", "--nproc-per-node", "1", "-m", "thalweg", *arguments]
     own = {"THALWEG_CACHE": str(folder / "cache"), "GLOO_SOCKET_IFNAME": "lo"}
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, cwd=folder, env=os.environ | own, **streams)
 
 

@@ -75,14 +75,13 @@ def test_filters_are_as_long_as_the_weights():
 def test_a_rescaled_net_has_the_same_filter_normalised_landscape():
     """The reason for the normalisation: scale may move between layers and mean nothing."""
     torch.manual_seed(0)
-    model = torch.nn.Sequential(
-        torch.nn.Linear(4, 8, bias=False), torch.nn.ReLU(), torch.nn.Linear(8, 3, bias=False)
-    )
+    first, last = torch.nn.Linear(4, 8, bias=False), torch.nn.Linear(8, 3, bias=False)
+    model = torch.nn.Sequential(first, torch.nn.ReLU(), last)
     batches = [(torch.randn(32, 4), torch.randint(0, 3, (32,)))]
     before = landscape(model, F.cross_entropy, batches, points=5)
     with torch.no_grad():
-        model[0].weight.mul_(4)
-        model[2].weight.div_(4)
+        first.weight.mul_(4)
+        last.weight.div_(4)
     after = landscape(model, F.cross_entropy, batches, points=5)
     np.testing.assert_allclose(after.losses, before.losses, rtol=1e-4)
 

@@ -2,6 +2,7 @@ import copy
 import random
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -211,7 +212,7 @@ FAULTS = [
     (HiddenSquare.apply, NotTwiceDifferentiableError, "hides how"),
     (lambda x: x * torch.nan, LossNotFiniteError, "the output of Faulty"),
     (bare_root, CurvatureError, "not finite"),
-    (lambda x: {}["key"], KeyError, "key"),
+    (lambda x: dict[str, Any]()["key"], KeyError, "key"),
 ]
 
 

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -69,7 +71,7 @@ def test_adam_is_measured_in_its_own_scaling():
 
 
 def test_groups_with_their_own_lr_and_coupled_decay():
-    model = Bowl([4.0, 1.0])
+    model: Any = Bowl([4.0, 1.0])
     other = nn.Parameter(torch.ones(1, dtype=torch.float64))
     model.register_parameter("other", other)
     groups = [{"params": [model.w], "lr": 0.1}, {"params": [other], "lr": 0.4}]
@@ -113,13 +115,14 @@ def test_the_worst_case_on_a_bowl_at_its_bottom():
 
 def test_adaptive_sharpness_does_not_change_when_layers_trade_scale():
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(4, 8, bias=False), nn.ReLU(), nn.Linear(8, 1, bias=False))
-    model, batch = model.double(), (torch.randn(32, 4).double(), torch.randn(32, 1).double())
+    first, last = nn.Linear(4, 8, bias=False), nn.Linear(8, 1, bias=False)
+    model = nn.Sequential(first, nn.ReLU(), last).double()
+    batch = (torch.randn(32, 4).double(), torch.randn(32, 1).double())
     rises = {}
     for scale in (1.0, 5.0):
         with torch.no_grad():
-            model[0].weight.mul_(scale)
-            model[2].weight.div_(scale)
+            first.weight.mul_(scale)
+            last.weight.div_(scale)
         with Surface(model, F.mse_loss, [batch]) as surface:
             for adaptive in (False, True):
                 found = worst_case(surface, adaptive=adaptive)

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from itertools import islice, pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thalweg.data import Augment, Batches, load_dataset
+from thalweg.data.batch import tensors_of
 from thalweg.data.batches import room_on
 from thalweg.data.images.preprocessing import ImagePreprocessing
 from thalweg.data.images.progressive_resizing import ProgressiveResizing
@@ -53,7 +55,7 @@ class TestOnADevice:
     """What an accelerator's memory holds is the same as what is sent to it batch by batch."""
 
     def test_a_split_that_is_held_gives_the_same_batches(self, photos, monkeypatch):
-        options = {"batch_size": 7, "shuffle": True, "augment": AUGMENT}
+        options: dict[str, Any] = {"batch_size": 7, "shuffle": True, "augment": AUGMENT}
         sent = take(Batches(photos, "train", **options), 9)
         monkeypatch.setattr("thalweg.data.batches.room_on", lambda device: float("inf"))
         held = Batches(photos, "train", **options)
@@ -339,7 +341,7 @@ class TestTurns:
         stream = batches.stream()
         for epoch in range(epochs):
             rows = [batches.rows(epoch * len(batches) + i) for i in range(len(batches))]
-            images = torch.cat([next(stream).inputs for _ in rows])
+            images = torch.cat([one for _ in rows for one in tensors_of(next(stream).inputs)])
             yield images[torch.from_numpy(np.concatenate(rows)).argsort()]
 
     def test_every_sample_is_seen_both_ways_in_any_two_epochs(self, photos):
@@ -358,7 +360,7 @@ class TestTurns:
         assert not torch.equal(a, c)
 
     def test_turns_and_small_images_go_on_in_the_middle_of_an_epoch(self, photos):
-        wishes = {"batch_size": 7, "shuffle": True, "augment": AUGMENT_BY_TURNS}
+        wishes: dict[str, Any] = {"batch_size": 7, "shuffle": True, "augment": AUGMENT_BY_TURNS}
         shrink = ProgressiveResizing(((20, 7),))
         whole = list(islice(Batches(photos, "train", **wishes).stream(resize=shrink), 10))
         again = list(islice(Batches(photos, "train", **wishes).stream(6, resize=shrink), 4))

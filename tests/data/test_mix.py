@@ -1,5 +1,7 @@
 """Mixup and cutmix. checklist: L5"""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -49,7 +51,7 @@ def test_shares_follow_the_beta_distribution():
 
 
 def test_cutmix_pastes_one_rectangle():
-    mixed = cutmix(batch(), alpha=1.0, num_classes=8, generator=seeded(1))
+    mixed: Any = cutmix(batch(), alpha=1.0, num_classes=8, generator=seeded(1))
     changed = mixed.inputs[:, 0] != batch().inputs[:, 0]
     where = changed.any(dim=0)
     assert where.sum() == where.any(1).sum() * where.any(0).sum() > 0
@@ -75,13 +77,14 @@ def test_a_stream_of_mixed_batches_goes_on_from_anywhere():
         assert torch.equal(first.targets, second.targets)
     cut = [len(mixed.inputs[0].unique()) > 1 for mixed in whole]  # a rectangle of another number
     assert 3 < sum(cut) < 27
-    other = next(mix.stream(iter([batch()]), seed=5))
+    other: Any = next(mix.stream(iter([batch()]), seed=5))
     assert not torch.equal(other.inputs, whole[0].inputs)
 
 
 def test_naive_loops_give_the_same_mixture():
     """One sample and one pixel at a time, with the same draws. checklist: L5"""
-    given, mixed = batch(), cutmix(batch(), alpha=1.0, num_classes=8, generator=seeded(1))
+    given: Any = batch()
+    mixed: Any = cutmix(batch(), alpha=1.0, num_classes=8, generator=seeded(1))
     generator = seeded(1)
     partner = torch.randperm(8, generator=generator)
     where = (mixed.inputs != given.inputs).any(0)[0]

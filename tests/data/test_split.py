@@ -80,7 +80,9 @@ class TestGiven:
     def split(self, given, classes=None):
         given = np.array(given, dtype=np.int8)
         classes = np.zeros(len(given), dtype=np.int64) if classes is None else classes
-        return split_rows(digests_of(range(len(given))), classes, given=given, held=Holdout())
+        return split_rows(
+            digests_of(range(len(given))), classes, given_splits=given, held=Holdout()
+        )
 
     def test_given_splits_are_kept(self):
         found, notes = self.split([TRAIN, VAL, TEST, TRAIN])
@@ -250,7 +252,7 @@ class TestHeldBack:
         found, notes = split_rows(
             digests_of(range(4)),
             np.zeros(4, np.int64),
-            given=codes,
+            given_splits=codes,
             held=Holdout(test_fraction=0.5),
         )
         assert found["test"].tolist() == [3]

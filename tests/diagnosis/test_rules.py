@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from math import inf, isfinite, log, nan
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ def history(**series):
     """A history from name=values, name={step: value} or name={place: {step: value}}."""
     record = History()
     for name, values in series.items():
-        table = values if isinstance(values, dict) else dict(enumerate(values))
+        table: Any = values if isinstance(values, dict) else dict(enumerate(values))
         table = table if any(isinstance(v, dict) for v in table.values()) else {"": table}
         for place, points in table.items():
             for step, value in points.items():
@@ -114,7 +115,8 @@ def test_findings_of_example_histories(name):
 
 def test_nothing_measured_is_nothing_passed():
     diagnosis = diagnose(History())
-    assert diagnosis.passed == diagnosis.findings == ()
+    assert diagnosis.passed == ()
+    assert diagnosis.findings == ()
     assert set(diagnosis.not_checked) == {one.name for one in RULES}
     assert all(diagnosis.not_checked.values())
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,8 +52,11 @@ def test_a_toy_run_goes_through_and_is_no_result():
 
 
 def test_the_claim_holds_only_where_accuracy_time_and_both_ratios_do():
-    ours = {"accuracy": 0.9405, "wall": 390.0, "n": 5}
-    slow = {"airbench94_muon, bfloat16": {"wall": 480.0}, "airbench94_muon, float32": {"wall": 800}}
+    ours: dict[str, Any] = {"accuracy": 0.9405, "wall": 390.0, "n": 5}
+    slow: dict[str, Any] = {
+        "airbench94_muon, bfloat16": {"wall": 480.0},
+        "airbench94_muon, float32": {"wall": 800},
+    }
     assert cifar_to_94.judged({"thalweg": ours, **slow})["held"]
     assert not cifar_to_94.judged({"thalweg": ours})["held"]  # no peer was measured
     for worse in ({"accuracy": 0.9395}, {"wall": 401.0}):

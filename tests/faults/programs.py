@@ -132,7 +132,12 @@ class Then(nn.Module):
         return self.function(self.model(inputs))
 
 
-MODELS = {"mlp": mlp, "cnn": cnn, "transformer": Transformer, "gru": Recurrent}
+MODELS: dict[str, Callable[[], nn.Module]] = {
+    "mlp": mlp,
+    "cnn": cnn,
+    "transformer": Transformer,
+    "gru": Recurrent,
+}
 
 
 def program(base, seed=0):

@@ -857,12 +857,12 @@ def normalising_flow():
 class Residual(nn.Module):
     def __init__(self, channels):
         super().__init__()
+        last = nn.BatchNorm2d(channels)
         self.body = nn.Sequential(
             nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels),
-            nn.ReLU(), nn.Conv2d(channels, channels, 3, padding=1, bias=False),
-            nn.BatchNorm2d(channels),
+            nn.ReLU(), nn.Conv2d(channels, channels, 3, padding=1, bias=False), last,
         )  # fmt: skip
-        nn.init.zeros_(self.body[-1].weight)
+        nn.init.zeros_(last.weight)
 
     def forward(self, x):
         return (x + self.body(x)).relu()

@@ -1,6 +1,7 @@
 """Sound programs, the unusual ones above all: any warning about them is a false alarm."""
 
 from functools import cache
+from typing import Any
 
 import torch
 from faults.programs import BASES, Then, program, run
@@ -127,7 +128,7 @@ def trained(base):
 
 def frozen_backbone(p):
     p.model.load_state_dict(trained(p.base))
-    head = p.model[-1] if isinstance(p.model, nn.Sequential) else p.model.head
+    head: Any = p.model[-1] if isinstance(p.model, nn.Sequential) else p.model.head
     for weight in p.model.parameters():
         weight.requires_grad_(False)
     head.reset_parameters()
@@ -139,7 +140,7 @@ def frozen_backbone(p):
 def head_in_optimizer(p):
     """The backbone is trained and left out of the optimizer without being frozen."""
     p.model.load_state_dict(trained(p.base))
-    head = p.model[-1] if isinstance(p.model, nn.Sequential) else p.model.head
+    head: Any = p.model[-1] if isinstance(p.model, nn.Sequential) else p.model.head
     p.weights = lambda model: list(head.parameters())
 
 
@@ -211,7 +212,7 @@ def half_dropped(p):
 
 
 def zero_head(p):
-    head = p.model[-1] if isinstance(p.model, nn.Sequential) else p.model.head
+    head: Any = p.model[-1] if isinstance(p.model, nn.Sequential) else p.model.head
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
 
@@ -220,7 +221,7 @@ def frozen_norms(p):
     p.model.load_state_dict(trained(p.base))
     for module in p.model.modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.train = lambda mode=True, module=module: module
+            module.train = lambda mode=True, module=module: module  # type: ignore[misc]  # its default
             module.eval()
             module.training = False
 

@@ -5,6 +5,7 @@ meta device; the CIFAR counts are those of the papers' tables and the checkpoint
 """
 
 from hashlib import sha256
+from typing import Any
 
 import pytest
 import torch
@@ -95,7 +96,7 @@ def test_a_projection_shortcut_adds_its_weights_and_a_padded_one_none():
 
 
 def test_a_padded_shortcut_keeps_every_second_pixel_and_adds_empty_channels():
-    model = MODELS["resnet20"](10, input_shape=(3, 32, 32))
+    model: Any = MODELS["resnet20"](10, input_shape=(3, 32, 32))
     inputs = torch.randn(1, 16, 4, 4)
     outputs = model.layer2[0].shortcut(inputs)
     torch.testing.assert_close(outputs[:, 8:24], inputs[:, :, ::2, ::2])
@@ -127,7 +128,8 @@ def test_a_plain_net_is_the_residual_one_without_its_skips():
     """checklist: M3 M5 M6 – a block whose branch is zero is the identity; a plain one is zero."""
     inputs = torch.rand(2, 16, 8, 8)
     for name, expected in (("resnet20", inputs), ("plain20", torch.zeros_like(inputs))):
-        block = MODELS[name](10, input_shape=(3, 32, 32)).layer1[0]
+        model: Any = MODELS[name](10, input_shape=(3, 32, 32))
+        block = model.layer1[0]
         nn.init.zeros_(block.branch_end().weight)
         torch.testing.assert_close(block(inputs), expected)
 

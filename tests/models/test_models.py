@@ -1,4 +1,5 @@
 from math import log
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from thalweg.errors import UnknownNameError
 from thalweg.models import MODELS
 
 IMAGES = (3, 32, 32)
-BATTERY = {  # one member of every family, small enough to train: name → changes
+BATTERY: dict[str, Any] = {  # one member of every family, small enough to train: name → changes
     "mlp": {"width": 16},
     "convnet": {"width": 16},
     "airbench": {"width": 16},

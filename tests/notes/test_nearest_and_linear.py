@@ -1,5 +1,7 @@
 """What the notes say of neighbours, lines and features, each against an independent truth."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -111,7 +113,7 @@ def test_l1_boundaries_follow_the_axes_and_l2_ones_do_not():
 def test_a_relu_network_is_a_linear_classifier_in_each_of_many_regions():
     """checklist: B7. Its borders are pieces of hyperplanes, one for each hidden unit."""
     torch.manual_seed(0)
-    model = MODELS["mlp"](3, input_shape=(2,), width=8, depth=1).double()
+    model: Any = MODELS["mlp"](3, input_shape=(2,), width=8, depth=1).double()
     points = normal(400, 2, seed=3, dtype=torch.float64)
     model.requires_grad_(False)
     torch.nn.init.normal_(model.body[0].bias)
@@ -132,7 +134,7 @@ def test_training_makes_templates_of_what_tells_a_digit_apart(scans):
     """checklist: B8. A class's weights, drawn as an image, look like its mean less the others'."""
     images, targets, _, _ = scans
     pixels = images.flatten(1).float() / 255
-    settings = {"num_classes": 10, "penalty": 1.0}
+    settings: dict[str, Any] = {"num_classes": 10, "penalty": 1.0}
     fit = linear_classifier(pixels, targets, **settings).map
     drawn = fit.templates((1, 8, 8))
     assert drawn.shape == (10, 1, 8, 8)

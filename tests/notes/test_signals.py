@@ -4,6 +4,7 @@ checklist: H9 H10 H11 H14 H23 J4 J5 J8 J9 M4 M11 L1 L7
 """
 
 from math import isfinite
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,7 +97,7 @@ def test_a_large_step_kills_rectifiers_and_a_leak_revives_them():
     dead, still = {}, {}
     for name in ("relu", "leaky_relu"):
         torch.manual_seed(0)
-        model = mlp(10, input_shape=(64,), width=100, depth=2, activation=name)
+        model: Any = mlp(10, input_shape=(64,), width=100, depth=2, activation=name)
         fit(model, (inputs, targets), steps=30, lr=3.0)
         first = model.body[:2](inputs).detach()
         dead[name] = (first <= 0).all(0).double().mean().item()
@@ -145,8 +146,9 @@ def test_gradients_vanish_or_explode_with_depth_unless_the_scale_is_right():
     """Fifteen layers; the ratio of the first layer's norm to the last hidden one's. H23"""
     train, _ = scans()
     ratios = {}
+    sigmoid: dict[str, Any] = {"activation": "sigmoid", "init": "xavier"}
     for name, options, gain in (
-        ("sigmoid", {"activation": "sigmoid", "init": "xavier"}, 1.0),
+        ("sigmoid", sigmoid, 1.0),
         ("right", {}, 1.0),
         ("too large", {}, 2.0),
     ):
@@ -250,7 +252,9 @@ def test_plain_deep_nets_with_batch_norm_have_healthy_gradients():
 
 def test_a_transformer_block_without_attention_is_an_mlp_for_each_patch():
     """ "An efficient MLP" is loose: patches meet only in the attention. checklist: M11"""
-    model = MODELS["vit_tiny"](10, input_shape=(3, 32, 32), patch_size=8, depth=1, dim=24).eval()
+    model: Any = MODELS["vit_tiny"](
+        10, input_shape=(3, 32, 32), patch_size=8, depth=1, dim=24
+    ).eval()
     block = model.blocks[0]
     tokens = torch.randn(2, 5, 24)
     other = tokens.clone()

@@ -1,6 +1,7 @@
 """The user's weights, buffers and random state, bit for bit as without the watcher."""
 
 from contextlib import nullcontext
+from typing import Any
 
 import pytest
 import torch
@@ -51,7 +52,7 @@ def trained(build, *, watched, accumulate=1, bfloat16=False):
     model = build()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     pairs = list(zip(inputs.split(16), targets.split(16), strict=True))
-    told = {"loss_fn": F.cross_entropy, "train": pairs, "val": pairs[:4]}
+    told: dict[str, Any] = {"loss_fn": F.cross_entropy, "train": pairs, "val": pairs[:4]}
     watcher = watch(model, optimizer, diagnose=diagnose, **told) if watched else None
     for step in range(90):
         model.train()

@@ -1,5 +1,7 @@
 """Targets are judged as the loss compares them: in whatever unit and shape it brings them to."""
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -24,7 +26,7 @@ def watched(loss_fn, *, loader=True, steps=3):
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     inputs, targets = data()
     pairs = list(zip(inputs.split(32), targets.split(32), strict=True))
-    about = {"train": pairs} if loader else {}
+    about: dict[str, Any] = {"train": pairs} if loader else {}
     with watch(model, optimizer, task="regression", loss_fn=loss_fn, **about) as watcher:
         for batch in pairs[:steps]:
             loss = loss_fn(model(batch[0]), batch[1])

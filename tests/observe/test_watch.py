@@ -174,8 +174,10 @@ def test_a_watched_model_can_be_copied_and_pickled():
 
 def test_several_optimizers():
     model = small_model()
-    optimizers = [torch.optim.SGD(model[0].parameters(), lr=0.1)]
-    optimizers.append(torch.optim.AdamW(model[3].parameters(), lr=0.01))
+    optimizers = [
+        torch.optim.SGD(model[0].parameters(), lr=0.1),
+        torch.optim.AdamW(model[3].parameters(), lr=0.01),
+    ]
     with watch(model, optimizers) as watcher:
         inputs, targets = next(batches(1))
         loss = nn.functional.cross_entropy(model(inputs), targets)

@@ -1,5 +1,7 @@
 """Muon and sign descent against matrix decompositions and torch. checklist: F15 F16"""
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -177,18 +179,19 @@ def test_an_optimizer_goes_on_from_its_saved_state(name):
         settings = {"lr": 0.01, "weight_decay": 0.1, "momentum": 0.9}
         return model, OPTIMIZERS[name](model.named_parameters(), **settings)
 
-    def advance(model, optimizer, steps):
+    def advance(pair, steps):
+        model, optimizer = pair
         for _ in range(steps):
             optimizer.zero_grad()
             model(torch.ones(2, 4)).square().sum().backward()
             optimizer.step()
 
     whole, first, second = built(), built(), built()
-    advance(*whole, 5)
-    advance(*first, 2)
+    advance(whole, 5)
+    advance(first, 2)
     second[0].load_state_dict(first[0].state_dict())
     second[1].load_state_dict(first[1].state_dict())
-    advance(*second, 3)
+    advance(second, 3)
     pairs = zip(whole[0].parameters(), second[0].parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
 
@@ -245,5 +248,6 @@ def test_averaged_weights_are_pytorchs():
     with average.averaged_model() as averaged:
         for ours, theirs in zip(averaged.parameters(), torchs.module.parameters(), strict=True):
             torch.testing.assert_close(ours, theirs)
-        assert torch.equal(averaged[1].running_mean, average.average["1.running_mean"])
+        norm: Any = averaged.get_submodule("1")
+        assert torch.equal(norm.running_mean, average.average["1.running_mean"])
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), own, strict=True))

@@ -120,7 +120,8 @@ def test_settings_change_the_corners(name, warmup, settings, expected):
 
 def test_a_step_every_k_epochs_is_pytorchs():
     """Ten epochs, ×0.3 after every third. checklist: G1"""
-    factor = SCHEDULES["step"](0.0, factor=0.3, first=0.3, every=0.3)
+    settings = {"factor": 0.3, "first": 0.3, "every": 0.3}
+    factor = SCHEDULES["step"](0.0, **settings)
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
     theirs = torch.optim.lr_scheduler.StepLR(optimizer, step_size=3, gamma=0.3)
     for epoch in range(10):

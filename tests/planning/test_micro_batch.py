@@ -1,5 +1,7 @@
 """A batch that does not fit into memory is made of parts, and trains as the whole would."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -82,7 +84,7 @@ def test_only_a_lack_of_memory_is_one():
 
 
 def test_the_run_records_what_it_was_made_in(scans, tmp_path, memory):
-    options = {"model": "convnet", "epochs": 1, "batch_size": 32}
+    options: dict[str, Any] = {"model": "convnet", "epochs": 1, "batch_size": 32}
     memory(0)
     progress = Progress()
     run = train(scans, out=tmp_path, progress=progress, **options)

@@ -1,5 +1,7 @@
 """A training computes as was measured, says so, and goes on in it when resumed."""
 
+from typing import Any
+
 import pytest
 import torch
 from runs.test_train import interrupted_at, weights_of
@@ -43,7 +45,12 @@ def test_a_recipe_that_says_everything_is_not_measured(scans):
 
 
 def test_resumed_in_the_recorded_precision_equals_uninterrupted(scans, tmp_path):
-    options = {"model": "convnet", "epochs": 2, "batch_size": 32, "edits": EVERYTHING}
+    options: dict[str, Any] = {
+        "model": "convnet",
+        "epochs": 2,
+        "batch_size": 32,
+        "edits": EVERYTHING,
+    }
     whole = train(scans, out=tmp_path, **options)
     plain = train(scans, out=tmp_path, model="convnet", epochs=2, batch_size=32)
     process = torch.get_num_threads(), torch.get_float32_matmul_precision()

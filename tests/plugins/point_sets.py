@@ -5,7 +5,7 @@ interval: two numbers that the target lies between nine times in ten.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import nan
 from pathlib import Path
@@ -65,7 +65,7 @@ def prepare(stored: StoredInputs, train: np.ndarray, features: tuple[str, ...]) 
     )
 
 
-def pad(samples: list[np.ndarray]) -> dict[str, Tensor]:
+def pad(samples: Sequence[np.ndarray]) -> dict[str, Tensor]:
     points = torch.zeros(len(samples), max(map(len, samples)), 2)
     mask = torch.zeros(points.shape[:2], dtype=torch.bool)
     for row, sample in enumerate(samples):
@@ -75,13 +75,14 @@ def pad(samples: list[np.ndarray]) -> dict[str, Tensor]:
 
 
 def read_source(preprocessing: PointPreprocessing, source: Path | bytes) -> Iterator[SourceRow]:
+    name = "bytes" if isinstance(source, bytes) else str(source)
     try:
-        lines = Path(source).read_text().splitlines()
+        text = source.decode() if isinstance(source, bytes) else source.read_text()
     except OSError as error:
-        raise DataError(f"{source} cannot be read", seen=str(error)) from error
-    for number, line in enumerate(lines, 1):
+        raise DataError(f"{name} cannot be read", seen=str(error)) from error
+    for number, line in enumerate(text.splitlines(), 1):
         points = np.array(json.loads(line)["points"], dtype=np.float32)
-        yield SourceRow(f"{source}, line {number}", points)
+        yield SourceRow(f"{name}, line {number}", points)
 
 
 def recipe(facts, chosen) -> Recipe:

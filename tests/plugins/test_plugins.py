@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,7 +75,7 @@ def shapes(tmp_path_factory):
     return write(path, lambda _, is_ring: "ring" if is_ring else "disc")
 
 
-INTERVAL = {"edits": {"task.name": "interval"}}
+INTERVAL: dict[str, Any] = {"edits": {"task.name": "interval"}}
 
 
 @pytest.fixture(scope="module")
@@ -160,10 +161,10 @@ def test_its_task_takes_our_modalities(diabetes, tmp_path):
 def test_batches_of_all_ranks_are_the_batch(shapes):
     dataset = thalweg.plan(shapes).dataset
     batches = Batches(dataset, "train", batch_size=7, shuffle=True, seed=3)
-    whole = next(batches.stream(2))
+    whole: Any = next(batches.stream(2))
     assert {len(tensor) for tensor in whole.inputs.values()} == {7}
     assert whole.inputs["mask"].sum(1).min() >= 3
-    parts = [next(batches.stream(2, rank=rank, count=3)) for rank in range(3)]
+    parts: list[Any] = [next(batches.stream(2, rank=rank, count=3)) for rank in range(3)]
     for name, tensor in whole.inputs.items():
         rows = [row for part in parts for row in part.inputs[name].unbind()]
         assert all((a == b).all() for a, b in zip(rows, tensor, strict=True))

@@ -110,7 +110,7 @@ def test_the_digits_recipe_reaches_98_percent_in_a_third_of_its_passes(tmp_path,
     torch.manual_seed(0)
     task = classification(10, label_smoothing=recipe.task.label_smoothing)
     model = MODELS[recipe.model.name](10, input_shape=(1, 8, 8))
-    model = model.to(memory_format=torch.channels_last)
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # in no stub
     optimizer = OPTIMIZERS[recipe.optimizer.name](
         model.named_parameters(),
         lr=recipe.optimizer.lr,

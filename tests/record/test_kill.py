@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 from time import sleep
+from typing import Any
 
 import pytest
 
@@ -35,7 +36,7 @@ for step in range(10**9):
 def killed(tmp_path_factory):
     """Runs whose writers were killed, with the times that these had printed."""
     parent = tmp_path_factory.mktemp("killed")
-    pipes = {"stdout": subprocess.PIPE, "text": True}
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "text": True}
     writers = []
     for moment in range(MOMENTS):
         folder = parent / str(moment)

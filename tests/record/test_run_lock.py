@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from time import time
+from typing import Any
 
 import pytest
 
@@ -90,7 +91,7 @@ def test_only_one_of_many_gets_the_run(tmp_path):
         "except RunError:\n    print('refused', flush=True)\n"
     )
     command = [sys.executable, "-c", program, str(tmp_path)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     several = [subprocess.Popen(command, **pipes) for _ in range(6)]
     for process in several:
         process.stdin.write("go\n")

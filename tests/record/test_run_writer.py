@@ -64,7 +64,8 @@ def test_measurements_come_back_as_they_were(rows, folders):
 @given(texts=st.tuples(names, names, names, names), probability=st.floats(), picture=st.binary())
 def test_predictions_events_and_quarantine_come_back(texts, probability, picture, folders):
     folder = next(folders)
-    row = PredictionRow(*texts, probability + 0.0, picture)
+    split, name, target, predicted = texts
+    row = PredictionRow(split, name, target, predicted, probability + 0.0, picture)
     with RunWriter(folder) as writer:
         writer.predictions([row])
         writer.quarantine([texts[:2]])

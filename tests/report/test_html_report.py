@@ -7,6 +7,7 @@ from hashlib import sha256
 from html.parser import HTMLParser
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from report import sample_runs
 
@@ -246,7 +247,7 @@ def evil(tmp_path):
         writer.event(EVIL, EVIL, step=1)
         writer.add(LOSS, 0, {"": 1.0})
         writer.add(LOSS, 1, {"": 1.0})
-        picture = sample_runs.thumbnail(0, 1, sample_runs.np.random.default_rng(0))
+        picture = sample_runs.thumbnail(0, 1, np.random.default_rng(0))
         writer.predictions(
             PredictionRow("val", f"{name}/1.jpg", name, names[0], 0.9, picture) for name in names
         )

@@ -6,6 +6,7 @@ import signal
 import threading
 from statistics import fmean, stdev
 from time import sleep
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from thalweg.api import InterruptedRunError, Progress, resume_cross_validation
 from thalweg.errors import UsageError
 from thalweg.recipes.recipe import edits_from_toml
 
-QUICK = {"epochs": 1, "batch_size": 32, "model": "mlp"}
+QUICK: dict[str, Any] = {"epochs": 1, "batch_size": 32, "model": "mlp"}
 
 
 def names_of(run):

@@ -1,5 +1,7 @@
 """A run whose losses are read late, as on a GPU, beside one that reads each at once."""
 
+from typing import Any
+
 import pytest
 
 from thalweg.api import FailedRunError, train
@@ -8,7 +10,12 @@ from thalweg.record.quantities import LOSS
 from thalweg.training.checkpoint import latest_checkpoint
 from thalweg.training.deferred_loss_check import DeferredLossCheck
 
-QUICK = {"epochs": 2, "batch_size": 32, "model": "mlp", "edits": {"optimizer.name": "adamw"}}
+QUICK: dict[str, Any] = {
+    "epochs": 2,
+    "batch_size": 32,
+    "model": "mlp",
+    "edits": {"optimizer.name": "adamw"},
+}
 
 
 def losses(run):

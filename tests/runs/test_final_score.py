@@ -1,6 +1,7 @@
 """The test split: hidden until it is asked for, and counted from then on (checklist: A19)."""
 
 import sqlite3
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import thalweg
 from thalweg.api import train
 from thalweg.errors import DataError, RunError
 
-QUICK = {"epochs": 2, "batch_size": 32, "model": "mlp"}
+QUICK: dict[str, Any] = {"epochs": 2, "batch_size": 32, "model": "mlp"}
 
 
 @pytest.fixture(scope="session")

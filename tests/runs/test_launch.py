@@ -6,6 +6,7 @@ import threading
 from itertools import islice
 from pathlib import Path
 from time import monotonic, sleep
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from thalweg.planning.checks import check_devices
 from thalweg.recipes.recipe import Recipe
 from thalweg.record.quantities import INSTRUMENT_FAILED, LOSS, VAL_LOSS
 
-WISHES = {
+WISHES: dict[str, Any] = {
     "model": "convnet",
     "epochs": 4,
     "batch_size": 48,

@@ -1,6 +1,7 @@
 """Our trainer is watched through the same two lines as anybody's loop, and is changed as little."""
 
 from itertools import islice
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ EPOCHS = 3
 @pytest.fixture
 def trained(scans, tmp_path):
     """A run of our trainer, and the plan that it followed."""
-    wishes = {"model": "convnet", "epochs": EPOCHS, "batch_size": 32}
+    wishes: dict[str, Any] = {"model": "convnet", "epochs": EPOCHS, "batch_size": 32}
     return train(scans, out=tmp_path, **wishes), plan(scans, **wishes)
 
 
@@ -27,7 +28,7 @@ def own_loop(ready, *, watched):
     recipe, dataset = ready.recipe, ready.dataset
     torch.manual_seed(recipe.seed)
     model = MODELS["convnet"](10, input_shape=dataset.facts.input_shape)
-    model.to(memory_format=torch.channels_last)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # in no stub
     decayed = [weight for weight in model.parameters() if weight.ndim > 1]
     others = [weight for weight in model.parameters() if weight.ndim <= 1]
     groups = [

@@ -3,6 +3,8 @@
 checklist: L5
 """
 
+from typing import Any
+
 import pytest
 import torch
 from runs.test_train import interrupted_at, weights_of
@@ -11,7 +13,7 @@ from thalweg.api import plan, resume, train
 from thalweg.record.quantities import ACCURACY, INSTRUMENT_FAILED, LOSS
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
-QUICK = {"epochs": 8, "batch_size": 32, "model": "convnet"}
+QUICK: dict[str, Any] = {"epochs": 8, "batch_size": 32, "model": "convnet"}
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +54,8 @@ def test_a_resumed_run_is_the_whole_one_to_the_last_bit(scans, tmp_path, device)
 def test_the_same_batch_comes_again_whatever_is_augmented(scans, device, augment):
     ready = plan(scans, device=device, edits=augment, **QUICK)
     batches = ready.training_batches()
-    first, again = next(batches.stream(3)), next(batches.stream(3))
+    first: Any = next(batches.stream(3))
+    again: Any = next(batches.stream(3))
     assert first.inputs.device.type == first.targets.device.type == device
     assert torch.equal(first.inputs, again.inputs)
     assert first.inputs.isfinite().all()

@@ -1,6 +1,7 @@
 """A run whose batches are made ahead is the run of one thread, bit for bit, stopped or not."""
 
 import threading
+from typing import Any
 
 import pytest
 from runs.test_train import interrupted_at, weights_of
@@ -8,7 +9,7 @@ from runs.test_train import interrupted_at, weights_of
 from thalweg.api import resume, train
 from thalweg.record.quantities import LOSS
 
-OPTIONS = {"model": "mlp", "epochs": 2, "batch_size": 32}
+OPTIONS: dict[str, Any] = {"model": "mlp", "epochs": 2, "batch_size": 32}
 
 
 def making():

@@ -3,6 +3,8 @@
 checklist: A21 D4 L5 F21
 """
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -10,13 +12,14 @@ from runs.test_train import interrupted_at, weights_of
 from torch import nn
 
 from thalweg.api import plan, resume, train
+from thalweg.data.batch import tensors_of
 from thalweg.errors import UnknownNameError, UsageError
 from thalweg.models.anatomy.signal_scale import activation_statistics
 from thalweg.optim import OPTIMIZERS, SCHEDULES
 from thalweg.record.quantities import ACCURACY, INSTRUMENT_FAILED, LOSS, VAL_LOSS
 from thalweg.tasks.losses import LOSSES
 
-QUICK = {"epochs": 2, "batch_size": 32, "model": "mlp"}
+QUICK: dict[str, Any] = {"epochs": 2, "batch_size": 32, "model": "mlp"}
 EVERYTHING = {
     "task.loss": "focal",
     "task.changes": {"gamma": 1.5},
@@ -58,7 +61,12 @@ def vectors(tmp_path_factory):
 
 @pytest.mark.parametrize("step", [10, 13])
 def test_a_run_of_everything_resumes_to_the_same_bit(scans, tmp_path, step):
-    wishes = {"model": "convnet", "epochs": 2, "batch_size": 32, "edits": EVERYTHING}
+    wishes: dict[str, Any] = {
+        "model": "convnet",
+        "epochs": 2,
+        "batch_size": 32,
+        "edits": EVERYTHING,
+    }
     whole = train(scans, out=tmp_path, **wishes)
     resumed = resume(interrupted_at(step, scans, out=tmp_path, **wishes).path)
     assert weights_of(resumed) == weights_of(whole)
@@ -92,7 +100,7 @@ SPEED_RUN = {
 
 @pytest.mark.parametrize("step", [8, 13])  # before and after the first layer's biases end
 def test_a_run_of_the_speed_records_recipe_resumes_to_the_same_bit(scans, tmp_path, step):
-    wishes = {"epochs": 2, "batch_size": 32, "edits": SPEED_RUN}
+    wishes: dict[str, Any] = {"epochs": 2, "batch_size": 32, "edits": SPEED_RUN}
     whole = train(scans, out=tmp_path, **wishes)
     resumed = resume(interrupted_at(step, scans, out=tmp_path, **wishes).path)
     assert weights_of(resumed) == weights_of(whole)
@@ -171,8 +179,8 @@ def test_averaged_weights_are_judged_and_saved(scans, tmp_path):
     from safetensors.torch import load_file
 
     saved = load_file(run.path / "model" / "weights.safetensors")
-    for name, weight in kept.items():
-        torch.testing.assert_close(saved[name], weight)
+    for name, tensor in kept.items():
+        torch.testing.assert_close(saved[name], tensor)
     assert run.metrics["val_accuracy"] == pytest.approx(best)
 
 
@@ -268,7 +276,8 @@ def test_lsuv_starts_every_hidden_layer_at_unit_variance(scans):
     changes = {"depth": 6, "activation": "tanh", "init": "lsuv"}
     ready = plan(scans, edits={"model.changes": changes}, **QUICK)
     model = ready.build_model()
-    found = activation_statistics(model, next(ready.training_stream()).inputs)
+    (inputs,) = tensors_of(next(ready.training_stream()).inputs)
+    found = activation_statistics(model, inputs)
     assert all(abs(layer.std - 1) < 0.06 for layer in found[:-1])
     assert found[-1].std < 0.5  # the head starts undecided
 

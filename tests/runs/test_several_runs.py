@@ -1,5 +1,7 @@
 """What trains several runs, with many devices: the same figures, or a refusal before anything."""
 
+from typing import Any
+
 import pytest
 
 from thalweg.api import cross_validate, ladder, resume_cross_validation
@@ -7,11 +9,11 @@ from thalweg.cli import main
 from thalweg.errors import UsageError
 
 FIXED = {"precision.dtype": "float32", "precision.threads": 1, "precision.matmul": "highest"}
-QUICK = {"epochs": 1, "batch_size": 40}
+QUICK: dict[str, Any] = {"epochs": 1, "batch_size": 40}
 
 
 def test_folds_of_two_ranks_score_what_one_process_scores(scans, tmp_path):
-    wishes = {"folds": 2, "model": "mlp", "edits": FIXED, **QUICK}
+    wishes: dict[str, Any] = {"folds": 2, "model": "mlp", "edits": FIXED, **QUICK}
     one = cross_validate(scans, out=tmp_path / "one", **wishes)
     two = cross_validate(scans, out=tmp_path / "two", devices=2, **wishes)
     assert two.scores.keys() == one.scores.keys()

@@ -86,9 +86,7 @@ def test_the_command_prints_a_line_a_row(run, tmp_path, capsys):
 
 @pytest.mark.skipif(not HOUSES.exists(), reason="the houses are not beside this checkout")
 def test_houses_are_a_regression_where_their_value_is_named():
-    by_default, named = (
-        plan(HOUSES, **options) for options in ({}, {"target": "median_house_value"})
-    )
+    by_default, named = plan(HOUSES), plan(HOUSES, target="median_house_value")
     assert by_default.recipe.task.name == "classification"  # the last column: near the ocean or not
     assert named.recipe.task.name == "regression"
     assert len(named.dataset.preprocessing.features) == 8

@@ -1,5 +1,7 @@
 """AugmentedViews of an image are averaged alike wherever a run's model is asked."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,7 @@ from thalweg.training import evaluate
 
 def test_training_saving_and_predicting_average_the_same_views(scans, tmp_path):
     edits = {"evaluation.test_time_augmentation": "shift", "model.name": "convnet"}
-    wishes = {"epochs": 2, "batch_size": 32, "edits": edits}
+    wishes: dict[str, Any] = {"epochs": 2, "batch_size": 32, "edits": edits}
     run, ready = train(scans, out=tmp_path, **wishes), plan(scans, **wishes)
     saved = load(run.path)
     assert saved.spec.views == AugmentedViews(views="shift")

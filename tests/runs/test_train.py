@@ -5,6 +5,7 @@ import signal
 import threading
 from hashlib import sha256
 from time import sleep
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from thalweg.errors import DataError, RunError, UnknownNameError, UsageError
 from thalweg.recipes.recipe import recorded_recipe
 from thalweg.record.quantities import EVAL_MODE_LOSS, LOSS, VAL_LOSS
 
-QUICK = {"epochs": 2, "batch_size": 32, "model": "mlp"}
+QUICK: dict[str, Any] = {"epochs": 2, "batch_size": 32, "model": "mlp"}
 
 
 def weights_of(run):

@@ -29,7 +29,7 @@ from thalweg.training import (
 def parts(optimizer="adamw", *, seed=0, memory_format=torch.channels_last):
     torch.manual_seed(seed)
     model = MODELS["convnet"](4, input_shape=(1, 8, 8), width=4, dropout=0.3)
-    model = model.to(memory_format=memory_format)
+    model = model.to(memory_format=memory_format)  # type: ignore[call-overload]  # in no stub
     weights = model.named_parameters()
     return model, OPTIMIZERS[optimizer](weights, lr=0.01, weight_decay=0.1, momentum=0.9)
 

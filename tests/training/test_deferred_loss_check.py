@@ -2,6 +2,7 @@
 
 import gc
 from itertools import count, islice
+from typing import Any
 
 import pytest
 import torch
@@ -79,7 +80,7 @@ def test_no_update_follows_a_bad_loss(optimizer, bad, step, micro_batch, accumul
     yielded = []
     with pytest.raises(NonFiniteLossError) as caught:
         yielded.extend(each.index for each in steps)
-    error = caught.value
+    error: Any = caught.value
     assert (error.step, error.micro_batch) == (step, micro_batch)
     assert torch.equal(error.batch.inputs, next(stream(start=number)).inputs)
     assert str(error.loss) == str(bad / accumulate)

@@ -1,5 +1,7 @@
 """Any way that a frozen network is run gives nearly what the network gives. checklist: N1"""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -73,7 +75,7 @@ def test_features_are_what_the_head_reads(name):
 
 
 def test_what_is_frozen_stays_in_evaluation_mode():
-    model = MODELS["resnet20"](5, input_shape=(3, 32, 32))
+    model: Any = MODELS["resnet20"](5, input_shape=(3, 32, 32))
     trained = last_third(model)
     freeze(model, trained)
     before = model.bn1.running_mean.clone()

@@ -1,4 +1,5 @@
 from itertools import count, islice, repeat
+from typing import Any
 
 import pytest
 import torch
@@ -6,6 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from thalweg.data import Batch
+from thalweg.data.batch import tensors_of
 from thalweg.models import MODELS
 from thalweg.optim import OPTIMIZERS, SCHEDULES
 from thalweg.training import NonFiniteLossError, train
@@ -27,7 +29,7 @@ def parts(name="convnet", optimizer="sgd", **changes):
 
 
 def run(model, optimizer, *, batches=None, loss_fn=F.cross_entropy, **options):
-    options = {"steps": 6, "schedule": SCHEDULES["cosine"](0.3)} | options
+    options = {"steps": 6, "schedule": SCHEDULES["cosine"](0.3), **options}
     return list(train(model, batches or stream(), loss_fn, optimizer=optimizer, **options))
 
 
@@ -174,8 +176,9 @@ def test_a_loss_that_is_no_number_stops_before_the_update(bad, accumulate):
     with pytest.raises(NonFiniteLossError) as caught:
         next(steps)
     assert (caught.value.step, caught.value.micro_batch) == (2, accumulate - 1)
+    (inputs,) = tensors_of(caught.value.batch.inputs)
     expected = next(stream(start=3 * accumulate - 1))
-    assert torch.equal(caught.value.batch.inputs, expected.inputs)
+    assert torch.equal(inputs, expected.inputs)
     after = weights(model)
     trained = [name for name, _ in model.named_parameters()]
     assert_equal({n: after[n] for n in trained}, {n: before[n] for n in trained})
@@ -194,7 +197,11 @@ def test_a_group_may_end_before_the_others():
     torch.manual_seed(0)
     first, last = nn.Linear(3, 4), nn.Linear(4, 2)
     first.weight.requires_grad_(False)
-    groups = [{"params": [first.bias], "until": 0.5}, {"params": [*last.parameters()]}]
+    groups: list[dict[str, Any]]
+    groups = [
+        {"params": [first.bias], "until": 0.5},
+        {"params": [*last.parameters()]},
+    ]
     optimizer = torch.optim.SGD(groups, lr=0.8)
     batches = repeat(Batch(torch.randn(5, 3), torch.arange(5) % 2))
     rates, biases, differentiated = [], [], []

@@ -3,6 +3,7 @@
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from data import corpus
 
 from thalweg.api import Progress, train
 from thalweg.data import Augment, Batches, load_dataset
-from thalweg.data.images import cache, cache_writer, file_survey
+from thalweg.data.images import cache, cache_writer, file_survey, formats
 from thalweg.data.images.background_decoding import BackgroundDecoding, DamagedLateError, DecodedRow
 from thalweg.data.images.formats import is_whole
 from thalweg.data.load import wait_for_decoding
@@ -90,7 +91,7 @@ def test_batches_wait_for_their_own_rows(photos, few_first, decodes, monkeypatch
     dataset = load_dataset(photos, overlap=True)
     augment = Augment(flip=True)
     batches = Batches(dataset, "train", batch_size=16, shuffle=True, augment=augment)
-    first = next(iter(batches))
+    first: Any = next(iter(batches))
     assert not gate.is_set()
     assert len(begun) < MANY
     gate.set()
@@ -159,7 +160,7 @@ def test_files_that_are_known_are_not_even_read(photos, monkeypatch):
         os.utime(path, ns=(0, path.stat().st_mtime_ns - 60 * 10**9))
     load_dataset(photos)
     corpus.write(photos / "cat" / "new.png", 500)
-    read, real = [], cache_writer.read_file
+    read, real = [], formats.read_file
     for module in (cache_writer, file_survey):
         monkeypatch.setattr(
             module, "read_file", lambda path: (read.append(path.name), real(path))[1]

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
@@ -212,7 +213,10 @@ def test_exif_orientation_is_applied(format_, orientation):
     }[orientation]
     exif = Image.Exif()
     exif[0x0112] = orientation
-    options = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"lossless": True}}
+    options: dict[str, Any] = {
+        "JPEG": {"quality": 95, "subsampling": 0},
+        "WEBP": {"lossless": True},
+    }
     image = Image.fromarray(np.ascontiguousarray(stored))
     data = corpus.encoded(image, format_, exif=exif, **options.get(format_, {}))
     found = decode(data, size=32).pixels.astype(int)

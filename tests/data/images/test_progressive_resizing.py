@@ -17,7 +17,7 @@ def test_images_are_made_smaller_as_pillow_makes_them(channels):
     assert found.dtype == torch.uint8
     for image, small in zip(raw.numpy(), found.numpy(), strict=True):
         bands = [Image.fromarray(np.ascontiguousarray(image[..., k])) for k in range(channels)]
-        expected = [band.resize((15, 20), Image.Resampling.BILINEAR) for band in bands]
+        expected = [np.asarray(band.resize((15, 20), Image.Resampling.BILINEAR)) for band in bands]
         assert np.abs(np.stack(expected, -1).astype(int) - small).max() <= 1
 
 

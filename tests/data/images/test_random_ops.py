@@ -48,8 +48,8 @@ def test_posterize_and_autocontrast_are_pillows():
     for picture, ours in zip(
         dim.byte().float(), random_ops.autocontrast(dim.byte().float(), STRENGTH), strict=True
     ):
-        theirs = torch.tensor(np.asarray(ImageOps.autocontrast(pillow(picture)))).float()
-        assert (ours - theirs).abs().max() <= 1.0
+        expected = torch.tensor(np.asarray(ImageOps.autocontrast(pillow(picture)))).float()
+        assert (ours - expected).abs().max() <= 1.0
     flat = torch.full((1, 4, 4, 3), 7.0)
     assert torch.equal(random_ops.autocontrast(flat, STRENGTH[:1]), flat)
 
@@ -105,7 +105,7 @@ def test_an_image_has_the_same_bits_however_many_are_changed_with_it(change, cha
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 7, 64])
 def test_a_grey_is_added_from_left_to_right_on_every_processor(count):
     colours = 255 * torch.rand(count, 3, generator=torch.Generator().manual_seed(count))
-    weighed = colours.numpy() * np.float32(random_ops.GREY)
+    weighed = colours.numpy() * np.asarray(random_ops.GREY, np.float32)
     greys = weighed[:, 0] + weighed[:, 1] + weighed[:, 2]
     assert np.array_equal(random_ops.grey_values(colours).numpy(), greys)
 

@@ -180,7 +180,7 @@ def cross_entropy_of_held(held):
     def measure(model_or_logits, _):
         return float(F.cross_entropy(model_or_logits, held[1]))
 
-    measure.on_held = True
+    measure.on_held = True  # type: ignore[attr-defined]  # a mark on the function
     return measure
 
 
@@ -469,11 +469,11 @@ def huge_batches(fixed):  # 44164749
 
 def summed_by_hand(fixed):  # 33641799
     x, y = scans()
-    model = nn.Linear(64, 10)
+    linear = nn.Linear(64, 10)
     if fixed:
-        return Setup(model, (x, y), F.cross_entropy, sgd(0.1), 10, 100)
-    nn.init.trunc_normal_(model.weight, std=1.0)
-    model = nn.Sequential(model, nn.Softmax(dim=1))
+        return Setup(linear, (x, y), F.cross_entropy, sgd(0.1), 10, 100)
+    nn.init.trunc_normal_(linear.weight, std=1.0)
+    model = nn.Sequential(linear, nn.Softmax(dim=1))
 
     def by_hand(p, targets):
         return -(F.one_hot(targets, 10) * p.log()).sum()

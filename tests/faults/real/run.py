@@ -1,5 +1,7 @@
 """The table of people's own programs, and how one is trained, watched and judged."""
 
+from typing import Any
+
 import torch
 from faults.real.programs import A, Real
 from faults.real.questions import CAUSES, B, C, Setup
@@ -44,7 +46,7 @@ def run(name, *, fixed, seed=0, listen=None):
     p = setup(name, fixed=fixed, seed=seed)
     optimizer = p.optimizer(p.model.parameters())
     loader = DataLoader(TensorDataset(*p.data), p.batch, shuffle=p.shuffle)
-    told = {"val": DataLoader(TensorDataset(*p.held), 256)} if p.held else {}
+    told: dict[str, Any] = {"val": DataLoader(TensorDataset(*p.held), 256)} if p.held else {}
     if listen:
         watcher = listen(p.model, optimizer, p)
     else:

@@ -1,6 +1,7 @@
 """Activations, norms, initialisation, stochastic depth against torch and closed forms."""
 
 from math import erf, exp, pi, sqrt
+from typing import Any
 
 import pytest
 import torch
@@ -107,7 +108,7 @@ def test_only_batch_norm_lets_samples_see_each_other(name):
 def test_batch_norm_can_undo_itself_and_keeps_running_averages():
     """γ = σ, β = μ give the input back; evaluation uses (1 − m)·old + m·new. checklist: J2 J3"""
     inputs = 3 * torch.randn(64, 4, 5, 5, dtype=torch.float64) + 2
-    norm = NORMS["batch"](4).double()
+    norm: Any = NORMS["batch"](4).double()
     mean, variance = inputs.mean((0, 2, 3)), inputs.var((0, 2, 3), correction=0)
     norm.weight.data, norm.bias.data = (variance + norm.eps).sqrt(), mean
     torch.testing.assert_close(norm(inputs), inputs)
@@ -176,7 +177,7 @@ def test_the_checker_tells_a_good_initialisation_from_bad_ones(gain, said):
 
 def test_equal_weights_stay_equal():
     """Constant weights make every unit of a layer the same one. checklist: K1 I3"""
-    model = MODELS["mlp"](3, input_shape=(4,), width=8)
+    model: Any = MODELS["mlp"](3, input_shape=(4,), width=8)
     for weight in model.parameters():  # whole numbers: no order of the sums can round them apart
         nn.init.constant_(weight, 1.0)
     model(torch.randint(2, (16, 4)).float()).square().sum().backward()
@@ -275,16 +276,17 @@ def test_image_networks_take_other_activations(name, activation):
 def test_residual_networks_take_other_norms_and_still_start_as_the_identity(name, norm):
     model = MODELS[name](5, input_shape=(3, 32, 32), norm=norm, width=8)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
-    usual = MODELS[name](5, input_shape=(3, 32, 32), width=8)
+    usual: Any = MODELS[name](5, input_shape=(3, 32, 32), width=8)
     for ours, theirs in zip(model.modules(), usual.modules(), strict=False):
         if isinstance(ours, ResidualBlock):
-            assert torch.equal(ours.branch_end().weight, theirs.branch_end().weight)
+            end: Any = ours.branch_end()
+            assert torch.equal(end.weight, theirs.branch_end().weight)
     alone, together = (model(torch.ones(n, 3, 32, 32))[0] for n in (1, 4))
     torch.testing.assert_close(alone, together)  # samples do not see each other
 
 
 def test_orthogonal_filters_by_name():
-    model = MODELS["resnet20"](5, input_shape=(3, 32, 32), init="orthogonal")
+    model: Any = MODELS["resnet20"](5, input_shape=(3, 32, 32), init="orthogonal")
     weight = model.layer3[1].conv2.weight.flatten(1)
     torch.testing.assert_close(weight @ weight.T, torch.eye(64), atol=1e-4, rtol=0)
 
