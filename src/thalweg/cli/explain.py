@@ -2,7 +2,7 @@
 
 from inspect import cleandoc
 
-from thalweg.diagnosis.rules import RULES
+from thalweg.diagnosis.rules import rules_with_plugins
 from thalweg.registry import unknown_name
 
 
@@ -14,7 +14,7 @@ def explain(rule: str, /) -> None:
     rule: str
         Its name, as `thalweg rules` lists it, or its title, as in a report.
     """
-    rules = {entry.name: entry for entry in RULES}
+    rules = {entry.name: entry for entry in rules_with_plugins()}
     name = rule.lower().replace(" ", "-")
     if name not in rules:
         raise unknown_name("rule", rule, rules)

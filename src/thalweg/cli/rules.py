@@ -2,7 +2,7 @@
 
 from thalweg.cli.output import print_json
 from thalweg.cli.terminal import table
-from thalweg.diagnosis.rules import RULES
+from thalweg.diagnosis.rules import rules_with_plugins
 
 
 def rules(*, json: bool = False) -> None:
@@ -13,7 +13,10 @@ def rules(*, json: bool = False) -> None:
     json: bool
         Print JSON instead of a table.
     """
-    rows = [(rule.name, rule.stage, rule.doc.strip().partition("\n")[0]) for rule in RULES]
+    rows = [
+        (rule.name, rule.stage, rule.doc.strip().partition("\n")[0])
+        for rule in rules_with_plugins()
+    ]
     if json:
         print_json(rules=[dict(zip(("name", "stage", "fault"), row, strict=True)) for row in rows])
     else:

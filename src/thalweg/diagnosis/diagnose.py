@@ -8,7 +8,7 @@ from numpy import errstate
 
 from thalweg.diagnosis.missing import how_to_measure
 from thalweg.diagnosis.rule import SEVERITIES, STAGES, Finding, Rule
-from thalweg.diagnosis.rules import RULES
+from thalweg.diagnosis.rules import rules_with_plugins
 from thalweg.diagnosis.text_page import text_page
 from thalweg.record import History
 from thalweg.record.quantities import INSTRUMENT_FAILED
@@ -45,9 +45,9 @@ class Diagnosis:
         return text_page(self.causes, self.findings, self.passed, not_checked=self.not_checked)
 
 
-def diagnose(history: History, rules: Iterable[Rule] = RULES) -> Diagnosis:
-    """Apply every rule to a history; earlier causes come first and explain later symptoms."""
-    rules = tuple(rules)
+def diagnose(history: History, rules: Iterable[Rule] | None = None) -> Diagnosis:
+    """Apply all rules, or these; earlier causes come first and explain later symptoms."""
+    rules = tuple(rules_with_plugins() if rules is None else rules)
     findings: list[tuple[Rule, Finding]] = []
     passed: list[str] = []
     not_checked: dict[str, str] = {}
@@ -57,18 +57,23 @@ def diagnose(history: History, rules: Iterable[Rule] = RULES) -> Diagnosis:
             not_checked[rule.name] = _why_not_checked(rule, history, failures)
             continue
         try:
-            with errstate(all="ignore"):  # an overflow becomes infinite, and is reported as that
-                finding = rule(history)
+            finding = _finding(rule, history)
         except Exception as error:  # a rule that breaks says nothing about the run
             not_checked[rule.name] = f"the rule itself failed: {type(error).__name__}: {error}"
             continue
         if finding is not None:
-            findings.append((rule, replace(finding, rule=rule.name, stage=rule.stage)))
+            findings.append((rule, finding))
         elif reasons := [failures[q.name] for q in rule.needs if q.name in failures]:
             not_checked[rule.name] = f"a measurement broke: {reasons[0]}"
         else:
             passed.append(rule.name)
     return Diagnosis(_ranked_findings(findings), tuple(passed), not_checked)
+
+
+def _finding(rule: Rule, history: History) -> Finding | None:
+    with errstate(all="ignore"):  # an overflow becomes infinite, and is reported as that
+        finding = rule(history)
+    return finding and replace(finding, rule=rule.name, stage=rule.stage)
 
 
 def _ranked_findings(findings: list[tuple[Rule, Finding]]) -> tuple[Finding, ...]:

@@ -6,7 +6,7 @@ from inspect import signature
 
 from thalweg.diagnosis.diagnose import Diagnosis, diagnose
 from thalweg.diagnosis.rule import Rule
-from thalweg.diagnosis.rules import RULES
+from thalweg.diagnosis.rules import rules_with_plugins
 from thalweg.record import History
 from thalweg.record.metric_names import READABLE
 from thalweg.record.quantities import CHANCE_LOSS, LOSS, NUM_CLASSES, VAL_ACCURACY, VAL_LOSS
@@ -23,7 +23,7 @@ def diagnose_log(history: History, *, by_epoch: bool = False) -> Diagnosis:
     `by_epoch`: each point is the mean of an epoch. A rule that needs more points than there are is
     not checked, where `diagnose` would pass it.
     """
-    rules = [_for_epochs(rule) if by_epoch else rule for rule in RULES]
+    rules = [_for_epochs(rule) if by_epoch else rule for rule in rules_with_plugins()]
     diagnosis = diagnose(history, rules)
     not_checked = {}
     for rule in rules:

@@ -78,7 +78,12 @@ def rule(
     explains: tuple[str, ...] = (),
     symptom: bool = False,
 ) -> Callable[[Check], Rule]:
-    """Turn a check into a rule; the decorated name is then the `Rule`."""
+    """Turn a check into a rule; the decorated name is then the `Rule`.
+
+    A check's keyword `least` is the number of points of the loss, or of a validation score, below
+    which it is silent; `least_steps` is the same, in steps. `diagnose_log` reads their defaults: on
+    fewer points, silence is reported as not checked.
+    """
     return lambda check: Rule(
         name=name,
         stage=stage,
