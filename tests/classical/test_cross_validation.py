@@ -1,4 +1,4 @@
-"""Splits that leave nothing out and leak nothing. checklist: A2 A20"""
+"""Splits that leave nothing out and leak nothing."""
 
 import pytest
 import torch

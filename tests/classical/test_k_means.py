@@ -1,4 +1,4 @@
-"""The words of a visual vocabulary. checklist: B16"""
+"""The words of a visual vocabulary."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Closed forms against scikit-learn and gradient descent. checklist: B6 B11 B12 C2 A20"""
+"""Closed forms against scikit-learn and gradient descent."""
 
 from importlib import import_module
 

@@ -1,4 +1,4 @@
-"""Linear classifiers at their minimum, by several witnesses. checklist: B8 B9 B10 C1 C3 C4 C8"""
+"""Linear classifiers at their minimum, by several witnesses."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""The head that transfer fits is as good as scikit-learn's at its best penalty. checklist: N1"""
+"""The head that transfer fits is as good as scikit-learn's at its best penalty."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Exact against loops, scikit-learn, FAISS; ties; errors. checklist: B1 B3 B4 B5 A20"""
+"""Exact against loops, scikit-learn, FAISS; ties; errors."""
 
 import os
 import subprocess

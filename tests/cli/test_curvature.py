@@ -69,7 +69,6 @@ def test_no_run_is_an_error_that_names_it(tmp_path):
 RULES = {"edge-of-stability", "stuck-at-saddle"}
 
 
-# shows checklist: E11
 def test_curvature_is_watched_only_where_asked_for(run, tmp_path):
     off = json.loads(thalweg("diagnose", run, "--json").stdout)["diagnosis"]
     assert set(off["not_checked"]) >= RULES

@@ -1,4 +1,4 @@
-"""`thalweg model`. checklist: H15 I18"""
+"""`thalweg model`."""
 
 import json
 
@@ -45,7 +45,7 @@ def test_an_unknown_network_gets_the_nearest_name():
     ],
 )
 def test_an_initialisation_is_judged_before_training(capsys, changes, verdict):
-    """Rectifiers halve the variance a layer where weights have std √(1/n). checklist: K7"""
+    """Rectifiers halve the variance a layer where weights have std √(1/n)."""
     torch.manual_seed(0)
     model("mlp", features=100, changes=changes, init=True, json=True)
     summary = json.loads(capsys.readouterr().out)

@@ -1,4 +1,4 @@
-"""`thalweg train --folds`, `--final` and `thalweg final`: checklist: A19 A20."""
+"""`thalweg train --folds`, `--final` and `thalweg final`."""
 
 import json
 

@@ -23,7 +23,6 @@ class Product(nn.Module):
 ONES = [(torch.ones(8, dtype=torch.float64), torch.ones(8, dtype=torch.float64))]
 
 
-# shows checklist: E5, E6
 def test_the_product_of_two_weights_is_a_saddle_at_the_origin():
     """(1 − w₁w₂)²: H = [[0, −2], [−2, 0]] at (0, 0), gradient zero: eigenvalues ±2."""
     found = critical_point(Product((0.0, 0.0)), F.mse_loss, ONES)
@@ -36,7 +35,6 @@ def test_the_product_of_two_weights_is_a_saddle_at_the_origin():
     assert found.escape.measured > 0.8  # of the loss of 1: the step ends near w₁w₂ = 1
 
 
-# shows checklist: E4
 def test_a_solution_of_the_product_is_flat_not_a_strict_minimum():
     found = critical_point(Product((2.0, 0.5)), F.mse_loss, ONES)
     assert found.verdict == "flat"
@@ -86,7 +84,6 @@ class Quadratic(nn.Module):
         return inputs * (self.w @ self.matrix @ self.w / 2)
 
 
-# shows checklist: E10
 def test_minima_become_rare_with_the_dimension():
     """P(no negative eigenvalue) of such a matrix: 1/2, (π − 2√2)/4π = 0.025, then next to none."""
     generator, minima = torch.Generator().manual_seed(0), {}
@@ -102,7 +99,6 @@ def test_minima_become_rare_with_the_dimension():
     assert minima[6] == 0
 
 
-# shows checklist: E9
 def test_the_ratio_of_positive_eigenvalues_is_far_from_one_where_training_ends():
     """Against the note's claim: with a band most of the rest is zero; none is a strict minimum."""
     for seed in range(4):

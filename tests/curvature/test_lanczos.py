@@ -44,7 +44,6 @@ def wasserstein(nodes, weights, truth):
     st.lists(st.floats(-10, 10, allow_subnormal=False), min_size=2, max_size=30),
     st.integers(0, 99),
 )
-# shows checklist: E7
 def test_bounds_hold_for_any_spectrum(values, seed):
     values = np.sort(values)
     found = lanczos(matrix_operator(with_eigenvalues(values)), top=1, bottom=1, seed=seed)

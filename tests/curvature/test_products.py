@@ -29,7 +29,6 @@ MODELS = [subjects.mlp, subjects.convolutional, subjects.recurrent, subjects.att
 CASES = [(build, mode) for build in MODELS for mode in ("eval", "train")]
 
 
-# shows checklist: E3
 @pytest.mark.parametrize(("build", "mode"), CASES)
 @pytest.mark.parametrize("graph", ["keep", "rebuild"])
 def test_hessian_is_the_one_torch_writes_out(build, mode, graph):

@@ -102,7 +102,6 @@ def test_warm_started_sharpness():
     assert warm.products < cold.products
 
 
-# shows checklist: E13
 def test_the_worst_case_on_a_bowl_at_its_bottom():
     """½λmaxρ²; relative to the weights nothing can change where they are zero."""
     model = Bowl([1.0, 10.0])

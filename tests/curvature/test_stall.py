@@ -34,7 +34,6 @@ def found(model, made, inputs, targets):
     return stall(model, made, loss_fn=F.mse_loss, batches=[(inputs, targets)])
 
 
-# shows checklist: E11
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_oscillation_in_a_ravine_is_no_critical_point(momentum):
     model, inputs, targets = ravine()
@@ -51,7 +50,6 @@ def test_oscillation_in_a_ravine_is_no_critical_point(momentum):
     assert lower[-1] < 0.1 * losses[-1]  # what the verdict promises
 
 
-# shows checklist: E11
 def test_a_plateau_wants_larger_steps():
     model, inputs, targets = ravine()
     made, losses, norms = descend(model, inputs, targets, lr=1e-7, steps=50)
@@ -62,7 +60,6 @@ def test_a_plateau_wants_larger_steps():
     assert faster[-1] < 0.1 * losses[-1]
 
 
-# shows checklist: E11
 def test_at_a_critical_point_the_gradient_is_gone():
     model, inputs, targets = ravine()
     targets = targets + torch.tensor([[1.0], [-1.0], [-1.0], [1.0]])  # not to be fitted: loss 1

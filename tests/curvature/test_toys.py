@@ -14,7 +14,6 @@ from thalweg.curvature.steps import (
 from thalweg.curvature.toys import TOYS, ravine
 
 
-# shows checklist: E1, E4
 @pytest.mark.parametrize("name", list(TOYS))
 def test_the_facts_are_true(name):
     toy = TOYS[name]()
@@ -25,7 +24,6 @@ def test_the_facts_are_true(name):
         np.testing.assert_allclose(found, fact.eigenvalues, atol=1e-12)
 
 
-# shows checklist: E2
 @pytest.mark.parametrize("name", list(TOYS))
 def test_taylor_to_second_order_errs_by_the_third(name):
     """L(w + d) − L − dᵀg − ½dᵀHd shrinks at least as ‖d‖³: by 8 or more when d is halved."""
@@ -48,7 +46,6 @@ def ends(name, start, step, count):
     ]
 
 
-# shows checklist: E8
 def test_newton_is_drawn_to_the_saddle_and_the_others_are_not():
     start = (0.3, 0.1)
     _, newton = ends("double_well", start, newton_step, 30)
@@ -69,7 +66,6 @@ def test_at_the_saddle_itself_only_the_trust_region_moves():
         )
 
 
-# shows checklist: E12
 def test_newton_crosses_the_ravine_in_one_step_and_gradient_descent_zigzags():
     _, newton = ends("ravine", (1.0, 1.0), newton_step, 1)
     np.testing.assert_allclose(newton, (0, 0), atol=1e-12)
@@ -92,7 +88,6 @@ def first_below(toy, path, height):
     return int((heights > height).sum())
 
 
-# shows checklist: E12
 def test_momentum_runs_along_the_ravine():
     """At their best settings for κ = 100 the distance shrinks by 0.980 and by 0.818 a step."""
     toy, start = ravine(100.0), torch.ones(2, dtype=torch.float64)
@@ -102,7 +97,6 @@ def test_momentum_runs_along_the_ravine():
     assert first_below(toy, heavy, 1e-6) < 100
 
 
-# shows checklist: E12
 def test_momentum_and_noise_leave_the_saddle():
     toy = TOYS["double_well"]()
     near, ridge = (torch.tensor(at, dtype=torch.float64) for at in ((1.0, 1e-4), (1.0, 0.0)))
@@ -115,7 +109,6 @@ def test_momentum_and_noise_leave_the_saddle():
     np.testing.assert_allclose(freed.abs(), (0, 1), atol=0.05)
 
 
-# shows checklist: E12
 def test_gradient_noise_keeps_a_constant_step_from_settling():
     """About the minimum the variance is η²σ² / (1 − (1 − ηλ)²), so that a smaller step sinks."""
     toy, start = ravine(4.0), torch.zeros(2, dtype=torch.float64)

@@ -331,7 +331,7 @@ def test_nothing_heavy_is_loaded_before_it_is_needed():
 
 
 class TestTurns:
-    """Each image is flipped in every other epoch; the first time by chance. checklist: L5"""
+    """Each image is flipped in every other epoch; the first time by chance."""
 
     TURNS = Augment(flip=True, alternating_flip=True)
 

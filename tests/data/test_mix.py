@@ -1,4 +1,4 @@
-"""Mixup and cutmix. checklist: L5"""
+"""Mixup and cutmix."""
 
 from typing import Any
 
@@ -82,7 +82,7 @@ def test_a_stream_of_mixed_batches_goes_on_from_anywhere():
 
 
 def test_naive_loops_give_the_same_mixture():
-    """One sample and one pixel at a time, with the same draws. checklist: L5"""
+    """One sample and one pixel at a time, with the same draws."""
     given: Any = batch()
     mixed: Any = cutmix(batch(), alpha=1.0, num_classes=8, generator=seeded(1))
     generator = seeded(1)

@@ -181,8 +181,6 @@ class TestFingerprint:
 
 
 class TestFolds:
-    """checklist: A20"""
-
     @settings(max_examples=60, deadline=None)
     @given(contents, st.integers(-5, 5), st.integers(2, 6))
     def test_every_sample_validates_once_and_copies_together(self, samples, seed, folds):
@@ -235,8 +233,6 @@ class TestFolds:
 
 
 class TestHeldBack:
-    """checklist: A19"""
-
     def test_test_split_is_the_same_for_every_seed(self, tmp_path):
         path = tmp_path / "numbers.csv"
         path.write_text("a,target\n" + "\n".join(f"{i},{'xy'[i % 2]}" for i in range(100)))

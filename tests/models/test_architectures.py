@@ -1,4 +1,4 @@
-"""Every architecture by its published numbers. checklist: M1 M2 M6 M7 M8 M9 M10 M12 A23
+"""Every architecture by its published numbers.
 
 Counts and digests of weight names were taken from torchvision 0.29.2 and timm 1.0.31, built on the
 meta device; the CIFAR counts are those of the papers' tables and the checkpoints' own README.
@@ -89,7 +89,7 @@ def test_every_model_maps_images_to_one_logit_a_class(name):
 
 
 def test_a_projection_shortcut_adds_its_weights_and_a_padded_one_none():
-    """Option B adds two 1×1 convolutions and two batch norms. checklist: M7"""
+    """Option B adds two 1×1 convolutions and two batch norms."""
     added = 16 * 32 + 2 * 32 + 32 * 64 + 2 * 64
     projected = on_paper("resnet20", 10, 32, shortcut="B")
     assert count(projected) - CIFAR["resnet20"] == added
@@ -104,7 +104,7 @@ def test_a_padded_shortcut_keeps_every_second_pixel_and_adds_empty_channels():
 
 
 def test_bottlenecks_cost_the_same_in_groups():
-    """ResNeXt's point: 70,144 weights in 32 groups of 4, 69,632 in one of 64. checklist: M9"""
+    """ResNeXt's point: 70,144 weights in 32 groups of 4, 69,632 in one of 64."""
 
     def convolutions(name):
         block = on_paper(name, 1000, 224).layer1[1]
@@ -114,7 +114,7 @@ def test_bottlenecks_cost_the_same_in_groups():
 
 
 def test_stacked_small_kernels_see_as_much_for_fewer_weights():
-    """Two 3×3: 18C² < 25C²; three: 27C² < 49C². checklist: M2 X19"""
+    """Two 3×3: 18C² < 25C²; three: 27C² < 49C²."""
 
     def weights(kernel, layers, channels=64):
         stack = [nn.Conv2d(channels, channels, kernel, bias=False) for _ in range(layers)]
@@ -125,7 +125,7 @@ def test_stacked_small_kernels_see_as_much_for_fewer_weights():
 
 
 def test_a_plain_net_is_the_residual_one_without_its_skips():
-    """checklist: M3 M5 M6 – a block whose branch is zero is the identity; a plain one is zero."""
+    """a block whose branch is zero is the identity; a plain one is zero."""
     inputs = torch.rand(2, 16, 8, 8)
     for name, expected in (("resnet20", inputs), ("plain20", torch.zeros_like(inputs))):
         model: Any = MODELS[name](10, input_shape=(3, 32, 32))

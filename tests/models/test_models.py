@@ -130,7 +130,7 @@ def test_residual_blocks_start_as_the_identity(name):
 
 @pytest.mark.parametrize("name", sorted(set(BATTERY) - {"mlp", "vit_tiny", "airbench"}))
 def test_filters_have_he_initialisation(name):
-    """Var w = 2 / fan in or 2 / fan out: arXiv:1502.01852, eq. 10 and 14. checklist: K4"""
+    """Var w = 2 / fan in or 2 / fan out: arXiv:1502.01852, eq. 10 and 14."""
     for module in built(name).modules():
         if isinstance(module, nn.Conv2d) and module.weight.numel() > 5_000:
             area = module.kernel_size[0] * module.kernel_size[1] / module.groups

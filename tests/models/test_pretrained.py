@@ -1,4 +1,4 @@
-"""Published checkpoints load into our models and score their published error. checklist: M10"""
+"""Published checkpoints load into our models and score their published error."""
 
 from math import log
 from pathlib import Path

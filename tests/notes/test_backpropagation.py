@@ -1,7 +1,4 @@
-"""How gradients are computed: by hand, by gates, by differences.
-
-checklist: H16 H17 H18 H19 H20 H21 H22 H24
-"""
+"""How gradients are computed: by hand, by gates, by differences."""
 
 import math
 
@@ -53,7 +50,7 @@ class Value:
 
 
 def test_a_graph_of_gates_gives_the_gradients_of_autograd():
-    """The lecture's neuron, σ(w₀x₀ + w₁x₁ + w₂), and a max beside it. checklist: H17"""
+    """The lecture's neuron, σ(w₀x₀ + w₁x₁ + w₂), and a max beside it."""
     numbers = [2.0, -1.0, -3.0, -2.0, -3.0]
     w0, x0, w1, x1, w2 = ours = [Value(n) for n in numbers]
     neuron = (w0 * x0 + w1 * x1 + w2).sigmoid()
@@ -65,7 +62,7 @@ def test_a_graph_of_gates_gives_the_gradients_of_autograd():
 
 
 def test_the_lectures_neuron_has_the_lectures_numbers():
-    """0.73 forward; 0.20 into the sum, −0.39 and −0.59 at w₀ and w₁'s products. checklist: H17"""
+    """0.73 forward; 0.20 into the sum, −0.39 and −0.59 at w₀ and w₁'s products."""
     w0, x0, w1, x1, w2 = ours = [Value(n) for n in (2.0, -1.0, -3.0, -2.0, -3.0)]
     neuron = (w0 * x0 + w1 * x1 + w2).sigmoid()
     neuron.backward()
@@ -84,14 +81,14 @@ def test_the_lectures_neuron_has_the_lectures_numbers():
     ],
 )
 def test_gates_have_their_patterns(gate, expected):
-    """Upstream 7, inputs 3 and 5. checklist: H18"""
+    """Upstream 7, inputs 3 and 5."""
     a, b = (torch.tensor(n, requires_grad=True) for n in (3.0, 5.0))
     (7 * gate(a, b)).backward()
     assert (a.grad.item(), b.grad.item()) == expected
 
 
 def test_a_layers_backward_pass_forms_no_jacobian():
-    """∂L/∂X = ∂L/∂Y Wᵀ, of X's shape: the product with the Jacobian. checklist: H19"""
+    """∂L/∂X = ∂L/∂Y Wᵀ, of X's shape: the product with the Jacobian."""
     torch.manual_seed(0)
     x, w = torch.randn(4, 3, dtype=torch.float64), torch.randn(3, 5, dtype=torch.float64)
     upstream = torch.randn(4, 5, dtype=torch.float64)
@@ -121,7 +118,7 @@ class SoftmaxCrossEntropy(torch.autograd.Function):
 
 
 def test_a_node_of_ones_own_is_checked_like_any():
-    """Its gradient is softmax − one-hot, as our loss's. checklist: H20"""
+    """Its gradient is softmax − one-hot, as our loss's."""
     logits = torch.randn(6, 4, dtype=torch.float64, requires_grad=True)
     targets = torch.tensor([0, 1, 2, 3, 1, 1])
     assert torch.autograd.gradcheck(SoftmaxCrossEntropy.apply, (logits, targets))
@@ -146,7 +143,7 @@ def two_layers_by_hand(x, y, w1, w2, *, lr, steps):
 
 
 def test_the_twenty_lines_run_and_their_gradients_are_autograds():
-    """64 × 1000 → 100 → 10, lr 1e-4. A note's names do not match (E23). checklist: H16 E23"""
+    """64 × 1000 → 100 → 10, lr 1e-4. A note's names do not match (E23)."""
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((64, 1000)), rng.standard_normal((64, 10))
     w1, w2 = rng.standard_normal((1000, 100)), rng.standard_normal((100, 10))
@@ -175,7 +172,7 @@ def central_difference(function, x, step):
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_central_differences_confirm_our_losses(name):
-    """Below 1e-7: "probably right" in the lecture; a wrong factor shows. checklist: H24"""
+    """Below 1e-7: "probably right" in the lecture; a wrong factor shows."""
     torch.manual_seed(0)
     logits, targets = torch.randn(5, 4, dtype=torch.float64), torch.tensor([0, 1, 2, 3, 1])
 
@@ -190,7 +187,7 @@ def test_central_differences_confirm_our_losses(name):
 
 
 def test_the_step_of_a_difference_must_be_neither_large_nor_small():
-    """Error h² above, ε/h below; one-sided differences err by h. checklist: H24"""
+    """Error h² above, ε/h below; one-sided differences err by h."""
     x = torch.tensor([0.7], dtype=torch.float64)
     errors = {
         step: abs(central_difference(lambda x: x.exp().sum(), x, step) - x.exp()).item()
@@ -202,7 +199,7 @@ def test_the_step_of_a_difference_must_be_neither_large_nor_small():
 
 
 def test_the_gradient_points_where_the_loss_grows_fastest():
-    """Of a thousand directions of one length none climbs more; hence subtract it. checklist: H21"""
+    """Of a thousand directions of one length none climbs more; hence subtract it."""
     torch.manual_seed(0)
     place = torch.randn(5, dtype=torch.float64, requires_grad=True)
 
@@ -218,7 +215,7 @@ def test_the_gradient_points_where_the_loss_grows_fastest():
 
 
 def test_descent_needs_a_gradient_and_not_back_propagation():
-    """A note calls them one (E4): differences lead to the same place. checklist: H22 E4"""
+    """A note calls them one (E4): differences lead to the same place."""
     target = torch.tensor([1.0, -2.0], dtype=torch.float64)
 
     def height(w):

@@ -1,4 +1,4 @@
-"""Steps, batches and what noise does to them. checklist: F18 F20 G6 G7 G8 G9"""
+"""Steps, batches and what noise does to them."""
 
 import numpy as np
 import pytest
@@ -42,7 +42,7 @@ def sideways(optimizer_of, *, steps=600, decayed=False):
 
 def test_a_long_flat_stretch_lets_the_size_shrink_until_the_step_bursts_sideways():
     """RMSProp: σ across the valley decays while its gradient is 0, then a tiny one is blown up.
-    AdaGrad's sum never shrinks; plain descent has no σ. A falling rate cures it. checklist: F18"""
+    AdaGrad's sum never shrinks; plain descent has no σ. A falling rate cures it."""
 
     def rms(weights):
         return ComposableOptimizer(weights, lr=0.1, direction=gradient, size=root_average(0.9))
@@ -58,7 +58,7 @@ def test_a_long_flat_stretch_lets_the_size_shrink_until_the_step_bursts_sideways
 
 
 def test_random_search_of_weights_is_a_joke_beside_descent():
-    """A thousand random linear classifiers against fifty steps. checklist: F20"""
+    """A thousand random linear classifiers against fifty steps."""
     train_data, test = scans()
     best = 0.0
     for _ in range(1000):
@@ -94,7 +94,7 @@ def test_an_epoch_is_one_pass_over_all_samples_in_an_order_of_its_own(tmp_path):
 
 def test_large_batches_lose_by_their_fewer_updates():
     """Equal epochs: the larger the batch, the worse even in training. With as many updates as the
-    small one makes, the deficit is gone: that control a plain study leaves out. checklist: G7 X3"""
+    small one makes, the deficit is gone: that control a plain study leaves out."""
     train_data, _ = scans()
     samples = len(train_data[0])
     losses = {}

@@ -1,4 +1,4 @@
-"""What a network computes: sums of bent lines, stacked. checklist: H1 H3 H4 H5 H6"""
+"""What a network computes: sums of bent lines, stacked."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ LINE = torch.linspace(-3, 3, 601, dtype=torch.float64)
 
 
 def test_a_network_of_two_layers_is_its_formula():
-    """f = W₂ᵀ σ(W₁ᵀ x + b₁) + b₂, written out unit by unit. checklist: H1 H5"""
+    """f = W₂ᵀ σ(W₁ᵀ x + b₁) + b₂, written out unit by unit."""
     torch.manual_seed(0)
     model = mlp(3, input_shape=(4,), width=5, depth=1, activation="sigmoid").double()
     x = torch.randn(4, dtype=torch.float64)
@@ -28,7 +28,6 @@ def test_a_network_of_two_layers_is_its_formula():
 
 
 def test_all_unknowns_stack_into_one_vector_and_back():
-    """checklist: H5"""
     model = mlp(3, input_shape=(4,), width=5, depth=2)
     theta = parameters_to_vector(model.parameters())
     assert len(theta) == (4 * 5 + 5) + (5 * 5 + 5) + (5 * 3 + 3)
@@ -45,14 +44,14 @@ def hard_sigmoid(b, w, c):
 
 @pytest.mark.parametrize(("b", "w", "c"), [(0.5, 1.0, 1.0), (-1.0, 2.0, 3.0), (0.2, -1.5, -2.0)])
 def test_a_hard_sigmoid_is_two_rectifiers(b, w, c):
-    """A note calls it "sigmoid" and its smooth version "hard" (E31). checklist: H6 E31"""
+    """A note calls it "sigmoid" and its smooth version "hard" (E31)."""
     torch.testing.assert_close(hard_sigmoid(b, w, c), c * (b + w * LINE).clamp(0, 1))
     # PyTorch's is scaled: it rises from −3 to 3
     torch.testing.assert_close(F.hardsigmoid(LINE), (LINE / 6 + 0.5).clamp(0, 1))
 
 
 def test_each_of_the_three_letters_does_one_thing():
-    """c σ(b + w x): w is the slope, b the shift, c the height. checklist: H4"""
+    """c σ(b + w x): w is the slope, b the shift, c the height."""
 
     def curve(b, w, c):
         return c * torch.sigmoid(b + w * LINE)
@@ -78,7 +77,7 @@ def pieced(function, pieces):
 
 
 def test_any_curve_is_a_constant_and_a_sum_of_hard_sigmoids():
-    """The error of n linear pieces falls as 1/n², (h²/8)·max|f″|. checklist: H3"""
+    """The error of n linear pieces falls as 1/n², (h²/8)·max|f″|."""
 
     def function(x):
         return torch.sin(2 * x) + 0.3 * x
@@ -91,7 +90,7 @@ def test_any_curve_is_a_constant_and_a_sum_of_hard_sigmoids():
 
 
 def test_steep_sigmoids_become_the_bent_line():
-    """The smooth one is the soft version: σ(4 (x − ½)) has the hard one's slope. checklist: H3"""
+    """The smooth one is the soft version: σ(4 (x − ½)) has the hard one's slope."""
     soft = torch.sigmoid(4 * (LINE - 0.5))
     hard = LINE.clamp(0, 1)
     assert (soft - hard).abs().max() < 0.13

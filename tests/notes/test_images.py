@@ -1,7 +1,4 @@
-"""Pixels: what is done to them first, and what convolutions make of them.
-
-checklist: I1 I2 I4 I16 I17 L2 L3 L4 L7
-"""
+"""Pixels: what is done to them first, and what convolutions make of them."""
 
 import numpy as np
 import pytest
@@ -24,7 +21,7 @@ def _seeded(monkeypatch, tmp_path):
 
 
 def test_a_convolution_moves_with_its_input_and_the_pooled_net_hardly_minds():
-    """Equivariance, which a note calls invariance (E7). checklist: I1 E7"""
+    """Equivariance, which a note calls invariance (E7)."""
     images = F.pad(torch.rand(4, 3, 10, 10), (8, 8, 8, 8))
     shifted = images.roll((3, -2), dims=(2, 3))
     layer = nn.Conv2d(3, 5, 3, padding=1, bias=False)
@@ -38,7 +35,7 @@ def test_a_convolution_moves_with_its_input_and_the_pooled_net_hardly_minds():
 
 
 def test_shuffled_pixels_cost_a_convnet_dear_and_an_mlp_nothing():
-    """One permutation for all: no information is lost, only neighbourhood. checklist: I2 X20"""
+    """One permutation for all: no information is lost, only neighbourhood."""
     (inputs, targets), (test_inputs, test_targets) = scans()
     order = torch.randperm(64)
     lost = {}
@@ -58,7 +55,7 @@ def test_shuffled_pixels_cost_a_convnet_dear_and_an_mlp_nothing():
 
 
 def test_an_activation_map_is_also_a_grid_of_vectors():
-    """The stack of filters' maps, and at each place one linear map of the patch. checklist: I4"""
+    """The stack of filters' maps, and at each place one linear map of the patch."""
     image, layer = torch.randn(1, 3, 8, 8), nn.Conv2d(3, 6, 3)
     maps = layer(image)[0]
     one = F.conv2d(image, layer.weight[2:3], layer.bias[2:3])[0, 0]
@@ -68,7 +65,6 @@ def test_an_activation_map_is_also_a_grid_of_vectors():
 
 
 def test_convolutions_without_activations_are_one_convolution():
-    """checklist: I16"""
     first, second = nn.Conv2d(1, 4, 3, bias=False), nn.Conv2d(4, 2, 3, bias=False)
     both = torch.einsum("omyx,mihw->oiyxhw", second.weight, first.weight)
     kernel = torch.zeros(2, 1, 5, 5)
@@ -82,7 +78,7 @@ def test_convolutions_without_activations_are_one_convolution():
 
 
 def test_first_layer_filters_are_shown_as_a_grid_of_pictures():
-    """Each is stretched to 0..255 by itself, zero staying mid-grey. checklist: I17"""
+    """Each is stretched to 0..255 by itself, zero staying mid-grey."""
     model = convnet(10, input_shape=(3, 32, 32), width=6)
     first = next(m for m in model.modules() if isinstance(m, nn.Conv2d))
     with torch.no_grad():
@@ -104,7 +100,7 @@ def stored(tmp_path, images, name="images.npz"):
 
 
 def test_mean_and_deviation_come_from_the_training_split_alone(tmp_path):
-    """Not from all images; they are applied to all. checklist: L2"""
+    """Not from all images; they are applied to all."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 100, (40, 8, 8, 3), dtype=np.uint8)
     dataset = load_dataset(stored(tmp_path, images))
@@ -121,7 +117,7 @@ def test_mean_and_deviation_come_from_the_training_split_alone(tmp_path):
 
 def test_the_three_customs_of_the_classic_networks_are_one_formula():
     """ResNet's (x − mean) / std per channel; VGG's with std 1; AlexNet's mean image is another
-    mean for each pixel, and differs only by what is the same in every image. checklist: L3"""
+    mean for each pixel, and differs only by what is the same in every image."""
     raw = torch.randint(0, 256, (50, 8, 8, 3), dtype=torch.uint8)
     pixels = raw.float() / 255
     mean, std = pixels.mean((0, 1, 2)), pixels.std((0, 1, 2))
@@ -140,7 +136,7 @@ def test_the_three_customs_of_the_classic_networks_are_one_formula():
 
 
 def test_an_invertible_change_of_colour_space_changes_nothing_a_network_could_not_learn():
-    """Opponent colours and RGB: the first layer absorbs the matrix exactly. checklist: L4"""
+    """Opponent colours and RGB: the first layer absorbs the matrix exactly."""
     opponent = torch.tensor([[1 / 3, 1 / 3, 1 / 3], [0.5, -0.5, 0.0], [0.25, 0.25, -0.5]])
     images = torch.rand(6, 3, 8, 8)
     other = torch.einsum("oc,ncyx->noyx", opponent, images)
@@ -152,7 +148,6 @@ def test_an_invertible_change_of_colour_space_changes_nothing_a_network_could_no
 
 
 def test_missing_numbers_become_the_mean_which_the_network_sees_as_nought(tmp_path):
-    """checklist: L7"""
     rows = "".join(f"{i % 7},{'' if i % 5 == 0 else i},{'ab'[i % 2]}\n" for i in range(60))
     (tmp_path / "t.csv").write_text("a,b,target\n" + rows)
     dataset = load_dataset(tmp_path / "t.csv")

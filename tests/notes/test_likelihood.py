@@ -1,4 +1,4 @@
-"""Where cross-entropy comes from, and what other codings of classes do. checklist: C5 C7 C10"""
+"""Where cross-entropy comes from, and what other codings of classes do."""
 
 from math import log
 
@@ -22,7 +22,7 @@ def test_cross_entropy_is_the_negative_log_of_the_product_of_probabilities():
 
 
 def test_the_least_cross_entropy_is_the_most_likely_coin():
-    """Seven heads of ten: p = 0.7 by either, and by the frequencies. checklist: C5"""
+    """Seven heads of ten: p = 0.7 by either, and by the frequencies."""
     heads = torch.tensor([1] * 7 + [0] * 3)
     shares = torch.linspace(0.01, 0.99, 99, dtype=torch.float64)
     losses = torch.stack(
@@ -72,7 +72,7 @@ def test_numbering_classes_says_which_lies_between_which():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_from_the_bad_corner_cross_entropy_escapes_and_squared_error_does_not(seed):
-    """Scores (−10, 10, −1000) at first, the first class right. checklist: C10"""
+    """Scores (−10, 10, −1000) at first, the first class right."""
     data = torch.ones(20, 1), torch.zeros(20, dtype=torch.long)
     left = {}
     for name in ("cross_entropy", "mse"):

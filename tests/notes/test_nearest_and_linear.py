@@ -39,7 +39,7 @@ def accuracy(predicted, targets):
 
 
 def test_remembering_costs_nothing_and_answering_grows_with_the_samples():
-    """checklist: B2. Counted multiplications, not seconds: they are the same on every machine."""
+    """Counted multiplications, not seconds: they are the same on every machine."""
     queries = normal(20, 30, seed=1)
     work = []
     for count in (500, 1000, 2000):
@@ -58,7 +58,7 @@ def test_remembering_costs_nothing_and_answering_grows_with_the_samples():
 
 
 def test_blank_regions_of_the_plane_are_ties(tmp_path):
-    """checklist: B3 E44. The grey places of the picture are exactly where a vote is tied."""
+    """The grey places of the picture are exactly where a vote is tied."""
     points = torch.cat(
         [normal(30, 2, seed=i) + torch.tensor([[2.0 * i, (i % 2) * 2.0]]) for i in range(3)]
     )
@@ -85,7 +85,6 @@ def test_blank_regions_of_the_plane_are_ties(tmp_path):
 
 
 def test_a_root_changes_no_rank():
-    """checklist: B4"""
     queries, reference = normal(40, 6, seed=1), normal(300, 6, seed=2)
     found = nearest_neighbors(queries, reference, k=9, metric="l2")
     squares = (queries[:, None].double() - reference).square().sum(-1)
@@ -94,7 +93,7 @@ def test_a_root_changes_no_rank():
 
 
 def test_l1_boundaries_follow_the_axes_and_l2_ones_do_not():
-    """checklist: B5. Between two points far apart along x, L1's border has a vertical part."""
+    """Between two points far apart along x, L1's border has a vertical part."""
     points = torch.tensor([[0.0, 0.0], [4.0, 1.0]])
 
     def border(metric):
@@ -111,7 +110,7 @@ def test_l1_boundaries_follow_the_axes_and_l2_ones_do_not():
 
 
 def test_a_relu_network_is_a_linear_classifier_in_each_of_many_regions():
-    """checklist: B7. Its borders are pieces of hyperplanes, one for each hidden unit."""
+    """Its borders are pieces of hyperplanes, one for each hidden unit."""
     torch.manual_seed(0)
     model: Any = MODELS["mlp"](3, input_shape=(2,), width=8, depth=1).double()
     points = normal(400, 2, seed=3, dtype=torch.float64)
@@ -131,7 +130,7 @@ def test_a_relu_network_is_a_linear_classifier_in_each_of_many_regions():
 
 
 def test_training_makes_templates_of_what_tells_a_digit_apart(scans):
-    """checklist: B8. A class's weights, drawn as an image, look like its mean less the others'."""
+    """A class's weights, drawn as an image, look like its mean less the others'."""
     images, targets, _, _ = scans
     pixels = images.flatten(1).float() / 255
     settings: dict[str, Any] = {"num_classes": 10, "penalty": 1.0}
@@ -165,7 +164,7 @@ TOYS = {
 
 @pytest.mark.parametrize("name", TOYS)
 def test_what_no_line_can_do_neighbours_a_network_and_a_feature_can(name):
-    """checklist: B9 B10. On points that none of them has seen."""
+    """On points that none of them has seen."""
     rule, feature = TOYS[name]
     targets, truth = rule(TOY).long(), rule(FRESH).long()
     line = linear_classifier(TOY, targets, num_classes=2).map
@@ -185,7 +184,7 @@ def test_what_no_line_can_do_neighbours_a_network_and_a_feature_can(name):
 
 
 def test_made_features_shortened_by_pca_feed_a_line(scans):
-    """checklist: B13 B18. The early pipeline: HOG, PCA to a third, least squares."""
+    """The early pipeline: HOG, PCA to a third, least squares."""
     images, targets, others, truth = scans
     feature = concatenation(lambda x: hog(x, cell=2), lambda x: x.flatten(1).float() / 255)
     scale = standardisation(feature(images))
@@ -204,7 +203,7 @@ def test_made_features_shortened_by_pca_feed_a_line(scans):
 
 
 def test_best_of_many_guessers_wins_the_public_set_and_loses_the_private_one():
-    """checklist: A18. Nobody of them knows anything: what is chosen is luck."""
+    """Nobody of them knows anything: what is chosen is luck."""
     draw = torch.Generator().manual_seed(0)
     public, private = (
         torch.randint(2, (200,), generator=draw),

@@ -1,4 +1,4 @@
-"""Worse in training, better in the test. checklist: D2 D3 D4 D5 D6 D7 D8 D9 D10 D11 L6"""
+"""Worse in training, better in the test."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def powers(x, degree):
 
 
 def test_a_penalty_worsens_training_and_betters_the_test_up_to_a_point():
-    """A polynomial of degree 12 through 15 noisy points, twenty times. checklist: D2"""
+    """A polynomial of degree 12 through 15 noisy points, twenty times."""
     rows = []
     for seed in range(20):
         generator = torch.Generator().manual_seed(seed)
@@ -48,7 +48,7 @@ def test_a_penalty_worsens_training_and_betters_the_test_up_to_a_point():
 
 
 def test_a_strong_penalty_acts_as_a_lower_degree():
-    """Degree 12 with a penalty, closer to a cubic than to itself without. checklist: D2"""
+    """Degree 12 with a penalty, closer to a cubic than to itself without."""
     generator = torch.Generator().manual_seed(3)
     x = 2 * torch.rand(15, generator=generator, dtype=torch.float64) - 1
     y = torch.sin(3 * x) + 0.2 * torch.randn(15, generator=generator, dtype=torch.float64)
@@ -59,7 +59,7 @@ def test_a_strong_penalty_acts_as_a_lower_degree():
 
 
 def test_a_large_network_with_a_penalty_beats_a_small_one_without():
-    """Width × λ on 120 scans: prefer the strong, tunable regulariser. checklist: D3"""
+    """Width × λ on 120 scans: prefer the strong, tunable regulariser."""
     (inputs, targets), test = scans()
     data = inputs[:120], targets[:120]
     scores = {}
@@ -81,7 +81,7 @@ def test_a_large_network_with_a_penalty_beats_a_small_one_without():
 
 
 def test_one_norm_of_the_three_takes_weights_to_nought():
-    """Forty features, three of which matter; the L1 path is sparse, L2's is not. checklist: D9"""
+    """Forty features, three of which matter; the L1 path is sparse, L2's is not."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(100, 40, generator=generator)
     y = x[:, :3] @ torch.tensor([2.0, -1.0, 1.0]) + 0.1 * torch.randn(100, generator=generator)
@@ -108,7 +108,7 @@ class TestDropout:
     """p is the share that is dropped, as in PyTorch; one note's p is what is kept (E26)."""
 
     def test_it_zeroes_activations_by_chance_in_training_alone(self):
-        """Not weights, as one note says (E19: that is DropConnect). checklist: D4 D8 E19 E26"""
+        """Not weights, as one note says (E19: that is DropConnect)."""
         model = mlp(10, input_shape=(64,), width=500, depth=1, dropout=0.3)
         weights = [weight.clone() for weight in model.parameters()]
         seen = []
@@ -133,7 +133,6 @@ class TestDropout:
         assert F.dropout(x, 1 - keep).mean().item() == pytest.approx(3.0, rel=0.01)
 
     def test_a_dropped_unit_gets_no_gradient(self):
-        """checklist: D6"""
         layer, drop = nn.Linear(8, 400), nn.Dropout(0.5)
         hidden = drop(layer(torch.randn(1, 8)))
         hidden.sum().backward()
@@ -143,7 +142,7 @@ class TestDropout:
         assert layer.weight.grad[~dropped].abs().sum(1).gt(0).all()
 
     def test_the_scaled_pass_is_the_average_of_the_sub_networks(self):
-        """For a linear read-out exactly so; and for a trained net nearly. checklist: D6 D8"""
+        """For a linear read-out exactly so; and for a trained net nearly."""
         train, test = scans()
         model = mlp(10, input_shape=(64,), width=100, depth=1, dropout=0.5)
         fit(model, train, steps=300, lr=0.1)
@@ -157,7 +156,7 @@ class TestDropout:
     def test_it_equals_an_l2_penalty_for_linear_regression_only(self):
         """E‖y − (M∘X)w/q‖² = ‖y − Xw‖² + (p/q) Σ ‖xⱼ‖² wⱼ²: "can be proved" there alone (E1).
 
-        Wager et al. 2013, https://arxiv.org/abs/1307.1493. checklist: D7 E1
+        Wager et al. 2013, https://arxiv.org/abs/1307.1493.
         """
         x, w = torch.randn(20, 6, dtype=torch.float64), torch.randn(6, dtype=torch.float64)
         y, p = torch.randn(20, dtype=torch.float64), 0.4
@@ -199,7 +198,7 @@ def test_augmented_samples_narrow_the_gap():
 
 
 def test_the_recipe_for_images_is_what_became_usual_after_resnet(tmp_path):
-    """L2, batch norm and augmentation; no dropout but before a linear layer. checklist: D11"""
+    """L2, batch norm and augmentation; no dropout but before a linear layer."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (60, 32, 32, 3), dtype=np.uint8)
     np.savez(tmp_path / "photos.npz", images=images, labels=np.arange(60) % 3)

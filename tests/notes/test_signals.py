@@ -1,7 +1,4 @@
-"""What activations, depth and norms do to the signals inside a network.
-
-checklist: H9 H10 H11 H14 H23 J4 J5 J8 J9 M4 M11 L1 L7
-"""
+"""What activations, depth and norms do to the signals inside a network."""
 
 from math import isfinite
 from typing import Any
@@ -36,7 +33,6 @@ def local_gradient(name, at):
 
 
 def test_sigmoid_and_tanh_saturate_on_both_sides_relu_on_one():
-    """checklist: H9 H10"""
     far = [-20.0, 20.0]
     for name in ("sigmoid", "tanh"):
         assert (local_gradient(name, far) < 1e-8).all()
@@ -46,7 +42,7 @@ def test_sigmoid_and_tanh_saturate_on_both_sides_relu_on_one():
 
 
 def test_inputs_of_one_sign_give_a_units_weights_gradients_of_one_sign():
-    """Hence the zig-zag; sigmoid's outputs are such inputs. A batch helps. checklist: H9 L1"""
+    """Hence the zig-zag; sigmoid's outputs are such inputs. A batch helps."""
     unit = nn.Linear(30, 1)
 
     def signs(inputs):
@@ -69,7 +65,7 @@ def test_inputs_of_one_sign_give_a_units_weights_gradients_of_one_sign():
 
 
 def test_the_saturation_meter_counts_units_that_pass_no_gradient():
-    """Weights ten times too large saturate a tanh net; the probe says where. checklist: H10 J5"""
+    """Weights ten times too large saturate a tanh net; the probe says where."""
     (inputs, _), _ = scans()
     plain = mlp(10, input_shape=(64,), width=100, depth=4, activation="tanh", init="xavier")
     large = mlp(10, input_shape=(64,), width=100, depth=4, activation="tanh", init="xavier")
@@ -92,7 +88,7 @@ def test_the_saturation_meter_counts_units_that_pass_no_gradient():
 
 
 def test_a_large_step_kills_rectifiers_and_a_leak_revives_them():
-    """Dead: 0 for every sample of the data set, so no gradient ever comes back. checklist: H11"""
+    """Dead: 0 for every sample of the data set, so no gradient ever comes back."""
     (inputs, targets), _ = scans()
     dead, still = {}, {}
     for name in ("relu", "leaky_relu"):
@@ -114,7 +110,7 @@ def test_a_large_step_kills_rectifiers_and_a_leak_revives_them():
 
 
 def test_modern_activations_are_close_and_deep_sigmoids_stay_at_chance():
-    """Two layers: all alike. Eight layers: sigmoid does not leave chance. checklist: H14 X13"""
+    """Two layers: all alike. Eight layers: sigmoid does not leave chance."""
     train, test = scans()
 
     def score(name, depth):
@@ -170,7 +166,7 @@ def test_gradients_vanish_or_explode_with_depth_unless_the_scale_is_right():
 
 def test_standardising_turns_a_ravine_into_a_bowl():
     """Condition number of XᵀX, and steps of descent to the same loss. It makes nothing Gaussian
-    (E36): shapes stay as they were. checklist: J4 E36"""
+    (E36): shapes stay as they were."""
     generator = torch.Generator().manual_seed(0)
     raw = torch.rand(300, 2, generator=generator, dtype=torch.float64) ** 3
     raw = raw * torch.tensor([1.0, 100.0]) + torch.tensor([5.0, 0.0])
@@ -201,7 +197,7 @@ def test_standardising_turns_a_ravine_into_a_bowl():
 def test_batch_norm_widens_the_range_of_rates_and_lets_sigmoids_learn():
     """Six layers on scans, the shape of Ioffe & Szegedy's table, three seeds. Their numbers: 31.0
     million steps against 13.3 with batch norm (E37); with sigmoid 69.8 %, below the 72.2 % of the
-    baseline, not "much better" (E38). checklist: J8 J9 E37 E38 X2"""
+    baseline, not "much better" (E38)."""
     train, test = scans()
 
     def score(lr, **options):
@@ -225,7 +221,7 @@ def test_batch_norm_widens_the_range_of_rates_and_lets_sigmoids_learn():
 
 def test_plain_deep_nets_with_batch_norm_have_healthy_gradients():
     """A note blames vanishing gradients for the degradation (E39); He et al. found them healthy
-    in nets with batch norm, and so they are here. Without it they do vanish. checklist: M4 E39"""
+    in nets with batch norm, and so they are here. Without it they do vanish."""
     images, targets = torch.randn(32, 3, 16, 16), torch.randint(10, (32,))
 
     def sizes(name, *, norm):
@@ -251,7 +247,7 @@ def test_plain_deep_nets_with_batch_norm_have_healthy_gradients():
 
 
 def test_a_transformer_block_without_attention_is_an_mlp_for_each_patch():
-    """ "An efficient MLP" is loose: patches meet only in the attention. checklist: M11"""
+    """ "An efficient MLP" is loose: patches meet only in the attention."""
     model: Any = MODELS["vit_tiny"](
         10, input_shape=(3, 32, 32), patch_size=8, depth=1, dim=24
     ).eval()

@@ -1,7 +1,4 @@
-"""One composable optimizer, the named ones, and the notes' own formulae, step for step.
-
-checklist: F1 F2 F3 F5 F6 F7 F8 F9 F10 F11 F12 F13 F14 F17
-"""
+"""One composable optimizer, the named ones, and the notes' own formulae, step for step."""
 
 from functools import partial
 from math import sqrt
@@ -72,7 +69,7 @@ def test_both_places_of_weight_decay_are_pytorchs(decay, torchs):
 
 
 def test_where_the_decay_stands_is_the_same_for_sgd_and_not_for_adam():
-    """A note equates Adam + L2 with AdamW. checklist: F14 E15 X22"""
+    """A note equates Adam + L2 with AdamW."""
 
     def gap(name):
         direction, size, _ = TORCHS[name]
@@ -84,7 +81,6 @@ def test_where_the_decay_stands_is_the_same_for_sgd_and_not_for_adam():
 
 
 def test_the_two_forms_of_momentum_part_under_a_schedule():
-    """checklist: F2 F3 E9"""
     form_a, form_b = (composed(form(0.9), g.one) for form in (g.momentum, g.velocity))
     torch.testing.assert_close(path(form_a), path(form_b))
     rates = [LR / (1 + step) for step in range(STEPS)]
@@ -92,7 +88,7 @@ def test_the_two_forms_of_momentum_part_under_a_schedule():
 
 
 def test_the_doubly_negated_momentum_of_one_note_climbs():
-    """v = ρv − αg; x −= αv. checklist: F4 E22"""
+    """v = ρv − αg; x −= αv."""
     x, v, height = 1.0, 0.0, []
     for _ in range(50):
         v = 0.9 * v - 0.1 * x
@@ -102,7 +98,7 @@ def test_the_doubly_negated_momentum_of_one_note_climbs():
 
 
 def test_momentum_unrolled_is_a_weighted_sum_of_all_gradients():
-    """m = Σ λ^(t−j) g_j. checklist: F5 E28"""
+    """m = Σ λ^(t−j) g_j."""
     torch.manual_seed(0)
     gradients, state = torch.randn(6, 4, dtype=torch.float64), {}
     for gradient in gradients:
@@ -112,7 +108,7 @@ def test_momentum_unrolled_is_a_weighted_sum_of_all_gradients():
 
 
 def test_nesterov_in_a_notes_look_ahead_variables_is_pytorchs():
-    """w −= ρ·old_v − (1+ρ)·v with v = ρ·old_v − α·g(w): w is where momentum leads. checklist: F7"""
+    """w −= ρ·old_v − (1+ρ)·v with v = ρ·old_v − α·g(w): w is where momentum leads."""
     torch.manual_seed(0)
     w, v, seen = torch.randn(2, 3, dtype=torch.float64) / 10, 0, []
     for _ in range(STEPS):
@@ -123,7 +119,7 @@ def test_nesterov_in_a_notes_look_ahead_variables_is_pytorchs():
 
 
 def test_a_mean_in_adagrad_takes_its_decay_away():
-    """One note divides Σ g² by t. At a constant slope: lr / √t against lr. checklist: F9 E29"""
+    """One note divides Σ g² by t. At a constant slope: lr / √t against lr."""
     for size, expected in ((g.root_sum(), 1 / sqrt(16)), (g.root_mean(), 1.0)):
         state = {}
         for step in range(1, 17):
@@ -133,7 +129,7 @@ def test_a_mean_in_adagrad_takes_its_decay_away():
 
 
 def test_bias_correction_makes_the_first_step_as_long_as_the_rate():
-    """Uncorrected it is (1 − β₁) / √(1 − β₂) = 3.16 times longer. checklist: F11 F12 E10"""
+    """Uncorrected it is (1 − β₁) / √(1 − β₂) = 3.16 times longer."""
     for corrected, expected in ((True, 1.0), (False, 0.1 / sqrt(0.001))):
         ours = composed(
             g.average(0.9, corrected=corrected), g.root_average(0.999, corrected=corrected)

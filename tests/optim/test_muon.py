@@ -1,4 +1,4 @@
-"""Muon and sign descent against matrix decompositions and torch. checklist: F15 F16"""
+"""Muon and sign descent against matrix decompositions and torch."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ from thalweg.optim.state_bytes import state_bytes
 
 @pytest.mark.parametrize("shape", [(3, 40, 24), (3, 24, 40), (1, 16, 16)], ids=str)
 def test_the_update_has_the_directions_of_the_matrix_and_nearly_equal_sizes(shape):
-    """One note calls Muon a low-rank approximation: it is the opposite. checklist: F16 E17"""
+    """One note calls Muon a low-rank approximation: it is the opposite."""
     torch.manual_seed(0)
     left, sizes, right = torch.linalg.svd(
         torch.randn(shape, dtype=torch.float64), full_matrices=False
@@ -207,7 +207,7 @@ BUFFERS = {"sgd": 1, "momentum": 1, "nesterov": 1, "momentum_velocity": 1, "rmsp
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_state_is_counted_in_bytes(name):
-    """As much again as the weights for one buffer, twice for two. checklist: F15"""
+    """As much again as the weights for one buffer, twice for two."""
     torch.manual_seed(0)
     hidden, head = nn.Parameter(torch.randn(64, 64)), nn.Parameter(torch.randn(1, 2))
     named = [("hidden", hidden), ("head", head)]
@@ -220,7 +220,6 @@ def test_state_is_counted_in_bytes(name):
 
 
 def test_learning_rates_scale_with_the_batch():
-    """checklist: G5"""
     assert scaled_lr(0.1, batch_size=1024, reference=256) == pytest.approx(0.4)
     assert scaled_lr(0.1, batch_size=1024, reference=256, rule="sqrt") == pytest.approx(0.2)
     with pytest.raises(UsageError, match="at least 1"):

@@ -67,7 +67,7 @@ def torchs_factors(scheduler_type, steps, **settings):
 
 
 def test_half_cosine_is_pytorchs_and_the_quarter_is_another():
-    """A note maps the epochs to (0, π/2): checklist: G2 E11 G1 G3"""
+    """A note maps the epochs to (0, π/2):"""
     found = torchs_factors(torch.optim.lr_scheduler.CosineAnnealingLR, 21, T_max=20)
     half, quarter = SCHEDULES["cosine"](0.0), SCHEDULES["quarter_cosine"](0.0)
     assert [half(step / 20) for step in range(21)] == pytest.approx(found)
@@ -89,7 +89,6 @@ def test_one_cycle_is_pytorchs():
 
 
 def test_warmup_and_linear_decay_are_pytorchs():
-    """checklist: G4"""
     found = torchs_factors(
         torch.optim.lr_scheduler.LinearLR, 11, start_factor=1.0, end_factor=0.0, total_iters=10
     )
@@ -113,13 +112,12 @@ def test_warmup_and_linear_decay_are_pytorchs():
     ],
 )
 def test_settings_change_the_corners(name, warmup, settings, expected):
-    """checklist: G1 F21"""
     factor = SCHEDULES[name](warmup, **settings)
     assert {at: factor(float(at)) for at in expected} == pytest.approx(expected, abs=1e-12)
 
 
 def test_a_step_every_k_epochs_is_pytorchs():
-    """Ten epochs, ×0.3 after every third. checklist: G1"""
+    """Ten epochs, ×0.3 after every third."""
     settings = {"factor": 0.3, "first": 0.3, "every": 0.3}
     factor = SCHEDULES["step"](0.0, **settings)
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)

@@ -1,4 +1,4 @@
-"""Cross-validation: a run for each split, and what they come to together (checklist: A20)."""
+"""Cross-validation: a run for each split, and what they come to together ()."""
 
 import json
 import os

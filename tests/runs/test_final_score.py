@@ -1,4 +1,4 @@
-"""The test split: hidden until it is asked for, and counted from then on (checklist: A19)."""
+"""The test split: hidden until it is asked for, and counted from then on ()."""
 
 import sqlite3
 from typing import Any

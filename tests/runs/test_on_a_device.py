@@ -1,7 +1,4 @@
-"""Whole runs on each device that there is: what is tried on a GPU is tried on the CPU, too.
-
-checklist: L5
-"""
+"""Whole runs on each device that there is: what is tried on a GPU is tried on the CPU, too."""
 
 from typing import Any
 

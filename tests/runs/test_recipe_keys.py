@@ -1,7 +1,4 @@
-"""What a recipe names is what the training does; what cannot be is refused before the first step.
-
-checklist: A21 D4 L5 F21
-"""
+"""What a recipe names is what training does; what cannot be is refused before the first step."""
 
 from typing import Any
 
@@ -109,7 +106,7 @@ def test_a_run_of_the_speed_records_recipe_resumes_to_the_same_bit(scans, tmp_pa
 
 
 def test_the_penalty_is_added_to_the_gradient_not_to_the_reported_loss(scans):
-    """∇(loss + λ R), by hand. checklist: C1 D1"""
+    """∇(loss + λ R), by hand."""
     edits = {"task.penalty": "elastic_net", "task.penalty_weight": 0.1, "task.elastic_beta": 0.5}
     ready = plan(scans, edits=edits, **QUICK)
     model = ready.build_model()
@@ -123,7 +120,6 @@ def test_the_penalty_is_added_to_the_gradient_not_to_the_reported_loss(scans):
 
 
 def test_l1_makes_weights_sparse_and_l2_makes_them_small(vectors, tmp_path):
-    """checklist: D1 D9"""
     still = {"optimizer.name": "sgd", "optimizer.lr": 0.1, "optimizer.weight_decay": 0.0}
     plain, l1, l2 = (
         _weights(train(vectors, out=tmp_path, epochs=20, edits=still | edits)).abs()
@@ -185,7 +181,7 @@ def test_averaged_weights_are_judged_and_saved(scans, tmp_path):
 
 
 def test_patience_ends_the_run_and_the_best_weights_are_kept(scans, tmp_path):
-    """From a tenth on, the rate is nearly nothing: no later epoch is better. checklist: A21"""
+    """From a tenth on, the rate is nearly nothing: no later epoch is better."""
     edits = {"budget.patience": 2, "schedule.name": "step", "schedule.warmup": 0.0}
     edits["schedule.changes"] = {"factor": 1e-9, "first": 0.1, "every": 0.5}
     run = train(scans, out=tmp_path, **QUICK | {"epochs": 20}, edits=edits)
@@ -209,7 +205,6 @@ def _val_accuracy():
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer_trains_by_its_name(vectors, tmp_path, name):
-    """checklist: F11 F21"""
     rate = {"sgd": 0.1, "momentum": 0.1, "momentum_velocity": 0.1, "nesterov": 0.1}.get(name, 0.01)
     edits = {"optimizer.name": name, "optimizer.momentum": 0.9}
     run = train(vectors, out=tmp_path, lr=rate, epochs=10, edits=edits)
@@ -256,7 +251,7 @@ def test_every_loss_of_values_trains(diabetes, tmp_path, loss):
     ids=["mixup", "cutmix"],
 )
 def test_mixed_samples_are_no_fault(scans, tmp_path, edits):
-    """Soft targets: whole metrics, no instrument fails, no rule speaks. checklist: L5"""
+    """Soft targets: whole metrics, no instrument fails, no rule speaks."""
     run = train(scans, out=tmp_path, epochs=16, model="convnet", batch_size=32, edits=edits)
     assert not run.history.by_place(INSTRUMENT_FAILED)
     assert run.metrics["val_accuracy"] > 0.85
@@ -272,7 +267,6 @@ def test_values_are_mixed_as_values(diabetes, tmp_path):
 
 
 def test_lsuv_starts_every_hidden_layer_at_unit_variance(scans):
-    """checklist: K7"""
     changes = {"depth": 6, "activation": "tanh", "init": "lsuv"}
     ready = plan(scans, edits={"model.changes": changes}, **QUICK)
     model = ready.build_model()

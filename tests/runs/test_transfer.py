@@ -1,7 +1,4 @@
-"""Pretrained networks: features computed once, a head fitted to them, fine-tuning from there.
-
-checklist: N1, N2, M10
-"""
+"""Pretrained networks: features computed once, a head fitted to them, fine-tuning from there."""
 
 import json
 import os

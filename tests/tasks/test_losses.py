@@ -1,7 +1,4 @@
-"""Losses and penalties against formulae, torch's own and numeric gradients.
-
-checklist: A5 C1 C2 C3 C4 C6 C8 C9 D1
-"""
+"""Losses and penalties against formulae, torch's own and numeric gradients."""
 
 from math import exp, log
 
@@ -21,7 +18,7 @@ TARGETS = torch.tensor([0, 1, 2, 3, 1, 1])
 
 
 def test_the_multiclass_svm_is_the_notes_formula():
-    """Σ_{j≠y} max(0, s_j − s_y + t); C − 1 before learning. checklist: C8"""
+    """Σ_{j≠y} max(0, s_j − s_y + t); C − 1 before learning."""
     for margin in (0.5, 1.0, 3.0):
         rows = [
             sum(max(0.0, s - row[y] + margin) for j, s in enumerate(row) if j != y)
@@ -39,7 +36,7 @@ def test_focal_loss_is_its_formula_and_without_gamma_cross_entropy():
 
 
 def test_cross_entropy_of_soft_targets_is_kl_plus_their_entropy():
-    """A note calls cross-entropy KL: true of one-hot targets alone. checklist: C4 C6 E24"""
+    """A note calls cross-entropy KL: true of one-hot targets alone."""
     p = torch.softmax(torch.randn(6, 4, dtype=torch.float64), dim=1)
     divergence = F.kl_div(LOGITS.log_softmax(1), p, reduction="batchmean")
     entropy = -(p * p.log()).sum(1).mean()
@@ -52,7 +49,6 @@ def test_cross_entropy_of_soft_targets_is_kl_plus_their_entropy():
 
 
 def test_two_class_softmax_is_the_sigmoid_of_the_difference():
-    """checklist: C3"""
     pair = LOGITS[:, :2]
     torch.testing.assert_close(pair.softmax(1)[:, 0], (pair[:, 0] - pair[:, 1]).sigmoid())
 
@@ -92,7 +88,7 @@ def test_gradients_are_the_numeric_ones(name):
 
 
 def test_mse_is_flat_where_cross_entropy_is_steep():
-    """Scores (−10, 10, −1000), first class right. checklist: C2 C9 C10 X5"""
+    """Scores (−10, 10, −1000), first class right."""
 
     def at_the_corner(loss_fn):
         scores = torch.tensor([[-10.0, 10.0, -1000.0]], dtype=torch.float64, requires_grad=True)
@@ -125,7 +121,6 @@ def test_several_classes_may_be_true_at_once():
 
 
 def test_penalties_are_sums_over_matrices():
-    """checklist: D1"""
     model = nn.Linear(2, 2)
     model.weight.data = torch.tensor([[1.0, -2.0], [0.0, 3.0]])
     assert (l1(model).item(), l2(model).item()) == (6.0, 14.0)
@@ -134,7 +129,7 @@ def test_penalties_are_sums_over_matrices():
 
 
 def test_equal_data_losses_are_told_apart_by_the_penalty():
-    """On (1, 1, 1, 1) both score 1; L2 prefers the spread one, L1 neither. checklist: C1 D1"""
+    """On (1, 1, 1, 1) both score 1; L2 prefers the spread one, L1 neither."""
     sharp, spread = nn.Linear(4, 1, bias=False), nn.Linear(4, 1, bias=False)
     sharp.weight.data = torch.tensor([[1.0, 0.0, 0.0, 0.0]])
     spread.weight.data = torch.full((1, 4), 0.25)

@@ -1,4 +1,4 @@
-"""Any way that a frozen network is run gives nearly what the network gives. checklist: N1"""
+"""Any way that a frozen network is run gives nearly what the network gives."""
 
 from typing import Any
 

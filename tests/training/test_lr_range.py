@@ -1,4 +1,4 @@
-"""The learning-rate range test. checklist: N3 F19"""
+"""The learning-rate range test."""
 
 from itertools import cycle, repeat
 from math import isnan

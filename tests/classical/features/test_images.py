@@ -1,4 +1,4 @@
-"""Features of images against scikit-image, matplotlib and loops. checklist: B14 B15 B16 B17"""
+"""Features of images against scikit-image, matplotlib and loops."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""PCA, PCA and ZCA whitening against scikit-learn and by covariance. checklist: B18 B19"""
+"""PCA, PCA and ZCA whitening against scikit-learn and by covariance."""
 
 import pytest
 import torch

@@ -1,7 +1,4 @@
-"""Shapes, weights, FLOPs and receptive fields against torch and closed forms.
-
-checklist: H7 H15 I5 I6 I7 I8 I9 I10 I11 I12 I14 I15 I18 I19 I20
-"""
+"""Shapes, weights, FLOPs and receptive fields against torch and closed forms."""
 
 from itertools import product
 from math import floor, prod
@@ -59,7 +56,7 @@ def test_receptive_fields_are_the_published_ones(name, expected):
 
 
 def test_a_stack_of_small_kernels_sees_one_plus_depth_times_two():
-    """1 + L (K − 1); the gradient reaches exactly those pixels. checklist: I11"""
+    """1 + L (K − 1); the gradient reaches exactly those pixels."""
     depth = 4
     model = nn.Sequential(*(nn.Conv2d(1, 1, 3, padding=1) for _ in range(depth)))
     for weight in model.parameters():
@@ -82,7 +79,7 @@ def test_summary_leaves_the_model_as_it_was():
 
 
 def test_output_sizes_have_a_floor_and_a_dilation():
-    """⌊(I + 2P − D(K − 1) − 1) / S⌋ + 1. A note leaves both out. checklist: I6 E2 E20"""
+    """⌊(I + 2P − D(K − 1) − 1) / S⌋ + 1. A note leaves both out."""
     for size, kernel, padding, stride, dilation in product(
         (9, 12), (1, 3, 5), (0, 2), (1, 2, 3), (1, 2)
     ):
@@ -93,14 +90,12 @@ def test_output_sizes_have_a_floor_and_a_dilation():
 
 
 def test_five_by_five_filters_leave_28_of_32_pixels():
-    """checklist: I5 I8"""
     rows = summary(nn.Sequential(nn.Conv2d(3, 6, 5), nn.Conv2d(6, 4, 5, padding=2)), (3, 32, 32))
     assert [row.output_shape for row in rows.layers] == [(6, 28, 28), (4, 28, 28)]
     assert rows.layers[0].weights == 6 * (5 * 5 * 3 + 1)
 
 
 def test_half_the_side_and_twice_the_channels_cost_the_same():
-    """checklist: I19"""
     wide, deep = nn.Conv2d(64, 64, 3, padding=1), nn.Conv2d(128, 128, 3, padding=1)
     costs = [
         summary(nn.Sequential(c), s).flops for c, s in ((wide, (64, 28, 28)), (deep, (128, 14, 14)))
@@ -109,14 +104,13 @@ def test_half_the_side_and_twice_the_channels_cost_the_same():
 
 
 def test_a_one_by_one_convolution_is_a_linear_layer_at_every_pixel():
-    """checklist: I15"""
     layer, inputs = nn.Conv2d(5, 3, 1), torch.randn(2, 5, 4, 4)
     expected = F.linear(inputs.movedim(1, -1), layer.weight[:, :, 0, 0], layer.bias).movedim(-1, 1)
     torch.testing.assert_close(layer(inputs), expected)
 
 
 def test_a_naive_convolution_is_pytorchs():
-    """Loops, and unfold with one matrix product. checklist: I20"""
+    """Loops, and unfold with one matrix product."""
     inputs, weight = torch.randn(2, 3, 6, 6), torch.randn(4, 3, 3, 3)
     naive = torch.stack(
         [
@@ -131,7 +125,7 @@ def test_a_naive_convolution_is_pytorchs():
 
 
 def test_pooling_has_no_weights_and_halves_the_sides():
-    """Max pooling is not linear, average pooling is. checklist: I12 I13"""
+    """Max pooling is not linear, average pooling is."""
     a, b = torch.randn(2, 3, 8, 8), torch.randn(2, 3, 8, 8)
     (row,) = summary(nn.Sequential(nn.MaxPool2d(2)), (3, 8, 8)).layers
     assert (row.output_shape, row.weights) == ((3, 4, 4), 0)
@@ -141,7 +135,6 @@ def test_pooling_has_no_weights_and_halves_the_sides():
 
 
 def test_layers_without_activations_collapse_into_one():
-    """checklist: H2"""
     one, two, inputs = nn.Linear(5, 7, bias=False), nn.Linear(7, 3, bias=False), torch.randn(4, 5)
     torch.testing.assert_close(two(one(inputs)), inputs @ (two.weight @ one.weight).T)
 

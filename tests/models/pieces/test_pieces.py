@@ -24,7 +24,7 @@ from thalweg.models.pieces.norm import NORMS
 from thalweg.models.pieces.residual import ResidualBlock
 
 POINTS = [-30.0, -3.0, -1.0, -0.1, 0.0, 0.1, 1.0, 3.0, 30.0]
-FORMULAE = {  # checklist: H8 H12 H13
+FORMULAE = {
     "relu": lambda x: max(0.0, x),
     "leaky_relu": lambda x: max(0.01 * x, x),
     "prelu": lambda x: max(0.25 * x, x),
@@ -49,14 +49,14 @@ def test_every_activation_is_checked():
 
 
 def test_gelu_multiplies_by_the_distribution_not_the_density():
-    """checklist: H13 E25 – with the density, as a note has it, gelu(3) would be 0.013, not 3."""
+    """with the density, as a note has it, gelu(3) would be 0.013, not 3."""
     gelu = ACTIVATIONS["gelu"]()(torch.tensor([3.0])).item()
     assert gelu == pytest.approx(2.996, abs=1e-3)
     assert 3 * exp(-4.5) / sqrt(2 * pi) == pytest.approx(0.0133, abs=1e-4)
 
 
 def test_maxout_takes_the_larger_of_two_lines():
-    """|x| = max(x, −x) is one maxout unit. checklist: H8"""
+    """|x| = max(x, −x) is one maxout unit."""
     unit = nn.Linear(1, 2, bias=False)
     unit.weight.data = torch.tensor([[1.0], [-1.0]])
     inputs = torch.tensor([[-2.0], [0.5]])
@@ -78,7 +78,7 @@ def standardised(inputs, axes):
     return (inputs - mean) / (inputs.var(axes, correction=0, keepdim=True) + 1e-5).sqrt()
 
 
-AXES = {"batch": (0, 2, 3), "layer": (1, 2, 3), "instance": (2, 3)}  # checklist: J1 J6 J7
+AXES = {"batch": (0, 2, 3), "layer": (1, 2, 3), "instance": (2, 3)}
 
 
 @pytest.mark.parametrize("name", AXES)
@@ -97,7 +97,6 @@ def test_group_norm_averages_over_a_group_of_channels():
 
 @pytest.mark.parametrize("name", ["layer", "instance", "group"])
 def test_only_batch_norm_lets_samples_see_each_other(name):
-    """checklist: J6"""
     inputs = torch.randn(4, 8, 5, 5)
     changed = torch.cat((inputs[:1], torch.randn(3, 8, 5, 5)))
     norm, batch = NORMS[name](8), NORMS["batch"](8)
@@ -106,7 +105,7 @@ def test_only_batch_norm_lets_samples_see_each_other(name):
 
 
 def test_batch_norm_can_undo_itself_and_keeps_running_averages():
-    """γ = σ, β = μ give the input back; evaluation uses (1 − m)·old + m·new. checklist: J2 J3"""
+    """γ = σ, β = μ give the input back; evaluation uses (1 − m)·old + m·new."""
     inputs = 3 * torch.randn(64, 4, 5, 5, dtype=torch.float64) + 2
     norm: Any = NORMS["batch"](4).double()
     mean, variance = inputs.mean((0, 2, 3)), inputs.var((0, 2, 3), correction=0)
@@ -127,7 +126,7 @@ def test_instance_norm_of_vectors_is_refused():
         NORMS["instance"](4, dims=0)
 
 
-STD = {"he": sqrt(2 / 400), "lecun": sqrt(1 / 400), "xavier": sqrt(2 / 700)}  # checklist: K3 K4 E6
+STD = {"he": sqrt(2 / 400), "lecun": sqrt(1 / 400), "xavier": sqrt(2 / 700)}
 
 
 @pytest.mark.parametrize("name", STD)
@@ -140,7 +139,6 @@ def test_initial_weights_have_the_std_of_their_paper(name, shape):
 
 
 def test_orthogonal_weights_keep_lengths_and_dirac_weights_keep_inputs():
-    """checklist: K6"""
     weight = torch.empty(64, 64)
     INITIALISATIONS["orthogonal"](weight)
     torch.testing.assert_close(weight @ weight.T, torch.eye(64), atol=1e-5, rtol=0)
@@ -166,7 +164,7 @@ def deep(gain, depth=20, width=512):
     ids=["he", "a note's 2/√n", "lecun", "0.01"],
 )
 def test_the_checker_tells_a_good_initialisation_from_bad_ones(gain, said):
-    """20 rectified layers of 512; 2/√n grows by √2 a layer. checklist: K2 K4 K7 E21 X7"""
+    """20 rectified layers of 512; 2/√n grows by √2 a layer."""
     torch.manual_seed(0)
     statistics = activation_statistics(deep(gain), torch.randn(64, 512))
     assert len(statistics) == 21
@@ -176,7 +174,7 @@ def test_the_checker_tells_a_good_initialisation_from_bad_ones(gain, said):
 
 
 def test_equal_weights_stay_equal():
-    """Constant weights make every unit of a layer the same one. checklist: K1 I3"""
+    """Constant weights make every unit of a layer the same one."""
     model: Any = MODELS["mlp"](3, input_shape=(4,), width=8)
     for weight in model.parameters():  # whole numbers: no order of the sums can round them apart
         nn.init.constant_(weight, 1.0)
@@ -186,7 +184,6 @@ def test_equal_weights_stay_equal():
 
 
 def test_lsuv_gives_every_layer_unit_variance():
-    """checklist: K7"""
     torch.manual_seed(0)
     model = MODELS["convnet"](5, input_shape=(3, 16, 16), width=8, norm="none", activation="tanh")
     inputs = torch.randn(32, 3, 16, 16)
@@ -199,7 +196,7 @@ def test_lsuv_gives_every_layer_unit_variance():
 
 
 def test_a_residual_net_with_zero_ends_passes_its_input_through():
-    """Variance does not grow with depth then. checklist: K5 M5 X21"""
+    """Variance does not grow with depth then."""
     torch.manual_seed(0)
     model = MODELS["resnet56"](10, input_shape=(3, 32, 32))
     inputs = torch.randn(8, 3, 32, 32)
@@ -232,7 +229,6 @@ def test_initialisation_is_a_function_of_the_seed(name):
 
 
 def test_stochastic_depth_drops_whole_samples_and_keeps_the_mean():
-    """checklist: D5 D8"""
     torch.manual_seed(0)
     branch, drop = torch.ones(20_000, 2, 1), DropPath(0.3)
     dropped = drop(branch)
