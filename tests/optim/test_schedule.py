@@ -67,7 +67,7 @@ def torchs_factors(scheduler_type, steps, **settings):
 
 
 def test_half_cosine_is_pytorchs_and_the_quarter_is_another():
-    """A note maps the epochs to (0, π/2):"""
+    """A note maps the epochs to (0, π/2), a quarter of a period."""
     found = torchs_factors(torch.optim.lr_scheduler.CosineAnnealingLR, 21, T_max=20)
     half, quarter = SCHEDULES["cosine"](0.0), SCHEDULES["quarter_cosine"](0.0)
     assert [half(step / 20) for step in range(21)] == pytest.approx(found)
