@@ -54,7 +54,7 @@ def trained(model, ranks, *, least=1, until=1.0, **options):
     made.param_groups[-1]["until"] = until
     seen = []
     together = DataParallel(model, joint, some_unused=until < 1) if not ranks.is_alone else None
-    parts = (cut(batch, rank=ranks.rank, count=ranks.count) for batch in stream(least))
+    parts = (cut_batch(batch, rank=ranks.rank, count=ranks.count) for batch in stream(least))
     steps = train(
         together or model,
         together.count_rows(parts) if together else parts,

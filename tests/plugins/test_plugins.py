@@ -19,7 +19,7 @@ from runs.test_train import interrupted_at, weights_of
 import thalweg
 from thalweg.cli.predict import predict as predict_command
 from thalweg.data import Batches
-from thalweg.errors import UsageError
+from thalweg.errors import UnknownNameError, UsageError
 from thalweg.record.quantities import INSTRUMENT_FAILED, LOSS, VAL_LOSS
 from thalweg.report import render_text
 
@@ -141,6 +141,13 @@ def test_the_command_finds_it_in_a_process_of_its_own(package, radii, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "val_coverage" in done.stdout
+
+
+def test_without_the_package_the_model_names_what_is_missing(run, package, monkeypatch):
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path != str(package)])
+    with pytest.raises(UnknownNameError, match="no modality is called 'point-set'"):
+        thalweg.load(run.path)
+    assert thalweg.Run(run.path).report().exists()
 
 
 def test_our_tasks_take_its_modality(shapes, radii, tmp_path):

@@ -1,4 +1,4 @@
-"""Samples gathered into batches; order and chance follow from (seed, epoch, step) alone."""
+"""Gather samples into batches; order and chance follow from (seed, epoch, step) alone."""
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import nullcontext
@@ -10,7 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from thalweg.data.batch import Batch, Inputs, cut, derived_seed, each_tensor, part_of, sent
+from thalweg.data.batch import (
+    Batch,
+    Inputs,
+    cut_batch,
+    derived_seed,
+    each_tensor,
+    part_of,
+    to_device,
+)
 from thalweg.data.dataset import Dataset
 from thalweg.data.images.load_pixels import release
 from thalweg.data.modality import Split
@@ -20,19 +28,19 @@ from thalweg.errors import DataError
 READY_BYTES = 16 << 20  # a split of bytes that fits this as floats is normalised once
 READY_FLOAT_BYTES = 1 << 30  # the same for what is stored as floats already
 DEVICE_SHARE = 0.25  # of a GPU's free memory: a split that fits this is kept there
-DEVICE_BYTES = 4 << 30  # the same for an accelerator that does not say what is free
-RELEASE_BYTES = 8 << 20  # mapped by gathering before the pages are given back
-FAULT_BYTES = 64 << 10  # what Linux maps around an address that is touched
+DEVICE_BYTES = 4 << 30  # the same for an accelerator that does not tell its free memory
+RELEASE_BYTES = 8 << 20  # mapped by gathering before the pages are released
+FAULT_BYTES = 64 << 10  # mapped by Linux around an address that is touched
 
 Resize = Callable[[Any, int], Any]  # raw samples and the number of their batch
 
 
 class Batches:
-    """The batches of one split: an endless stream from anywhere on, or one epoch.
+    """The batches of one split: an endless stream from any number on, or one epoch.
 
-    Batch `number` is the same whenever it is made, bit for bit: a run resumed in the middle of an
-    epoch goes on as if it had never stopped. `augment` holds the settings of the random changes, as
-    a recipe's `augment` does; the modality takes from it what applies.
+    Batch `number` is the same bit for bit whenever it is computed, so that a run resumed in the
+    middle of an epoch goes on as if it had never stopped. `augment` holds the settings of random
+    changes, as a recipe's `augment` does; the modality heeds those that apply to it.
     """
 
     def __init__(
@@ -60,7 +68,7 @@ class Batches:
         self._touched, self._decoding = 0, dataset.decoding
         augmentation = None if augment is None else self._modality.augmentation
         self._ready, self._raw = self._hold(is_augmented=augmentation is not None)
-        # Where batches are picked: beside the samples, so that no pick waits for the device.
+        # Positions are picked beside the samples, so that no pick waits for the device.
         self._home = self._device if self._is_held else torch.device("cpu")
         self._targets = torch.from_numpy(dataset.targets[self._rows]).to(self._home)
         origin = Split(dataset.inputs, len(self._rows), seed, self._home, self._device)
@@ -116,7 +124,7 @@ class Batches:
             yield make(number)
 
     def rows(self, number: int) -> np.ndarray:
-        """Rows of the data set that are in batch `number`, int64: for naming its samples."""
+        """Rows of the data set in batch `number`, int64: for naming its samples."""
         epoch, place = divmod(number, max(1, len(self)))
         return self._rows[self._order(epoch)[place].numpy(force=True)]
 
@@ -125,9 +133,9 @@ class Batches:
     ) -> Batch:
         epoch, place = divmod(number, len(self))
         positions = self._order(epoch)[place]
-        # Made whole where a rank has no rows, and where samples are padded to the batch's longest.
+        # Computed whole where a rank has no rows, or padding goes by the batch's longest sample.
         if len(positions) < count or (count > 1 and self._array is None):
-            return cut(self._batch(number, resize), rank=rank, count=count)
+            return cut_batch(self._batch(number, resize), rank=rank, count=count)
         targets = self._targets.index_select(0, positions)
         part = part_of(len(positions), rank=rank, count=count)
         positions = part.of(positions)
@@ -137,14 +145,14 @@ class Batches:
         if resize is not None:
             raw = resize(raw, number)
         if self._augment is not None:
-            # A generator of its own: other batches may be made at the same time.
+            # A generator of its own: threads compute other batches at the same time.
             chance = torch.Generator(self._device)
             chance.manual_seed(derived_seed(self._seed, epoch, place))
             raw = self._augment(raw, chance, positions=positions, epoch=epoch, part=part)
         inputs: Inputs = self._preprocessing.to_inputs(raw)
         if not self._channels_last:
             inputs = each_tensor(inputs, Tensor.contiguous)
-        return Batch(inputs, sent(targets, self._device))
+        return Batch(inputs, to_device(targets, self._device))
 
     def _ordered(self, ready: Tensor) -> Tensor:
         """[n, h, w, c] as [n, c, h, w], in the memory order that the model takes; others as is."""
@@ -186,9 +194,9 @@ class Batches:
             ready = self._preprocessing.to_inputs(raw)
             if isinstance(ready, Tensor):
                 return (ready.permute(0, 2, 3, 1) if ready.ndim == 4 else ready), None
-        # Nobody waits for all files to be decoded: while they are, batches are sent one by one.
-        is_there = self._decoding is None or self._decoding.is_finished
-        if is_there and values * self._array.itemsize <= room_on(self._device):
+        # Training does not wait for all files: while some are decoded, batches are sent one by one.
+        is_complete = self._decoding is None or self._decoding.is_finished
+        if is_complete and values * self._array.itemsize <= room_on(self._device):
             return None, torch.from_numpy(self._all()).to(self._device)
         return None, None
 
@@ -205,7 +213,7 @@ class Batches:
         rows = self._rows[positions.numpy()]
         if self._array is None:
             raw = self._modality.collate([self._stored[row] for row in rows.tolist()])
-            return each_tensor(raw, lambda tensor: sent(tensor, self._device))
+            return each_tensor(raw, lambda tensor: to_device(tensor, self._device))
         if self._decoding is not None:
             self._decoding.wait_for(rows)
         gathered = torch.from_numpy(self._array.take(rows, axis=0))
@@ -213,7 +221,7 @@ class Batches:
         if self._touched > RELEASE_BYTES:
             release(self._array)
             self._touched = 0
-        return sent(gathered, self._device)
+        return to_device(gathered, self._device)
 
 
 def room_on(device: torch.device) -> float:

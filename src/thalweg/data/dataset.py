@@ -15,7 +15,7 @@ from thalweg.recipes.facts import DataFacts
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
-    """Samples as arrays, split, with everything that was noticed on the way.
+    """Samples as arrays, split, with notes on everything noticed while they were read.
 
     Rows that no split in `indices` names are quarantined; their inputs mean nothing.
     """
@@ -28,7 +28,7 @@ class Dataset:
     preprocessing: Any  # the modality's
     facts: DataFacts
     quarantined: tuple[Quarantined, ...]
-    notes: tuple[str, ...]  # what was chosen, skipped, merged or found twice
+    notes: tuple[str, ...]  # choices, skipped files, merged classes, copies, …
     decoding: BackgroundDecoding | None = (
         None  # at work on rows of `inputs` that are not filled yet
     )

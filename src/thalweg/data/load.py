@@ -45,14 +45,14 @@ def load_dataset(
     overlap: bool = False,
     list_samples: Callable[[], Samples] | None = None,
 ) -> Dataset:
-    """The samples at `path`, decoded, split and measured; what was noticed is in `notes`.
+    """The samples at `path`, decoded, split and measured, with notes on what was noticed.
 
-    `image_size` is the side of the square in pixels; 0 chooses it from the images. With `folds`,
-    what is given for training and validation is divided anew, and `fold` (from 1) validates.
-    `target` is a table's column to predict. `task` is the task to prefer where the labels suit
-    several. While images are decoded, `progress` is told (done, all). `list_samples` returns what
-    `samples_at` does, for a caller that has listed them already.
-    Raises DataError when the data cannot be used, UsageError for an option that cannot be meant.
+    `image_size` is the side of the square in pixels; 0 chooses it from the images. `folds` divides
+    the samples for training and validation anew, and `fold` (from 1) validates. `target` is a
+    table's column to predict. `task` is preferred where the labels suit several tasks. `progress`
+    is called with (done, all) while images are decoded. `list_samples` returns what `samples_at`
+    does, for a caller that has listed them already.
+    Raises DataError for data that cannot be used, UsageError for an impossible option.
     """
     _check_size(image_size)
     holdout = Holdout(
@@ -98,7 +98,7 @@ def _check_size(image_size: int) -> None:
 
 
 def wait_for_decoding(dataset: Dataset) -> tuple[str, ...]:
-    """Wait until every row is filled; return what was noticed since the data set was loaded.
+    """Wait until every row is filled; return the notes since the data set was loaded.
 
     Raises DamagedLateError when a file turned out to be damaged.
     """
@@ -108,9 +108,9 @@ def wait_for_decoding(dataset: Dataset) -> tuple[str, ...]:
 
 
 def _targets(samples: Samples, task: str) -> Targets:
-    """The targets by the task, or else by the first one that the labels are for.
+    """The targets of the preferred task, or else of the first one that takes the labels.
 
-    Raises DataError when nothing can be learned: one class, or one value.
+    Raises DataError for labels of one class or one value, or of no task.
     """
     preferred = [TASKS[task]] if task else []
     for kind in chain(preferred, (other for other in TASKS.with_plugins() if other.name != task)):
@@ -125,7 +125,7 @@ def _targets(samples: Samples, task: str) -> Targets:
 def _check_quarantined(
     quarantined: Sequence[Quarantined], targets: Targets, good: np.ndarray
 ) -> None:
-    """Raises DataError when too much, or all of a class, cannot be used."""
+    """Raise DataError when too many samples, or all of a class, cannot be used."""
     total = int(good.sum()) + len(quarantined)
     reasons = Counter(sample.reason for sample in quarantined).most_common(3)
     why = "; ".join(f"{count:,} × {reason}" for reason, count in reasons)
@@ -191,7 +191,7 @@ def _fingerprint(
     indices: Mapping[str, np.ndarray],
     preprocessing: Preprocessing,
 ) -> str:
-    """A digest that is equal for equal samples, in the same order, split and preprocessed alike."""
+    """A digest of the samples, their order, their split and their preprocessing."""
     shape = getattr(stored.rows, "shape", (len(stored.rows),))
     digest = sha256(repr((POLICY_VERSION, shape, targets.class_names)).encode())
     for name in SPLITS:

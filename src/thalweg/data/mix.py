@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
-from thalweg.data.batch import Batch, sent
+from thalweg.data.batch import Batch, to_device
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +53,7 @@ def mixup(batch: Batch, *, alpha: float, num_classes: int, generator: Generator)
     tensor = _single(batch)
     share, partner = _draw(tensor, alpha=alpha, generator=generator)
     inputs = share * tensor + (1 - share) * tensor[partner]
-    targets = _mixed(batch.targets, partner, share=share, num_classes=num_classes)
+    targets = _mixed_targets(batch.targets, partner, share=share, num_classes=num_classes)
     return Batch(inputs, targets)
 
 
@@ -62,12 +62,14 @@ def cutmix(batch: Batch, *, alpha: float, num_classes: int, generator: Generator
     images = _single(batch)
     share, partner = _draw(images, alpha=alpha, generator=generator)
     height, width = images.shape[-2:]
-    top, bottom = _cut(height, share=share, generator=generator)
-    left, right = _cut(width, share=share, generator=generator)
+    top, bottom = _interval(height, share=share, generator=generator)
+    left, right = _interval(width, share=share, generator=generator)
     inputs = images.clone()
     inputs[..., top:bottom, left:right] = images[partner][..., top:bottom, left:right]
-    left_over = 1 - (bottom - top) * (right - left) / (height * width)
-    return Batch(inputs, _mixed(batch.targets, partner, share=left_over, num_classes=num_classes))
+    share = 1 - (bottom - top) * (right - left) / (height * width)
+    return Batch(
+        inputs, _mixed_targets(batch.targets, partner, share=share, num_classes=num_classes)
+    )
 
 
 def _single(batch: Batch) -> Tensor:
@@ -80,17 +82,17 @@ def _draw(inputs: Tensor, *, alpha: float, generator: Generator) -> tuple[float,
     partner = torch.randperm(len(inputs), generator=generator)
     both = torch._standard_gamma(torch.full((2,), alpha), generator=generator)
     total = both.sum().item()
-    return (both[0].item() / total if total > 0 else 1.0), sent(partner, inputs.device)
+    return (both[0].item() / total if total > 0 else 1.0), to_device(partner, inputs.device)
 
 
-def _cut(side: int, *, share: float, generator: Generator) -> tuple[int, int]:
+def _interval(side: int, *, share: float, generator: Generator) -> tuple[int, int]:
     """The rectangle's first and last place: √(1 − share) of the side around a random middle."""
     middle = int(torch.randint(side, (), generator=generator))
     half = sqrt(1 - share) * side / 2
     return max(0, round(middle - half)), min(side, round(middle + half))
 
 
-def _mixed(
+def _mixed_targets(
     targets: Int[Tensor, " sample"] | Float[Tensor, " sample"],
     partner: Int[Tensor, " sample"],
     *,

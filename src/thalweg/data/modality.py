@@ -34,34 +34,34 @@ class Preprocessing(Protocol):
 
 
 class ReadOptions(NamedTuple):
-    """Wishes for reading the samples; a modality heeds those that apply to it."""
+    """Options of reading; a modality heeds those that apply to it."""
 
     image_size: int = 0  # pixels; 0: chosen from the images
-    progress: Callable[[int, int], None] | None = None  # is told (done, all)
-    overlap: bool = False  # samples may still be being decoded in the background
-    survey: Survey | None = None  # of image files, where one was made already
+    progress: Callable[[int, int], None] | None = None  # called with (done, all)
+    overlap: bool = False  # decode in the background
+    survey: Survey | None = None  # of image files, if there is one already
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredInputs:
-    """Samples as arrays, one a row, and what reading them has shown."""
+    """Samples as arrays, one a row, with digests, quarantine and notes."""
 
     rows: Any  # an array [n, ...], or a sequence of arrays that differ in length
     digests: np.ndarray  # uint8 [n, 16], of each sample's content
-    good: np.ndarray  # bool [n]; the others mean nothing
+    good: np.ndarray  # bool [n]; the content of other rows is undefined
     original_size: tuple[int, int] = (0, 0)
     quarantined: tuple[Quarantined, ...] = ()
     notes: tuple[str, ...] = ()
     decoding: BackgroundDecoding | None = None
 
-    def need(self, rows: np.ndarray) -> None:
-        """Return when these rows are filled."""
+    def wait_for(self, rows: np.ndarray) -> None:
+        """Wait until these rows are filled."""
         if self.decoding is not None:
             self.decoding.wait_for(rows)
 
 
 class Prepared(NamedTuple):
-    """The rows as batches are gathered from them, and the preprocessing fitted to them."""
+    """Rows to gather batches from, and the preprocessing fitted to them."""
 
     rows: Any
     preprocessing: Any  # a Preprocessing
@@ -69,11 +69,11 @@ class Prepared(NamedTuple):
 
 
 class SourceRow(NamedTuple):
-    """A sample of a file that a trained model is to judge."""
+    """A sample of a file to predict."""
 
     name: str
     raw: Any  # decoded, as `Modality.collate` takes it
-    error: str = ""  # why it cannot be judged after all
+    error: str = ""  # the reason why it cannot be predicted
 
 
 class Split(NamedTuple):
@@ -82,8 +82,8 @@ class Split(NamedTuple):
     rows: Any  # of the data set
     size: int  # samples in the split
     seed: int
-    home: torch.device  # where positions in the split are picked
-    device: torch.device  # where samples are augmented
+    home: torch.device  # of the positions in the split
+    device: torch.device  # of the raw samples
 
 
 # Changes a batch's raw samples at random. Called with them and a generator, and by keyword with
@@ -111,16 +111,18 @@ def zeros(facts: DataFacts, count: int) -> Inputs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Modality:
-    """A line of the table of modalities. What most kinds of inputs do not have, has a default."""
+    """A line of the table of modalities. Features that most modalities lack have a default."""
 
     name: str
     noun: str  # for one sample, in reports and predictions
-    takes: Callable[[object], bool]  # whether a source's `Samples.inputs` are of this modality
+    takes: Callable[[object], bool]  # True for `Samples.inputs` of this modality
     read: Callable[[Samples, ReadOptions], StoredInputs]
     prepare: Callable[[StoredInputs, np.ndarray, tuple[str, ...]], Prepared]  # train rows, features
     input_shape: Callable[[Any], tuple[int, ...]]  # of one prepared row, as the model takes it
     restore: Callable[[Mapping[str, Any]], Any]  # the inverse of `Preprocessing.to_dict`
-    read_source: Callable[[Any, Path | bytes], Iterable[SourceRow]]  # preprocessing, what to judge
+    read_source: Callable[
+        [Any, Path | bytes], Iterable[SourceRow]
+    ]  # preprocessing, file to predict
     recipe: Callable[[DataFacts, Mapping[str, object]], Recipe]  # facts, chosen keys → defaults
     collate: Callable[[Sequence[Any]], Inputs] = stack  # of raw samples, padded where they differ
     example: Callable[[DataFacts, int], Inputs] = zeros
@@ -133,6 +135,6 @@ class Modality:
     layout: Literal["pixels", "row", ""] = ""  # raw samples are uint8 [height, width, channel], or
     # float32 [number]; methods for such arrays can take them
     sized_by: Callable[[DataFacts], Mapping[str, object]] = lambda facts: {}  # recipe keys resolved
-    suffixes: frozenset[str] = frozenset()  # of files that are taken from a folder to be judged
+    suffixes: frozenset[str] = frozenset()  # of the files in a folder to predict
     suits_pretrained: Callable[[Any], bool] = lambda inputs: False  # of `Samples.inputs`
     pretrained_format: Callable[[Any, DataFacts, Pretrained], tuple[Any, DataFacts]] | None = None

@@ -1,4 +1,4 @@
-"""Digests of samples, by which copies are found and splits are drawn."""
+"""Digests of samples, which tell copies and decide splits."""
 
 from collections.abc import Iterable
 from hashlib import blake2b

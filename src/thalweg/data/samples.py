@@ -27,7 +27,7 @@ class Quarantined(NamedTuple):
 class Files:
     """Image files: paths relative to a folder, as the file system spells them."""
 
-    origin: Path  # what the user named: the folder, or the CSV file that lists them
+    origin: Path  # the folder that the user named, or the CSV file that lists them
     root: Path
     names: tuple[str, ...]
 
@@ -46,16 +46,16 @@ class Labels:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Samples:
-    """All that one source holds. Arrays are rows in the order of `names`."""
+    """All samples of one source. Arrays are rows in the order of `names`."""
 
-    inputs: Any  # image files; uint8 [n, h, w, c]; float32 [n, d]; what another modality takes
+    inputs: Any  # image files; uint8 [n, h, w, c]; float32 [n, d]; of another modality, its own
     names: Sequence[str]  # printable
     labels: Labels | np.ndarray  # text, or float64 [n]
     splits: np.ndarray  # int8 [n], index into SPLITS, or UNSPLIT
     label_place: str  # where the labels stand, in the user's words: "column 'price'"
     quarantined: tuple[Quarantined, ...] = ()
     notes: tuple[str, ...] = ()
-    features: tuple[str, ...] = ()  # what the numbers of a vector are called, where it is known
+    features: tuple[str, ...] = ()  # names of a vector's numbers, where they have any
 
 
 def split_called(word: str) -> int:
@@ -66,7 +66,7 @@ def split_called(word: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class RowNames(Sequence[str]):
-    """ "row 17" for every row of an array or a table, made when asked for."""
+    """ "row 17" for every row of an array or a table, built when read."""
 
     numbers: np.ndarray  # int64 [n]
 

@@ -1,4 +1,4 @@
-"""Mean and standard deviation of the training split, and of nothing else."""
+"""Mean and standard deviation of the training split alone."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from thalweg.data.images.load_pixels import release
 
-MOST_VALUES = 10_000_000  # pixels × channels that are looked at; evenly spaced images beyond
+MOST_VALUES = 10_000_000  # pixels × channels that are read; of more, evenly spaced images
 ROWS_AT_ONCE = 64
 _LEAST_STD = 1 / 255  # of a constant set: one grey level
 
@@ -17,25 +17,25 @@ def image_statistics(
     images: np.ndarray,
     rows: np.ndarray,
     *,
-    need: Callable[[np.ndarray], None] = lambda rows: None,
+    wait_for: Callable[[np.ndarray], None] = lambda rows: None,
 ) -> Moments:
     """Mean and standard deviation of each channel, of pixels in 0..1.
 
     Beyond 10⁷ values, of evenly spaced rows: 203 photographs of 128 px, whose mean's standard error
-    is about 0.01. Few enough to be decoded before training begins: `need` waits for them.
+    is about 0.01. `wait_for` waits until these are decoded.
     """
     most = max(1, MOST_VALUES // int(np.prod(images.shape[1:])))
     if len(rows) > most:
         rows = rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]
-    need(rows)
+    wait_for(rows)
     channels = images.shape[-1]
     total = np.zeros(channels)
     squares = np.zeros(channels)
     for start in range(0, len(rows), ROWS_AT_ONCE):
-        some = images[rows[start : start + ROWS_AT_ONCE]]
-        # Sums of whole numbers, exact in any order. Along rows of pixels: a sum over pixels alone
-        # is of columns as narrow as a colour, and slow.
-        for image in some.reshape(len(some), images.shape[1], -1):
+        chunk = images[rows[start : start + ROWS_AT_ONCE]]
+        # Sums of whole numbers, exact in any order. Along rows of pixels: columns as narrow as a
+        # colour are slow to sum.
+        for image in chunk.reshape(len(chunk), images.shape[1], -1):
             total += image.sum(axis=0, dtype=np.uint32).reshape(-1, channels).sum(axis=0)
             values = image.astype(np.uint16)
             values *= values  # at most 255², which sixteen bits hold
@@ -50,7 +50,7 @@ def image_statistics(
 def vector_statistics(
     vectors: np.ndarray, rows: np.ndarray
 ) -> tuple[np.ndarray, tuple[float, ...], tuple[float, ...], tuple[str, ...]]:
-    """The vectors with missing numbers filled by the mean; mean and deviation of each feature.
+    """Fill missing numbers with the mean; return the vectors, mean, deviation and notes.
 
     A feature that never varies gets deviation 1: it becomes 0.
     """

@@ -1,4 +1,4 @@
-"""Rows of a table that a trained model is to judge, their columns found by name."""
+"""Read the rows of a table for prediction; columns are matched by name."""
 
 from collections.abc import Sequence
 from itertools import islice
@@ -18,7 +18,7 @@ class TableRows(NamedTuple):
 
     names: list[str]  # "row 2" is the second line of the file
     vectors: Float32[np.ndarray, "row feature"]
-    reasons: dict[int, str]  # rows that cannot be judged, and why
+    reasons: dict[int, str]  # rows that cannot be predicted, and why
 
 
 def table_rows(path: Path, *, features: Sequence[str], means: Sequence[float]) -> TableRows:

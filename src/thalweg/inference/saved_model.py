@@ -1,6 +1,6 @@
 """A trained model on disk: weights, class names and preprocessing in one folder.
 
-The folder holds `weights.safetensors`, `model.json` (what builds the network, the digest of the
+The folder holds `weights.safetensors`, `model.json` (the network's settings, the digest of the
 weights, the preprocessing) and `README.md` (the model card). Loading runs no code from the folder.
 """
 
@@ -22,7 +22,7 @@ from thalweg.data.batch import each_tensor
 from thalweg.data.images.test_time_augmentation import ONE_VIEW, AugmentedViews
 from thalweg.data.modalities import MODALITIES
 from thalweg.data.modality import Modality, Preprocessing, SourceRow
-from thalweg.errors import RunError
+from thalweg.errors import RunError, UnknownNameError
 from thalweg.models.build import build_model
 from thalweg.recipes.recipe import TaskRecipe
 from thalweg.tasks import TASKS, Task
@@ -34,7 +34,7 @@ PREDICTION_BATCH = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
-    """All that is needed, beside the weights, to build the model again and to use it."""
+    """Everything beside the weights that builds the model again and uses it."""
 
     model: str
     changes: Mapping[str, int | float | str | bool]
@@ -181,5 +181,7 @@ def _spec(folder: Path, manifest: Mapping[str, Any]) -> ModelSpec:
         values["input_shape"] = tuple(values["input_shape"])
         values["class_names"] = tuple(values["class_names"])
         return ModelSpec(**values)
+    except UnknownNameError:  # of a modality whose package is not installed
+        raise
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{folder / 'model.json'} is incomplete", seen=repr(error)) from error

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from thalweg.data import Batch, Batches, Dataset
-from thalweg.data.batch import cut
+from thalweg.data.batch import cut_batch
 from thalweg.data.images.progressive_resizing import ProgressiveResizing, progressive_resizing
 from thalweg.data.images.test_time_augmentation import AugmentedViews
 from thalweg.data.mix import Mix
@@ -222,7 +222,7 @@ class Plan:
         # A sample's partner may be in another rank's part: whole batches are mixed, then divided.
         whole = source.stream(start, resize=self.resizing, prefetch=prefetch)
         mixed = mix.stream(whole, seed=self.recipe.seed, start=start)
-        return (cut(batch, rank=rank, count=count) for batch in mixed)
+        return (cut_batch(batch, rank=rank, count=count) for batch in mixed)
 
     @property
     def resizing(self) -> ProgressiveResizing | None:

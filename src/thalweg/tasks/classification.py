@@ -31,7 +31,7 @@ def classification(
     loss's own, such as a margin.
 
     Source of smoothing: Szegedy et al. 2016, arXiv:1512.00567 §7.
-    Raises: UsageError for fewer than two classes, an unknown loss, or smoothing that cannot be.
+    Raises: UsageError for fewer than two classes, an unknown loss, or impossible smoothing.
     """
     if num_classes < 2:
         raise UsageError(
@@ -67,7 +67,7 @@ def _loss_fn(name: str, label_smoothing: float, settings: dict[str, float]) -> L
 
 
 def _require_smoothable(loss: str, label_smoothing: float) -> None:
-    """Raises UsageError for an unknown loss, a share outside [0, 1), or one that has no use."""
+    """Raise UsageError for an unknown loss, a share outside [0, 1), or one without effect."""
     LOSSES[loss]
     if not 0 <= label_smoothing < 1:
         raise UsageError(

@@ -47,7 +47,8 @@ class TargetFacts(Protocol):
     def target_std(self) -> float: ...
 
 
-class Prediction(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Prediction:
     """The model's answer for one sample."""
 
     label: str  # the class's name, or the value as text
@@ -61,8 +62,8 @@ class Readout(NamedTuple):
 
     targets: Sequence[str]
     predicted: Sequence[str]
-    probabilities: Sequence[float]  # of what was predicted; NaN where there are none
-    worst: Sequence[int]  # samples whose errors a reader should see first, worst first
+    probabilities: Sequence[float]  # of the prediction; NaN where there are none
+    worst: Sequence[int]  # the samples with the worst errors, worst first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +77,7 @@ class Task:
     loss_fn: LossFn  # mean over the samples
     outputs: int  # size of the model's head
     num_classes: int = 0  # 0 where the targets are no classes
-    chance_loss: float  # what a model that knows nothing scores, in the loss's unit
+    chance_loss: float  # of a model that knows nothing; NaN where that depends on the data
     metrics: Mapping[str, Metric]
     headline: str  # the metric that picks the best model; higher is better
     decode: Callable[[Tensor], Tensor]  # logits → probabilities, or values in the target's unit

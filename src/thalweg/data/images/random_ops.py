@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from thalweg.data.batch import Part, part_of, sent
+from thalweg.data.batch import Part, part_of, to_device
 
 Images = Float[Tensor, "n h w c"]  # pixels in 0..255
 Strength = Float[Tensor, " n"]  # −1 to 1, times the magnitude
@@ -48,7 +48,7 @@ def random_op(
     for index, change in enumerate(OPS):
         rows = (chosen == index).nonzero()[:, 0]
         if len(rows):
-            rows = sent(rows, images.device)
+            rows = to_device(rows, images.device)
             out[rows] = change(images[rows], strength[rows]).clamp(0, 255)
     return out
 

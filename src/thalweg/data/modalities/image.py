@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from thalweg.data.batch import Part, derived_seed, sent
+from thalweg.data.batch import Part, derived_seed, to_device
 from thalweg.data.images.augment import Augment
 from thalweg.data.images.formats import SUFFIXES
 from thalweg.data.images.from_arrays import resize_images
@@ -100,7 +100,7 @@ def _size_note(original: tuple[int, int], size: int, image_size: int) -> str:
 
 def prepare(stored: StoredInputs, train: np.ndarray, features: tuple[str, ...]) -> Prepared:
     """Measure mean and standard deviation of each channel on the training split."""
-    mean, std = image_statistics(stored.rows, train, need=stored.need)
+    mean, std = image_statistics(stored.rows, train, wait_for=stored.wait_for)
     _, size, _, channels = stored.rows.shape
     return Prepared(
         stored.rows, ImagePreprocessing(image_size=size, channels=channels, mean=mean, std=std)
@@ -119,30 +119,30 @@ def read_source(preprocessing: ImagePreprocessing, source: Path | bytes) -> Iter
 
 
 def augmentation(settings: Any, preprocessing: ImagePreprocessing, split: Split) -> Augmentation:
-    """The changes that a recipe's `augment` states, with the flips by turns and the fill drawn.
+    """The random changes of a recipe's `augment`.
 
-    By turns, in any two epochs each sample is seen both ways, where chance shows half of them twice
-    the same way: Jordan 2024, arXiv:2404.00498 §3.6.
+    With alternating flips each sample comes both ways in any two epochs; chance alone would repeat
+    half of them: Jordan 2024, arXiv:2404.00498 §3.6.
     """
     augment = Augment(**{part.name: getattr(settings, part.name) for part in fields(Augment)})
-    # The mean pixel, 0..255: after normalising, what is cut out says nothing.
+    # The mean pixel, 0..255: a cutout becomes zero when it is normalised.
     mean = preprocessing.mean[: split.rows.shape[-1]]  # of grey images, one suffices
     fill = torch.tensor(mean, device=split.device) * 255
-    first = _first_turns(split) if augment.alternating_flip else None
+    first = _first_flips(split) if augment.alternating_flip else None
 
     def change(
         raw: Tensor, generator: torch.Generator, *, positions: Tensor, epoch: int, part: Part
     ) -> Tensor:
         mirrored = None
         if first is not None:
-            mirrored = sent(first.index_select(0, positions) ^ bool(epoch % 2), split.device)
+            mirrored = to_device(first.index_select(0, positions) ^ bool(epoch % 2), split.device)
         return augment(raw, generator, fill=fill, mirrored=mirrored, part=part)
 
     return change
 
 
-def _first_turns(split: Split) -> Tensor:
-    """Bools, whether each sample is mirrored in the first epoch; drawn on the CPU, as the order."""
+def _first_flips(split: Split) -> Tensor:
+    """Bool per sample: mirrored in the first epoch. Drawn on the CPU, so equal on all devices."""
     chance = torch.Generator().manual_seed(derived_seed(split.seed, -1, -1))
     return (torch.rand(split.size, generator=chance) < 0.5).to(split.home)
 
@@ -160,7 +160,7 @@ def are_few_photographs(inputs: Any) -> bool:
 def pretrained_format(
     preprocessing: ImagePreprocessing, facts: DataFacts, pretrained: Pretrained
 ) -> tuple[ImagePreprocessing, DataFacts]:
-    """Three channels, normalised as the pretrained network's images were."""
+    """Three channels, normalised like the images that the network was trained on."""
     return (
         replace(preprocessing, channels=3, mean=pretrained.mean, std=pretrained.std),
         replace(facts, input_shape=(3, *facts.input_shape[1:])),

@@ -1,0 +1,101 @@
+"""What every modality can do, whatever its inputs: a row of this table for each."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from data import corpus
+
+from thalweg.data import Batches, load_dataset
+from thalweg.data.batch import forward, row_count, tensors_of
+from thalweg.data.modalities import MODALITIES, modality_of
+from thalweg.errors import DataError
+from thalweg.models.build import build_model
+from thalweg.planning.checks import check_recipe
+from thalweg.planning.defaults import recipe_for
+
+
+def images(folder):
+    root = corpus.class_folders(folder, {"a": 20, "b": 20})
+    return root, min((root / "a").iterdir())
+
+
+def table(folder):
+    rng = np.random.default_rng(0)
+    rows = "".join(f"{a:.3f},{b:.3f},{'xy'[int(a > 0)]}\n" for a, b in rng.normal(size=(40, 2)))
+    (folder / "table.csv").write_text("a,b,target\n" + rows)
+    return folder / "table.csv", folder / "table.csv"
+
+
+ROWS = {"image": images, "vector": table}
+
+
+@pytest.fixture(scope="module", params=ROWS)
+def case(request, tmp_path_factory):
+    """The data set of a modality, and a file for its trained model to predict."""
+    path, source = ROWS[request.param](tmp_path_factory.mktemp(request.param))
+    return load_dataset(path), source
+
+
+def test_every_modality_has_its_row():
+    assert set(ROWS) == set(MODALITIES)
+
+
+def test_its_preprocessing_survives_json(case):
+    dataset, _ = case
+    values = json.loads(json.dumps(dataset.preprocessing.to_dict()))
+    assert values["kind"] == dataset.modality.name == dataset.preprocessing.modality
+    assert dataset.modality.restore(values) == dataset.preprocessing
+
+
+def test_its_recipe_names_a_model_that_takes_its_example_and_its_batches(case):
+    dataset, _ = case
+    recipe, facts = recipe_for(dataset.facts), dataset.facts
+    check_recipe(recipe, facts)
+    changes = recipe.model.changes
+    model = build_model(recipe.model.name, 3, input_shape=facts.input_shape, changes=changes)
+    batch = next(Batches(dataset, "train", batch_size=8, augment=recipe.augment).stream())
+    for inputs in (dataset.modality.example(facts, 5), batch.inputs):
+        assert forward(model.eval(), inputs).shape == (row_count(inputs), 3)
+
+
+def test_its_batches_begin_anywhere_and_leave_the_random_state_alone(case):
+    dataset, _ = case
+    augment = recipe_for(dataset.facts).augment
+    state = torch.get_rng_state()
+    first, second = (
+        Batches(dataset, "train", batch_size=7, shuffle=True, augment=augment) for _ in range(2)
+    )
+    stream = first.stream()
+    batches = [next(stream) for _ in range(9)]
+    again = next(second.stream(8))
+    pairs = zip(tensors_of(batches[8].inputs), tensors_of(again.inputs), strict=True)
+    assert all(torch.equal(one, other) for one, other in pairs)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_a_file_is_decoded_for_prediction_as_it_was_for_training(case):
+    dataset, source = case
+    (row, *_) = dataset.modality.read_source(dataset.preprocessing, source)
+    raw = dataset.modality.collate([row.raw])
+    inputs = dataset.preprocessing.to_inputs(raw)
+    assert row_count(inputs) == 1
+    name = row.name.split(", ")[-1]  # "row 2" of a table, or the path of a file
+    place = next(i for i, one in enumerate(dataset.names) if name.endswith(one))
+    trained = dataset.modality.collate([dataset.inputs[place]])
+    for first, second in zip(tensors_of(raw), tensors_of(trained), strict=True):
+        assert torch.equal(first, second)
+
+
+def test_it_is_described_in_words(case):
+    dataset, _ = case
+    facts = dataset.facts
+    assert dataset.modality.noun
+    assert all(text for text in dataset.modality.describe(facts).values())
+    assert isinstance(dataset.modality.size(facts), str)
+
+
+def test_inputs_of_no_modality_are_refused():
+    with pytest.raises(DataError, match="of no modality"):
+        modality_of(object())
