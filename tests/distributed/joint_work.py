@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from thalweg.data import Batch
-from thalweg.data.batch import cut, part_of
+from thalweg.data.batch import cut_batch, part_of
 from thalweg.distributed.data_parallel import DataParallel, prepare_for_ranks
 from thalweg.distributed.ranks import process_group
 from thalweg.models import MODELS
