@@ -11,7 +11,7 @@ from thalweg.data import Augment, Batches, DataFacts, load_dataset
 from thalweg.models import MODELS
 from thalweg.optim import OPTIMIZERS, SCHEDULES
 from thalweg.planning.checks import check_model, check_recipe
-from thalweg.planning.defaults import recipe_for
+from thalweg.planning.make_plan import recipe_for
 from thalweg.recipes.amount import batch_size, epochs
 from thalweg.recipes.recipe import Recipe, edits_from_toml
 from thalweg.tasks import TASKS, classification

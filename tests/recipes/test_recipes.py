@@ -13,7 +13,7 @@ from thalweg.data import DataFacts
 from thalweg.errors import RunError, UnknownNameError, UsageError
 from thalweg.models import MODELS
 from thalweg.optim import OPTIMIZERS, SCHEDULES
-from thalweg.planning.defaults import recipe_for
+from thalweg.planning.make_plan import recipe_for
 from thalweg.recipes.old_names import OLD_NAMES
 from thalweg.recipes.recipe import KEYS, EvaluationRecipe, Recipe, edits_from_toml, recorded_recipe
 

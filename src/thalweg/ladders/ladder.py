@@ -18,8 +18,7 @@ from thalweg.ladders.rung import MissingPackageError, RungMaker, RungResult, Too
 from thalweg.ladders.rungs import RUNGS
 from thalweg.ladders.score_interval import score_interval
 from thalweg.planning.checks import check_alone, check_recipe
-from thalweg.planning.defaults import recipe_for
-from thalweg.planning.make_plan import best_device, from_root, read_dataset
+from thalweg.planning.make_plan import best_device, from_root, read_dataset, recipe_for
 from thalweg.planning.progress import Progress
 from thalweg.recipes.recipe import Recipe
 from thalweg.record import claim_run_folder

@@ -9,14 +9,15 @@ import torch
 
 from thalweg.borrow import preserve_random_state
 from thalweg.data import Dataset, load_dataset
+from thalweg.data.modalities import MODALITIES
 from thalweg.data.samples import Samples
 from thalweg.data.sources import samples_at
 from thalweg.errors import UsageError
 from thalweg.planning.checks import check_model, check_recipe
-from thalweg.planning.defaults import recipe_for
 from thalweg.planning.plan import Plan
 from thalweg.planning.progress import Progress
 from thalweg.planning.transfer import dataset_for_network, implied_transfer
+from thalweg.recipes.facts import DataFacts
 from thalweg.recipes.recipe import Recipe
 from thalweg.recipes.transfer import transfer_edits
 from thalweg.tasks import TASKS
@@ -69,6 +70,12 @@ def plan_of(recipe: Recipe, progress: Progress) -> Plan:
     """The plan of a complete recipe, such as a run's: its data are read, nothing is chosen."""
     dataset = read_dataset(recipe, progress)
     return Plan(recipe=recipe, defaults=recipe, dataset=dataset, notes=dataset.notes)
+
+
+def recipe_for(facts: DataFacts, chosen: Mapping[str, object] | None = None) -> Recipe:
+    """The modality's recipe for the data, and for the keys that were chosen already, if any."""
+    recipe = MODALITIES[facts.modality].recipe(facts, chosen or {})
+    return recipe.edited({"task.name": facts.task})
 
 
 def _recipe_with(defaults: Recipe, user_edits: Mapping[str, object]) -> Recipe:

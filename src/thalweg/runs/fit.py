@@ -5,33 +5,35 @@ from pathlib import Path
 from typing import Any
 
 from thalweg.distributed.ranks import LostRankError, Ranks, lost_rank_errors
-from thalweg.planning.checks import check_alone
 from thalweg.planning.plan import Plan
 from thalweg.planning.progress import Progress
 from thalweg.runs.backbone import StoppedError
 from thalweg.runs.finish import finish, report_failure
 from thalweg.runs.launch import launch_ranks
-from thalweg.runs.recorder import BestStep, NoRecorder, RunRecorder, open_recorder
+from thalweg.runs.recorder import BestStep, RunRecorder, open_recorder
 from thalweg.runs.results import split_scores
 from thalweg.runs.run import InterruptedRunError, Run
 from thalweg.runs.session import Session, build_session
 from thalweg.training.checkpoint import Checkpoint, latest_checkpoint
 from thalweg.training.deferred_loss_check import deferred_loss_check
+from thalweg.training.evaluate import Evaluation
 from thalweg.training.interrupt import Interrupt
+from thalweg.training.loop import Step
 from thalweg.training.nonfinite import NonFiniteLossError, NonFiniteWeightsError
 
 
-def run_plan(plan: Plan, folder: Path, progress: Progress, *, ranks: Ranks | None = None) -> Run:
+def run_plan(plan: Plan, folder: Path, progress: Progress) -> Run:
     """Train from the newest checkpoint, or the beginning, to the end, and return the whole run.
 
-    `ranks` is the process group that this process has joined. Without one, ranks are launched for
-    a plan of many devices.
+    A plan of many devices is trained by ranks that are launched for it.
     """
-    if ranks is None:
-        check_alone()
-        if plan.recipe.devices > 1:
-            return launch_ranks(plan, folder, progress)
-        ranks = Ranks()
+    if plan.recipe.devices > 1:
+        return launch_ranks(plan, folder, progress)
+    return run_as_rank(plan, folder, progress, ranks=Ranks())
+
+
+def run_as_rank(plan: Plan, folder: Path, progress: Progress, *, ranks: Ranks) -> Run:
+    """Train as a member of the process group; every rank returns the run."""
     if ranks.is_first:
         return _run_first_rank(plan, folder, progress, ranks=ranks)
     _run_other_rank(plan, ranks)
@@ -70,6 +72,31 @@ def _run_other_rank(plan: Plan, ranks: Ranks) -> None:
         session = build_session(plan, ranks)
         with suppress(NonFiniteLossError):  # the first rank meets the same loss, and reports it
             fit(session, NoRecorder(), start=0)
+
+
+class NoRecorder:
+    """The recorder of every rank but the first: it records nothing and decides nothing."""
+
+    signal = 0
+    is_checkpoint_due = False
+
+    def enter(self, phase: str) -> None:
+        pass
+
+    def next_update(self, start: int) -> None:
+        pass
+
+    def record_update(self, step: Step) -> None:
+        pass
+
+    def record_validation(self, evaluation: Evaluation | None, done: int) -> None:
+        pass
+
+    def save(self, done: int) -> None:
+        pass
+
+    def is_over(self, done: int, signal: int) -> bool:
+        return False
 
 
 def fit(session: Session, recorder: RunRecorder | NoRecorder, *, start: int) -> None:

@@ -8,19 +8,22 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+import torch
 from torch import nn
 
 from thalweg import diagnosis, observe
-from thalweg.data import Batch
+from thalweg.data import Batch, Dataset
 from thalweg.distributed.ranks import Ranks
 from thalweg.errors import RunError
 from thalweg.observe import Watcher
 from thalweg.planning.plan import Plan
 from thalweg.planning.progress import Progress
 from thalweg.record import History, RunReader, RunWriter
+from thalweg.record.environment import environment
 from thalweg.runs.backbone import Backbone, FeatureBatches
-from thalweg.runs.results import run_facts, split_scores
+from thalweg.runs.results import split_scores
 from thalweg.runs.session import Session, build_session
+from thalweg.tasks import TASKS
 from thalweg.training.checkpoint import Checkpoint, latest_checkpoint, prune, save_checkpoint
 from thalweg.training.evaluate import Evaluation
 from thalweg.training.interrupt import Interrupt
@@ -153,31 +156,6 @@ class RunRecorder:
         return True
 
 
-class NoRecorder:
-    """The recorder of every rank but the first: it records nothing and decides nothing."""
-
-    signal = 0
-    is_checkpoint_due = False
-
-    def enter(self, phase: str) -> None:
-        pass
-
-    def next_update(self, start: int) -> None:
-        pass
-
-    def record_update(self, step: Step) -> None:
-        pass
-
-    def record_validation(self, evaluation: Evaluation | None, done: int) -> None:
-        pass
-
-    def save(self, done: int) -> None:
-        pass
-
-    def is_over(self, done: int, signal: int) -> bool:
-        return False
-
-
 @contextmanager
 def open_recorder(
     plan: Plan,
@@ -247,10 +225,43 @@ def _describe(recorder: RunRecorder, start: int) -> None:
     progress.steps_per_epoch = plan.steps_per_epoch
     progress.batch_size = plan.recipe.batch.size * plan.recipe.batch.accumulate
     weights = recorder.session.model.parameters()
-    facts = run_facts(plan) | {"parameters": sum(weight.numel() for weight in weights)}
+    facts = _run_facts(plan) | {"parameters": sum(weight.numel() for weight in weights)}
     for key, value in facts.items():
         writer.set(key, value)
     writer.quarantine([(item.name, item.reason) for item in plan.dataset.quarantined])
+
+
+def _run_facts(plan: Plan) -> dict[str, Any]:
+    """The facts that describe the run beside its measurements, as JSON values by name."""
+    facts, recipe = plan.dataset.facts, plan.recipe
+    return {
+        "state": "running",
+        "source": recipe.data.path,
+        "task": facts.task,
+        "answers": TASKS[facts.task].answers,
+        "inputs": _input_words(plan.dataset),
+        "headline_metric": f"val_{plan.task.headline}",
+        "model": recipe.model.name,
+        "class_names": list(plan.dataset.class_names),
+        "counts": dict(facts.counts),
+        "input_shape": list(facts.input_shape),
+        "original_size": list(facts.original_size),
+        "preprocessing": plan.dataset.preprocessing.to_dict(),
+        "steps": plan.steps,
+        "steps_per_epoch": plan.steps_per_epoch,
+        "epochs": recipe.budget.epochs,
+        "batch_size": recipe.batch.size * recipe.batch.accumulate,
+        "notes": list(plan.notes),
+        "fingerprint": plan.dataset.fingerprint,
+        "environment": environment() | {"threads": str(torch.get_num_threads())},
+    }
+
+
+def _input_words(dataset: Dataset) -> dict[str, object]:
+    """The noun for one sample, its size, and lines that describe the inputs, for the report."""
+    facts, modality = dataset.facts, dataset.modality
+    lines = dict(modality.describe(facts))
+    return {"noun": modality.noun, "size": modality.size(facts), "lines": lines}
 
 
 def recorded_facts(folder: Path) -> Mapping[str, Any]:

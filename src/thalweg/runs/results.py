@@ -1,54 +1,17 @@
-"""The facts, scores, predictions and model card that a run records."""
+"""The scores, predictions and model card that a run records."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import Tensor
 
-from thalweg.data import Dataset
 from thalweg.planning.plan import Plan
 from thalweg.recipes.recipe import Recipe
 from thalweg.record import PredictionRow
-from thalweg.record.environment import environment
-from thalweg.tasks import TASKS, Task
+from thalweg.tasks import Task
 from thalweg.training.evaluate import Evaluation
 
 MISTAKES = 24  # thumbnails in a report's gallery
-
-
-def run_facts(plan: Plan) -> dict[str, Any]:
-    """The facts that describe the run beside its measurements, as JSON values by name."""
-    facts, recipe = plan.dataset.facts, plan.recipe
-    return {
-        "state": "running",
-        "source": recipe.data.path,
-        "task": facts.task,
-        "answers": TASKS[facts.task].answers,
-        "inputs": _input_words(plan.dataset),
-        "headline_metric": f"val_{plan.task.headline}",
-        "model": recipe.model.name,
-        "class_names": list(plan.dataset.class_names),
-        "counts": dict(facts.counts),
-        "input_shape": list(facts.input_shape),
-        "original_size": list(facts.original_size),
-        "preprocessing": plan.dataset.preprocessing.to_dict(),
-        "steps": plan.steps,
-        "steps_per_epoch": plan.steps_per_epoch,
-        "epochs": recipe.budget.epochs,
-        "batch_size": recipe.batch.size * recipe.batch.accumulate,
-        "notes": list(plan.notes),
-        "fingerprint": plan.dataset.fingerprint,
-        "environment": environment() | {"threads": str(torch.get_num_threads())},
-    }
-
-
-def _input_words(dataset: Dataset) -> dict[str, object]:
-    """The noun for one sample, its size, and lines that describe the inputs, for the report."""
-    facts, modality = dataset.facts, dataset.modality
-    lines = dict(modality.describe(facts))
-    return {"noun": modality.noun, "size": modality.size(facts), "lines": lines}
 
 
 def split_scores(split: str, evaluation: Evaluation) -> dict[str, float]:

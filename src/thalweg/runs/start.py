@@ -18,7 +18,7 @@ from thalweg.planning.progress import Progress
 from thalweg.recipes.recipe import recorded_recipe
 from thalweg.record import claim_run_folder
 from thalweg.runs.broadcast_plan import broadcast_plan
-from thalweg.runs.fit import run_plan
+from thalweg.runs.fit import run_as_rank, run_plan
 from thalweg.runs.recorder import recorded_facts
 from thalweg.runs.run import Run, replace_text
 from thalweg.training.allocator import keep_freed_memory
@@ -36,7 +36,7 @@ def train(
     keep_freed_memory()
     prepare = partial(_prepare_run, path, edits, out=Path(out), progress=progress)
     if is_one_of_many():
-        return _run_as_rank(prepare, progress)
+        return _train_under_torchrun(prepare, progress)
     try:
         return _train(*prepare(overlap=True), progress)
     except DamagedLateError as error:
@@ -90,7 +90,7 @@ def resume(run: str | Path, *, devices: int | None = None, progress: Progress | 
     keep_freed_memory()
     folder = Path(run)
     if is_one_of_many():
-        return _run_as_rank(lambda: (_unfinished_plan(folder, progress), folder), progress)
+        return _train_under_torchrun(lambda: (_unfinished_plan(folder, progress), folder), progress)
     plan = _unfinished_plan(folder, progress)
     if plan is None:
         return Run(folder)
@@ -100,11 +100,15 @@ def resume(run: str | Path, *, devices: int | None = None, progress: Progress | 
     return run_plan(plan, folder, progress)
 
 
-def _run_as_rank(prepare: Callable[[], tuple[Plan | None, Path]], progress: Progress) -> Run:
-    """Train the plan that `prepare` returns on the first rank, as one rank of torchrun's group."""
+def _train_under_torchrun(
+    prepare: Callable[[], tuple[Plan | None, Path]], progress: Progress
+) -> Run:
+    """Train the plan that `prepare` returns on the first rank, as a rank of torchrun's group."""
     with process_group() as ranks:
         plan, folder = broadcast_plan(prepare() if ranks.is_first else None, ranks, progress)
-        return Run(folder) if plan is None else run_plan(plan, folder, progress, ranks=ranks)
+        if plan is None:
+            return Run(folder)
+        return run_as_rank(plan, folder, progress, ranks=ranks)
 
 
 def _unfinished_plan(folder: Path, progress: Progress) -> Plan | None:
