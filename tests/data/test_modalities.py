@@ -13,7 +13,7 @@ from thalweg.data.modalities import MODALITIES, modality_of
 from thalweg.errors import DataError
 from thalweg.models.build import build_model
 from thalweg.planning.checks import check_recipe
-from thalweg.planning.defaults import recipe_for
+from thalweg.planning.make_plan import recipe_for
 
 
 def images(folder):
