@@ -1,4 +1,4 @@
-"""A batch that does not fit into memory is made of parts, and trains as the whole would."""
+"""A batch that does not fit into memory is accumulated from micro-batches."""
 
 from typing import Any
 
@@ -38,9 +38,9 @@ def test_what_a_step_takes_is_what_backward_reads():
     """By hand: a linear layer keeps its inputs, and tanh its outputs."""
     model = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.Tanh(), torch.nn.Linear(16, 4))
     weights = 4 * (8 * 16 + 16 + 16 * 4 + 4)
-    kept = 4 * (8 + 16)  # bytes of a sample
-    found = step_bytes(model, torch.zeros(2, 8), samples=100)
-    assert found == round(OVERHEAD * 100 * kept) + COPIES * weights
+    saved = 4 * (8 + 16)  # bytes of a sample
+    estimated = step_bytes(model, torch.zeros(2, 8), samples=100)
+    assert estimated == round(OVERHEAD * 100 * saved) + COPIES * weights
 
 
 def test_where_it_fits_nothing_changes(scans, memory):
@@ -54,10 +54,10 @@ def test_the_batch_is_halved_until_it_fits(scans, memory, monkeypatch, parts):
     monkeypatch.setattr(micro_batch, "loss_and_gradient", refuses)
     ready = plan(scans, model="convnet", batch_size=32)
     memory(2 * needed_by(ready, 32 // parts) if parts < 16 else 0)
-    found = with_fitting_batch(ready)
-    assert (found.recipe.batch.size, found.recipe.batch.accumulate) == (32 // parts, parts)
-    assert found.steps == ready.steps
-    (note,) = found.notes[len(ready.notes) :]
+    fitting = with_fitting_batch(ready)
+    assert (fitting.recipe.batch.size, fitting.recipe.batch.accumulate) == (32 // parts, parts)
+    assert fitting.steps == ready.steps
+    (note,) = fitting.notes[len(ready.notes) :]
     assert "a batch of 32 does not fit into memory" in note
     assert "batch norms see the statistics" in note
 

@@ -1,4 +1,4 @@
-"""A training computes as was measured, says so, and goes on in it when resumed."""
+"""A training uses the measured numerics, records them, and resumes in them."""
 
 from typing import Any
 
@@ -30,13 +30,13 @@ def test_a_short_training_says_that_nothing_was_measured(scans, tmp_path):
 
 def test_what_was_measured_becomes_the_recipe_and_wishes_win(scans):
     ready = plan(scans, model="convnet", edits={"precision.dtype": "float32"})
-    found = measure_numerics(ready, always=True)
+    measured = measure_numerics(ready, always=True)
     settled = with_measured_numerics(ready, Progress())
-    assert found.chosen.dtype == "float32"
-    assert {row.numerics.dtype for row in found.rows} == {"float32"}
-    assert len(found.rows) > 1
+    assert measured.chosen.dtype == "float32"
+    assert {row.numerics.dtype for row in measured.rows} == {"float32"}
+    assert len(measured.rows) > 1
     assert settled.recipe.precision.dtype == "float32"
-    assert settled.notes == (*ready.notes, found.note)
+    assert settled.notes == (*ready.notes, measured.note)
 
 
 def test_a_recipe_that_says_everything_is_not_measured(scans):

@@ -1,4 +1,4 @@
-"""Cross-validation: a run for each split, and what they come to together ()."""
+"""Cross-validation: one run a split, and the mean and spread of their scores."""
 
 import json
 import os
@@ -23,22 +23,22 @@ def names_of(run):
 
 
 def test_every_sample_is_judged_once_by_a_run_that_has_not_seen_it(scans, tmp_path):
-    found = thalweg.cross_validate(scans, folds=4, out=tmp_path, **QUICK)
-    judged = [name for run in found.runs for name in names_of(run)]
-    assert sorted(judged) == sorted(f"row {row}" for row in range(400))
-    assert [run.path.name for run in found.runs] == [f"fold-{i}" for i in range(1, 5)]
-    values = [run.metrics["val_accuracy"] for run in found.runs]
-    assert found.score.values == tuple(values)
-    assert found.score.mean == pytest.approx(fmean(values))
-    assert found.score.std == pytest.approx(stdev(values))
-    summary = json.loads((found.path / "cross_validation.json").read_text())
+    result = thalweg.cross_validate(scans, folds=4, out=tmp_path, **QUICK)
+    validated = [name for run in result.runs for name in names_of(run)]
+    assert sorted(validated) == sorted(f"row {row}" for row in range(400))
+    assert [run.path.name for run in result.runs] == [f"fold-{i}" for i in range(1, 5)]
+    values = [run.metrics["val_accuracy"] for run in result.runs]
+    assert result.score.values == tuple(values)
+    assert result.score.mean == pytest.approx(fmean(values))
+    assert result.score.std == pytest.approx(stdev(values))
+    summary = json.loads((result.path / "cross_validation.json").read_text())
     assert summary["scores"]["val_accuracy"]["mean"] == pytest.approx(fmean(values))
 
 
 def test_repeats_draw_other_splits(scans, tmp_path):
-    found = thalweg.cross_validate(scans, folds=0, repeats=3, out=tmp_path, **QUICK)
-    assert len({frozenset(names_of(run)) for run in found.runs}) == 3
-    assert not found.one_split
+    result = thalweg.cross_validate(scans, folds=0, repeats=3, out=tmp_path, **QUICK)
+    assert len({frozenset(names_of(run)) for run in result.runs}) == 3
+    assert not result.one_split
     both = thalweg.cross_validate(scans, folds=2, repeats=2, out=tmp_path, **QUICK)
     assert [run.path.name for run in both.runs] == [
         f"repeat-{repeat}-fold-{fold}" for repeat in (1, 2) for fold in (1, 2)
@@ -66,10 +66,10 @@ def test_stopped_it_is_gone_on_with_and_ends_the_same(scans, tmp_path):
 
 
 def test_each_run_can_be_repeated_from_its_recipe(scans, tmp_path):
-    found = thalweg.cross_validate(scans, folds=3, out=tmp_path, **QUICK)
-    edits = edits_from_toml(found.runs[1].path / "recipe.toml")
+    result = thalweg.cross_validate(scans, folds=3, out=tmp_path, **QUICK)
+    edits = edits_from_toml(result.runs[1].path / "recipe.toml")
     alone = thalweg.train(edits=edits, out=tmp_path)
-    assert alone.metrics == found.runs[1].metrics
+    assert alone.metrics == result.runs[1].metrics
 
 
 @pytest.mark.parametrize("splits", [{"folds": 1}, {"folds": 0}, {"folds": -3}, {"repeats": 0}])

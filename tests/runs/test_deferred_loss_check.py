@@ -1,4 +1,4 @@
-"""A run whose losses are read late, as on a GPU, beside one that reads each at once."""
+"""A run whose losses are read late, as on a GPU, equals one that reads each at once."""
 
 from typing import Any
 

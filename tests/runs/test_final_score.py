@@ -1,4 +1,4 @@
-"""The test split: hidden until it is asked for, and counted from then on ()."""
+"""The test split stays hidden until `final`, which counts its uses."""
 
 import sqlite3
 from typing import Any
@@ -51,21 +51,21 @@ def test_nothing_of_the_test_split_shows_before_it_is_asked_for(with_test, tmp_p
 
 def test_final_scores_the_saved_model_and_records_it(with_test, tmp_path):
     run = train(with_test, out=tmp_path, **QUICK)
-    found = thalweg.final(run.path)
+    score = thalweg.final(run.path)
     model = thalweg.load(run.path)
     held = np.load(with_test)
     import torch
 
     labels = [p.label for p in model.predict_raw(list(torch.from_numpy(held["x_test"])[..., None]))]
     expected = np.mean(np.array(labels) == held["y_test"].astype(str))
-    assert found.metrics["test_accuracy"] == pytest.approx(expected)
-    assert (found.samples, found.uses, found.repeated) == (80, 1, False)
+    assert score.metrics["test_accuracy"] == pytest.approx(expected)
+    assert (score.samples, score.uses, score.repeated) == (80, 1, False)
     after = thalweg.Run(run.path)
-    assert after.metrics["test_accuracy"] == found.metrics["test_accuracy"]
+    assert after.metrics["test_accuracy"] == score.metrics["test_accuracy"]
     assert after.metrics["val_accuracy"] == run.metrics["val_accuracy"]
     (event,) = [event for event in after.reader.events if event.kind == "final"]
     assert event.detail["uses"] == 1
-    assert abs(event.time - found.time) < 60
+    assert abs(event.time - score.time) < 60
     assert "used once" in (run.path / "report.html").read_text()
 
 

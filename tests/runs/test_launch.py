@@ -1,4 +1,4 @@
-"""A run by two processes, as one makes it; a rank's death; Ctrl-C; going on by as many, or one."""
+"""A run by two processes equals that of one, also after a killed rank and after Ctrl-C."""
 
 import os
 import signal
@@ -70,11 +70,11 @@ def killed_at(step, path, *, rank, **options):
 
 
 def assert_same(run, one):
-    found, expected = run.history, one.history
+    history, expected = run.history, one.history
     for quantity in (LOSS, VAL_LOSS):
-        assert found.series(quantity) == pytest.approx(expected.series(quantity), abs=1e-5)
-    assert not found.by_place(INSTRUMENT_FAILED)
-    assert set(found) == set(expected)
+        assert history.series(quantity) == pytest.approx(expected.series(quantity), abs=1e-5)
+    assert not history.by_place(INSTRUMENT_FAILED)
+    assert set(history) == set(expected)
     assert run.metrics == pytest.approx(dict(one.metrics), abs=1e-5)
     assert run.reader.state == "finished"
     pairs = zip(run.reader.predictions, one.reader.predictions, strict=True)
@@ -114,9 +114,9 @@ def test_the_ranks_parts_are_what_one_process_trains_on(scans, mixed):
     ready = plan(scans, **WISHES | {"edits": edits})
     whole = islice(ready.training_stream(start=5), 6)  # into the next epoch, over a last batch
     parts = [ready.training_stream(start=5, rank=rank, count=3) for rank in range(3)]
-    for batch, *made in zip(whole, *parts, strict=False):
-        assert torch.equal(torch.cat([part.inputs for part in made]), batch.inputs)
-        assert all(torch.equal(part.targets, batch.targets) for part in made)
+    for batch, *parts_of_batch in zip(whole, *parts, strict=False):
+        assert torch.equal(torch.cat([part.inputs for part in parts_of_batch]), batch.inputs)
+        assert all(torch.equal(part.targets, batch.targets) for part in parts_of_batch)
 
 
 def test_a_loss_that_is_no_number_is_found_in_the_whole_batch(scans, tmp_path):

@@ -1,4 +1,4 @@
-"""Whole runs on each device that there is: what is tried on a GPU is tried on the CPU, too."""
+"""Whole runs on every device of this machine, the CPU among them."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A run whose batches are made ahead is the run of one thread, bit for bit, stopped or not."""
+"""Prefetching changes no bit of a run, stopped or not."""
 
 import threading
 from typing import Any
@@ -21,11 +21,11 @@ def threads(monkeypatch):
     """Says how many threads make batches; returns a list that notes who asks."""
 
     def of(count):
-        asked = []
+        devices = []
         monkeypatch.setattr(
-            "thalweg.data.batches.threads_to_spare", lambda device: asked.append(device) or count
+            "thalweg.data.batches.threads_to_spare", lambda device: devices.append(device) or count
         )
-        return asked
+        return devices
 
     return of
 
@@ -33,10 +33,10 @@ def threads(monkeypatch):
 def test_resumed_equals_uninterrupted_equals_one_thread(scans, tmp_path, threads):
     threads(0)
     alone = train(scans, out=tmp_path, **OPTIONS)
-    asked = threads(2)
+    devices = threads(2)
     whole = train(scans, out=tmp_path, **OPTIONS)
     stopped = interrupted_at(7, scans, out=tmp_path, **OPTIONS)
-    assert len(asked) == 2  # both took their batches from threads
+    assert len(devices) == 2  # both took their batches from threads
     assert not making()
     resumed = resume(stopped.path)
     assert weights_of(resumed) == weights_of(whole) == weights_of(alone)

@@ -1,4 +1,4 @@
-"""What a recipe names is what training does; what cannot be is refused before the first step."""
+"""Recipe keys in training: what they change, and what is refused before the first step."""
 
 from typing import Any
 
@@ -151,7 +151,7 @@ def test_averaged_weights_are_judged_and_saved(scans, tmp_path):
     schedule = SCHEDULES[ready.recipe.schedule.name](ready.recipe.schedule.warmup)
     peak = ready.recipe.optimizer.lr
     average = {name: weight.detach().clone() for name, weight in model.named_parameters()}
-    best, kept = -1.0, {}
+    best, best_weights = -1.0, {}
     from thalweg.training.evaluate import evaluate
 
     stream = ready.training_stream()
@@ -171,11 +171,14 @@ def test_averaged_weights_are_judged_and_saved(scans, tmp_path):
             twin.load_state_dict(average)
             score = evaluate(twin, ready.evaluation_batches("val"), ready.task).metrics["accuracy"]
             if score > best:
-                best, kept = score, {name: weight.clone() for name, weight in average.items()}
+                best, best_weights = (
+                    score,
+                    {name: weight.clone() for name, weight in average.items()},
+                )
     from safetensors.torch import load_file
 
     saved = load_file(run.path / "model" / "weights.safetensors")
-    for name, tensor in kept.items():
+    for name, tensor in best_weights.items():
         torch.testing.assert_close(saved[name], tensor)
     assert run.metrics["val_accuracy"] == pytest.approx(best)
 
@@ -235,8 +238,8 @@ def test_every_loss_trains_and_gives_no_alarm_about_its_start(scans, tmp_path, n
     edits = {"task.loss": name, "optimizer.name": "adamw", "optimizer.lr": 5e-3}
     run = train(scans, out=tmp_path, epochs=9, model="convnet", batch_size=32, edits=edits)
     assert run.metrics["val_accuracy"] > 0.7
-    found = [finding.rule for finding in run.diagnosis.findings]
-    assert "initial-loss-above-chance" not in found
+    rules = [finding.rule for finding in run.diagnosis.findings]
+    assert "initial-loss-above-chance" not in rules
 
 
 @pytest.mark.parametrize("loss", ["mse", "mae", "huber"])
@@ -271,9 +274,9 @@ def test_lsuv_starts_every_hidden_layer_at_unit_variance(scans):
     ready = plan(scans, edits={"model.changes": changes}, **QUICK)
     model = ready.build_model()
     (inputs,) = tensors_of(next(ready.training_stream()).inputs)
-    found = activation_statistics(model, inputs)
-    assert all(abs(layer.std - 1) < 0.06 for layer in found[:-1])
-    assert found[-1].std < 0.5  # the head starts undecided
+    layers = activation_statistics(model, inputs)
+    assert all(abs(layer.std - 1) < 0.06 for layer in layers[:-1])
+    assert layers[-1].std < 0.5  # the head starts undecided
 
 
 def bad(id, text, *, data="scans", error=UsageError, **edits):

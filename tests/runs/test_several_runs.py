@@ -1,4 +1,4 @@
-"""What trains several runs, with many devices: the same figures, or a refusal before anything."""
+"""Folds and ladders with many devices: the same scores, or a refusal before anything starts."""
 
 from typing import Any
 
@@ -23,10 +23,10 @@ def test_folds_of_two_ranks_score_what_one_process_scores(scans, tmp_path):
 
 
 def test_a_ladders_networks_are_trained_by_as_many(scans, tmp_path):
-    found = ladder(scans, rungs=("chance", "mlp"), out=tmp_path, devices=2, **QUICK)
-    assert [rung.name for rung in found.rungs] == ["chance", "mlp"]
-    assert found["mlp"].score > 0.3
-    assert "devices = 2" in (found.path / "mlp" / "recipe.toml").read_text()
+    result = ladder(scans, rungs=("chance", "mlp"), out=tmp_path, devices=2, **QUICK)
+    assert [rung.name for rung in result.rungs] == ["chance", "mlp"]
+    assert result["mlp"].score > 0.3
+    assert "devices = 2" in (result.path / "mlp" / "recipe.toml").read_text()
 
 
 def test_a_ladder_that_cannot_be_divided_is_refused_before_its_first_rung(scans, tmp_path):
@@ -60,7 +60,7 @@ def test_a_comparison_that_cannot_be_made_trains_nothing(scans, tmp_path, capsys
     out = tmp_path / "runs"
     with pytest.raises(SystemExit, match="2"):
         main(["train", str(scans), "--compare-scratch", "--out", str(out), *wishes])
-    said = capsys.readouterr().err
-    assert all(word in said for word in words)
-    assert said.count("error:") == 1
+    error_text = capsys.readouterr().err
+    assert all(word in error_text for word in words)
+    assert error_text.count("error:") == 1
     assert not out.exists()

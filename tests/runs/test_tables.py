@@ -1,4 +1,4 @@
-"""A table from training to prediction."""
+"""A table of numbers, from training to prediction."""
 
 import csv
 import json
@@ -42,20 +42,22 @@ def test_the_named_column_is_learnt(run):
 def test_rows_are_predicted_by_the_names_of_their_columns(run, tmp_path):
     """Other order, further columns, no target: the same values as in the training's order."""
     (tmp_path / "new.csv").write_text("note,noise,second,first\nx,0,1,1\ny,0,-1,0.5\nz,0,,0\n")
-    values = [found.value for found in thalweg.predict(run.path, [tmp_path / "new.csv"])]
+    values = [prediction.value for prediction in thalweg.predict(run.path, [tmp_path / "new.csv"])]
     assert values[:2] == pytest.approx([5.0, -0.5], abs=0.6)
     (tmp_path / "bare.csv").write_text("1,1,0\n0.5,-1,0\n")  # no header: in the model's order
-    bare = [found.value for found in thalweg.predict(run.path, [tmp_path / "bare.csv"])]
+    bare = [prediction.value for prediction in thalweg.predict(run.path, [tmp_path / "bare.csv"])]
     assert bare == pytest.approx(values[:2])
 
 
 def test_predictions_are_those_that_the_run_recorded(run, table):
-    found = thalweg.predict(run.path, [table])
+    predictions = thalweg.predict(run.path, [table])
     with table.open() as file:
-        assert len(found) == len(list(csv.reader(file))) - 1
+        assert len(predictions) == len(list(csv.reader(file))) - 1
     for row in run.reader.predictions:
         line = int(row.name.split()[-1])
-        assert found[line - 2].value == pytest.approx(float(row.predicted), rel=1e-4, abs=1e-4)
+        assert predictions[line - 2].value == pytest.approx(
+            float(row.predicted), rel=1e-4, abs=1e-4
+        )
 
 
 def test_a_missing_column_is_named_with_the_nearest(run, tmp_path):

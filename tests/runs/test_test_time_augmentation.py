@@ -1,4 +1,4 @@
-"""AugmentedViews of an image are averaged alike wherever a run's model is asked."""
+"""Test-time augmentation is the same in validation, in the saved model and in predictions."""
 
 from typing import Any
 
@@ -20,13 +20,13 @@ def test_training_saving_and_predicting_average_the_same_views(scans, tmp_path):
     assert saved.spec.views == AugmentedViews(views="shift")
     rows = ready.dataset.indices["val"]
     raw = [torch.from_numpy(ready.dataset.inputs[row]) for row in rows]
-    told = [row for row in run.reader.predictions if row.split == "val"]
-    for prediction, row in zip(saved.predict_raw(raw), told, strict=True):
+    recorded = [row for row in run.reader.predictions if row.split == "val"]
+    for prediction, row in zip(saved.predict_raw(raw), recorded, strict=True):
         assert prediction.label == row.predicted
         assert prediction.probability == pytest.approx(row.probability, abs=1e-4)
     single = evaluate(saved.module, ready.evaluation_batches("val"), saved.spec.build_task())
     alone = single.logits.softmax(1).amax(1).tolist()
-    assert alone != pytest.approx([row.probability for row in told], abs=1e-4)
+    assert alone != pytest.approx([row.probability for row in recorded], abs=1e-4)
 
 
 def test_validations_may_be_rarer_than_epochs_and_the_last_one_is_made(scans, tmp_path):

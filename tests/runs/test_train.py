@@ -1,4 +1,4 @@
-"""A training from end to end: what it leaves on disk, and what happens when it is disturbed."""
+"""A training from end to end: its files, and what a disturbance leaves of them."""
 
 import os
 import signal
@@ -57,7 +57,9 @@ def test_loaded_model_predicts_what_the_run_recorded(scans, tmp_path):
     dataset = plan(scans).dataset
     row_of = {name: index for index, name in enumerate(dataset.names)}
     raw = [torch.from_numpy(np.array(dataset.inputs[row_of[row.name]])) for row in rows]
-    assert [found.label for found in model.predict_raw(raw)] == [row.predicted for row in rows]
+    assert [prediction.label for prediction in model.predict_raw(raw)] == [
+        row.predicted for row in rows
+    ]
 
 
 def test_picture_file_is_predicted(tmp_path):
@@ -69,9 +71,9 @@ def test_picture_file_is_predicted(tmp_path):
     run = train(tmp_path / "digits", out=tmp_path, epochs=3)
     seven = (load_digits().images[7] * 15.9).astype(np.uint8)
     Image.fromarray(seven).save(tmp_path / "seven.png")
-    (found,) = thalweg.predict(run.path, [tmp_path / "seven.png"])
-    assert found.label == "7"
-    assert sum(found.probabilities.values()) == pytest.approx(1)
+    (prediction,) = thalweg.predict(run.path, [tmp_path / "seven.png"])
+    assert prediction.label == "7"
+    assert sum(prediction.probabilities.values()) == pytest.approx(1)
 
 
 def test_same_seed_same_weights(scans, tmp_path):

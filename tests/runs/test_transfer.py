@@ -100,8 +100,8 @@ def test_a_probe_is_an_ordinary_run_whose_model_is_backbone_and_head(train, phot
     for name, value in model.module.state_dict().items():
         if not name.startswith("linear."):
             assert torch.equal(value, pretrained[name]), name
-    found = thalweg.predict(run.path, [photos / "spots" / "0.jpg"])
-    assert found[0].label in CLASSES
+    predictions = thalweg.predict(run.path, [photos / "spots" / "0.jpg"])
+    assert predictions[0].label in CLASSES
 
 
 def test_the_reported_figures_are_those_of_the_saved_model(train, photos, monkeypatch):
@@ -111,11 +111,13 @@ def test_the_reported_figures_are_those_of_the_saved_model(train, photos, monkey
     dataset = plan(photos, edits={"transfer.method": "none", "data.image_size": SIZE}).dataset
     rows = dataset.indices["val"]
     model = thalweg.load(run.path)
-    found = model.predict_raw([torch.tensor(np.array(dataset.inputs[row])) for row in rows])
+    predictions = model.predict_raw([torch.tensor(np.array(dataset.inputs[row])) for row in rows])
     truth = [dataset.class_names[dataset.targets[row]] for row in rows]
-    accuracy = np.mean([a == b for a, b in zip([p.label for p in found], truth, strict=True)])
+    accuracy = np.mean([a == b for a, b in zip([p.label for p in predictions], truth, strict=True)])
     assert accuracy == pytest.approx(run.metrics["val_accuracy"])
-    loss = -np.mean([np.log(p.probabilities[name]) for p, name in zip(found, truth, strict=True)])
+    loss = -np.mean(
+        [np.log(p.probabilities[name]) for p, name in zip(predictions, truth, strict=True)]
+    )
     assert loss == pytest.approx(run.metrics["val_loss"], rel=1e-4)
 
 
@@ -143,8 +145,8 @@ def test_fine_tuning_begins_with_the_fitted_head_and_never_ends_below_it(train):
 
 def test_the_last_stage_learns_and_what_lies_before_stays(train, weights):
     run = train(transfer__method="last", budget__epochs=1, optimizer__lr=1e-2)
-    kept = latest_checkpoint(run.path / "checkpoints")
-    after = load_file(kept.path / "state.safetensors")
+    checkpoint = latest_checkpoint(run.path / "checkpoints")
+    after = load_file(checkpoint.path / "state.safetensors")
     before = pretrained_state(weights)
     same = {name for name, value in before.items() if torch.equal(value, after[f"model.{name}"])}
     assert {"conv1.weight", "bn1.running_mean", "layer1.0.conv1.weight"} <= same
@@ -222,9 +224,9 @@ def test_a_run_killed_among_its_features_goes_on_with_those_it_has(photos, weigh
     assert RunReader(run).state == "finished"
     assert whole(files[0]) == 90
     rows = np.frombuffer(before, np.uint8).reshape(90, -1)
-    kept = np.frombuffer(files[0].read_bytes(), np.uint8).reshape(90, -1)
+    stored = np.frombuffer(files[0].read_bytes(), np.uint8).reshape(90, -1)
     full = rows[:, -4:].any(axis=1)
-    assert np.array_equal(rows[full], kept[full])
+    assert np.array_equal(rows[full], stored[full])
 
 
 def whole(path):
@@ -236,8 +238,8 @@ def test_a_damaged_feature_is_computed_again(train, monkeypatch):
     monkeypatch.setattr("thalweg.training.features.AUTOTUNE_FROM", 10**9)  # float32 throughout
     monkeypatch.setattr("thalweg.training.features.VERSION", "damaged")
     first = train(transfer__method="probe", transfer__copies_per_image=1)
-    found = [p for e in cache_entries() for p in e.path.glob("features-*-0")]
-    path = max(found, key=lambda p: p.stat().st_mtime_ns)
+    files = [p for e in cache_entries() for p in e.path.glob("features-*-0")]
+    path = max(files, key=lambda p: p.stat().st_mtime_ns)
     damaged = bytearray(path.read_bytes())
     damaged[100] ^= 255
     path.write_bytes(damaged)
@@ -268,12 +270,12 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("edits", "error", "said"), REFUSED.values(), ids=REFUSED)
-def test_what_cannot_be_transferred_is_said_before_training(photos, edits, error, said):
+@pytest.mark.parametrize(("edits", "error", "problem"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_transferred_is_said_before_training(photos, edits, error, problem):
     is_packaged = edits.get("model.name") == weight_sources.PACKAGED_MODEL
     if is_packaged and not weight_sources.is_package_installed():
         pytest.skip("the extra `pretrained` is not installed")
-    with pytest.raises(error, match=said):
+    with pytest.raises(error, match=problem):
         plan(photos, edits={"model.name": NET, **edits})
 
 
@@ -361,11 +363,11 @@ def test_transfer_and_training_from_scratch_side_by_side(photos, weights, tmp_pa
     wishes += ["--epochs", "1"]
     with pytest.raises(SystemExit, match="0"):
         main(["train", str(photos), *wishes, *common])
-    found = json.loads(capsys.readouterr().out)
-    assert found["transfer"]["model"] == found["scratch"]["model"] == NET
-    accuracies = [found[how]["metrics"]["val_accuracy"] for how in ("transfer", "scratch")]
+    report = json.loads(capsys.readouterr().out)
+    assert report["transfer"]["model"] == report["scratch"]["model"] == NET
+    accuracies = [report[how]["metrics"]["val_accuracy"] for how in ("transfer", "scratch")]
     assert accuracies[0] > accuracies[1]
-    assert min(found[how]["seconds"] for how in found if how != "schema") > 0
+    assert min(report[how]["seconds"] for how in report if how != "schema") > 0
     with pytest.raises(SystemExit, match="2"):
         main(["train", str(photos), "--transfer", "none", "--epochs", "1", *common])
 

@@ -83,18 +83,18 @@ def subject(model, *shape, classes=3):
 def chosen_for(in_bfloat16):
     torch.manual_seed(0)
     fixed = frozenset({"threads"})  # nothing is between one and two of them but chance
-    found = autotune(subject(Kernel(in_bfloat16), 16, 8), FP32, steps=LONG, fixed=fixed)
+    result = autotune(subject(Kernel(in_bfloat16), 16, 8), FP32, steps=LONG, fixed=fixed)
     verdicts = {
-        row.numerics.dtype: row.verdict for row in found.rows if row.numerics in (FP32, BF16)
+        row.numerics.dtype: row.verdict for row in result.rows if row.numerics in (FP32, BF16)
     }
-    return found, verdicts["bfloat16"]
+    return result, verdicts["bfloat16"]
 
 
 def test_a_faster_kernel_that_is_right_is_chosen():
-    found, verdict = chosen_for(right)
-    assert found.chosen.dtype == "bfloat16"
+    result, verdict = chosen_for(right)
+    assert result.chosen.dtype == "bfloat16"
     assert verdict == "chosen"
-    assert "times as fast" in found.note
+    assert "times as fast" in result.note
 
 
 @pytest.mark.parametrize(
@@ -110,24 +110,26 @@ def test_a_faster_kernel_that_is_right_is_chosen():
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_a_kernel_that_is_wrong_slow_or_fails_is_not(kernel, complaint):
-    found, verdict = chosen_for(kernel)
-    assert found.chosen.dtype == "float32"
+    result, verdict = chosen_for(kernel)
+    assert result.chosen.dtype == "float32"
     assert re.search(complaint, verdict)
 
 
 def test_a_network_too_deep_for_bfloat16_stays_in_float32():
     """A plain network of 56 layers multiplies rounding until no direction is left."""
-    found = start_benchmark(
+    benchmark = start_benchmark(
         subject(MODELS["plain56"](3, input_shape=(3, 32, 32)), 16, 3, 32, 32), FP32
     )
-    assert not found.is_accurate(BF16)
-    assert found.is_accurate(Numerics(channels_last=True))
+    assert not benchmark.is_accurate(BF16)
+    assert benchmark.is_accurate(Numerics(channels_last=True))
 
 
 @pytest.mark.parametrize("name", ["resnet20", "convnet", "vit_tiny"])
 def test_common_networks_may_use_bfloat16(name):
-    found = start_benchmark(subject(MODELS[name](3, input_shape=(3, 32, 32)), 16, 3, 32, 32), FP32)
-    assert found.is_accurate(BF16)
+    benchmark = start_benchmark(
+        subject(MODELS[name](3, input_shape=(3, 32, 32)), 16, 3, 32, 32), FP32
+    )
+    assert benchmark.is_accurate(BF16)
 
 
 class Recurrence(nn.Module):
@@ -159,7 +161,7 @@ def times_in_turns(of, settings, *, turns=7):
             begin = perf_counter()
             loss_and_gradient(of, setting)
             seconds[setting].append(perf_counter() - begin)
-    return {setting: min(found[1:]) for setting, found in seconds.items()}
+    return {setting: min(times[1:]) for setting, times in seconds.items()}
 
 
 @pytest.mark.parametrize(
@@ -180,37 +182,37 @@ def test_where_bfloat16_is_slower_on_this_machine_it_is_not_chosen(build, shape)
     ratio = times[rival] / times[start]
     if ratio < 1.5:
         pytest.skip(f"here bfloat16 takes {ratio:.2f} times float32's time")
-    found = autotune(of, start, steps=LONG, always=True)
-    assert found.chosen.dtype == "float32"
-    assert {row.numerics.dtype for row in found.rows} == {"float32", "bfloat16"}
+    result = autotune(of, start, steps=LONG, always=True)
+    assert result.chosen.dtype == "float32"
+    assert {row.numerics.dtype for row in result.rows} == {"float32", "bfloat16"}
 
 
 def test_a_start_that_is_wrong_is_left():
-    found = autotune(subject(Kernel(wrong, delay=0), 16, 8), BF16, steps=LONG)
-    assert found.chosen.dtype == "float32"
+    result = autotune(subject(Kernel(wrong, delay=0), 16, 8), BF16, steps=LONG)
+    assert result.chosen.dtype == "float32"
 
 
 def test_what_the_user_fixed_stays():
-    found = autotune(
+    result = autotune(
         subject(Kernel(right), 16, 8), FP32, steps=LONG, fixed=frozenset({"dtype", "matmul"})
     )
-    assert {row.numerics.dtype for row in found.rows} == {"float32"}
-    assert {row.numerics.matmul for row in found.rows} == {"highest"}
+    assert {row.numerics.dtype for row in result.rows} == {"float32"}
+    assert {row.numerics.matmul for row in result.rows} == {"highest"}
 
 
 @pytest.mark.parametrize(("steps", "why"), [(20, "only 20 steps"), (100, "too short a run")])
 def test_a_short_run_is_not_measured(steps, why):
-    found = autotune(subject(Kernel(right), 16, 8), FP32, steps=steps)
-    assert found.chosen == FP32
-    assert not found.rows
-    assert why in found.note
+    result = autotune(subject(Kernel(right), 16, 8), FP32, steps=steps)
+    assert result.chosen == FP32
+    assert not result.rows
+    assert why in result.note
     assert autotune(subject(Kernel(right), 16, 8), FP32, steps=steps, always=True).rows
 
 
 def test_a_model_that_fails_is_left_to_the_training():
-    found = autotune(subject(nn.Linear(9, 3), 16, 8), FP32, steps=LONG)
-    assert found.chosen == FP32
-    assert "shapes cannot be multiplied" in found.note
+    result = autotune(subject(nn.Linear(9, 3), 16, 8), FP32, steps=LONG)
+    assert result.chosen == FP32
+    assert "shapes cannot be multiplied" in result.note
 
 
 def test_model_modes_chance_and_process_are_as_before():
@@ -229,17 +231,17 @@ def test_model_modes_chance_and_process_are_as_before():
 def test_a_missing_compiler_only_drops_the_candidate(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
-    found = start_benchmark(subject(nn.Linear(8, 3), 16, 8), FP32)
-    found.step_seconds(FP32)
-    assert not found.is_better(Numerics(compile=True), FP32)
-    (row,) = [row for row in found.results(FP32) if row.numerics.compile]
+    benchmark = start_benchmark(subject(nn.Linear(8, 3), 16, 8), FP32)
+    benchmark.step_seconds(FP32)
+    assert not benchmark.is_better(Numerics(compile=True), FP32)
+    (row,) = [row for row in benchmark.results(FP32) if row.numerics.compile]
     assert row.verdict.startswith("failed")
 
 
 def test_the_deviation_is_the_angle_in_float64():
     exact = Gradient(torch.tensor(2.0), [torch.tensor([3.0, 4.0]), torch.tensor([0.0, 1e-9])])
-    found = Gradient(torch.tensor(2.01), [torch.tensor([4.0, 3.0]), torch.tensor([0.5, 0.0])])
-    off = deviation(found, exact)
+    gradient = Gradient(torch.tensor(2.01), [torch.tensor([4.0, 3.0]), torch.tensor([0.5, 0.0])])
+    off = deviation(gradient, exact)
     assert off.loss_error == pytest.approx(0.005, rel=1e-4)
     assert off.cosine == pytest.approx(24 / 5 / 25.25**0.5)
     assert off.worst_cosine == pytest.approx(24 / 25)  # the second tensor is no part of the norm
@@ -303,17 +305,17 @@ class TestCache:
     ):
         monkeypatch.setattr(cache, "load_per_core", lambda: then)
         autotune_cached(subject(Kernel(right), 16, 8), FP32, steps=LONG)
-        asked = []
+        calls = []
 
-        def counting(*given, **options):
-            asked.append(given)
-            return autotune(*given, **options)
+        def counting(*arguments, **options):
+            calls.append(arguments)
+            return autotune(*arguments, **options)
 
         monkeypatch.setattr(cache, "autotune", counting)
         monkeypatch.setattr(cache, "load_per_core", lambda: now)
         for _ in range(2):
             autotune_cached(subject(Kernel(right), 16, 8), FP32, steps=LONG)
-        assert len(asked) == again  # and then it stands
+        assert len(calls) == again  # and then it stands
 
     def test_the_load_is_that_of_a_core(self):
         assert 0 <= cache.load_per_core() < 1000
@@ -342,5 +344,5 @@ class TestCache:
     def test_a_cache_that_cannot_be_written_costs_only_time(self, tmp_path, monkeypatch):
         (tmp_path / "file").write_text("")
         monkeypatch.setenv("THALWEG_CACHE", str(tmp_path / "file"))
-        found = autotune_cached(subject(Kernel(right), 16, 8), FP32, steps=LONG)
-        assert found.chosen.dtype == "bfloat16"
+        result = autotune_cached(subject(Kernel(right), 16, 8), FP32, steps=LONG)
+        assert result.chosen.dtype == "bfloat16"
