@@ -28,7 +28,17 @@ def table(folder):
     return folder / "table.csv", folder / "table.csv"
 
 
-ROWS = {"image": images, "vector": table}
+def json_lines(folder, suffix):
+    path = folder / f"samples{suffix}"
+    lines = [{"values": [i / 7, -1.5], "target": "xy"[i // 20]} for i in range(40)]
+    path.write_text("\n".join(map(json.dumps, lines)))
+    return path, path
+
+
+ROWS = {
+    "image": images,
+    "vector": table,
+}
 
 
 @pytest.fixture(scope="module", params=ROWS)

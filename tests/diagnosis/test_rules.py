@@ -113,6 +113,21 @@ def test_findings_of_example_histories(name):
     assert [f.rule for f in diagnose(run).findings if f.severity != "note"] == expected
 
 
+# Rule → a history on which it fires, if only with a note, and one that it passes.
+SICK_AND_HEALTHY = {
+    "initial-loss-above-chance": (CURVES["above chance"][0], CURVES["healthy"][0]),
+    "loss-not-falling": (CURVES["flat"][0], CURVES["healthy"][0]),
+    "overfitting": (CURVES["turned"][0], CURVES["one bad epoch"][0]),
+}
+
+
+@pytest.mark.parametrize("name", SICK_AND_HEALTHY)
+def test_a_rule_fires_on_the_sick_and_passes_the_healthy(name):
+    sick, healthy = SICK_AND_HEALTHY[name]
+    assert name in {finding.rule for finding in diagnose(sick).findings}
+    assert name in diagnose(healthy).passed
+
+
 def test_nothing_measured_is_nothing_passed():
     diagnosis = diagnose(History())
     assert diagnosis.passed == ()

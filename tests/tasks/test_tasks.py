@@ -1,4 +1,5 @@
-from math import isnan, log
+from math import isfinite, isnan, log
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from sklearn import metrics
 
 from thalweg.errors import UsageError
+from thalweg.recipes.recipe import TaskRecipe
 from thalweg.tasks import TASKS, classification, confusion, per_class_recall, regression
 
 BUILT = [
@@ -27,6 +29,40 @@ def test_every_task_is_whole(task):
     assert task.loss_fn(logits, targets).shape == ()
     assert all(isinstance(metric(logits, targets), float) for metric in task.metrics.values())
     assert task.decode(logits).shape[0] == 20
+
+
+# Task → labels that it takes.
+LABELS = {
+    "classification": np.arange(60.0) % 3,
+    "regression": np.random.default_rng(0).normal(50, 7, 60),
+}
+
+
+def test_every_task_has_its_row():
+    assert set(LABELS) == set(TASKS)
+
+
+@pytest.mark.parametrize("name", LABELS)
+def test_a_task_goes_from_labels_to_predictions_and_knowing_nothing_scores_chance(name):
+    kind = TASKS[name]
+    assert kind.standard_loss in kind.losses
+    found = kind.targets(LABELS[name], "column 'y'")
+    assert (found.task, len(found.values)) == (name, 60)
+    values, class_names = torch.from_numpy(found.values), found.class_names
+    facts = SimpleNamespace(
+        num_classes=len(class_names) or 1,
+        target_mean=values.double().mean().item(),
+        target_std=values.double().std(correction=0).item(),
+    )
+    task = kind.build(facts, TaskRecipe())
+    assert task.name == name
+    logits = torch.zeros(60, task.outputs)
+    if isfinite(task.chance_loss):
+        assert task.loss_fn(logits, values).item() == pytest.approx(task.chance_loss, rel=1e-4)
+    readout = task.read(logits, values, class_names)
+    assert len(readout.targets) == len(readout.predicted) == len(readout.probabilities) == 60
+    label = task.predict(task.decode(logits)[0], class_names).label
+    assert label == readout.predicted[0]
 
 
 @pytest.mark.parametrize("num_classes", [2, 10, 1000])

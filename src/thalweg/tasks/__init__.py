@@ -21,4 +21,10 @@ __all__ = [
 ]
 
 # Tried in this order: the first that fits the labels.
-TASKS = Registry("task", (CLASSIFICATION, REGRESSION))
+TASKS = Registry(
+    "task",
+    (
+        CLASSIFICATION,
+        REGRESSION,
+    ),
+)

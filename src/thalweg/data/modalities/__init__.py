@@ -6,7 +6,13 @@ from thalweg.data.modality import Modality
 from thalweg.errors import DataError
 from thalweg.registry import Registry
 
-MODALITIES: Registry[Modality] = Registry("modality", (IMAGE, VECTOR))
+MODALITIES: Registry[Modality] = Registry(
+    "modality",
+    (
+        IMAGE,
+        VECTOR,
+    ),
+)
 
 
 def modality_of(inputs: object) -> Modality:

@@ -18,7 +18,14 @@ Source = Callable[[Path], Samples | None]
 
 # Tried in this order; the first that recognises the layout reads it.
 SOURCES: Registry[Source] = Registry(
-    "source", (builtin_digits, array_file, csv_manifest, csv_table, class_folders)
+    "source",
+    (
+        builtin_digits,
+        array_file,
+        csv_manifest,
+        csv_table,
+        class_folders,
+    ),
 )
 LAYOUTS = (
     "a folder with a folder per class, a CSV of paths and labels or of numbers, an .npz or .npy "
