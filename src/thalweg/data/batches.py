@@ -21,7 +21,7 @@ from thalweg.data.batch import (
 )
 from thalweg.data.dataset import Dataset
 from thalweg.data.images.load_pixels import release
-from thalweg.data.modality import Split
+from thalweg.data.modality import AugmentedSplit
 from thalweg.data.prefetch import prefetch_batches, threads_to_spare
 from thalweg.errors import DataError
 
@@ -71,7 +71,7 @@ class Batches:
         # Positions are picked beside the samples, so that no pick waits for the device.
         self._home = self._device if self._is_held else torch.device("cpu")
         self._targets = torch.from_numpy(dataset.targets[self._rows]).to(self._home)
-        origin = Split(dataset.inputs, len(self._rows), seed, self._home, self._device)
+        origin = AugmentedSplit(dataset.inputs, len(self._rows), seed, self._home, self._device)
         self._augment = None
         if augmentation is not None:
             self._augment = augmentation(augment, dataset.preprocessing, origin)

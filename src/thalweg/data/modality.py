@@ -13,6 +13,7 @@ from thalweg.data.batch import Inputs
 from thalweg.data.images.background_decoding import BackgroundDecoding
 from thalweg.data.images.file_survey import Survey
 from thalweg.data.samples import Quarantined, Samples
+from thalweg.data.statistics import Moments
 from thalweg.recipes.facts import DataFacts
 from thalweg.recipes.recipe import Recipe
 
@@ -76,7 +77,7 @@ class SourceRow(NamedTuple):
     error: str = ""  # the reason why it cannot be predicted
 
 
-class Split(NamedTuple):
+class AugmentedSplit(NamedTuple):
     """The samples that an augmentation is for."""
 
     rows: Any  # of the data set
@@ -90,13 +91,6 @@ class Split(NamedTuple):
 # `positions` (of the samples in their split), `epoch`, and `part` (the rows of the batch that these
 # are: chance is drawn for all of it).
 Augmentation = Callable[..., Any]
-
-
-class Pretrained(NamedTuple):
-    """The format that a pretrained network's inputs had."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
 
 
 def stack(samples: Sequence[Any]) -> Tensor:
@@ -120,21 +114,22 @@ class Modality:
     prepare: Callable[[StoredInputs, np.ndarray, tuple[str, ...]], Prepared]  # train rows, features
     input_shape: Callable[[Any], tuple[int, ...]]  # of one prepared row, as the model takes it
     restore: Callable[[Mapping[str, Any]], Any]  # the inverse of `Preprocessing.to_dict`
-    read_source: Callable[
-        [Any, Path | bytes], Iterable[SourceRow]
-    ]  # preprocessing, file to predict
+    # The samples in a file to predict, or in its bytes; the first argument is the preprocessing.
+    read_source: Callable[[Any, Path | bytes], Iterable[SourceRow]]
     recipe: Callable[[DataFacts, Mapping[str, object]], Recipe]  # facts, chosen keys → defaults
     collate: Callable[[Sequence[Any]], Inputs] = stack  # of raw samples, padded where they differ
     example: Callable[[DataFacts, int], Inputs] = zeros
     size: Callable[[DataFacts], str] = lambda facts: ""  # of a sample, in words
     describe: Callable[[DataFacts], Mapping[str, str]] = lambda facts: {}  # lines for the report
     picture: Callable[[Any], bytes | None] = lambda raw: None  # of a raw sample, for the report
-    augmentation: Callable[[Any, Any, Split], Augmentation] | None = None  # recipe, preprocessing
+    # Of a recipe's `augment` and a preprocessing; None: there is none.
+    augmentation: Callable[[Any, Any, AugmentedSplit], Augmentation] | None = None
     augment_keys: frozenset[str] = frozenset()  # keys of the recipe's `augment` that apply
-    has_views: bool = False  # several views of a sample can be averaged (`evaluation.views`)
-    layout: Literal["pixels", "row", ""] = ""  # raw samples are uint8 [height, width, channel], or
-    # float32 [number]; methods for such arrays can take them
-    sized_by: Callable[[DataFacts], Mapping[str, object]] = lambda facts: {}  # recipe keys resolved
+    has_augmented_views: bool = False  # test-time augmentation is possible
+    # Raw samples are uint8 [height, width, channel], or float32 [number], or neither.
+    layout: Literal["pixels", "row", ""] = ""
+    implied_keys: Callable[[DataFacts], Mapping[str, object]] = lambda facts: {}  # of the recipe
     suffixes: frozenset[str] = frozenset()  # of the files in a folder to predict
     suits_pretrained: Callable[[Any], bool] = lambda inputs: False  # of `Samples.inputs`
-    pretrained_format: Callable[[Any, DataFacts, Pretrained], tuple[Any, DataFacts]] | None = None
+    # Preprocessing and facts for a pretrained network, by the statistics of its inputs.
+    pretrained_format: Callable[[Any, DataFacts, Moments], tuple[Any, DataFacts]] | None = None

@@ -153,7 +153,7 @@ def _check_test_time_augmentation(recipe: Recipe, facts: DataFacts) -> None:
     has_threshold = evaluation.confidence_threshold < 1
     if evaluation.test_time_augmentation == "none":
         reason = "a threshold without test-time augmentation" if has_threshold else ""
-    elif not MODALITIES[facts.modality].has_views:
+    elif not MODALITIES[facts.modality].has_augmented_views:
         reason = f"the samples are {MODALITIES[facts.modality].noun}s"
     elif recipe.transfer.method == "probe":
         reason = "a fitted head is evaluated on features; see transfer.copies_per_image"

@@ -52,7 +52,7 @@ def make_plan(
     defaults: dict[str, object] = {"device": best_device(), "data.path": changes["data.path"]}
     if transfer:
         defaults |= transfer_edits(facts, requested.transfer.method) | transfer
-    defaults |= dataset.modality.sized_by(facts)
+    defaults |= dataset.modality.implied_keys(facts)
     default_recipe = recipe_for(facts, {**changes, **transfer}).edited(defaults)
     user_edits = {key: v for key, v in changes.items() if key != "data.image_size" or v}
     plan = Plan(

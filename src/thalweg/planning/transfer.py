@@ -7,7 +7,6 @@ from typing import Any
 
 from thalweg.data import Dataset
 from thalweg.data.modalities import modality_of
-from thalweg.data.modality import Pretrained
 from thalweg.data.samples import Samples
 from thalweg.errors import UsageError
 from thalweg.models.pretrained.timm_model import PREFIX
@@ -92,7 +91,7 @@ def dataset_for_network(dataset: Dataset, recipe: Recipe) -> Dataset:
         )
     network, reason = input_format(recipe.model.name), f"(as {recipe.model.name} asks)"
     preprocessing, facts = to_format(
-        dataset.preprocessing, dataset.facts, Pretrained(network.mean, network.std)
+        dataset.preprocessing, dataset.facts, (network.mean, network.std)
     )
     return replace(
         dataset,

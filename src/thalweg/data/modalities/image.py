@@ -19,17 +19,16 @@ from thalweg.data.images.preprocessing import ImagePreprocessing
 from thalweg.data.images.thumbnail import thumbnail
 from thalweg.data.modality import (
     Augmentation,
+    AugmentedSplit,
     Modality,
     Prepared,
-    Pretrained,
     ReadOptions,
     SourceRow,
-    Split,
     StoredInputs,
 )
 from thalweg.data.row_digests import row_digests
 from thalweg.data.samples import Files, Quarantined, Samples
-from thalweg.data.statistics import image_statistics
+from thalweg.data.statistics import Moments, image_statistics
 from thalweg.recipes.facts import DataFacts
 from thalweg.recipes.images import images
 from thalweg.recipes.transfer import FEW_SAMPLES, PHOTOGRAPH
@@ -118,7 +117,9 @@ def read_source(preprocessing: ImagePreprocessing, source: Path | bytes) -> Iter
     yield SourceRow(name, preprocessing.decode(source))
 
 
-def augmentation(settings: Any, preprocessing: ImagePreprocessing, split: Split) -> Augmentation:
+def augmentation(
+    settings: Any, preprocessing: ImagePreprocessing, split: AugmentedSplit
+) -> Augmentation:
     """The random changes of a recipe's `augment`.
 
     With alternating flips each sample comes both ways in any two epochs; chance alone would repeat
@@ -141,7 +142,7 @@ def augmentation(settings: Any, preprocessing: ImagePreprocessing, split: Split)
     return change
 
 
-def _first_flips(split: Split) -> Tensor:
+def _first_flips(split: AugmentedSplit) -> Tensor:
     """Bool per sample: mirrored in the first epoch. Drawn on the CPU, so equal on all devices."""
     chance = torch.Generator().manual_seed(derived_seed(split.seed, -1, -1))
     return (torch.rand(split.size, generator=chance) < 0.5).to(split.home)
@@ -158,13 +159,12 @@ def are_few_photographs(inputs: Any) -> bool:
 
 
 def pretrained_format(
-    preprocessing: ImagePreprocessing, facts: DataFacts, pretrained: Pretrained
+    preprocessing: ImagePreprocessing, facts: DataFacts, moments: Moments
 ) -> tuple[ImagePreprocessing, DataFacts]:
     """Three channels, normalised like the images that the network was trained on."""
-    return (
-        replace(preprocessing, channels=3, mean=pretrained.mean, std=pretrained.std),
-        replace(facts, input_shape=(3, *facts.input_shape[1:])),
-    )
+    mean, std = moments
+    fitted = replace(preprocessing, channels=3, mean=mean, std=std)
+    return fitted, replace(facts, input_shape=(3, *facts.input_shape[1:]))
 
 
 IMAGE = Modality(
@@ -184,9 +184,9 @@ IMAGE = Modality(
     augment_keys=frozenset(
         {part.name for part in fields(Augment)} | {"progressive_resizing", "mixup", "cutmix"}
     ),
-    has_views=True,
+    has_augmented_views=True,
     layout="pixels",
-    sized_by=lambda facts: {"data.image_size": facts.input_shape[-1]},
+    implied_keys=lambda facts: {"data.image_size": facts.input_shape[-1]},
     suffixes=SUFFIXES,
     suits_pretrained=are_few_photographs,
     pretrained_format=pretrained_format,
