@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+LINKED = [*PAGES, ROOT / "CONTRIBUTING.md", *sorted((ROOT / ".github").rglob("*.*"))]
 BLOCK = re.compile(
     r"(?P<mark><!-- not run: [^>]+ -->\n)?^```(?P<kind>python|console)\n(?P<text>.*?)^```$",
     re.MULTILINE | re.DOTALL,
@@ -108,8 +110,22 @@ def test_what_is_shown_must_have_been_printed():
 def test_every_link_between_pages_leads_somewhere():
     dead = [
         f"{page.relative_to(ROOT)}: {target}"
-        for page in PAGES
+        for page in LINKED
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
         if not (page.parent / target).exists()
     ]
     assert dead == []
+
+
+def test_the_layers_that_are_drawn_are_those_that_are_enforced():
+    contract, *_ = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"][
+        "contracts"
+    ]
+    page = (ROOT / "docs/how_it_works.md").read_text(encoding="utf-8")
+    drawn = page.partition("```\ncli\n")[2].partition("```")[0].splitlines()
+    assert ["cli", *drawn] == [present(layer) for layer in contract["layers"]]
+
+
+def present(layer):
+    """The layer without the packages in parentheses, which are rooms for what is to come."""
+    return " | ".join(name for name in layer.split(" | ") if not name.startswith("("))
