@@ -57,7 +57,7 @@ class RandomState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """A training on loan to a measurement: curvature, the speed of a step, a trial."""
+    """A training that a measurement borrows: curvature, the speed of a step, a trial."""
 
     model: nn.Module
     loss_fn: LossFn
@@ -68,7 +68,7 @@ class Subject:
 
 @contextmanager
 def borrow(subject: Subject) -> Iterator[None]:
-    """Train the subject inside, from its own random state; afterwards nothing has happened.
+    """Let the subject be trained inside, from its own random state; then restore all state.
 
     Weights, gradients, buffers, modes, the optimizer's state and groups, and the random state.
     """

@@ -16,8 +16,7 @@ QUICK: dict[str, Any] = {"epochs": 2, "batch_size": 32, "model": "mlp"}
 
 @pytest.fixture(scope="session")
 def with_test(tmp_path_factory):
-    """300 scans with a test split that can be told from the others: class "forty-two" is its own
-    in name only, so that a word of it anywhere would show."""
+    """400 scans in given splits; the test split is the last 80."""
     digits = load_digits()
     images = (digits.images[:400] * 15.9).astype(np.uint8)
     path = tmp_path_factory.mktemp("data") / "scans.npz"

@@ -41,7 +41,7 @@ def _check_comparable(edits: Mapping[str, object]) -> None:
     """Raise UsageError if there is no transfer to compare, or several processes would train."""
     from thalweg.data.sources import samples_at
     from thalweg.planning.checks import check_alone
-    from thalweg.planning.make_plan import from_root
+    from thalweg.planning.make_plan import absolute_if_exists
     from thalweg.planning.transfer import implied_transfer
 
     check_alone()
@@ -52,7 +52,7 @@ def _check_comparable(edits: Mapping[str, object]) -> None:
             fix="--devices 1; or without --compare-scratch, two commands: --transfer probe, and "
             f"--transfer none --devices {edits['devices']}",
         )
-    path = from_root(str(edits.get("data.path", "")))
+    path = absolute_if_exists(str(edits.get("data.path", "")))
     list_samples = partial(samples_at, Path(path), target=str(edits.get("data.target", "")))
     transfer, note = implied_transfer({**edits, "data.path": path}, list_samples)
     if not transfer:

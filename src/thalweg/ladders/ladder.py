@@ -18,7 +18,7 @@ from thalweg.ladders.rung import MissingPackageError, RungMaker, RungResult, Too
 from thalweg.ladders.rungs import RUNGS
 from thalweg.ladders.score_interval import score_interval
 from thalweg.planning.checks import check_alone, check_recipe
-from thalweg.planning.make_plan import best_device, from_root, read_dataset, recipe_for
+from thalweg.planning.make_plan import absolute_if_exists, best_device, read_dataset, recipe_for
 from thalweg.planning.progress import Progress
 from thalweg.recipes.recipe import Recipe
 from thalweg.record import claim_run_folder
@@ -65,7 +65,7 @@ def run_ladder(
     folder = claim_run_folder(Path(out), f"{Path(str(path)).resolve().name or 'data'}-ladder")
     data = LadderData(
         dataset=dataset,
-        path=from_root(str(path)),
+        path=absolute_if_exists(str(path)),
         folder=folder,
         options=LadderOptions(k=k, penalty=penalty, seed=seed, edits=edits),
         progress=progress,

@@ -38,7 +38,7 @@ def make_plan(
     changes = dict(edits)
     if path:
         changes["data.path"] = str(path)
-    changes["data.path"] = from_root(str(changes.get("data.path", "")))
+    changes["data.path"] = absolute_if_exists(str(changes.get("data.path", "")))
     requested = Recipe().edited(changes)  # refuses unknown keys and values before anything is read
     TASKS[requested.task.name]  # likewise
     data = requested.data
@@ -79,18 +79,18 @@ def recipe_for(facts: DataFacts, chosen: Mapping[str, object] | None = None) -> 
 
 
 def _recipe_with(defaults: Recipe, user_edits: Mapping[str, object]) -> Recipe:
-    """The defaults with the user's edits; a default that they leave no use for is withdrawn."""
+    """The defaults with the user's edits; defaults that the edits make meaningless are reset."""
     recipe = defaults.edited(user_edits)
-    withdrawn: dict[str, object] = {}
+    reset: dict[str, object] = {}
     if recipe.model.name != defaults.model.name:
-        withdrawn["model.changes"] = {}  # they were for the other network
+        reset["model.changes"] = {}  # they were for the other network
     if not takes_soft_targets(recipe.task.loss):
-        withdrawn["task.label_smoothing"] = 0.0
+        reset["task.label_smoothing"] = 0.0
     if not recipe.augment.flip:
-        withdrawn["augment.alternating_flip"] = False
+        reset["augment.alternating_flip"] = False
     if recipe.evaluation.test_time_augmentation == "none":
-        withdrawn["evaluation.confidence_threshold"] = 1.0
-    return recipe.edited({key: v for key, v in withdrawn.items() if key not in user_edits})
+        reset["evaluation.confidence_threshold"] = 1.0
+    return recipe.edited({key: v for key, v in reset.items() if key not in user_edits})
 
 
 def _check(plan: Plan) -> None:
@@ -109,7 +109,7 @@ def read_dataset(
     overlap: bool = False,
     list_samples: Callable[[], Samples] | None = None,
 ) -> Dataset:
-    """Read the recipe's data, as its network needs them; `note` joins what was noticed in them."""
+    """Read the recipe's data as its network needs them; `note` is added to the data set's notes."""
     data = recipe.data
     if not data.path:
         raise UsageError("no data was named", fix="thalweg train PATH, or data.path in the recipe")
@@ -139,7 +139,7 @@ def read_dataset(
     return dataset
 
 
-def from_root(path: str) -> str:
+def absolute_if_exists(path: str) -> str:
     """The absolute path of a file, so that a run can be resumed from elsewhere; or `path` as is."""
     return str(Path(path).absolute()) if path and Path(path).exists() else path
 

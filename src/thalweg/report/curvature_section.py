@@ -53,7 +53,7 @@ def landscape_terms(numbers: Mapping[str, JSON]) -> dict[str, str]:
         f"{_value(path[-1])}"
         if path
         else "",
-        "Of its variance in the plane": percent(explained, 0)
+        "Path variance in the plane": percent(explained, 0)
         if path and _is_number(explained)
         else "",
         "Measured on": _measured_on(numbers),

@@ -91,8 +91,8 @@ class RunRecorder:
         self.clock.start(phase)
 
     def next_update(self, start: int) -> int | None:
-        """The update to go on with; None where an earlier process was killed as training ended."""
-        return None if self._is_out_of_patience(start) else start
+        """`start`; None if early stopping was reached before a restart."""
+        return None if self._stops_early(start) else start
 
     def record_update(self, step: Step) -> None:
         """Measure the update just made."""
@@ -133,7 +133,7 @@ class RunRecorder:
         """Return whether training ends after `done` updates; record the reason."""
         if signal:
             self.writer.event("interrupted", f"stopped by signal {signal}", step=done)
-        return bool(signal) or self._is_out_of_patience(done)
+        return bool(signal) or self._stops_early(done)
 
     def announce(self, kind: str, message: str, *, step: int) -> None:
         """Record an event and show it."""
@@ -145,8 +145,8 @@ class RunRecorder:
         self.writer.set("notes", [*self.plan.notes, *notes])
         self.progress.messages.extend(notes)
 
-    def _is_out_of_patience(self, done: int) -> bool:
-        """Return whether an epoch has ended and too many have since the best one."""
+    def _stops_early(self, done: int) -> bool:
+        """Stop early after too many epochs without a better score: record it and return True."""
         patience, best = self.plan.recipe.budget.patience, self.best
         waited = done - best.step >= patience * self.plan.steps_per_epoch
         if not (patience and waited and self.plan.ends_with_validation(done)):

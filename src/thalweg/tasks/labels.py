@@ -1,11 +1,16 @@
-"""Labels as they are written: which are numbers, and which numbers stand for classes."""
+"""Labels as they are written: tell numbers from words, and classes from measurements."""
 
 import numpy as np
 
 from thalweg.tasks.task import Labels
 
-MOST_NUMBERED_CLASSES = 20  # more distinct whole numbers than this are a measurement…
-CLASS_WORDS = ("class", "label", "category", "species")  # …unless the place is called so
+MAX_INTEGER_CLASSES = 20  # more distinct whole numbers than this are a measurement,
+CLASS_WORDS = ("class", "label", "category", "species")  # unless the place has such a name
+    "class",
+    "label",
+    "category",
+    "species",
+)  # unless the column or folder has such a name
 
 
 def numeric_labels(labels: Labels | np.ndarray) -> np.ndarray | None:
@@ -29,4 +34,4 @@ def are_classes(numbers: np.ndarray, place: str) -> bool:
     if not (distinct == np.round(distinct)).all():
         return False
     named = any(word in place.lower() for word in CLASS_WORDS)
-    return len(distinct) <= MOST_NUMBERED_CLASSES or (named and 2 * len(distinct) <= len(numbers))
+    return len(distinct) <= MAX_INTEGER_CLASSES or (named and 2 * len(distinct) <= len(numbers))

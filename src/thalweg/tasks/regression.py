@@ -32,7 +32,7 @@ def regression(
 ) -> Task:
     """Mean squared error of the standardised target, or another loss of `tasks.value_losses`.
 
-    1 is what predicting the mean scores in squared error. `settings` are the loss's own.
+    Predicting the mean scores a squared error of 1. `settings` are the loss's own.
 
     Standardising puts every target's gradients on one scale, so that one learning rate suits all.
     Raises: UsageError for a standard deviation that is not positive, or an unknown loss.
@@ -59,7 +59,7 @@ def regression(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
-    """The training targets' mean and standard deviation, between the head and the user's unit."""
+    """Converts standardised outputs to the target's unit, by the training mean and deviation."""
 
     mean: float
     std: float

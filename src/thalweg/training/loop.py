@@ -23,7 +23,7 @@ class Step:
     """One update. Tensors stay on their device: reading them is what waits for it."""
 
     index: int  # 0-based
-    loss: Tensor  # scalar, mean over all samples of the update, before it; its graph is freed
+    loss: Tensor  # scalar, mean over the update's samples at the weights before it; graph freed
     logits: Tensor  # of the last micro-batch, like the targets
     targets: Tensor
     lr_factor: float  # share of the peak learning rate

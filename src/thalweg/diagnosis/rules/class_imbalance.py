@@ -21,8 +21,9 @@ def class_imbalance(
     neither does accuracy. Only the recall by class shows it.
 
     Evidence: samples by class, and the share of each class's samples that the model gets right.
-    Threshold: the commonest class is 8 times as frequent as a class whose recall is below 0.6,
-    while the common half of the classes is recalled at least 0.2 better.
+    Threshold: the commonest class, of at least 30 samples, is 8 times as frequent as a class whose
+    recall is below 0.6 and at least 0.2 below the median recall of the common classes, those with
+    more than a third of the commonest one's samples.
     False alarms: a rare class that is also hard in itself.
     Convicted by: a balanced sampler on a copy raises the mean recall.
     Source: He and Garcia 2009, "Learning from imbalanced data"; SageMaker Debugger has ratio 10.
