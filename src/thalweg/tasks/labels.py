@@ -6,11 +6,6 @@ from thalweg.tasks.task import Labels
 
 MAX_INTEGER_CLASSES = 20  # more distinct whole numbers than this are a measurement,
 CLASS_WORDS = ("class", "label", "category", "species")  # unless the place has such a name
-    "class",
-    "label",
-    "category",
-    "species",
-)  # unless the column or folder has such a name
 
 
 def numeric_labels(labels: Labels | np.ndarray) -> np.ndarray | None:
