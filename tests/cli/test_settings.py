@@ -65,7 +65,7 @@ def test_a_variable_of_another_purpose_is_left_alone():
     ("name", "text"),
     [
         ("THALWEG_OPTIMIZER_LR", "fast"),
-        ("THALWEG_TASK_NAME", "clasification"),
+        ("THALWEG_TRANSFER_METHOD", "prob"),
         ("THALWEG_MODEL_CHANGES", "{ stem"),
         ("THALWEG_MODEL_CHANGES", "3"),
         ("THALWEG_AUGMENT_FLIP", "perhaps"),

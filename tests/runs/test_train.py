@@ -168,6 +168,12 @@ def test_regression_learns(diabetes, tmp_path):
         pytest.param({"lr": float("nan")}, UsageError, "optimizer.lr", id="lr not a number"),
         pytest.param({"edits": {"model.changes": {"widht": 8}}}, UsageError, "widht", id="change"),
         pytest.param({"device": "abacus"}, UsageError, "abacus", id="device"),
+        pytest.param(
+            {"edits": {"task.name": "clasification"}},
+            UnknownNameError,
+            "did you mean classification",
+            id="task",
+        ),
         pytest.param({"edits": {"optimizer.lrr": 1}}, UnknownNameError, "optimizer.lr", id="key"),
     ],
 )
