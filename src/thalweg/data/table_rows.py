@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32
 
-from thalweg.data.sources.csv_file import CsvFile, csv_file
+from thalweg.data.sources.csv_file import CsvFile, cell_number, csv_file
 from thalweg.errors import DataError
 from thalweg.registry import unknown_name
 
@@ -42,7 +42,7 @@ def table_rows(path: Path, *, features: Sequence[str], means: Sequence[float]) -
         is_whole = len(row.cells) > max(columns)
         if not is_whole:
             reasons[len(vectors)] = f"{len(row.cells)} cells are too few"
-        vectors.append([_number(row.cells[c]) if is_whole else np.nan for c in columns])
+        vectors.append([cell_number(row.cells[c]) if is_whole else np.nan for c in columns])
         names.append(f"row {row.line}")
     array = np.array(vectors, dtype=np.float64).reshape(-1, len(columns))
     filled = np.where(np.isfinite(array), array, np.array(means))
@@ -51,7 +51,7 @@ def table_rows(path: Path, *, features: Sequence[str], means: Sequence[float]) -
 
 def _columns(table: CsvFile, names: Sequence[str], count: int) -> tuple[Sequence[int], int]:
     """The column of each feature, and the number of header rows. Raises DataError."""
-    numbered = all(np.isfinite(_number(cell)) for cell in table.first)
+    numbered = all(np.isfinite(cell_number(cell)) for cell in table.first)
     if not names or numbered:
         if len(table.first) != count:
             raise DataError(
@@ -69,11 +69,3 @@ def _columns(table: CsvFile, names: Sequence[str], count: int) -> tuple[Sequence
             fix=nearest.fix,
         )
     return [table.first.index(name) for name in names], 1
-
-
-def _number(cell: str) -> float:
-    """The cell's number, also with a decimal comma; NaN for anything else."""
-    try:
-        return float(cell.replace(",", "."))
-    except ValueError:
-        return float("nan")

@@ -10,7 +10,6 @@ https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite.
 """
 
 import re
-from math import sqrt
 from typing import Any, NamedTuple
 
 import torch.nn.functional as F
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 
 from thalweg.models.pieces.drop_path import DropPath, depth_rates
 from thalweg.models.pieces.image_shape import image_channels
+from thalweg.models.pieces.initialise import initialise_by_fan_out
 
 
 class Stage(NamedTuple):
@@ -124,7 +124,7 @@ class EfficientNetLite(nn.Module):
         self.bn2 = nn.BatchNorm2d(HEAD, eps=EPS)
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(HEAD, num_classes)
-        self.apply(_initialise)
+        self.apply(initialise_by_fan_out)
         nn.init.normal_(self.classifier.weight, std=0.01)  # equal logits: the first loss is chance
         nn.init.zeros_(self.classifier.bias)
 
@@ -156,12 +156,6 @@ def _block(in_channels: int, stage: Stage, *, stride: int, drop_path: float) -> 
     return InvertedBottleneck(
         in_channels, stage.channels, stage=stage, stride=stride, drop_path=drop_path
     )
-
-
-def _initialise(module: nn.Module) -> None:
-    if isinstance(module, nn.Conv2d):
-        outputs = module.weight[:, 0].numel() / module.groups  # that one input reaches
-        nn.init.normal_(module.weight, std=sqrt(2 / outputs))
 
 
 def efficientnet_lite0(

@@ -7,7 +7,6 @@ Source: Xie et al. 2017, https://arxiv.org/abs/1611.05431. Published errors on C
 (8×64d), 3.58 % (16×64d).
 """
 
-from math import sqrt
 from typing import Any
 
 from jaxtyping import Float
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from thalweg.models.pieces.drop_path import DropPath, depth_rates
 from thalweg.models.pieces.image_shape import image_channels
+from thalweg.models.pieces.initialise import initialise_by_fan_out
 from thalweg.models.pieces.swap_layers import swap_layers
 
 EXPANSION = 4
@@ -78,7 +78,7 @@ class CifarResNeXt(nn.Module):
         blocks = [module for module in self.modules() if isinstance(module, GroupedBottleneck)]
         for block, rate in zip(blocks, depth_rates(drop_path, len(blocks)), strict=True):
             block.drop_path.rate = rate
-        self.apply(_initialise)
+        self.apply(initialise_by_fan_out)
         swap_layers(self, activation=activation, norm=norm, init=init)
         nn.init.normal_(self.fc.weight, std=0.01)  # near-equal logits: the first loss is chance
         nn.init.zeros_(self.fc.bias)
@@ -98,12 +98,6 @@ def _stage(
         for _ in range(2)
     )
     return nn.Sequential(first, *rest)
-
-
-def _initialise(module: nn.Module) -> None:
-    if isinstance(module, nn.Conv2d):
-        outputs = module.weight[:, 0].numel() / module.groups  # that one input reaches
-        nn.init.normal_(module.weight, std=sqrt(2 / outputs))
 
 
 def resnext29_8x64d(num_classes: int, *, input_shape: tuple[int, ...], **changes: Any) -> nn.Module:

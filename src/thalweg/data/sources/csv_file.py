@@ -73,6 +73,14 @@ def is_missing(cell: str) -> bool:
     return cell.strip().lower() in _MISSING
 
 
+def cell_number(cell: str) -> float:
+    """The number in the cell, also with a decimal comma; NaN for anything else."""
+    try:
+        return float(cell.replace(",", "."))
+    except ValueError:
+        return float("nan")
+
+
 def column_called(header: Iterable[str], words: tuple[str, ...]) -> int:
     """Index of the column with the first of these names, in any case; −1 if none occurs."""
     names = [name.lower().replace(" ", "_") for name in header]

@@ -18,6 +18,7 @@ from thalweg.data.sources.csv_file import (
     SPLIT_WORDS,
     CsvFile,
     CsvRow,
+    cell_number,
     column_called,
     csv_file,
     is_missing,
@@ -173,20 +174,12 @@ def _numbers(rows: Sequence[CsvRow], column: int, words: dict[int, int]) -> np.n
     try:
         values = np.array(cells, dtype=np.float64)  # fast if every cell is a plain number
     except ValueError:
-        values = np.array([_number(cell) for cell in cells])
+        values = np.array([cell_number(cell) for cell in cells])
         words_here = sum(not is_missing(cell) and not _is_number(cell) for cell in cells)
         if words_here:
             words[column] = words.get(column, 0) + words_here
     return np.where(np.isfinite(values), values, np.nan)
 
 
-def _number(cell: str) -> float:
-    """The number in the cell, also with a decimal comma; NaN for anything else."""
-    try:
-        return float(cell.replace(",", "."))
-    except ValueError:
-        return float("nan")
-
-
 def _is_number(cell: str) -> bool:
-    return _number(cell) == _number(cell)  # NaN is no number
+    return cell_number(cell) == cell_number(cell)  # NaN is no number

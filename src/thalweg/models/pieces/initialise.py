@@ -6,6 +6,7 @@ std = √(1/n), a ReLU layer at √(2/n): not at 2/√n, which grows by √2 a l
 """
 
 from collections.abc import Callable
+from math import sqrt
 
 import torch
 from torch import Generator, Tensor, nn
@@ -142,3 +143,13 @@ def layer_outputs(model: nn.Module, inputs: Tensor, *, names: tuple[str, ...]) -
 def weight_layers(model: nn.Module) -> dict[str, WeightLayer]:
     """Linear and convolutional layers by name, in the order of definition."""
     return {name: m for name, m in model.named_modules() if isinstance(m, WeightLayer)}
+
+
+def initialise_by_fan_out(module: nn.Module) -> None:
+    """Initialise a convolution, grouped or not, with std = √(2 / outputs that one input reaches).
+
+    For `nn.Module.apply`: other modules stay as they are.
+    """
+    if isinstance(module, nn.Conv2d):
+        outputs = module.weight[:, 0].numel() / module.groups
+        nn.init.normal_(module.weight, std=sqrt(2 / outputs))
