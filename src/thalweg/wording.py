@@ -11,6 +11,16 @@ _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 NARROW = "\u202f"  # narrow no-break space, between a number and its unit
 
 
+POINTS = {  # kind of a point of the loss → in words
+    "minimum": "minimum",
+    "flat": "minimum, flat in some directions",
+    "saddle": "saddle",
+    "not-critical": "on a slope, neither minimum nor saddle",
+    "undecided": "undecided between minimum and saddle",
+}
+SHARPNESS = {"sharp": "sharp", "flat": "flat", "moderate": "neither sharp nor flat"}
+
+
 def visible(text: object) -> str:
     """The text with invisible characters escaped, but for our own no-break spaces."""
     return printable(str(text), keep=f"{NARROW}\u00a0")
@@ -52,6 +62,26 @@ def count(number: float, noun: str = "", plural: str = "") -> str:
     if not noun:
         return text
     return f"{text} {noun if int(number) == 1 else plural or noun + 's'}"
+
+
+NO_LABEL = "(none)"
+_LABEL_MARKS = (", ", " | ", " ; ", "\t")
+
+
+def join_labels(labels: Sequence[str], names: Sequence[str]) -> str:
+    """A list of labels as one text, which `split_labels` takes apart again."""
+    return _label_mark(names).join(labels) if labels else NO_LABEL
+
+
+def split_labels(text: str, names: Sequence[str]) -> list[str]:
+    """The labels in a text of `join_labels`; `names` are all labels that there are."""
+    return [] if text == NO_LABEL else text.split(_label_mark(names))
+
+
+def _label_mark(names: Sequence[str]) -> str:
+    """A mark that stands in no name."""
+    marks = (mark for mark in _LABEL_MARKS if not any(mark in name for name in names))
+    return next(marks, _LABEL_MARKS[-1])
 
 
 def some(names: Sequence[str], most: int = 3) -> str:

@@ -341,3 +341,26 @@ def test_a_folder_with_one_table_and_one_with_two(file):
 def test_meaning_of_a_name(name, quantity):
     meaning = meaning_of(name)
     assert (meaning and meaning.quantity.name) == quantity
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("long.csv", f"step,loss\n1,{'x' * 200_000}\n"),
+        ("digits.json", f'{{"log_history": [{{"step": 1, "loss": {"9" * 5000}}}]}}'),
+        ("digits.jsonl", f'{{"step": {"9" * 5000}}}\n'),
+        ("deep.json", "[" * 100_000),
+    ],
+)
+def test_a_log_that_no_parser_takes_is_one_error(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DataError):
+        read_log(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.json", "events.out.tfevents.1"])
+def test_a_log_without_end_is_not_read(tmp_path, name):
+    with (tmp_path / name).open("wb") as file:
+        file.truncate(1 << 33)  # sparse: no disk is used
+    with pytest.raises(DataError, match=name):
+        read_log(tmp_path / name)

@@ -4,7 +4,6 @@ A ladder is a folder: `ladder.json` holds all of it but the errors of single sam
 its networks lie beside it.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from math import nan
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from thalweg.errors import RunError
+from thalweg.files import json_text, read_json_object, replace_file
 from thalweg.record.schema import json_safe
 
 LADDER = "ladder.json"
@@ -19,8 +19,9 @@ FORMAT = 1
 
 # "features" is a linear model of computed features, "feature network" a network of them.
 Kind = Literal[
-    "baseline", "memory", "linear", "features", "feature network", "network", "pretrained"
+    "baseline", "memory", "linear", "trees", "features", "feature network", "network", "pretrained"
 ]
+STRONG: frozenset[Kind] = frozenset({"trees", "feature network", "network", "pretrained"})
 Metric = Literal["accuracy", "r2"]
 
 
@@ -56,8 +57,10 @@ class Ladder:
     state: Literal["running", "finished", "interrupted"] = "running"
     rungs: tuple[Rung, ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)  # rung → reason
+    untried: tuple[str, ...] = ()  # titles of strong rungs that time or a package was missing for
     best: str = ""  # name of the rung of highest score
-    stop_at: str = ""  # the cheapest rung that is not shown to be worse than the best
+    # The cheapest rung that is not shown to be worse than the best; "" while one is untried.
+    stop_at: str = ""
     advice: str = ""
     seconds: float = 0.0
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -82,20 +85,19 @@ class Ladder:
 
 def save_ladder(ladder: Ladder) -> None:
     """Write `ladder.json` atomically."""
-    path = ladder.path / LADDER
-    fresh = path.with_name(f"{LADDER}.new")
-    fresh.write_text(json.dumps(ladder.to_dict(), indent=2, ensure_ascii=False) + "\n", "utf-8")
-    fresh.replace(path)
+    text = json_text(ladder.to_dict()) + "\n"
+    replace_file(ladder.path / LADDER, text)
 
 
 def read_ladder(folder: Path | str) -> Ladder:
     """Read the ladder of a folder. Raises RunError where there is none, or it cannot be read."""
     path = Path(folder) / LADDER
     try:
-        body = json.loads(path.read_text("utf-8"))
+        body = read_json_object(path)
         if body.pop("format") != FORMAT:
             raise ValueError("made by another version of thalweg")
         rungs = tuple(map(_rung, body["rungs"]))
+        body |= {"untried": tuple(body.get("untried", ()))}
         return Ladder(**(body | {"rungs": rungs, "path": Path(folder)}))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{path} is no ladder that can be read", seen=str(error)) from error

@@ -13,8 +13,8 @@ from thalweg.record.quantities import (
     VAL_MAE,
     VAL_R2,
     VAL_TOP5_ACCURACY,
-    Quantity,
 )
+from thalweg.record.quantity import Quantity
 
 Split = Literal["", "train", "val"]
 SPLITS: dict[str, Split] = {

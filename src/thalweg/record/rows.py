@@ -47,3 +47,5 @@ class RunSummary(NamedTuple):
     value: float
     steps: int  # updates made
     started: float  # seconds since 1970, UTC
+    kind: str = "run"  # run, folds (a cross-validation) or ladder
+    spread: float = nan  # standard deviation of `value` over the runs of a cross-validation

@@ -1,12 +1,11 @@
-"""Claim a new run folder; list the runs of a folder."""
+"""Claim a new run folder, and tell one from another folder."""
 
+import os
 import re
 from pathlib import Path
 from unicodedata import normalize
 
-from thalweg.errors import RunError, UsageError
-from thalweg.record.rows import RunSummary
-from thalweg.record.run_reader import RunReader
+from thalweg.errors import UsageError
 from thalweg.record.schema import DATABASE
 
 CROSS_VALIDATION = "cross_validation.json"  # in the folder of the runs, one a fold
@@ -36,6 +35,18 @@ def claim_run_folder(parent: Path, stem: str) -> Path:
         ) from error
 
 
+def check_parent(parent: Path) -> None:
+    """Raise UsageError where no folder can be made in `parent`, which need not exist. Writes none.
+
+    For callers with much to do before they claim a folder.
+    """
+    nearest = next(path for path in (parent, *parent.absolute().parents) if path.exists())
+    if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK):
+        return
+    seen = f"{nearest} is not writable" if nearest.is_dir() else f"{nearest} is no folder"
+    raise UsageError(f"no run can be made in {parent}", seen=seen, fix="choose another --out")
+
+
 def run_id(stem: str) -> str:
     """The stem in letters safe in a path, URL and option: a-z, 0-9 and the hyphen."""
     plain = normalize("NFKD", stem).encode("ascii", "ignore").decode().lower()
@@ -47,27 +58,6 @@ def is_run(path: Path) -> bool:
     return (path / DATABASE).is_file()
 
 
-def list_runs(parent: Path) -> list[RunSummary]:
-    """The runs in a folder, oldest first. A run that cannot be read is listed as unreadable."""
-    try:
-        paths = [path for path in parent.iterdir() if is_run(path)]
-    except OSError as error:
-        raise RunError(
-            f"{parent} cannot be listed",
-            seen=str(error),
-            fix="name a folder of runs, such as runs",
-        ) from error
-    return sorted(map(_summary, paths), key=lambda run: (run.started, run.path.name))
-
-
 def _number(path: Path, name: str) -> int:
     match = re.fullmatch(re.escape(name) + r"-(\d{1,9})", path.name)
     return int(match[1]) if match else 0
-
-
-def _summary(path: Path) -> RunSummary:
-    try:
-        return RunReader(path).summary()
-    except RunError:
-        started = path.stat().st_mtime
-        return RunSummary(path, "unreadable", "", "", "", float("nan"), 0, started)

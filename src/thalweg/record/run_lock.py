@@ -1,6 +1,5 @@
 """Lock a run for its one writer; a dead process or machine loses the lock."""
 
-import fcntl
 import json
 import os
 import socket
@@ -10,6 +9,8 @@ from pathlib import Path
 from time import time
 
 from thalweg.errors import RunError
+from thalweg.files import read_json, read_text, replace_file
+from thalweg.portable import lock_file
 
 LOCK = "run.lock"
 HEARTBEAT = 10.0  # seconds between two signs of life
@@ -33,17 +34,17 @@ class RunLock:
                     seen=f"process {holder['pid']} on {holder['host']}",
                     fix="wait until it ends, stop it, or start a new run",
                 )
-            self._path.write_text(self._content, encoding="utf-8")
+            replace_file(self._path, self._content)
 
     def beat(self) -> None:
         """Show other machines that this process lives."""
         with suppress(OSError):
-            os.utime(self._path)
+            os.utime(self._path, follow_symlinks=False)
 
     def release(self) -> None:
         """Remove the lock, unless another process took it over, or this is a forked child."""
         with suppress(OSError):
-            mine = self._path.read_text(encoding="utf-8") == self._content
+            mine = read_text(self._path) == self._content
             if mine and os.getpid() == self._pid:
                 self._path.unlink()
 
@@ -52,7 +53,7 @@ def live_holder(folder: Path) -> dict[str, object]:
     """The process that writes this run now: pid, host, started; empty for none."""
     path = folder / LOCK
     try:
-        holder = json.loads(path.read_text(encoding="utf-8"))
+        holder = read_json(path)
         age = time() - path.stat().st_mtime
     except (OSError, ValueError):  # no lock, or one cut short by a full disk
         return {}
@@ -90,12 +91,15 @@ def _alive(pid: int) -> str:
 
 @contextmanager
 def _exclusive(folder: Path) -> Iterator[None]:
-    """Let one process at a time read and take the lock. Without flock, as on some network disks,
-    two that start within the same millisecond could both succeed."""
-    handle = os.open(folder, os.O_RDONLY)
+    """Let one process at a time read and take the lock. Where there are no locks of files, as on
+    some network disks, two that start within the same millisecond could both succeed."""
     try:
-        with suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        handle = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # Windows opens no folder
+        yield
+        return
+    try:
+        lock_file(handle, wait=True)
         yield
     finally:
         os.close(handle)

@@ -16,7 +16,8 @@ from time import monotonic, time
 from typing import Any, NamedTuple
 
 from thalweg.errors import RunError, ThalwegWarning
-from thalweg.record.quantities import Quantity
+from thalweg.record.open_database import check_tables, writable
+from thalweg.record.quantity import Quantity
 from thalweg.record.rows import PredictionRow
 from thalweg.record.run_lock import HEARTBEAT, RunLock
 from thalweg.record.schema import DATABASE, JSON, SCHEMA, VERSION, json_safe, read_text, stored_text
@@ -80,7 +81,7 @@ class RunWriter:
             self._series = _series_of(self._database)
             if resume_from is not None:
                 _delete_from(self._database, resume_from)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError, ValueError) as error:
             self._lock.release()
             raise _unwritable(folder, error) from error
         self._closing = False
@@ -260,13 +261,15 @@ def _event(kind: str, message: str, *, step: int, detail: Mapping[str, JSON]) ->
 
 def _open_database(path: Path) -> sqlite3.Connection:
     """Open the file, or create it. The connection goes to the writer's thread."""
-    database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
+    database = writable(path)
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("PRAGMA synchronous = NORMAL")
     version = database.execute("PRAGMA user_version").fetchone()[0]
     if version > VERSION:
         raise sqlite3.NotSupportedError(f"{path.name} was made by a newer thalweg")
-    if version == 0:
+    if version:
+        check_tables(database)
+    else:
         started = f"INSERT INTO meta VALUES ('started', '{time()}');"
         database.executescript(f"BEGIN;{SCHEMA}{started}PRAGMA user_version = {VERSION};COMMIT;")
     return database

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from thalweg.errors import DataError
+from thalweg.files import LARGEST_LOG, check_length
 
 DELIMITERS = (",", ";", "\t")
 
@@ -18,7 +19,7 @@ def csv_rows(path: Path) -> Iterator[dict[str, float]]:
     if not lines:
         raise DataError(f"{path} is empty", fix="give a CSV file with a line of column names")
     delimiter = max(DELIMITERS, key=lines[0].count)
-    table = csv.reader(lines, delimiter=delimiter)
+    table = _cells(path, csv.reader(lines, delimiter=delimiter))
     names = [name.strip() for name in next(table)]
     if all(_number(name) is not None for name in names):
         raise DataError(
@@ -31,10 +32,19 @@ def csv_rows(path: Path) -> Iterator[dict[str, float]]:
         yield {name: number for name, number in numbers.items() if number is not None}
 
 
+def _cells(path: Path, rows: Iterator[list[str]]) -> Iterator[list[str]]:
+    """The cells of each row. Raises DataError for a cell that is too long for a number."""
+    try:
+        yield from rows
+    except csv.Error as error:
+        raise _not_text(path, str(error)) from error
+
+
 def _text(path: Path) -> str:
     try:
+        check_length(path, LARGEST_LOG)
         text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise _not_text(path, str(error)) from error
     if "\0" in text:
         raise _not_text(path, "zero bytes in it")

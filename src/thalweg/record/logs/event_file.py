@@ -12,6 +12,7 @@ from struct import calcsize, error, iter_unpack, unpack_from
 from warnings import warn
 
 from thalweg.errors import DataError, ThalwegWarning
+from thalweg.files import LARGEST_LOG, check_length
 from thalweg.record.logs.scalars import Points
 
 LARGEST = 2**16  # bytes of a record with scalars in it; images and graphs are larger
@@ -68,7 +69,11 @@ def event_scalars(path: Path) -> dict[str, Points]:
 
 
 def _records(path: Path) -> Iterator[bytes]:
-    data = path.read_bytes()
+    try:
+        check_length(path, LARGEST_LOG)
+        data = path.read_bytes()
+    except OSError as unreadable:
+        raise _no_event_file(path, str(unreadable)) from unreadable
     at = 0
     while at < len(data):
         header = data[at : at + 12]

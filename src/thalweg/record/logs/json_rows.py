@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from thalweg.errors import DataError
+from thalweg.files import LARGEST_LOG, check_length
 
 SUMMARY = "train_runtime"  # in the Trainer's summary row
 
@@ -13,9 +14,10 @@ SUMMARY = "train_runtime"  # in the Trainer's summary row
 def json_rows(path: Path) -> Iterator[dict[str, float]]:
     """The numbers of each logged row. Raises DataError where the file is no log."""
     try:
+        check_length(path, LARGEST_LOG)
         text = path.read_text(encoding="utf-8-sig")
         content = _lines(text) if path.suffix == ".jsonl" else json.loads(text)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # also numbers of 5,000 digits
         raise DataError(
             f"{path} is not JSON", seen=str(error), fix="is the file complete?"
         ) from error

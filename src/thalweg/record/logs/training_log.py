@@ -17,8 +17,8 @@ from thalweg.record.quantities import (
     LOSS,
     NUM_CLASSES,
     VAL_ACCURACY,
-    Quantity,
 )
+from thalweg.record.quantity import Quantity
 
 PERCENT = 1.5  # an accuracy above this was logged in percent
 NAMES = {quantity.name: quantity for quantity in READABLE}
