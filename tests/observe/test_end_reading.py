@@ -7,7 +7,8 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from thalweg.observe import watch
-from thalweg.record.quantities import EVAL_MODE_LOSS
+from thalweg.record.quantities import EVAL_MODE_LOSS, INSTRUMENT_FAILED
+from thalweg.tasks.regression import regression
 
 PASSES = []  # (samples, training, type of the products), of the model and its copies
 
@@ -46,7 +47,7 @@ def test_each_sample_is_asked_once_a_mode_and_in_the_loops_precision(dtype):
     watcher.close()
     assert {seen[2] for seen in PASSES} == {dtype}
     asked = sum(count for count, training, _ in PASSES if not training)
-    assert asked == 2 * 128  # of either split
+    assert asked == 2 * 128 + 5 * 5  # of either split; and five passes of five changed samples
     assert sum(count for count, training, _ in PASSES if training) == 128
     assert watcher.history.by_place(EVAL_MODE_LOSS)
 
@@ -73,3 +74,24 @@ def test_a_training_that_ends_with_small_images_is_asked_at_the_size_of_validati
             model(images)
     watcher.close()
     assert bool(watcher.history.by_place(EVAL_MODE_LOSS)) == validates
+
+
+def test_a_loss_that_squeezes_its_outputs_itself_is_evaluated():
+    torch.manual_seed(0)
+    model = nn.Linear(6, 1)
+    inputs = torch.randn(64, 6)
+    train = [(part, part.sum(1)) for part in inputs.split(16)]
+    loss_fn = regression(target_mean=0.0, target_std=2.0).loss_fn
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    watcher = watch(model, optimizer, loss_fn=loss_fn, train=train)
+    for part, targets in train:
+        loss = loss_fn(model(part), targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        watcher.step(loss)
+    watcher.close()
+    assert INSTRUMENT_FAILED not in watcher.history
+    with torch.no_grad():
+        expected = loss_fn(model(inputs), inputs.sum(1))
+    assert watcher.history.last(EVAL_MODE_LOSS) == pytest.approx(float(expected), rel=1e-5)

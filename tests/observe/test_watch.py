@@ -3,6 +3,7 @@
 import copy
 import pickle
 from math import log
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,10 +17,13 @@ from thalweg.record.quantities import (
     ACCURACY,
     CHANCE_LOSS,
     GRADIENT_NORM,
+    GRADIENT_SCALE,
     INSTRUMENT_FAILED,
     LEARNING_RATE,
     LOSS,
     NUM_CLASSES,
+    OPTIMIZERS,
+    RETURN,
     UPDATE_RATIO,
     VAL_LOSS,
     VAL_SAMPLES,
@@ -64,6 +68,21 @@ def test_weights_and_random_state_are_those_of_an_unwatched_run(make):
         drawn = np.random.random(), torch.rand(1)  # noqa: NPY002
         states.append(([w.numpy(force=True).tobytes() for w in model.parameters()], drawn))
     assert states[0] == states[1]
+
+
+def test_a_batch_in_a_dict_is_read_as_if_it_was_not_passed():
+    model = small_model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    watcher = watch(model, optimizer)
+    for inputs, targets in batches(3):
+        loss = nn.functional.cross_entropy(model(inputs), targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        watcher.step(loss, batch={"pixels": inputs, "labels": targets})
+    watcher.flush()
+    assert INSTRUMENT_FAILED not in watcher.history
+    assert GRADIENT_NORM in watcher.history
 
 
 def test_losses_are_the_loops_own():
@@ -213,7 +232,7 @@ def test_loaders_are_read_once_and_when_training_is_over():
     watcher.close()
     assert watcher.history.first(VAL_SAMPLES) == 4 * 16
     watcher.close()
-    assert (train.read, val.read) == (1, 1)
+    assert (train.read, val.read) == (1, 2)  # the second time to see that it is the same
     assert not model._forward_hooks
 
 
@@ -232,5 +251,80 @@ def test_a_loader_may_become_known_later():
     _, _, watcher = run(10, train=train)
     watcher.set_loaders(None, val)
     watcher.close()
-    assert (train.read, val.read) == (1, 1)
+    assert (train.read, val.read) == (1, 2)
     assert watcher.history.first(VAL_SAMPLES) == 4 * 16
+
+
+def test_two_watchers_that_step_by_turns_count_both_optimizers():
+    players = [nn.Linear(2, 1) for _ in range(2)]
+    optimizers = [torch.optim.SGD(player.parameters(), 0.1) for player in players]
+    watchers = [watch(*pair) for pair in zip(players, optimizers, strict=True)]
+    for _ in range(8):
+        for player, optimizer, watcher in zip(players, optimizers, watchers, strict=True):
+            loss = player(torch.ones(4, 2)).square().mean()
+            loss.backward()
+            optimizer.step()
+            watcher.step(loss)
+    assert [watcher.history.last(OPTIMIZERS) for watcher in watchers] == [2, 2]
+
+
+def test_a_watcher_that_is_idle_is_no_player():
+    idle, busy = (
+        watch(model := nn.Linear(2, 1), torch.optim.SGD(model.parameters(), 0.1)) for _ in range(2)
+    )
+    for _ in range(8):
+        busy.step(1.0)
+    assert busy.history.last(OPTIMIZERS) == idle.history.last(OPTIMIZERS) == 1
+
+
+@pytest.mark.parametrize("form", ["pair", "mapping", "inputs alone", "three"])
+def test_any_form_of_a_batch_is_read(form):
+    """A mapping, as Hugging Face's collators return, once broke every reading."""
+    torch.manual_seed(0)
+    model, inputs = nn.Linear(4, 3), torch.randn(32, 4)
+    targets = inputs[:, :3].argmax(1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    watcher = watch(model, optimizer)
+    batch: Any = {
+        "pair": (inputs, targets),
+        "mapping": {"input_ids": inputs, "labels": targets},
+        "inputs alone": inputs,
+        "three": (inputs, targets, targets),
+    }[form]
+    for _ in range(12):
+        loss = nn.functional.cross_entropy(model(inputs), targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        watcher.step(loss, batch=batch)
+    watcher.close()
+    assert not watcher.history.by_place(INSTRUMENT_FAILED)
+    assert watcher.history.last(NUM_CLASSES) == 3
+
+
+def test_returns_are_logged_as_such_whatever_they_are_called():
+    model = nn.Linear(2, 1)
+    watcher = watch(model, torch.optim.SGD(model.parameters(), 0.1))
+    watcher.log(**{"mean_return": 1.0, "episode/reward": 2.0, "turned": 3.0, "val_loss": 4.0})
+    assert set(watcher.history.by_place(RETURN)) == {"mean_return", "episode/reward"}
+    watcher.close()
+
+
+@pytest.mark.parametrize(
+    ("divides", "passes_on", "expected"),
+    [(1, 1, 1.0), (4, 1, 0.25), (4, 4, 0.5)],  # the loss as it is, divided by 4, both divided
+)
+def test_the_scale_of_a_squared_error_is_that_of_its_mean(divides, passes_on, expected):
+    torch.manual_seed(0)
+    model = nn.Linear(3, 2)
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    watcher = watch(model, optimizer)
+    for _ in range(3):
+        for _ in range(4):
+            loss = nn.functional.mse_loss(model(torch.randn(8, 3)), torch.randn(8, 2))
+            (loss / divides).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        watcher.step(loss / passes_on)
+    watcher.close()
+    assert watcher.history.last(GRADIENT_SCALE) == pytest.approx(expected, rel=1e-4)

@@ -1,7 +1,7 @@
 """A sample of the user's data: the first batches of a loader, read without a trace."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any
 
@@ -9,10 +9,16 @@ import torch
 from torch import Tensor
 
 from thalweg.borrow import preserve_random_state
+from thalweg.observe.flipped_pictures import FlippedPictures, flipped_pictures
+from thalweg.observe.loader_facts import LoaderFacts, change_when_read_again, loader_facts
 
 MOST_SAMPLES = 2048
-MOST_BYTES = 64 * 2**20
-INPUT_NAMES = ("inputs", "input", "x", "image", "images", "pixel_values", "input_ids", "data")
+MOST_BYTES = 64 * 2**20  # as single precision, into which instruments turn them
+IN_ORDER = 0.9  # share of neighbours of one class that a shuffled order hardly reaches
+INPUT_NAMES = (
+    *("inputs", "input", "x", "image", "images", "pixel_values", "input_ids", "data", "features"),
+    *("img", "imgs", "tokens", "input_values", "input_features"),
+)
 TARGET_NAMES = ("targets", "target", "labels", "label", "y")
 Pair = tuple[Tensor | None, Tensor | None]  # (inputs, targets)
 
@@ -24,6 +30,10 @@ class DataSample:
     inputs: Tensor
     targets: Tensor | None
     batch_sizes: tuple[int, ...]  # in order
+    facts: LoaderFacts | None = None  # of a loader whose sampler has weights
+    is_part: bool = False  # the loader holds more than was read
+    change: float | None = None  # of the first batch, read again; in std of the inputs
+    flipped: FlippedPictures | None = None  # where samples, read again, are flipped or turned
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -35,12 +45,15 @@ class DataSample:
         """
         like = self.inputs if layout_of is None else layout_of.inputs
         by_pixel = like.ndim == 4 and like.is_contiguous(memory_format=torch.channels_last)
-        return (self.inputs.permute(0, 2, 3, 1) if by_pixel else self.inputs).flatten(1)
+        rows = self.inputs.permute(0, 2, 3, 1) if by_pixel else self.inputs
+        return rows.flatten(1) if rows.ndim > 1 else rows[:, None]
 
     def digests(self, *, layout_of: "DataSample | None" = None) -> list[bytes]:
         """A hash of each sample's inputs; comparable with those of `layout_of`."""
-        table = self.rows(layout_of=layout_of).numpy()
-        return [blake2b(row.tobytes(), digest_size=12).digest() for row in table]
+        rows = self.rows(layout_of=layout_of)
+        if rows.dtype == torch.bfloat16:  # which NumPy has not
+            rows = rows.view(torch.int16)
+        return [blake2b(row.tobytes(), digest_size=12).digest() for row in rows.numpy()]
 
     def distinct_rows(self) -> Tensor:
         """Rows of the first occurrences; the batches of two epochs hold each sample twice."""
@@ -48,6 +61,14 @@ class DataSample:
         for row, digest in enumerate(self.digests()):
             first.setdefault(digest, row)
         return torch.tensor(list(first.values()), dtype=torch.long)
+
+    @property
+    def is_head_of_classes(self) -> bool:
+        """True for the first samples of a loader in the order of its classes: not a fair sample."""
+        classes = self.classes
+        if classes is None or not self.is_part or len(classes) < 2:
+            return False
+        return float((classes[1:] == classes[:-1]).double().mean()) > IN_ORDER
 
     @property
     def classes(self) -> Tensor | None:
@@ -59,22 +80,38 @@ class DataSample:
         return flat[:, 0].long() if flat.shape[1] == 1 else None
 
 
-def read_sample(loader: Iterable[Any] | None) -> DataSample | None:
-    """Read the first batches; None for a one-shot iterator, which reading would use up."""
+def read_sample(loader: Iterable[Any] | None, *, again: bool = False) -> DataSample | None:
+    """Read the first batches; None for a one-shot iterator, which reading would use up.
+
+    `again` reads the first one twice: a fixed order of fixed samples gives the same.
+    """
     if loader is None or isinstance(loader, Iterator):
         return None
     pairs: list[tuple[Tensor, Tensor | None]] = []
     count = size = 0
+    is_part = False
     with preserve_random_state(loader):
         for batch in loader:
             if count >= MOST_SAMPLES or size >= MOST_BYTES:
+                is_part = True
                 break
             inputs, targets = inputs_and_targets(batch)
             if inputs is None:
                 return None
             pairs.append((inputs.detach().cpu(), None if targets is None else targets.cpu()))
-            count, size = count + len(inputs), size + inputs.numel() * inputs.element_size()
-    return concatenate(pairs)
+            count, size = count + len(inputs), size + inputs.numel() * max(4, inputs.itemsize)
+        change = _change(loader, pairs[0][0]) if again and pairs else None
+        flipped = flipped_pictures(loader, inputs_and_targets) if pairs else None
+    sample = concatenate(pairs)
+    if sample is None:
+        return None
+    facts = loader_facts(loader)
+    return replace(sample, facts=facts, change=change, flipped=flipped, is_part=is_part)
+
+
+def _change(loader: Iterable[Any], first: Tensor) -> float | None:
+    second, _ = inputs_and_targets(next(iter(loader), None))
+    return None if second is None else change_when_read_again(loader, first, second.detach().cpu())
 
 
 def concatenate(pairs: list[tuple[Tensor, Tensor | None]]) -> DataSample | None:
@@ -92,7 +129,7 @@ def concatenate(pairs: list[tuple[Tensor, Tensor | None]]) -> DataSample | None:
 
 def inputs_and_targets(batch: Any) -> Pair:
     """The tensors of a batch that is a pair, or a mapping with the usual names."""
-    if isinstance(batch, dict):
+    if isinstance(batch, Mapping):
         inputs = next((batch[k] for k in INPUT_NAMES if k in batch), None)
         targets = next((batch[k] for k in TARGET_NAMES if k in batch), None)
     elif isinstance(batch, (tuple, list)) and batch:

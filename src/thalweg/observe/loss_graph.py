@@ -6,10 +6,15 @@ user. Names of nodes are PyTorch's own (`torch.autograd.graph.Node.name`).
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from thalweg.observe.pairs_in_loss import Shape, compares_all_pairs
+from thalweg.observe.pairs_in_loss import node_name as _name
+from thalweg.observe.pairs_in_loss import result_shape as _shape
 
 MOST_NODES = 60  # a loss has a dozen; beyond this, the model itself is being walked
 SHALLOW = 8  # nodes to read where it is not known at which one the model ends
@@ -24,6 +29,7 @@ REDUCIBLE = (
     "BinaryCrossEntropyWithLogits",
 )  # fmt: skip
 SCALING = ("Add", "Sub", "Mul", "Div", "Neg", "ToCopy")
+AVERAGING = ("Mean", "Sum", "Div", "ToCopy", "View", "Squeeze")
 SUM = 2  # ATen's code of reduction="sum"
 RESCALED = "thalweg: not part of the loss"  # in a node's metadata
 
@@ -35,16 +41,16 @@ class LossGraph:
     kind: str  # "cross_entropy", "nll_of_log", "nll_of_probability", "mse", "l1", "bce", …
     applied_to: str  # the operation that made the loss function's input: "softmax", "sigmoid", …
     summed: bool  # whether the last operation is a sum over more than the classes
-    broadcast: bool  # whether the model's output had to be expanded to meet the targets
+    broadcast: bool  # whether N outputs met N targets as N×N, by accident
     reshaped: bool  # whether the loss function gave the model's output another shape first
+    summed_entries: int = 0  # numbers that the last operation adds up; 0 where it is not known
     composed: bool = False  # whether the loss is a sum of terms, of which `kind` is one
+    bare: bool = False  # whether the loss is the mean or the sum of that function, and no more
 
 
 def read_graph(loss: Any, output_node: Any) -> LossGraph | None:
     """Read the graph between a loss and the model's output; None without a graph."""
-    root = getattr(loss, "grad_fn", None)
-    while root is not None and RESCALED in root.metadata:
-        root = _next(root)
+    root = _root(loss)
     if root is None:
         return None
     nodes = list(_walk(root, output_node))
@@ -54,14 +60,29 @@ def read_graph(loss: Any, output_node: Any) -> LossGraph | None:
         kind=kind,
         applied_to=_input_operation(core) if core is not None else "",
         summed=_summed(nodes[0], names[0]),
-        broadcast="Expand" in names and kind in ("mse", "l1", "smooth_l1"),
+        broadcast=compares_all_pairs(root),
         reshaped=any(
             name in RESHAPING and name not in KEEPING_SHAPE
             for node, name in zip(nodes, names, strict=True)
             if node is not output_node
         ),
+        summed_entries=_summed_entries(nodes[0]),
         composed=_composed(root),
+        bare=_bare(root),
     )
+
+
+def loss_nodes(loss: Any, output_node: Any) -> Iterator[Any]:
+    """Nodes from a loss down to the model's output, breadth first."""
+    root = _root(loss)
+    return iter(()) if root is None else _walk(root, output_node)
+
+
+def _root(loss: Any) -> Any:
+    root = getattr(loss, "grad_fn", None)
+    while root is not None and RESCALED in root.metadata:
+        root = _next(root)
+    return root
 
 
 def mark_rescaled(loss: Tensor, operations: int = 1) -> None:
@@ -111,10 +132,6 @@ def _walk(root: Any, stop: Any) -> Iterator[Any]:
                 queue.append(following)
 
 
-def _name(node: Any) -> str:
-    return str(node.name()).rpartition("::")[2].partition("Backward")[0]
-
-
 def _next(node: Any) -> Any:
     return next((following for following, _ in node.next_functions if following is not None), None)
 
@@ -133,6 +150,9 @@ def _kind(nodes: list[Any], names: list[str]) -> tuple[str, Any]:
             return PLAIN[name], node
     if "LogSoftmax" in by_name:  # targets given as probabilities, label smoothing
         return "cross_entropy", by_name["LogSoftmax"]
+    divergence = next((node for node in nodes if divergence_term(node) is not None), None)
+    if divergence is not None:
+        return "kl_div", divergence_term(divergence)
     if "Log" in by_name and _input_operation(by_name["Log"]) in ("softmax", "sigmoid"):
         return "nll_of_log", by_name["Log"]
     if "Sub" in by_name and names[0] in ("Mean", "Sum", "Sqrt", "Div"):
@@ -142,6 +162,51 @@ def _kind(nodes: list[Any], names: list[str]) -> tuple[str, Any]:
         if "Abs" in by_name:
             return "l1", difference
     return "", None
+
+
+def divergence_term(node: Any) -> Any:
+    """The node of t·x in t·log t − t·x, with x alone dependent on weights: F.kl_div(x, t)."""
+    if node is None or _name(node) != "Sub" or not _shape(node):
+        return None
+    operands = [following for following, _ in node.next_functions]
+    if len(operands) != 2 or operands[0] is not None or operands[1] is None:
+        return None
+    product = operands[1]
+    factors = [one for one, _ in product.next_functions]
+    if _name(product) != "Mul" or len(factors) != 2 or factors[0] is not None:
+        return None
+    return product if _shape(product) == _shape(node) else None
+
+
+def ignored_index(loss: Any, output_node: Any) -> int | None:
+    """The class number that a loss's cross-entropy leaves out; None without a cross-entropy."""
+    for node in loss_nodes(loss, output_node):
+        if _name(node) in ENTROPIES and hasattr(node, "_saved_ignore_index"):
+            index = int(node._saved_ignore_index)
+            return index - 2**64 if index >= 2**63 else index
+    return None
+
+
+def label_smoothing(loss: Any, output_node: Any) -> float:
+    """The share that F.cross_entropy spreads over all classes: 1 − the factor of its first term."""
+    for node in loss_nodes(loss, output_node):
+        if _name(node) != "Add":
+            continue
+        terms = [one for one, _ in node.next_functions if one is not None]
+        factors = [_saved_factor(one) for one in terms]
+        if len(terms) == 2 and all(isinstance(factor, float) for factor in factors):
+            sharp, spread = (_name(_next(one)) for one in terms)
+            if sharp in ENTROPIES and spread in ("Div", "Sum", "Mean"):
+                return 1 - float(factors[0] or 0)
+    return 0.0
+
+
+def _saved_factor(node: Any) -> Any:
+    """The other factor of a product; None for a tensor, which the backward pass may have freed."""
+    try:
+        return getattr(node, "_saved_other", None)
+    except RuntimeError:
+        return None
 
 
 PLAIN = {
@@ -184,9 +249,58 @@ def _composed(root: Any) -> bool:
     return False
 
 
+def _bare(root: Any) -> bool:
+    """True if only means, sums and divisions lie between a loss and its function."""
+    node = root
+    while node is not None and _name(node) in AVERAGING:
+        node = _next(node)
+    return node is not None and (_name(node) in PLAIN or _name(node) in ENTROPIES)
+
+
 def _summed(root: Any, name: str) -> bool:
     if name == "Neg":  # of a likelihood by hand
         return _summed(_next(root), _name(_next(root)))
     if name in REDUCIBLE:
         return getattr(root, "_saved_reduction", 1) == SUM
-    return name == "Sum"
+    return name == "Sum" and not _stacks_tasks(_next(root))
+
+
+def _stacks_tasks(node: Any) -> bool:
+    """True for numbers of several kinds in a row: the losses of several tasks, not of samples."""
+    if node is None or _name(node) != "Stack":
+        return False
+    terms = [term for term, _ in node.next_functions if term is not None]
+    return all(_shape(term) == () for term in terms) and len(set(map(_name, terms))) > 1
+
+
+def _summed_entries(root: Any) -> int:
+    """The size of the tensor that the last operation reduces."""
+    source = _next(root)
+    if _name(root) == "Neg" and source is not None:
+        return _summed_entries(source)
+    return 0 if source is None else prod(_shape(source))
+
+
+VIEWS = ("View", "UnsafeView", "ReshapeAlias")
+DEEPEST = 12  # nodes from the softmax down: the view may stand at the end of the model
+
+
+def views_before_softmax(loss: Any, output_node: Any) -> list[tuple[Shape, Shape]] | None:
+    """The shapes before and after each reshape whose result goes into the loss's log-softmax.
+
+    None where no softmax over rows is seen.
+    """
+    root = getattr(loss, "grad_fn", None)
+    nodes = () if root is None else _walk(root, output_node)
+    node = next((one for one in nodes if _name(one) == "LogSoftmax"), None)
+    if node is None or len(_shape(node)) != 2:
+        return None
+    views: list[tuple[Shape, Shape]] = []
+    for _ in range(DEEPEST):
+        following = _next(node)
+        if following is None or (_name(node) not in RESHAPING and _name(node) != "LogSoftmax"):
+            break
+        if _name(node) in VIEWS:
+            views.append((_shape(following), _shape(node)))
+        node = following
+    return views

@@ -1,8 +1,9 @@
 """Log the loss of each step and the learning rates: measurements that need no hook."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from thalweg.record import History
 from thalweg.record.quantities import LEARNING_RATE, LOSS, WEIGHT_DECAY
@@ -39,13 +40,14 @@ class LossLog:
 class LearningRateLog:
     """The learning rate of each group of weights, recorded when it has changed."""
 
-    def __init__(self, optimizers: tuple[Optimizer, ...]) -> None:
+    def __init__(self, optimizers: tuple[Any, ...]) -> None:
         self._optimizers = optimizers
         self._rates: list[float] = []
 
     def record(self, history: History, step: int) -> None:
         """Record the rates, and the decays that go with them, if they differ from the last."""
-        groups = [group for optimizer in self._optimizers for group in optimizer.param_groups]
+        every = (group for optimizer in self._optimizers for group in optimizer.param_groups)
+        groups = [group for group in every if "lr" in group]
         rates = [float(group["lr"]) for group in groups]
         if not _differ(self._rates, rates):
             return

@@ -4,12 +4,14 @@ from collections.abc import Iterable
 from math import log
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from thalweg.observe.data_sample import MOST_BYTES, DataSample, concatenate, read_sample
+from thalweg.observe.data_sample import DataSample, concatenate, read_sample
 from thalweg.observe.guard import Guard
 from thalweg.record.quantities import CHANCE_LOSS, NUM_CLASSES
 
+MOST_OF_BATCHES = 28 * 2**20  # bytes of them, held while training
 BATCHES = 16  # training batches that stand for the split where no loader was passed in
 
 
@@ -38,19 +40,28 @@ class SplitSamples:
             self._loaders[name] = None
             if loader is not None:
                 with self._guard(name):
-                    setattr(self, name, read_sample(loader))
+                    setattr(self, name, read_sample(loader, again=name == "val"))
         if self.train is None:
             pairs = [(i.cpu(), None if t is None else t.cpu()) for i, t in self._batches]
             self.train = concatenate(pairs)
+            self._batches = []
 
     def keep_batch(self, inputs: Tensor | None, targets: Tensor | None) -> None:
         """Keep a few training batches for want of a loader; on their device: nothing waits."""
         if inputs is None or self.train is not None:
             return
-        self._bytes += inputs.numel() * inputs.element_size()
-        if len(self._batches) < BATCHES and self._bytes <= MOST_BYTES:
-            copy = None if targets is None else targets.detach().clone()
-            self._batches.append((inputs.detach().clone(), copy))
+        if len(self._batches) >= BATCHES or self._bytes >= MOST_OF_BATCHES or not len(inputs):
+            return
+        own = inputs.numel() * inputs.element_size()
+        rows = len(inputs) * (MOST_OF_BATCHES - self._bytes) // max(1, own)
+        self._bytes += own
+        if targets is not None and (not targets.ndim or len(targets) != len(inputs)):
+            targets = None  # as of packed sequences, whose inputs are counted by the step
+        if rows >= len(inputs):
+            self._batches.append((_copy(inputs), None if targets is None else _copy(targets)))
+        elif rows and not self._batches:  # few samples of one huge batch
+            few = None if targets is None else _copy(targets[:rows])
+            self._batches.append((_copy(inputs[:rows]), few))
 
     def set_num_classes(self, num_classes: int, *, step: int, chance: float | None = None) -> None:
         """Record the number of classes, and the loss of a model that knows nothing more."""
@@ -65,7 +76,14 @@ class SplitSamples:
         self, logits: Tensor | None, targets: Tensor | None, *, step: int
     ) -> None:
         """Take the width of the logits where targets are class indices and nobody passed it in."""
-        if self.num_classes or logits is None or targets is None:
+        if self.num_classes or logits is None or targets is None or targets.ndim == 0:
             return
-        if not targets.is_floating_point() and logits.ndim == 2 and targets.ndim == 1:
+        if targets.is_floating_point() or targets.ndim != 1 or logits.ndim != 2:
+            return
+        pairs = len(targets) <= logits.shape[1]  # of a contrastive loss, whose targets are 0, 1, 2…
+        if not pairs or not torch.equal(targets.cpu(), torch.arange(len(targets))):
             self.set_num_classes(logits.shape[1], step=step)
+
+
+def _copy(tensor: Tensor) -> Tensor:
+    return tensor.detach().clone()

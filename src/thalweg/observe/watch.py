@@ -7,32 +7,40 @@ writes what the instruments measure into the history. Loaders are read when trai
 (split_samples.py).
 """
 
+import re
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary, WeakSet
 
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from thalweg.errors import UsageError
+from thalweg.files import replace_file
+from thalweg.observe.bare_copy import bare_module, called_part
 from thalweg.observe.guard import Guard
 from thalweg.observe.instrument import Instrument
 from thalweg.observe.instrument_runner import InstrumentRunner
 from thalweg.observe.instruments import INSTRUMENTS
+from thalweg.observe.loop_log import LoopLog
 from thalweg.observe.loss_log import LearningRateLog, LossLog
-from thalweg.observe.readings import Batch, Readings
+from thalweg.observe.readings import AnyBatch, Readings
 from thalweg.observe.split_samples import SplitSamples
+from thalweg.observe.update_hooks import optimizers_in
 from thalweg.record import History, quantity_called
-from thalweg.record.quantities import OPTIMIZERS
+from thalweg.record.quantities import OPTIMIZERS, RETURN
 from thalweg.tasks import TASKS
 
 FLUSH = 64  # losses are fetched from the device in groups of so many
 LR_EVERY = 16  # steps from one recording of the learning rate to the next
+WATCHERS: "WeakSet[Watcher]" = WeakSet()  # all of this process, to see who trains by turns
+RETURN_WORDS = frozenset({"return", "returns", "reward", "rewards"})  # of an agent
 VALIDATION_WITHIN = 512  # first steps in which the watcher waits for passes without gradient
 
 
 def watch(
     model: nn.Module,
-    optimizer: Optimizer | Iterable[Optimizer],
+    optimizer: Any,
     *,
     loss_fn: Callable[..., Any] | None = None,
     task: str | None = None,
@@ -43,6 +51,8 @@ def watch(
     instruments: Iterable[Instrument] | None = None,
     history: History | None = None,
     diagnose: Callable[[History], Any] | None = None,
+    render: Callable[..., str] | None = None,
+    check: Callable[[Callable[[], History]], None] | None = None,
     first_step: int = 0,
     chance_loss: float | None = None,
     sharpness: bool = False,
@@ -55,11 +65,13 @@ def watch(
     diagnoses or is closed, since reading them takes as long as many steps. `chance_loss` is the
     loss of a model that ignores its inputs, where the loss is no cross-entropy. `sharpness` also
     measures the largest curvature at some dozen readings, and looks for a saddle at the end: it
-    needs train and loss_fn, and costs some dozens of gradients a reading.
+    needs train and loss_fn, and costs some dozens of gradients a reading. `check` is called after
+    each reading with a function that fetches the history.
     """
+    model = called_part(model)
     guard = Guard(History() if history is None else history, first_step)
     samples = SplitSamples(train, val, guard=guard)
-    optimizers = (optimizer,) if isinstance(optimizer, Optimizer) else tuple(optimizer)
+    optimizers = optimizers_in(optimizer)
     chosen = INSTRUMENTS if instruments is None else tuple(instruments)
     if sharpness:
         from thalweg.observe.instruments.sharpness import curvature_instruments  # loads slowly
@@ -80,14 +92,13 @@ def watch(
         guard=guard,
         first_step=first_step,
     )
-    rates = LearningRateLog(optimizers)
-    return Watcher(model, rates, readings, runner=runner, guard=guard, diagnose=diagnose)
-
-
-def unwrapped_optimizer(optimizer: Optimizer) -> Optimizer:
-    """The optimizer inside a wrapper without hooks of its own, such as accelerate's."""
-    inside = getattr(optimizer, "optimizer", None)
-    return inside if isinstance(inside, Optimizer) else optimizer
+    logs = (
+        LearningRateLog(optimizers),
+        LoopLog(bare_module(model), optimizers, guard, scheduler=scheduler),
+    )
+    watcher = Watcher(model, logs, readings, runner=runner, guard=guard, diagnose=diagnose)
+    watcher.check, watcher.render = check, render
+    return watcher
 
 
 class Watcher:
@@ -96,7 +107,7 @@ class Watcher:
     def __init__(
         self,
         model: nn.Module,
-        rates: LearningRateLog,
+        logs: tuple[LearningRateLog, LoopLog],
         readings: Readings,
         *,
         runner: InstrumentRunner,
@@ -104,15 +115,26 @@ class Watcher:
         diagnose: Callable[[History], Any] | None,
     ) -> None:
         self.model = model
+        self.check: Callable[[Callable[[], History]], None] | None = None  # after each reading
+        self.render: Callable[..., str] | None = None  # history, diagnosis, model= → a page
         self._runner, self._readings, self._guard = runner, readings, guard
         self._diagnose = diagnose
         self._step = self._first_step = guard.step
-        self._losses, self._rates = LossLog(guard.step), rates
+        self._losses = LossLog(guard.step)
+        self._rates, self._loop = logs
         self._open = True
+        self._own_optimizers = guard.history.last(OPTIMIZERS)
+        self._steps_of_others: WeakKeyDictionary[Watcher, int] = WeakKeyDictionary()
+        WATCHERS.add(self)
         self._wake = 0  # the step before which to flush, or to attach the hooks of a reading
         with guard("watch"):
             readings.validation.start()
             self._prepare_step()
+
+    @property
+    def is_open(self) -> bool:
+        """False once it has been closed."""
+        return self._open
 
     @property
     def history(self) -> History:
@@ -124,20 +146,32 @@ class Watcher:
         """Set loaders that become known while training; read when diagnosing, as the others."""
         self._readings.set_loaders(train, val)
 
+    def find_drivers(self) -> None:
+        """Find the loop's schedulers and scaler, which may be gone when it is diagnosed.
+
+        Cost: some ten milliseconds.
+        """
+        with self._guard("loop"):
+            self._loop.find_drivers()
+
     def step(
-        self, loss: Tensor | float, batch: Batch | None = None, logits: Tensor | None = None
+        self, loss: Tensor | float, batch: AnyBatch | None = None, logits: Tensor | None = None
     ) -> None:
         """Record the loss of the update just made; everything else was measured by then.
 
-        `batch` is (inputs, targets); with `logits`, the training accuracy follows from it.
+        `batch` is (inputs, targets), or a mapping such as {"input_ids": …, "labels": …}; with
+        `logits`, the training accuracy follows from it.
         """
         try:
             self._losses.append(loss)
+            self._loop.record()
             if self._step == self._readings.due:
                 with self._guard("reading"):
                     self._readings.finish(self._step, loss, batch=batch, logits=logits)
                 self._readings.detach(self._step)
                 self._wake = min(self._readings.due, self._step + FLUSH)
+                self._count_optimizers()
+                self._check_history()
             if not self._step % LR_EVERY:
                 self._rates.record(self._guard.history, self._step)
         except Exception as error:  # the user's run goes on, whatever happens here
@@ -154,6 +188,8 @@ class Watcher:
             for name, value in named.items():
                 number = float(value.detach() if isinstance(value, Tensor) else value)
                 self._guard.history.add(quantity_called(name), step, {"": number})
+                if not RETURN_WORDS.isdisjoint(re.split(r"[^a-z]+", name.lower())):
+                    self._guard.history.add(RETURN, step, {name: number})
         validated = any(name.startswith("val") for name in named)
         if validated and self._open:
             self._readings.validation.start()  # the next validation is worth seeing too
@@ -168,10 +204,27 @@ class Watcher:
         self._complete()
         return self._diagnose(self._guard.history)
 
+    def report(self, path: str | Path = "report.html") -> Path:
+        """Diagnose the run so far, and write its report as one HTML file. Returns the path.
+
+        Raises UsageError if made without `render=`, OSError where the file cannot be written.
+        """
+        if self.render is None:
+            raise UsageError(
+                "this watcher cannot report: it was made without render=",
+                fix="make it with thalweg.watch",
+            )
+        model = type(bare_module(self.model)).__name__
+        page = self.render(self.history, self.diagnose(), model=model)
+        replace_file(Path(path), page)
+        return Path(path)
+
     def flush(self) -> None:
         """Fetch measurements that are still on the device into the history."""
         with self._guard("loss"):
             self._losses.fetch(self._guard.history)
+        with self._guard("loop"):
+            self._loop.fetch(self._step)
         with self._guard("watch"):
             self._runner.fetch()
 
@@ -202,10 +255,30 @@ class Watcher:
         due = self._readings.due
         self._wake = min(due, coming) if due > self._step else coming
 
+    def _count_optimizers(self) -> None:
+        """Count the optimizers of other watchers that stepped since the last reading: two players.
+
+        Their losses rise by turns, as those of a generator and its critic.
+        """
+        before = self._steps_of_others
+        steps = {one: one._step for one in WATCHERS if one is not self}
+        self._steps_of_others = WeakKeyDictionary(steps)
+        beside = [one for one, step in steps.items() if step > before.get(one, step)]
+        both = self._own_optimizers + sum(one._own_optimizers for one in beside)
+        if both > self._guard.history.last(OPTIMIZERS):
+            self._guard.history.add(OPTIMIZERS, self._step, {"": both})
+
+    def _check_history(self) -> None:
+        if self.check is not None:
+            with self._guard("check"):
+                self.check(lambda: self.history)
+
     def _complete(self) -> None:
         self.flush()
         with self._guard("watch"):
             self._readings.complete(self._step)
+        with self._guard("loop"):
+            self._loop.complete(max(self._first_step, self._step - 1))
         self.flush()
 
     def _stop(self) -> None:

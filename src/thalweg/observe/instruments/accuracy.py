@@ -13,4 +13,6 @@ def accuracy(moment: Moment) -> Measurements:
         return {}
     if targets.shape != (logits.shape[0], *logits.shape[2:]) or logits.shape[1] < 2:
         return {}
-    return {"": (logits.argmax(1) == targets).float().mean()}
+    inside = (targets >= 0) & (targets < logits.shape[1])  # the others are ignored
+    right = (logits.argmax(1) == targets) & inside
+    return {"": right.sum() / inside.sum()}

@@ -3,13 +3,15 @@
 Cost: one forward pass of at most 512 samples, a dozen times a run.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from thalweg.observe.bare_copy import check_copyable, has_forward
 from thalweg.observe.forward_pass import ForwardPass
+from thalweg.observe.guard import NotMeasurableError
 from thalweg.observe.instrument import Measurements, Moment, instrument
 from thalweg.observe.operation_recorder import record_forward
 from thalweg.record import Quantity
@@ -46,6 +48,11 @@ Arguments = tuple[tuple[Any, ...], Mapping[str, Any], int]  # inputs, keywords, 
 )
 def activations(moment: Moment) -> Mapping[Quantity, Measurements]:
     """Dead units, saturation, scale by depth, linearity, and the scale of the first input."""
+    check_copyable(moment.model)
+    if not has_forward(moment.model):
+        raise NotMeasurableError(
+            "the model has no forward of its own", seen=type(moment.model).__name__
+        )
     arguments = probe_arguments(moment)
     if arguments is None:
         return {}
@@ -61,8 +68,9 @@ def activations(moment: Moment) -> Mapping[Quantity, Measurements]:
         inputs, keywords, samples = _arguments_of(moment.forward)
         with moment.autocast():
             record = record_forward(moment.model, inputs, keywords)
-    output = None if moment.forward is None else moment.forward.output
-    batch_size = samples if output is None else len(output)
+    moment.shared.called = frozenset(record.called)
+    whole = 0 if moment.forward is None else moment.forward.batch_size
+    batch_size = whole or samples
     depth = record.nonlinearities
     measured: dict[Quantity, Measurements] = {
         ACTIVATION_STD: record.stds,
@@ -71,7 +79,8 @@ def activations(moment: Moment) -> Mapping[Quantity, Measurements]:
         NORM_SAMPLES: {name: each * batch_size for name, each in record.norm_samples.items()},
     }
     if record.layers:
-        measured[LAYERS] = {"": float(len(record.layers))}
+        factored = _is_factorisation(moment.model, record.layers)
+        measured[LAYERS] = {"": 1.0 if factored else float(len(record.layers))}
         measured[NONLINEARITIES] = {"": float(depth[-1] - depth[0])}
     if samples >= LEAST_SAMPLES:
         measured[DEAD_UNITS] = record.dead or {"": 0.0}
@@ -80,20 +89,38 @@ def activations(moment: Moment) -> Mapping[Quantity, Measurements]:
     return measured
 
 
+def _is_factorisation(model: nn.Module, layers: Iterable[str]) -> bool:
+    """True of two matrices that meet in fewer dimensions than either end has.
+
+    No single layer does the same: word vectors, matrix factorisation, a linear autoencoder.
+    """
+    weights = [getattr(model.get_submodule(name), "weight", None) for name in layers]
+    shapes = [w.shape for w in weights if isinstance(w, Tensor) and w.ndim == 2]
+    if len(weights) != 2 or len(shapes) != 2:
+        return False
+    (waist, inputs), (outputs, _) = shapes
+    return bool(waist < min(inputs, outputs))
+
+
 def _input_scale(inputs: Tensor) -> dict[Quantity, Measurements]:
     """Spread and offset by feature (vectors) or by channel (images, sequences)."""
     unit = 1 if inputs.ndim in (2, 4, 5) else inputs.ndim - 1
     features = inputs.movedim(unit, 0).flatten(1)
     if features.shape[1] < LEAST_VALUES:
         return {}
-    stds, means = features.std(1), features.mean(1)
-    moving = stds > 1e-8 * means.abs().clamp_min(1e-8)
-    if not bool(moving.any()):
+    stds, means = torch.stack([features.std(1), features.mean(1)]).tolist()  # one wait
+    pairs = [
+        (std, abs(mean) / std)
+        for std, mean in zip(stds, means, strict=True)
+        if std > 1e-8 * max(abs(mean), 1e-8)
+    ]
+    if not pairs:
         return {}
-    stds, means = stds[moving].sort().values, (means[moving].abs() / stds[moving])
+    stds, offsets = sorted(std for std, _ in pairs), sorted(offset for _, offset in pairs)
     edge = len(stds) // 10 if len(stds) > MANY_FEATURES else 0  # an odd pixel is no odd feature
-    ends = {"lowest": stds[edge], "median": stds.median(), "highest": stds[-1 - edge]}
-    return {INPUT_STD: ends, INPUT_OFFSET: {"": means.median()}}
+    middle = (len(stds) - 1) // 2
+    ends = {"lowest": stds[edge], "median": stds[middle], "highest": stds[-1 - edge]}
+    return {INPUT_STD: ends, INPUT_OFFSET: {"": offsets[middle]}}
 
 
 def probe_arguments(moment: Moment) -> Arguments | None:

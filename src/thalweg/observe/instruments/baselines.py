@@ -26,7 +26,7 @@ def baselines(moment: Moment) -> Mapping[Quantity, Measurements]:
     voice, as a share of the samples whose neighbours have one voice. Cost: one distance matrix.
     """
     train = moment.train
-    classes = None if train is None else train.classes
+    classes = moment.class_labels(train)
     if train is None or classes is None or not train.inputs.is_floating_point():
         return {}
     distinct = train.distinct_rows()  # a copy of a sample would be its own nearest neighbour

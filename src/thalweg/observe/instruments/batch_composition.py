@@ -14,7 +14,7 @@ SHUFFLES = 20  # draws of the null distribution
 def batch_composition(moment: Moment) -> Mapping[Quantity, Measurements]:
     """Class counts, and by how much batches hold fewer classes than those of a shuffled order."""
     train = moment.train
-    classes = None if train is None else train.classes
+    classes = moment.class_labels(train)
     if train is None or classes is None or int(classes.max()) > 10_000:
         return {}
     counts = torch.bincount(classes.clamp_min(0))

@@ -1,26 +1,27 @@
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from math import log2, sqrt
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from thalweg.observe.data_sample import DataSample
 from thalweg.observe.instrument import Measurements, Moment, instrument
-from thalweg.record import Quantity
-from thalweg.record.quantities import SHIFT, VAL_SAMPLES
+from thalweg.record.quantities import SHIFT, VAL_ACCURACY
 
 WIDEST = 128  # features; more are summed at random to so many
 AT_ONCE = 4096  # features: a copy of all of them would be memory that nothing has used yet
 
 
-@instrument(SHIFT, VAL_SAMPLES, when="samples")
-def distribution_shift(moment: Moment) -> Mapping[Quantity, Measurements]:
+@instrument(SHIFT, when="samples")
+def distribution_shift(moment: Moment) -> Measurements:
     """Differences of validation inputs from training inputs: level, scale, and separability.
 
     Level and scale are over all numbers of a sample, so that flips, crops and other augmentation
     of the training split hardly show; AUC is of a linear classifier on features, held out.
     """
     train, val = moment.train, moment.val
+    val = _validation_pass(moment) if val is None else val
     if train is None or val is None or not train.inputs.is_floating_point():
         return {}
     if val.inputs.shape[1:] != train.inputs.shape[1:] or min(len(train), len(val)) < 8:
@@ -30,14 +31,26 @@ def distribution_shift(moment: Moment) -> Mapping[Quantity, Measurements]:
     ratio = float(val_rows.std() / spread)
     level = _mean(val_rows) - _mean(rows)
     return {
-        VAL_SAMPLES: {"": float(len(val))},
-        SHIFT: {
-            "level": float(abs(level) / spread),
-            "scale": abs(log2(ratio)) if ratio > 0 else 99.0,
-            "auc": separability(rows, val_rows),
-            "noise": sqrt((len(rows) + len(val_rows) + 1) / (12 * len(rows) * len(val_rows))) * 2,
-        },
+        "level": float(abs(level) / spread),
+        "scale": abs(log2(ratio)) if ratio > 0 else 99.0,
+        "ratio": ratio,
+        **({} if moment.val is None or val.is_head_of_classes else _separation(rows, val_rows)),
     }
+
+
+def _separation(rows: Tensor, val_rows: Tensor) -> dict[str, float]:
+    return {
+        "auc": separability(rows, val_rows),
+        "noise": sqrt((len(rows) + len(val_rows) + 1) / (12 * len(rows) * len(val_rows))) * 2,
+    }
+
+
+def _validation_pass(moment: Moment) -> DataSample | None:
+    """Inputs of the last pass without gradient, where an accuracy of it was logged."""
+    inputs = None if moment.validation is None else moment.validation.first_input
+    if inputs is None or inputs.ndim == 0 or VAL_ACCURACY not in moment.history:
+        return None
+    return DataSample(inputs=inputs.detach().cpu(), targets=None, batch_sizes=(len(inputs),))
 
 
 def _mean(rows: Tensor) -> float:

@@ -1,18 +1,20 @@
 """Evaluate a copy of the model on training and validation samples, in eval and in train mode."""
 
 from collections.abc import Callable, Mapping
-from copy import deepcopy
+from math import nan
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from thalweg.borrow import preserve_random_state
+from thalweg.observe.bare_copy import bare_copy
+from thalweg.observe.compared_targets import valid_classes
 from thalweg.observe.data_sample import DataSample
 from thalweg.observe.forward_pass import main_output
 from thalweg.observe.instrument import Measurements, Moment, instrument
 from thalweg.observe.instruments.activations import takes_alone
+from thalweg.observe.isolation import isolated
 from thalweg.record import History, Quantity
 from thalweg.record.quantities import (
     CLASS_RECALL,
@@ -20,6 +22,7 @@ from thalweg.record.quantities import (
     LOSS_KIND,
     MEASURED_VAL_ACCURACY,
     RELABELLED_VAL_ACCURACY,
+    TARGETS_COMPARED,
     TRAIN_ACCURACY,
     TRAIN_MODE_LOSS,
 )
@@ -40,8 +43,10 @@ LossFn = Callable[[Any, Any], Any]
 )
 def evaluation(moment: Moment) -> Mapping[Quantity, Measurements]:
     """Loss in train and eval mode on the same samples, accuracy, recall by class."""
-    train, loss_fn = moment.train, moment.loss_fn or loss_of_kind(moment.history)
+    train, loss_fn = moment.train, moment.loss_fn or _loss_of_labels(moment.history)
     if train is None or train.targets is None or loss_fn is None:
+        return {}
+    if _loader_agrees(moment.history) == 0:
         return {}
     if moment.forward is not None and not takes_alone(moment, train.inputs):
         return {}
@@ -53,21 +58,33 @@ def evaluation(moment: Moment) -> Mapping[Quantity, Measurements]:
     measured[EVAL_MODE_LOSS] = {"": _loss(loss_fn, logits, train)}
     train_logits = outputs_of_copy(moment, train.inputs[:most], size=size, training=True)
     measured[TRAIN_MODE_LOSS] = {"": _loss(loss_fn, train_logits, train)}
-    measured |= _accuracy(TRAIN_ACCURACY, logits, train)
-    if moment.val is not None and moment.val.targets is not None:
-        logits = outputs_of_copy(moment, moment.val.inputs[:most], size=256, training=False)
-        measured |= _accuracy(MEASURED_VAL_ACCURACY, logits, moment.val)
-        measured[CLASS_RECALL] = _recalls(logits, moment.val)
-        measured[RELABELLED_VAL_ACCURACY] = _relabelled_accuracy(logits, moment.val)
+    measured |= _accuracy(TRAIN_ACCURACY, logits, moment.class_labels(train))
+    val = moment.val
+    if val is not None and val.targets is not None and not val.is_head_of_classes:
+        logits = outputs_of_copy(moment, val.inputs[:most], size=256, training=False)
+        classes = moment.class_labels(val)
+        measured |= _accuracy(MEASURED_VAL_ACCURACY, logits, classes)
+        measured[CLASS_RECALL] = _recalls(logits, classes)
+        measured[RELABELLED_VAL_ACCURACY] = _relabelled_accuracy(logits, classes)
     elif TRAIN_ACCURACY in measured:
-        measured[CLASS_RECALL] = _recalls(logits, train)
+        measured[CLASS_RECALL] = _recalls(logits, moment.class_labels(train))
     return measured
+
+
+def _loader_agrees(history: History) -> float:
+    """1 where the loader's labels are what the loss compares, 0 where not; NaN if not known."""
+    series = history.series(TARGETS_COMPARED, "loader")
+    return series[max(series)] if series else nan
+
+
+def _loss_of_labels(history: History) -> LossFn | None:
+    return loss_of_kind(history) if _loader_agrees(history) == 1 else None
 
 
 def loss_of_kind(history: History) -> LossFn | None:
     """The loss function that the graph showed, where there is no doubt which it is."""
     kinds: dict[str, LossFn] = {
-        "cross_entropy": F.cross_entropy,
+        "cross_entropy": _cross_entropy,
         "mse": F.mse_loss,
         "bce_with_logits": F.binary_cross_entropy_with_logits,
     }
@@ -77,42 +94,56 @@ def loss_of_kind(history: History) -> LossFn | None:
     return None
 
 
+def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Classes are dimension 1, or the last one of sequences; targets of 255 or −1 are ignored."""
+    if targets.is_floating_point():
+        return F.cross_entropy(logits, targets)
+    rows = logits if logits.shape[:-1] == targets.shape else logits.movedim(1, -1)
+    numbers = valid_classes(targets, rows.shape[-1])
+    return F.cross_entropy(rows.flatten(0, -2), numbers.flatten())
+
+
 def outputs_of_copy(moment: Moment, inputs: Tensor, *, size: int, training: bool) -> Tensor:
     """A copy's outputs for these inputs, in batches of that size, on the CPU.
 
     Computed in the precision that the model is trained in: in another its speed would be another.
     """
-    model = deepcopy(moment.model).train(training)
+    model = bare_copy(moment.model).train(training)
     device = next((w.device for w in model.parameters()), torch.device("cpu"))
     if training and len(inputs) % size == 1 and len(inputs) > 1:
         inputs = inputs[:-1]  # a batch norm cannot train on one sample
-    with preserve_random_state(), torch.no_grad(), moment.autocast():
+    with isolated(model), moment.autocast():
         parts = [model(part.to(device)) for part in inputs.split(size)]
     outputs = [output for part in parts if (output := main_output(part)) is not None]
     return torch.cat([output.float().cpu() for output in outputs])
 
 
 def _loss(loss_fn: LossFn, logits: Tensor, sample: DataSample) -> float:
+    """The mean loss; outputs N×1 meet N targets as in a loop that squeezes them itself."""
     assert sample.targets is not None
     targets = sample.targets[: len(logits)]
-    if targets.is_floating_point() and logits.numel() == targets.numel():
-        logits = logits.reshape(targets.shape)  # as a loop does that squeezes N×1 itself
+    alike = targets.is_floating_point() and logits.numel() == targets.numel()
     with torch.no_grad():
-        return float(loss_fn(logits, targets).mean())
+        try:
+            return float(
+                loss_fn(logits.reshape(targets.shape) if alike else logits, targets).mean()
+            )
+        except (IndexError, RuntimeError, TypeError):  # the loss itself squeezes N×1
+            if not alike or logits.shape == targets.shape:
+                raise
+            return float(loss_fn(logits, targets).mean())
 
 
 def _accuracy(
-    quantity: Quantity, logits: Tensor, sample: DataSample
+    quantity: Quantity, logits: Tensor, classes: Tensor | None
 ) -> dict[Quantity, Measurements]:
-    classes = sample.classes
     if classes is None or logits.ndim != 2 or logits.shape[1] < 2:
         return {}
     right = logits.argmax(1) == classes[: len(logits)]
     return {quantity: {"": right.double().mean()}}
 
 
-def _recalls(logits: Tensor, sample: DataSample) -> dict[str, float]:
-    classes = sample.classes
+def _recalls(logits: Tensor, classes: Tensor | None) -> dict[str, float]:
     if classes is None or logits.ndim != 2 or logits.shape[1] < 2:
         return {}
     classes, guess = classes[: len(logits)], logits.argmax(1)
@@ -123,9 +154,8 @@ def _recalls(logits: Tensor, sample: DataSample) -> dict[str, float]:
     }
 
 
-def _relabelled_accuracy(logits: Tensor, sample: DataSample) -> dict[str, float]:
+def _relabelled_accuracy(logits: Tensor, classes: Tensor | None) -> dict[str, float]:
     """Accuracy under the one-to-one renaming of classes found greedily in the confusion matrix."""
-    classes = sample.classes
     if classes is None or logits.ndim != 2 or not 2 <= logits.shape[1] <= 1000:
         return {}
     classes, width = classes[: len(logits)], max(logits.shape[1], int(classes.max()) + 1)

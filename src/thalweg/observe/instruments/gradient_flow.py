@@ -2,9 +2,20 @@
 
 from collections.abc import Mapping
 
+from torch import Tensor
+
+from thalweg.observe.bare_copy import named_weights
 from thalweg.observe.instrument import Measurements, Moment, instrument
+from thalweg.observe.local_shard import local_part
 from thalweg.record import Quantity
-from thalweg.record.quantities import GRADIENT_PRESENT, HELD, LEFTOVER_GRADIENT, MODULE_CALLED
+from thalweg.record.quantities import (
+    CLEARED_PASSES,
+    GRADIENT_AT_UPDATE,
+    GRADIENT_PRESENT,
+    HELD,
+    LEFTOVER_GRADIENT,
+    MODULE_CALLED,
+)
 
 
 @instrument(LEFTOVER_GRADIENT, when="loss", rare=True)
@@ -17,19 +28,50 @@ def leftover_gradient(moment: Moment) -> Measurements:
     return moment.leftover_norms if moment.step > 0 else {}
 
 
+@instrument(CLEARED_PASSES, when="loss", rare=True)
+def cleared_passes(moment: Moment) -> Measurements:
+    """Share of an update's later backward passes that met no gradient of the earlier ones."""
+    cleared = moment.passes.cleared if moment.counts_passes else None
+    return {} if cleared is None else {"": cleared}
+
+
+@instrument(GRADIENT_AT_UPDATE)
+def gradient_at_update(moment: Moment) -> Measurements:
+    """1 for each weight that had a gradient other than zero when the optimizer made its update.
+
+    Nothing where the update was seen from outside: by then the gradient may have been cleared.
+    """
+    if not moment.in_update:
+        return {}
+    measured: dict[str, Tensor | float] = {
+        name: float(gradient is not None)
+        for name, gradient in zip(moment.names, moment.gradients, strict=True)
+    }
+    return measured | {name: (norm != 0).float() for name, norm in moment.gradient_norms.items()}
+
+
 @instrument(HELD, GRADIENT_PRESENT, MODULE_CALLED, when="loss", rare=True)
 def gradient_flow(moment: Moment) -> Mapping[Quantity, Measurements]:
-    """Trainable weights that an optimizer holds, those with a gradient, modules that ran."""
-    held = held_weights(moment)
-    trainable = [(n, w) for n, w in moment.model.named_parameters() if w.requires_grad]
+    """Trainable weights that an optimizer holds, those with a gradient, modules that ran.
+
+    Of weights that ask for gradient by turns, as those of two players, a step shows nothing.
+    """
+    held, before = held_weights(moment), moment.trainable
+    named = [(n, w) for n, w in named_weights(moment.model) if _is_trainable(w)]
+    trainable = [(n, w) for n, w in named if before is None or n in before]
     owners = {n.rpartition(".")[0] for n, _ in trainable}
     return {
         HELD: {name: float(id(weight) in held) for name, weight in trainable},
-        GRADIENT_PRESENT: {n: float(n in moment.leftover_norms) for n, _ in trainable}
-        if moment.leftover_norms
-        else {},
+        GRADIENT_PRESENT: {}
+        if moment.arrived is None
+        else {n: float(n in moment.arrived) for n, w in trainable if local_part(w).numel()},
         MODULE_CALLED: {n: float(n in moment.called) for n in owners} if moment.called else {},
     }
+
+
+def _is_trainable(weight: Tensor) -> bool:
+    """False for the empty shells of an ensemble, and where other ranks hold all of a weight."""
+    return weight.requires_grad and not weight.is_meta and local_part(weight).numel() > 0
 
 
 def held_weights(moment: Moment) -> set[int]:

@@ -9,9 +9,10 @@ from thalweg.record.quantities import GRADIENT_RATIO
 def gradient_ratio(moment: Moment) -> Measurements:
     """Each weight matrix's gradient norm relative to its own norm: comparable across the depth.
 
+    Of large models both norms are of the same evenly spaced entries, as in `update_ratio`.
     Cost: nothing beyond `gradient_norm` and `update_ratio`, which read the same norms.
     """
-    gradient_norms, matrix_norms = moment.gradient_norms, moment.matrix_norms
+    gradient_norms, matrix_norms = moment.sampled_gradient_norms, moment.matrix_norms
     names = [name for name in matrix_norms if name in gradient_norms]
     if not names:
         return {}

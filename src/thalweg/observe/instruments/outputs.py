@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 
 from thalweg.observe.instrument import Measurements, Moment, instrument
+from thalweg.observe.pairs_in_loss import node_name
+from thalweg.observe.targets_from_gradient import ENTROPY_KINDS
 from thalweg.record import Quantity
 from thalweg.record.quantities import OUTPUT_HIGH, OUTPUT_LOW, OUTPUT_ROW_SUM_ERROR, OUTPUT_WIDTH
 
@@ -14,7 +16,7 @@ def outputs(moment: Moment) -> Mapping[Quantity, Measurements]:
     output = moment.logits
     if output is None or output.ndim == 0 or not output.is_floating_point():
         return {}
-    rows = output.float().reshape(len(output), -1) if output.ndim < 3 else _rows(output)
+    rows = output.float()[None] if _is_one_row(output, moment) else _rows(output)
     measured: dict[Quantity, Measurements] = {
         OUTPUT_WIDTH: {"": float(rows.shape[1])},
         OUTPUT_LOW: {"": rows.min()},
@@ -27,8 +29,20 @@ def outputs(moment: Moment) -> Mapping[Quantity, Measurements]:
     return measured
 
 
+def _is_one_row(output: Tensor, moment: Moment) -> bool:
+    """True for a vector of the classes of a single sample, not of one number a sample."""
+    if output.ndim != 1 or moment.graph is None or moment.forward is None:
+        return False
+    node = moment.forward.output_node
+    if node is not None and node_name(node) in ("Softmax", "LogSoftmax"):
+        return True
+    return moment.graph.kind in ENTROPY_KINDS and not moment.graph.reshaped
+
+
 def _rows(output: Tensor) -> Tensor:
     """One row a prediction: classes are dimension 1 of images, the last one of sequences."""
+    if output.ndim < 3:
+        return output.float().reshape(len(output), -1)
     if output.ndim >= 4:
         output = output.movedim(1, -1)
     return output.float().reshape(-1, output.shape[-1])
