@@ -126,7 +126,7 @@ def test_every_rule_is_accounted_for_and_says_what_it_would_take(diagnosed):
     accounted = findings | set(diagnosis.passed) | diagnosis.not_checked.keys()
     assert accounted == {rule.name for rule in RULES}
     why = diagnosis.not_checked
-    assert why["loss-not-falling"] == "4 points of loss are too few: it takes 10"
+    assert why["loss-not-falling"] == "4 points of loss are too few: it takes 10; train longer"
     assert why["overfitting"] == (
         "no column was read as val_loss: --column val_loss=COLUMN names one"
     )

@@ -11,7 +11,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from thalweg.diagnosis import Diagnosis, diagnose, rule
+from thalweg.diagnosis.missing import NOT_SHOWN, is_foreign
 from thalweg.diagnosis.rules import RULES
+from thalweg.diagnosis.rules.initial_loss_above_chance import initial_loss_above_chance
+from thalweg.diagnosis.rules.learning_rate_too_high import learning_rate_too_high
+from thalweg.diagnosis.rules.loss_does_not_fit_task import loss_does_not_fit_task
+from thalweg.diagnosis.rules.loss_not_falling import loss_not_falling
+from thalweg.diagnosis.rules.over_regularised import over_regularised
+from thalweg.diagnosis.rules.return_falls import return_falls
+from thalweg.diagnosis.rules.wrong_mode_in_validation import wrong_mode_in_validation
 from thalweg.recipes.recipe import Recipe
 from thalweg.record import QUANTITIES, History, quantity_called
 from thalweg.record.quantities import INSTRUMENT_FAILED, LOSS
@@ -114,10 +122,134 @@ def test_findings_of_example_histories(name):
 
 
 # Rule → a history on which it fires, if only with a note, and one that it passes.
+BEHIND = {"behind_step": {"none": {0: 0}, "0.weight": {0: 1}}, "step_function": {"round": {0: 1}}}
 SICK_AND_HEALTHY = {
+    "class-never-counted": (
+        history(ignored_class={"0": {0: 0.2, 2: 0.1, 6: 0.2}}),
+        history(ignored_class={"0": {0: 0.0, 2: 0.0, 6: 0.0}}),
+    ),
+    "class-weights-misplaced": (
+        history(
+            class_weight={"0": {0: 0.2}, "1": {0: 0.6}, "2": {0: 2.2}},
+            class_in_batch={"0": {0: 40}, "1": {0: 120}, "2": {0: 440}},
+        ),
+        history(
+            class_weight={"0": {0: 2.2}, "1": {0: 0.7}, "2": {0: 0.2}},
+            class_in_batch={"0": {0: 40}, "1": {0: 126}, "2": {0: 440}},
+        ),
+    ),
+    "accumulation-cleared": (
+        history(cleared_passes=[1.0, 1.0, 1.0]),
+        history(cleared_passes=[0.0, 0.0, 0.0]),
+    ),
+    "cross-entropy-for-many-labels": (history(true_labels=[2.1]), history(true_labels=[1.0])),
+    "label-smoothing-too-strong": (history(label_smoothing=[0.9]), history(label_smoothing=[0.1])),
+    "gradient-rounded-away": (
+        history(gradient_at_update={"0.weight": dict.fromkeys((0, 2, 6), 0)}, **BEHIND),
+        history(gradient_at_update={"0.weight": {0: 0, 2: 0, 6: 1}}, **BEHIND),
+    ),
+    "group-rates-overwritten": (
+        history(rates_flattened={"": {30: 1}, "lr": {30: 100}}),
+        history(rates_flattened={"": {30: 1}}),
+    ),
+    "identical-passes": (
+        history(identical_passes={0: 1, 2: 1, 6: 1}),
+        history(identical_passes={0: 1, 2: 0, 6: 1}),
+    ),
+    "ranks-drift-apart": (
+        history(rank_distance=[0.3, 0.4, 0.5]),
+        history(rank_distance=[0.3, 0.0, 0.5]),
+    ),
+    "ranks-share-batches": (
+        history(rank_distance=[0.0] * 3, same_batches=[1, 1, 1]),
+        history(rank_distance=[0.0] * 3, same_batches=[1, 0, 1]),
+    ),
+    "ranks-differ": (
+        history(
+            rank_distance=[0.0] * 2,
+            rank_loss={"0": {0: 0.5, 64: 0.4}, "1": {0: 1.1, 64: 1.2}},
+            rank_loss_error={"0": {64: 0.02}, "1": {64: 0.02}},
+        ),
+        history(
+            rank_distance=[0.0] * 2,
+            rank_loss={"0": {0: 0.5, 64: 0.4}, "1": {0: 0.5, 64: 0.42}},
+            rank_loss_error={"0": {64: 0.02}, "1": {64: 0.02}},
+        ),
+    ),
     "initial-loss-above-chance": (CURVES["above chance"][0], CURVES["healthy"][0]),
     "loss-not-falling": (CURVES["flat"][0], CURVES["healthy"][0]),
     "overfitting": (CURVES["turned"][0], CURVES["one bad epoch"][0]),
+    "samples-mixed-in-batch": (
+        history(batch_mixing=[0.4], mixing_operation={"sequence first: rnn": {0: 1}}),
+        history(batch_mixing=[0.0]),
+    ),
+    "output-ignores-inputs": (
+        history(loss=SLOWED, output_spread={0: 0.3, 180: 1e-7}),
+        history(loss=SLOWED, output_spread={0: 1e-7, 180: 0.3}),
+    ),
+    "posterior-collapse": (
+        history(
+            loss=noisy(9, 8.9, 400, 1e-3),
+            output_spread={"inputs": {0: 0.5}, "latents": {0: 0.1, 390: 1e-3}},
+        ),
+        history(loss=noisy(9, 8.9, 400, 1e-3), output_spread={"": {0: 0.5, 390: 0.4}}),
+    ),
+    "missing-causal-mask": (
+        history(target_is_input={"1": {0: 1}}, visible_tokens={"later": {0: 0.3}, "same": {0: 1}}),
+        history(target_is_input={"1": {0: 1}}, visible_tokens={"later": {0: 0}, "same": {0: 1}}),
+    ),
+    "targets-not-masked": (
+        history(
+            counted_tokens={
+                "seen": {0: 1},
+                "counted": {0: 99},
+                "left_out": {0: 0.8},
+                "either": {0: 0.5},
+            },
+            visible_tokens={"later": {0: 0.1}, "same": {0: 1}},
+        ),
+        history(
+            counted_tokens={
+                "seen": {0: 0.1},
+                "counted": {0: 99},
+                "left_out": {0: 0.8},
+                "either": {0: 0.5},
+            },
+            visible_tokens={"later": {0: 0.1}, "same": {0: 1}},
+        ),
+    ),
+    "targets-not-shifted": (
+        history(target_is_input={"0": {0: 1}}, visible_tokens={"later": {0: 0}, "same": {0: 1}}),
+        history(target_is_input={"0": {0: 1}}, visible_tokens={"later": {0: 0}, "same": {0: 0}}),
+    ),
+    "targets-shifted-twice": (
+        history(target_is_input={"1": {0: 0}, "2": {0: 1}}),
+        history(target_is_input={"1": {0: 1}, "2": {0: 0}}),
+    ),
+    "copy-without-statistics": (
+        history(loss=[1.0] * 60, copy_statistics={"Net": {59: 0.0}}),
+        history(loss=[1.0] * 60, copy_statistics={"Net": {59: 1.0}}),
+    ),
+    "target-network-never-updated": (
+        history(loss=[1.0] * 200, copy_moved={"Q": {199: 0.0}}, copy_discount={"Q": {199: 0.99}}),
+        history(loss=[1.0] * 200, copy_moved={"Q": {199: 1.0}}, copy_discount={"Q": {199: 0.99}}),
+    ),
+    "own-norm-differs-in-eval": (
+        history(loss=[1.0] * 30, own_norm_gap={"bn": {29: 0.8}}, own_norm_stores={"bn": {29: 0}}),
+        history(loss=[1.0] * 30, own_norm_gap={"bn": {29: 0.8}}, own_norm_stores={"bn": {29: 1}}),
+    ),
+    "batch-norm-momentum-inverted": (
+        history(norm_momentum={"bn": {9: 0.99}}, norm_batches={"bn": {9: 10}}),
+        history(norm_momentum={"bn": {9: 0.01}}, norm_batches={"bn": {9: 10}}),
+    ),
+    "batch-norm-statistics-stale": (
+        history(norm_at_start={"bn": {9: 1}}, norm_batches={"bn": {9: 40}}, loss=FALLING),
+        history(norm_at_start={"bn": {9: 0}}, norm_batches={"bn": {9: 40}}, loss=FALLING),
+    ),
+    "dropout-in-eval-mode": (
+        history(eval_noise=[0.4], random_operation={"dropout body": {0: 1}}),
+        history(eval_noise=[0.4], random_operation={"randn_like ": {0: 1}}),
+    ),
 }
 
 
@@ -194,7 +326,7 @@ def test_each_rule_is_total_where_it_is_reached(one, data):
         calls.append(content)
         return one.check(content)
 
-    diagnosis = diagnose(run, [replace(one, check=check)])
+    diagnosis = diagnose(run, [replace(one, check=check, after_nan=True)])
     assert calls == [run]
     assert "itself failed" not in "".join(diagnosis.not_checked.values())
     json.loads(diagnosis.to_json())
@@ -281,3 +413,141 @@ def test_the_page_says_what_to_do():
     assert "lower the learning rate from 1 to about" in text
     assert "val_loss" in text  # not checked, and how to have it checked
     assert max(map(len, text.splitlines())) <= 92
+
+
+def test_nobody_who_typed_a_command_is_told_to_pass_an_argument():
+    lacking = diagnose(history(watched_by={"trainer": {0: 1}}, **TEN)).not_checked
+    assert lacking
+    assert not [reason for reason in lacking.values() if "pass train=, an iterable" in reason]
+    assert "--watch.sharpness" in lacking["stuck-at-saddle"]
+
+
+def _returns(values):
+    return history(**{"return": {"mean_return": dict(enumerate(values))}})
+
+
+WORSE = [0.21, 0.17, 0.12, 0.08, 0.05, 0.03, 0.03, 0.02, 0.03, 0.02]
+
+
+def test_a_return_that_falls_is_named():
+    finding = return_falls(_returns(WORSE))
+    assert finding is not None
+    assert finding.evidence["late"] < finding.evidence["early"]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        WORSE[::-1],
+        WORSE[:5],  # too few
+        [0.2, 0.1, 0.05, 0.04, 0.1, 0.2, 0.25, 0.3],  # recovers
+        [20, 23, 18, 25, 19, 22, 17, 24, 21, 20],
+        [-200.0] * 10,
+    ],
+)
+def test_other_returns_pass(values):
+    assert return_falls(_returns(values)) is None
+
+
+def test_nobody_with_a_callback_is_told_to_call_the_watcher():
+    lacking = diagnose(history(watched_by={"callback": {0: 1}}, **TEN)).not_checked
+    assert lacking
+    assert not [why for why in lacking.values() if "watcher." in why or "to watch" in why]
+    assert any(why.endswith("to the callback") for why in lacking.values())
+
+
+def test_a_loss_that_could_not_be_measured_is_no_evidence_of_decay():
+    held = {"weight_decay": {"0": {0: 0.5}}, "learning_rate": {"0": {0: 1e9}}}
+    run = TEN | held | {"loss": [2.3] * 10, "train_accuracy": {9: 0.1}}
+    unmeasured = {"train_mode_loss": {9: nan}, "eval_mode_loss": {9: nan}}
+    assert over_regularised(history(**run, **unmeasured)) is None
+    measured = {"train_mode_loss": {9: 2.3}, "eval_mode_loss": {9: 2.3}}
+    assert over_regularised(history(**run, **measured)) is not None
+
+
+def test_a_check_of_another_kind_of_run_is_told_from_one_that_lacks_a_measurement():
+    assert is_foreign("only for targets that are class numbers")
+    assert is_foreign(NOT_SHOWN)
+    assert not is_foreign("4 points of loss are too few: it takes 10; train longer")
+
+
+MODES = {"": {5: 1.0}, "main.1": {5: 1.0}}
+
+
+@pytest.mark.parametrize(
+    ("facts", "severity"),
+    [
+        ({}, "warning"),
+        ({"optimizers": [2]}, "note"),  # what a generator draws in train mode
+        ({"optimizers": [2], "val_loss": [1.0, 0.9]}, "warning"),
+    ],
+)
+def test_one_of_two_players_may_draw_in_train_mode(facts, severity):
+    finding = wrong_mode_in_validation(history(val_mode=MODES, **facts))
+    assert finding is not None
+    assert finding.severity == severity
+
+
+def test_a_first_loss_of_several_terms_is_not_compared_with_chance():
+    facts = {**TEN, "loss": [4.2, 3.0], "batch_size": [64], "output_low": [-9], "output_high": [9]}
+    assert initial_loss_above_chance(history(**facts, bare_loss=[1])) is not None
+    assert initial_loss_above_chance(history(**facts, bare_loss=[0])) is None
+
+
+def test_tasks_by_turns_are_not_told_apart():
+    facts = {
+        "target_low": [-1.8],
+        "target_high": [7.0],
+        "target_distinct": [400],
+        "loss": [1.0, 0.9],
+    }
+    one = history(**facts, loss_kind={"bce_with_logits": {0: 1.0}})
+    several = history(**facts, loss_kind={"bce_with_logits": {0: 1.0}, "mse": {1: 1.0}})
+    assert loss_does_not_fit_task(one).severity == "error"
+    assert loss_does_not_fit_task(several) is None
+
+
+def test_an_action_is_no_class():
+    facts = {
+        "loss_kind": {"smooth_l1": {0: 1.0}},
+        "target_is_index": [1],
+        "target_distinct": [3],
+        "target_low": [0],
+        "target_high": [2],
+        "target_integer": [1],
+        "num_classes": [3],
+    }
+    assert loss_does_not_fit_task(history(**facts, output_width=[1])).severity == "warning"
+    assert loss_does_not_fit_task(history(**facts, output_width=[3])) is None
+
+
+@pytest.mark.parametrize(("discount", "severity"), [(0.0, "warning"), (0.97, "note")])
+def test_targets_that_move_with_the_model_make_it_a_note(discount, severity):
+    copied = {"copy_discount": {"Net": {0: discount}}}
+    flat = history(loss=noisy(0.3, 0.3), loss_kind={"smooth_l1": {0: 1.0}}, **copied)
+    assert loss_not_falling(flat).severity == severity
+
+
+@pytest.mark.parametrize("scale", [inf, 1.7e308])
+def test_a_gradient_without_bound_is_no_undivided_accumulation(scale):
+    facts = {"gradient_scale": [scale], "scaler_scale": [65536], "loss": [1.0] * 9}
+    counts = {"updates": [1], "backward_passes": [4], "forward_passes": [4]}
+    diagnosis = diagnose(history(**facts, **counts))
+    assert "itself failed" not in "".join(diagnosis.not_checked.values())
+
+
+MATRICES = ("a.weight", "b.weight", "c.weight")
+
+
+@pytest.mark.parametrize(
+    ("ratio", "losses", "named"),
+    [
+        (0.2, noisy(2.31, 2.31), True),  # no leap, and at chance from the start to the end
+        (0.002, noisy(2.31, 2.31), False),
+        (0.2, noisy(2.31, 0.9), False),
+    ],
+)
+def test_first_updates_that_wipe_out_the_weights_are_a_rate_too_high(ratio, losses, named):
+    moved = {name: {0: ratio, 2: ratio / 2} for name in MATRICES}
+    run = history(**TEN, loss=losses, update_ratio=moved)
+    assert (learning_rate_too_high(run) is not None) == named

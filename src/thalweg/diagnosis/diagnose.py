@@ -2,18 +2,22 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
+from inspect import signature
 from json import dumps
 
 from numpy import errstate
 
-from thalweg.diagnosis.missing import how_to_measure
+from thalweg.diagnosis.finite_part import finite_part, first_lasting_nan
+from thalweg.diagnosis.missing import NOT_SHOWN, how_to_measure
+from thalweg.diagnosis.notebook_page import notebook_page
 from thalweg.diagnosis.rule import SEVERITIES, STAGES, Finding, Rule
 from thalweg.diagnosis.rules import rules_with_plugins
 from thalweg.diagnosis.text_page import text_page
 from thalweg.record import History
-from thalweg.record.quantities import INSTRUMENT_FAILED
+from thalweg.record.quantities import INSTRUMENT_FAILED, LOSS, NOT_MEASURED, VAL_ACCURACY, VAL_LOSS
 from thalweg.record.schema import json_safe
 
+COUNTED = (LOSS, VAL_LOSS, VAL_ACCURACY)  # quantities of which a rule needs many points
 MOST_CAUSES = 3  # ranked causes that a page shows; more would be a list, not a verdict
 
 
@@ -41,20 +45,34 @@ class Diagnosis:
         """Everything, as JSON; numbers that are not finite become null."""
         return dumps(json_safe(asdict(self)), indent=2, allow_nan=False, ensure_ascii=False)
 
+    def _repr_html_(self) -> str:
+        """The page for a cell of a notebook."""
+        return notebook_page(self.causes, self.findings, self.passed, not_checked=self.not_checked)
+
     def __str__(self) -> str:
         return text_page(self.causes, self.findings, self.passed, not_checked=self.not_checked)
 
 
 def diagnose(history: History, rules: Iterable[Rule] | None = None) -> Diagnosis:
-    """Apply all rules, or these; earlier causes come first and explain later symptoms."""
+    """Apply all rules, or these; earlier causes come first and explain later symptoms.
+
+    What was measured after the run became NaN is evidence for those rules alone that ask for it.
+    """
+    whole, end = history, first_lasting_nan(history)
+    before = whole if end is None else finite_part(whole, end)
     rules = tuple(rules_with_plugins() if rules is None else rules)
     findings: list[tuple[Rule, Finding]] = []
     passed: list[str] = []
     not_checked: dict[str, str] = {}
     failures = _instrument_failures(history)
     for rule in rules:
+        history = whole if rule.after_nan else before
         if any(quantity not in history for quantity in rule.needs):
-            not_checked[rule.name] = _why_not_checked(rule, history, failures)
+            not_checked[rule.name] = (
+                f"measured only after step {end}, from which on the run is not finite"
+                if all(quantity in whole for quantity in rule.needs)
+                else _why_not_checked(rule, history, failures)
+            )
             continue
         try:
             finding = _finding(rule, history)
@@ -64,10 +82,24 @@ def diagnose(history: History, rules: Iterable[Rule] | None = None) -> Diagnosis
         if finding is not None:
             findings.append((rule, finding))
         elif reasons := [failures[q.name] for q in rule.needs if q.name in failures]:
-            not_checked[rule.name] = f"a measurement broke: {reasons[0]}"
+            not_checked[rule.name] = reasons[0]
+        elif reason := too_few_points(rule, history):
+            not_checked[rule.name] = reason
         else:
             passed.append(rule.name)
     return Diagnosis(_ranked_findings(findings), tuple(passed), not_checked)
+
+
+def too_few_points(rule: Rule, history: History) -> str:
+    """The reason why the silence of a rule means nothing; "" where it means something."""
+    limits = signature(rule.check).parameters
+    least = next((limits[n].default for n in ("least", "least_steps") if n in limits), 0)
+    for quantity in rule.needs:
+        points = max((len(series) for series in history.by_place(quantity).values()), default=0)
+        if quantity in COUNTED and points < least:
+            more = "train longer" if quantity is LOSS else "train longer, or validate more often"
+            return f"{points} points of {quantity.name} are too few: it takes {least}; {more}"
+    return ""
 
 
 def _finding(rule: Rule, history: History) -> Finding | None:
@@ -106,14 +138,18 @@ def _consequences(
 
 
 def _instrument_failures(history: History) -> dict[str, str]:
-    """Quantity → the error of its instrument."""
-    reasons = history.by_place(INSTRUMENT_FAILED)
-    return {reason.partition(":")[0]: reason for reason in reasons}
+    """Quantity → the error of its instrument, or why it does not apply to the model."""
+    absent = (reason.partition(": ") for reason in history.by_place(NOT_MEASURED))
+    broken = history.by_place(INSTRUMENT_FAILED)
+    return {name: f"not measured: {why}" for name, _, why in absent} | {
+        reason.partition(":")[0]: f"a measurement broke: {reason}" for reason in broken
+    }
 
 
 def _why_not_checked(rule: Rule, history: History, failures: Mapping[str, str]) -> str:
     missing = [quantity for quantity in rule.needs if quantity not in history]
     reasons = [failures[quantity.name] for quantity in missing if quantity.name in failures]
     if reasons:
-        return f"a measurement broke: {reasons[0]}"
-    return "; ".join(dict.fromkeys(how_to_measure(quantity, history) for quantity in missing))
+        return reasons[0]
+    ways = dict.fromkeys(how_to_measure(quantity, history) for quantity in missing)
+    return NOT_SHOWN if NOT_SHOWN in ways else "; ".join(ways)

@@ -9,11 +9,10 @@ from thalweg.diagnosis.rule import Rule
 from thalweg.diagnosis.rules import rules_with_plugins
 from thalweg.record import History
 from thalweg.record.metric_names import READABLE
-from thalweg.record.quantities import CHANCE_LOSS, LOSS, NUM_CLASSES, VAL_ACCURACY, VAL_LOSS
+from thalweg.record.quantities import CHANCE_LOSS, NUM_CLASSES
 
 LEAST_EPOCHS = 10  # means of whole epochs that tell a fall from noise
 NOT_IN_CURVES = "curves do not show it: put thalweg.watch into the loop"
-COUNTED = (LOSS, VAL_LOSS, VAL_ACCURACY)  # quantities of which a rule needs many points
 READS_FIRST_LOSS = "initial-loss-above-chance"
 
 
@@ -28,11 +27,10 @@ def diagnose_log(history: History, *, by_epoch: bool = False) -> Diagnosis:
     not_checked = {}
     for rule in rules:
         if rule.name in diagnosis.not_checked:
-            not_checked[rule.name] = _why_not_checked(rule, history)
-        elif rule.name in diagnosis.passed and (
-            reason := _too_few_points(rule, history, by_epoch=by_epoch)
-        ):
-            not_checked[rule.name] = reason
+            reason = diagnosis.not_checked[rule.name]
+            not_checked[rule.name] = _why_not_checked(rule, history) or reason
+        elif rule.name in diagnosis.passed and by_epoch and rule.name == READS_FIRST_LOSS:
+            not_checked[rule.name] = "the first point is the mean of an epoch"
     passed = tuple(name for name in diagnosis.passed if name not in not_checked)
     return replace(diagnosis, passed=passed, not_checked=not_checked)
 
@@ -44,23 +42,11 @@ def _for_epochs(rule: Rule) -> Rule:
     return replace(rule, check=partial(rule.check, least_steps=LEAST_EPOCHS))
 
 
-def _too_few_points(rule: Rule, history: History, *, by_epoch: bool) -> str:
-    """The reason why a pass of the rule means nothing; "" where it means something."""
-    if by_epoch and rule.name == READS_FIRST_LOSS:
-        return "the first point is the mean of an epoch"
-    limits = signature(rule.check).parameters
-    least = next((limits[n].default for n in ("least", "least_steps") if n in limits), 0)
-    for quantity in rule.needs:
-        points = max((len(series) for series in history.by_place(quantity).values()), default=0)
-        if quantity in COUNTED and points < least:
-            return f"{points} points of {quantity.name} are too few: it takes {least}"
-    return ""
-
-
 def _why_not_checked(rule: Rule, history: History) -> str:
+    """The reason in the terms of a log; "" where no quantity is missing."""
     missing = [quantity for quantity in rule.needs if quantity not in history]
     if not missing:
-        return "the rule itself failed"
+        return ""
     if NUM_CLASSES in missing or CHANCE_LOSS in missing:
         classes_suffice = all(q in READABLE or q in (NUM_CLASSES, CHANCE_LOSS) for q in missing)
         return "tell the number of classes: --num-classes" if classes_suffice else NOT_IN_CURVES

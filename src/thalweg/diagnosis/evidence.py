@@ -8,9 +8,23 @@ from numpy.typing import NDArray
 
 from thalweg.record import History, Quantity
 from thalweg.record.history import Series
-from thalweg.record.quantities import CHANCE_LOSS, GRADIENT_NORM, LOSS, UPDATE_RATIO
+from thalweg.record.quantities import (
+    CHANCE_LOSS,
+    COPY_DISCOUNT,
+    GRADIENT_NORM,
+    LOSS,
+    LOSS_KIND,
+    OPTIMIZERS,
+    UPDATE_RATIO,
+)
+from thalweg.record.series import CompactSeries
 
+HARDLY_FALLEN = 0.9  # of the first loss
 Values = NDArray[np.float64]
+ERRORS = {  # losses that training brings down, with zero for a perfect model
+    "cross_entropy", "nll", "nll_of_log", "nll_of_probability", "bce", "bce_with_logits",
+    "mse", "l1", "smooth_l1", "ctc",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +33,12 @@ class Curve:
 
     steps: Values
     values: Values
+    stride: int = 1  # updates for each point, in a long run whose series was thinned
+
+    @property
+    def num_steps(self) -> int:
+        """Updates that the points stand for."""
+        return len(self) * self.stride
 
     def __len__(self) -> int:
         return len(self.values)
@@ -26,7 +46,7 @@ class Curve:
     def between(self, start: float, end: float) -> "Curve":
         """The part with start ≤ step ≤ end."""
         inside = (self.steps >= start) & (self.steps <= end)
-        return Curve(self.steps[inside], self.values[inside])
+        return Curve(self.steps[inside], self.values[inside], self.stride)
 
     def head(self, share: float, least: int = 1) -> Values:
         """The first `share` of the values, at least `least` of them."""
@@ -43,6 +63,10 @@ def curve(history: History, quantity: Quantity, place: str = "") -> Curve:
 
 
 def as_curve(series: Series) -> Curve:
+    if isinstance(series, CompactSeries):
+        steps, values = np.array(series.step_array), np.array(series.value_array)
+        finite = np.isfinite(values)
+        return Curve(steps[finite].astype(np.float64), values[finite], series.stride)
     points = sorted((step, value) for step, value in series.items() if isfinite(value))
     table = np.array(points, dtype=np.float64).reshape(-1, 2)
     return Curve(table[:, 0], table[:, 1])
@@ -50,8 +74,7 @@ def as_curve(series: Series) -> Curve:
 
 def value(history: History, quantity: Quantity, place: str = "") -> float:
     """The last value of a series; NaN without any."""
-    series = history.series(quantity, place)
-    return series[max(series)] if series else float("nan")
+    return history.last(quantity, place) if history.series(quantity, place) else float("nan")
 
 
 def level(values: Values) -> tuple[float, float]:
@@ -109,6 +132,37 @@ def share_of_chance(history: History) -> float:
     return float(np.median(losses.tail(0.2))) / chance
 
 
+def loss_is_error(history: History) -> bool:
+    """True if the loss is known as an error that training brings down.
+
+    False for two players, whose losses rise by turns, for a loss that is in no table (a reward, a
+    bound or a distance may do what it likes in a sound training), and for one that went below zero.
+    """
+    if value(history, OPTIMIZERS) > 1 or kind(history, LOSS_KIND) not in ERRORS:
+        return False
+    losses = curve(history, LOSS).values
+    return len(losses) == 0 or float(losses.min()) >= 0
+
+
+def is_bootstrapped(history: History) -> bool:
+    """True if the targets are computed from a copy's outputs: the size of the loss tells little."""
+    return any(factor > 0 for factor in latest(history, COPY_DISCOUNT).values())
+
+
+def remaining_loss(history: History) -> float:
+    """The late loss as a share of chance; 1 where chance is unknown and the loss has hardly fallen.
+
+    NaN where neither shows harm: the loss is not known as an error, or it fell, and nobody knows
+    how far it can.
+    """
+    share = share_of_chance(history)
+    losses = curve(history, LOSS)
+    if share == share or not loss_is_error(history) or len(losses) < 10:
+        return share
+    start, late = float(np.median(losses.head(0.05, 5))), float(np.median(losses.tail(0.2)))
+    return 1.0 if late > HARDLY_FALLEN * start > 0 else float("nan")
+
+
 def gradient_norms(history: History) -> Values:
     """L2 norm of the whole gradient at each reading, where finite and not zero."""
     sums: dict[int, float] = {}
@@ -127,14 +181,15 @@ def largest_movement(history: History) -> float:
         for series in history.by_place(UPDATE_RATIO).values()
         if len(values := as_curve(series).values)
     ]
-    return max(means, default=0.0) * len(curve(history, LOSS))
+    return max(means, default=0.0) * curve(history, LOSS).num_steps
 
 
 def expected_gain(history: History, *, least: int = 30) -> tuple[float, float]:
-    """The late training loss, and its fall over a fifth more steps at its late slope.
+    """The late training loss, and its fall over a fifth more steps at its late rate.
 
-    The fall is zero where the slope is within three standard errors of zero, or there are fewer
-    losses than `least`.
+    The rate is that of an exponential decay, so the promise is less than the loss that is left. It
+    is zero where the slope is within three standard errors of zero, the loss is below zero, or
+    there are fewer losses than `least`.
     """
     losses = curve(history, LOSS)
     if len(losses) < max(least, 9):
@@ -142,7 +197,9 @@ def expected_gain(history: History, *, least: int = 30) -> tuple[float, float]:
     third = len(losses) // 3
     rate, error = slope(Curve(losses.steps[-third:], losses.values[-third:]))
     end = float(np.mean(losses.tail(0.1, 3)))
-    return end, -rate * len(losses) / 5 if rate < -3 * error else 0.0
+    if not (rate < -3 * error and end > 0):
+        return end, 0.0
+    return end, -end * float(np.expm1(rate * len(losses) / 5 / end))
 
 
 def finite_values(numbers: dict[str, float]) -> dict[str, float]:

@@ -53,6 +53,7 @@ class Rule:
     check: Check
     explains: tuple[str, ...] = ()  # other rules whose findings follow from this fault
     symptom: bool = False  # explained by any finding of an earlier stage, named or not
+    after_nan: bool = False  # reads also what was measured after the run became NaN
 
     def __call__(self, history: History, **limits: float) -> Finding | None:
         return self.check(history, **limits)
@@ -77,11 +78,12 @@ def rule(
     needs: tuple[Quantity, ...],
     explains: tuple[str, ...] = (),
     symptom: bool = False,
+    after_nan: bool = False,
 ) -> Callable[[Check], Rule]:
     """Turn a check into a rule; the decorated name is then the `Rule`.
 
     A check's keyword `least` is the number of points of the loss, or of a validation score, below
-    which it is silent; `least_steps` is the same, in steps. `diagnose_log` reads their defaults: on
+    which it is silent; `least_steps` is the same, in steps. `diagnose` reads their defaults: on
     fewer points, silence is reported as not checked.
     """
     return lambda check: Rule(
@@ -91,4 +93,5 @@ def rule(
         check=check,
         explains=explains,
         symptom=symptom,
+        after_nan=after_nan,
     )

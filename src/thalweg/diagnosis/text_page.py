@@ -25,7 +25,10 @@ def text_page(
     if passed:
         parts.append(f"Checked and well ({len(passed)})\n" + _wrap(", ".join(passed)))
     if not_checked:
-        rows = [_wrap(f"{names}: {reason}", hanging=6) for names, reason in by_reason(not_checked)]
+        rows = [
+            _wrap(f"{', '.join(names)}: {reason}", hanging=6)
+            for names, reason in by_reason(not_checked)
+        ]
         parts.append(f"Not checked ({len(not_checked)})\n" + "\n".join(rows))
     return "\n\n".join(parts)
 
@@ -39,12 +42,12 @@ def _verdict(
     return f"Diagnosis: nothing found wrong ({checked})"
 
 
-def by_reason(not_checked: Mapping[str, str]) -> list[tuple[str, str]]:
+def by_reason(not_checked: Mapping[str, str]) -> list[tuple[list[str], str]]:
     """(names, reason), with the rules that lack the same thing in one entry."""
     names: dict[str, list[str]] = {}
     for name, reason in not_checked.items():
         names.setdefault(reason, []).append(name)
-    return [(", ".join(names[reason]), reason) for reason in names]
+    return [(every, reason) for reason, every in names.items()]
 
 
 def _cause(finding: Finding, rank: int) -> str:

@@ -6,10 +6,11 @@ from thalweg.diagnosis.evidence import (
     largest_movement,
     number,
     share_of_chance,
+    value,
 )
 from thalweg.diagnosis.rule import Finding, Prescription, rule
 from thalweg.record import History
-from thalweg.record.quantities import GRADIENT_NORM, LOSS, UPDATE_RATIO
+from thalweg.record.quantities import GRADIENT_NORM, LOSS, SCALER_SCALE, UPDATE_RATIO
 
 
 @rule(
@@ -34,6 +35,9 @@ def clipping_too_tight(
     Why it matters: a bound meant for rare bursts that acts at every step is a second learning
     rate: the step is the rate times the bound, whatever the slope.
 
+    With `torch.amp.GradScaler`, a bound that is applied before `unscale_` meets gradients that are
+    still multiplied by the scale, 65,536 at first, and is that much tighter.
+
     Evidence: the norm of the whole gradient, as it reached the optimizer, at the readings; and the
     update-to-weight ratio times the number of steps, the farthest that a matrix can have moved.
     Threshold: nine in ten readings have the same norm to 0.5 %, no matrix can have moved by 0.3 of
@@ -47,6 +51,9 @@ def clipping_too_tight(
     norms, losses, moved = gradient_norms(history), curve(history, LOSS), largest_movement(history)
     if len(norms) < 6 or len(losses) < 30:
         return None
+    scale = value(history, SCALER_SCALE)
+    if scale > 1:  # which doubles now and then, and with it the bound on scaled gradients
+        norms = norms / 2.0 ** np.round(np.log2(norms / norms[-1]))
     bound = float(np.median(norms))
     clipped = float((np.abs(norms - bound) <= same * bound).mean())
     start = float(np.mean(losses.head(0.05, 5)))
@@ -54,6 +61,8 @@ def clipping_too_tight(
     learned = late < 0.5 * start or share_of_chance(history) < 0.5
     if clipped < share or learned or not 0 < moved < reach:
         return None
+    if scale > 1 and 1e-3 < bound * scale < 1e3 and bound < 0.01:
+        return _scaled(bound, scale, clipped=clipped)
     return Finding(
         severity="warning",
         summary=f"the gradient norm is {number(bound)} at {clipped:.0%} of the readings: it is "
@@ -69,6 +78,23 @@ def clipping_too_tight(
                 change="clip at several times the usual norm (1 is common), or not at all",
                 expect="gradient norms that differ from step to step, and a loss that falls",
                 edit={"optimizer.max_grad_norm": 0.0},
+            ),
+        ),
+    )
+
+
+def _scaled(bound: float, scale: float, *, clipped: float) -> Finding:
+    return Finding(
+        severity="error",
+        summary=f"gradients are clipped while GradScaler still multiplies them by {number(scale)}: "
+        f"their norm is {number(bound)}, which is {number(bound * scale)} / {number(scale)}, at "
+        f"{clipped:.0%} of the readings",
+        evidence={"norm": bound, "scale": scale, "bound on scaled gradients": bound * scale},
+        prescriptions=(
+            Prescription(
+                change="call scaler.unscale_(optimizer) before clip_grad_norm_, after the last "
+                "backward pass of the update",
+                expect="gradient norms that differ from step to step, and a loss that falls",
             ),
         ),
     )

@@ -26,7 +26,7 @@ def data_loading_dominates(
     if len(waits) < 5 or not len(times):
         return None
     waited = float(np.median(waits))
-    lost = waited * float(np.median(times)) * len(history.series(LOSS))
+    lost = waited * float(np.median(times)) * history.count(LOSS)
     if waited < share or lost < minute / 12:
         return None
     return Finding(

@@ -1,8 +1,23 @@
-from thalweg.diagnosis.evidence import curve, kind, latest, share_of_chance
+from thalweg.diagnosis.evidence import (
+    curve,
+    is_bootstrapped,
+    kind,
+    latest,
+    remaining_loss,
+)
 from thalweg.diagnosis.rule import Finding, Prescription, rule
 from thalweg.record import History
-from thalweg.record.quantities import DEAD_UNITS, OUTPUT_ACTIVATION, OUTPUT_HIGH, OUTPUT_LOW
+from thalweg.record.quantities import (
+    DEAD_UNITS,
+    GRADIENT_AT_UPDATE,
+    GRADIENT_PRESENT,
+    OUTPUT_ACTIVATION,
+    OUTPUT_HIGH,
+    OUTPUT_LOW,
+)
 from thalweg.wording import some
+
+RESTS = 3  # readings in a row whose gradient is zero
 
 
 @rule(
@@ -15,7 +30,6 @@ from thalweg.wording import some
         "underfitting",
         "training-plateau",
         "optimisation-failure",
-        "gradient-never-arrives",
         "loss-not-falling",
     ),
 )
@@ -30,7 +44,11 @@ def dead_relu(
 
     Evidence: the share of units (channels, for images) that are zero on all samples of a probe
     batch of 128 to 512; and outputs that are all zero behind a ReLU.
-    Threshold: half of a layer's units while the loss is above a quarter of chance, or 80 % of them.
+    Threshold: half of a layer's units while the loss is above a quarter of chance (0.9 of its start
+    where chance is unknown) and its targets do not move with the model; else a note from 80 %
+    on, since the rest suffices. A layer without a single live unit, where some weight's
+    gradient is exactly zero at three readings in a row, is a warning however low the loss: the
+    network works without it.
     False alarms: a layer far wider than the task needs; classes that the probe batch lacks.
     Convicted by: reviving the units on a copy (fresh incoming weights) lowers the loss.
     Source: Lu et al. 2020, "Dying ReLU and initialization"; SageMaker Debugger's rule has 50 %.
@@ -38,13 +56,15 @@ def dead_relu(
     dead = latest(history, DEAD_UNITS)
     if _output_is_dead(history):
         dead = {"the output": 1.0} | dead
-    limit = gone if share_of_chance(history) < learned else share
+    harm = remaining_loss(history) >= learned and not is_bootstrapped(history)
+    limit = share if harm else gone
     bad = [name for name, part in dead.items() if part > limit]
     if not bad:
         return None
     worst = max(bad, key=lambda name: dead[name])
+    gone_for_good = dead[worst] == 1 and _some_weight_rests(history)
     return Finding(
-        severity="warning",
+        severity="warning" if harm or gone_for_good else "note",
         summary=f"{dead[worst]:.0%} of the units of {worst or 'a ReLU'} are zero on every sample"
         + (f"; more than {limit:.0%} also in {some([n for n in bad if n != worst])}")
         * (len(bad) > 1),
@@ -56,6 +76,17 @@ def dead_relu(
                 expect="fewer than 10 % dead units at every reading",
             ),
         ),
+    )
+
+
+def _some_weight_rests(history: History) -> bool:
+    """True if the last updates saw a gradient that had arrived, and was exactly zero."""
+    present = latest(history, GRADIENT_PRESENT)
+    return any(
+        len(flags) >= RESTS
+        and present.get(name) == 1
+        and not any(flags[step] for step in sorted(flags)[-RESTS:])
+        for name, flags in history.by_place(GRADIENT_AT_UPDATE).items()
     )
 
 

@@ -1,4 +1,5 @@
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from thalweg.diagnosis.evidence import curve, gradient_norms, number, value
 from thalweg.diagnosis.rule import Finding, Prescription, rule
@@ -26,8 +27,10 @@ def exploding_gradients(
     against the running median of those before.
     Threshold: three or more separate steps whose loss exceeds the median of the 20 before by three
     times, by 8 robust deviations, and 0.3 of chance (or of the start; all of it with batches of
-    four or fewer); and a reading of gradient norm 10 times the usual.
-    False alarms: rare hard batches (outliers) in a regression without a robust loss.
+    four or fewer); after which the median of ten losses stays above half as much again: what had
+    been learned is lost, where one hard batch leaves no trace; and a reading of gradient norm 10
+    times the usual. A note if the loss came down to a tenth of its start all the same.
+    False alarms: targets that move, as a value network's, where the loss rises with them.
     Convicted by: clipping at the 90th percentile on a copy calms the loss.
     Source: Pascanu, Mikolov and Bengio 2013; Google tuning playbook (clip at the 90th percentile).
     """
@@ -43,8 +46,9 @@ def exploding_gradients(
     if bursts < 1 or leaps < most:
         return None
     usual = float(np.median(norms))
+    start, late = float(np.median(losses.head(0.05, 5))), float(np.median(losses.tail(0.2)))
     return Finding(
-        severity="warning",
+        severity="note" if late < 0.1 * start else "warning",
         summary=f"the gradient norm is {number(usual)} as a rule and {number(float(norms.max()))} "
         f"at its worst; the loss leapt {leaps} times",
         evidence={"usual norm": usual, "highest norm": float(norms.max()), "leaps": float(leaps)},
@@ -63,10 +67,18 @@ def _leaps(
     losses: np.ndarray[tuple[int, ...], np.dtype[np.float64]], spike: float, floor: float
 ) -> int:
     count, last = 0, -10
-    for i in range(20, len(losses)):
-        window = losses[i - 20 : i]
-        usual = float(np.median(window))
-        robust = 1.4826 * float(np.median(np.abs(window - usual)))
-        if losses[i] > max(spike * usual, usual + 8 * robust, floor) and i - last >= 10:
+    if len(losses) <= 20:
+        return 0
+    windows = sliding_window_view(losses, 20)[:-1]  # those that end before each loss from the 20th
+    medians = np.median(windows, 1)
+    spreads = 1.4826 * np.median(np.abs(windows - medians[:, None]), 1)
+    high = losses[20:] > np.maximum.reduce(
+        [spike * medians, medians + 8 * spreads, np.full_like(medians, floor)]
+    )
+    for i in (20 + np.flatnonzero(high)).tolist():
+        usual = float(medians[i - 20])
+        after = losses[i + 1 : i + 11]
+        lasting = len(after) > 4 and float(np.median(after)) > 1.5 * usual
+        if lasting and i - last >= 10:
             count, last = count + 1, i
     return count

@@ -1,10 +1,13 @@
-from thalweg.diagnosis.evidence import curve, latest, number, value
+from thalweg.diagnosis.evidence import curve, kind, latest, number, value
 from thalweg.diagnosis.rule import Finding, Prescription, rule
 from thalweg.record import History
 from thalweg.record.quantities import (
+    BARE_LOSS,
+    BATCH_SIZE,
     CHANCE_LOSS,
     FROZEN_AT_RANDOM,
     LOSS,
+    LOSS_INPUT,
     NUM_CLASSES,
     OUTPUT_HIGH,
     OUTPUT_LOW,
@@ -13,7 +16,7 @@ from thalweg.record.quantities import (
 
 @rule("initial-loss-above-chance", stage="signal", needs=(LOSS, CHANCE_LOSS, NUM_CLASSES))
 def initial_loss_above_chance(
-    history: History, *, warning: float = 2.0, note: float = 1.4
+    history: History, *, warning: float = 2.0, note: float = 1.4, batch: float = 16.0
 ) -> Finding | None:
     """The first loss is far above that of a model that gives every class the same probability.
 
@@ -25,9 +28,11 @@ def initial_loss_above_chance(
     Evidence: the first loss as a multiple of ln(classes), or of the targets' variance.
     Threshold: a note above 1.4 times, a warning above twice. PyTorch's default initialisations
     start between 1.0 and 1.3 times on standardised inputs. A mean cross-entropy never exceeds
-    ln(classes) plus the spread of the logits: a loss above that is a sum or has other terms, and
-    is not reported. With weights frozen in a trained state it is a note: such a model is not new.
-    False alarms: fine-tuning with the head of another task; other terms beside the cross-entropy.
+    ln(classes) plus the spread of the logits: a loss above that is a sum or has other terms,
+    and is not reported, nor is one whose graph shows other terms; nor is that of fewer than 16
+    samples, which says little. With weights frozen in a trained state it is a note (such a
+    model is not new), and so with a temperature or a margin between the outputs and the loss.
+    False alarms: fine-tuning with the head of another task.
     Convicted by: the same run with the last layer's weights divided by ten starts at chance and
     falls faster.
     Source: Stanford CS231n notes, "Look for correct loss at chance performance";
@@ -36,12 +41,18 @@ def initial_loss_above_chance(
     losses, chance = curve(history, LOSS), value(history, CHANCE_LOSS)
     if not len(losses) or losses.steps[0] != min(history.series(LOSS)) or not chance > 0:
         return None  # a start that is not finite is for `loss-not-finite`
+    if BARE_LOSS in history and history.first(BARE_LOSS) == 0:
+        return None
+    sizes = curve(history, BATCH_SIZE).values
+    if len(sizes) and float(sizes[0]) < batch:
+        return None
     loss = float(losses.values[0])
     if not note * chance < loss <= chance + _spread(history):
         return None
+    rescaled = kind(history, LOSS_INPUT) in ("mul", "div")  # a temperature or a margin
     pretrained = 0 in latest(history, FROZEN_AT_RANDOM).values()
     return Finding(
-        severity="warning" if loss > warning * chance and not pretrained else "note",
+        severity="warning" if loss > warning * chance and not (pretrained or rescaled) else "note",
         summary=f"first loss {number(loss)}, but an undecided model scores {number(chance)}",
         evidence={"first loss": loss, "chance loss": chance, "ratio": loss / chance},
         prescriptions=(

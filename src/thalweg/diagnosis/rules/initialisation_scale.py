@@ -1,7 +1,7 @@
-from thalweg.diagnosis.evidence import curve, number, share_of_chance
+from thalweg.diagnosis.evidence import curve, number, remaining_loss
 from thalweg.diagnosis.rule import Finding, Prescription, rule
 from thalweg.record import History
-from thalweg.record.quantities import ACTIVATION_STD
+from thalweg.record.quantities import ACTIVATION_STD, OUTPUT_SPREAD
 
 
 @rule(
@@ -22,7 +22,12 @@ from thalweg.record.quantities import ACTIVATION_STD
     ),
 )
 def initialisation_scale(
-    history: History, *, small: float = 3e-3, large: float = 50.0, learned: float = 0.5
+    history: History,
+    *,
+    small: float = 3e-3,
+    large: float = 50.0,
+    learned: float = 0.5,
+    faint: float = 1e-3,
 ) -> Finding | None:
     """At the start, signals die out or blow up on their way through the layers.
 
@@ -30,27 +35,38 @@ def initialisation_scale(
     over the depth this becomes exponential, forward and backward alike.
 
     Evidence: the std of what each linear map or convolution gives on a probe batch before training.
-    Threshold: a hidden layer's std below 0.003 or above 50. Too small a scale is a note if the loss
-    came below half of chance all the same.
+    Threshold: a hidden layer's std below 0.003, and so in every hidden layer after it, or the first
+    outputs differ between samples by less than 0.1 % of their size: later layers then show their
+    biases alone. Or a std above 50. A note if the loss came below half of chance (0.9 of its start
+    where chance is unknown) all the same. A layer that gives zero while those after it are alive is
+    a branch that starts at zero on purpose: an adapter, a residual branch, one of several heads.
+    Of a branch that adds next to nothing to a sum, such as LoRA's, the sum is what is judged.
     False alarms: inputs of such a scale (then `unscaled-inputs` is the cause); layers followed by a
     normalisation, which undoes it.
     Convicted by: He's initialisation on a copy: the loss falls faster.
     Source: He et al. 2015; Mishkin and Matas 2016 (unit variance layer by layer).
     """
+    curves = {
+        name: curve(history, ACTIVATION_STD, name) for name in history.by_place(ACTIVATION_STD)
+    }
+    first = min((float(one.steps[0]) for one in curves.values() if len(one)), default=0.0)
     starts = [
-        (name, float(values[0]))
-        for name in history.by_place(ACTIVATION_STD)
-        if len(values := curve(history, ACTIVATION_STD, name).values)
+        (name, float(one.values[0]))
+        for name, one in curves.items()
+        if len(one) and one.steps[0] == first  # no layer that was added later
     ]
     hidden = starts[:-1]
     if not hidden:
         return None
-    name, least = min(hidden, key=lambda entry: entry[1])
-    top_name, most = max(hidden, key=lambda entry: entry[1])
+    lowest = min(hidden, key=_std)
+    name, least = max(hidden[hidden.index(lowest) :], key=_std)
+    if 0 < _first_spread(history) < faint:
+        name, least = lowest
+    top_name, most = max(hidden, key=_std)
     if not (least < small or most > large):
         return None
     high = most > large
-    harmless = share_of_chance(history) < learned
+    harmless = not remaining_loss(history) >= learned
     place, std = (top_name, most) if high else (name, least)
     return Finding(
         severity="note" if harmless else "warning",
@@ -66,3 +82,13 @@ def initialisation_scale(
             ),
         ),
     )
+
+
+def _first_spread(history: History) -> float:
+    """The spread of the outputs over samples at the first reading; zero where it came late."""
+    spreads = curve(history, OUTPUT_SPREAD)
+    return float(spreads.values[0]) if len(spreads) and spreads.steps[0] == 0 else 0.0
+
+
+def _std(entry: tuple[str, float]) -> float:
+    return entry[1]

@@ -2,13 +2,21 @@ from math import isfinite, nan
 
 import numpy as np
 
-from thalweg.diagnosis.evidence import Curve, curve, finite_values, number, value
+from thalweg.diagnosis.evidence import Curve, curve, finite_values, number
 from thalweg.diagnosis.rule import Finding, Prescription, rule
 from thalweg.record import History
-from thalweg.record.quantities import CHANCE_LOSS, LEARNING_RATE, LOSS, UPDATE_RATIO
+from thalweg.record.quantities import CHANCE_LOSS, DEAD_UNITS, LEARNING_RATE, LOSS, UPDATE_RATIO
 
 HEALTHY_UPDATE = 1e-3  # ‖Δw‖/‖w‖ that a good learning rate gives; CS231n notes
 VIOLENT = 0.5  # a share of its norm that no sound update moves a matrix by
+EXTREME = 50.0  # times the first loss: no sound training leaps so far
+LASTING = 1 / 3  # of the first loss: below it, an early leap did no lasting harm
+VARIES = 3.0  # ratio of the chance levels of several readings, from which on tasks differ
+MOST_DEAD = 0.3  # share of dead units that sound training leaves
+MOST_DECADES = 4  # that a learning rate is to be lowered by
+STUCK = 0.97  # of the loss of chance
+FIRST = 6  # steps: later ones may already be those of a model that has collapsed
+FEWEST_MATRICES = 3
 EARLY = 100  # steps in which too high a learning rate shows itself
 
 
@@ -20,6 +28,7 @@ EARLY = 100  # steps in which too high a learning rate shows itself
         "loss-not-finite",
         "loss-not-falling",
         "dead-relu",
+        "output-ignores-inputs",
         "saturated-activations",
         "exploding-gradients",
         "vanishing-gradients",
@@ -49,7 +58,9 @@ def learning_rate_too_high(
     Threshold: the loss leapt to twice its start or more (or overflowed after growing) and ended at
     no less than 0.9 of its start, or of chance; where updates were measured, they moved some weight
     matrix by more than a tenth of its norm in one step. Or: five times the start, and a matrix
-    moved by half of its norm, even if the loss came back later.
+    moved by half of its norm, unless the loss then fell to a third of its start: after a leap of
+    fifty times the start even then. Or, without a leap: the median matrix moved by a tenth in one
+    of the first updates, and a hundred steps later the loss is still that of chance.
     False alarms: a sound learning rate on inputs or targets that are not scaled has the same
     effect; then the data finding, which comes first, is the cause.
     Convicted by: a tenth of the learning rate on a copy, for 50 steps, falls further.
@@ -64,14 +75,23 @@ def learning_rate_too_high(
     moved, place = _largest_update(history)
     leapt = peak > jump * reference
     failed = not isfinite(end) or end > stuck * min(reference, _chance(history))
-    violent = isfinite(moved) and moved > VIOLENT and peak > 5 * reference
-    if not (leapt and failed and moved >= update) and not violent:
-        return None
+    lasts = not isfinite(end) or end > reference * LASTING or _units_died(history)
+    harmed = lasts or peak > EXTREME * reference
+    violent = isfinite(moved) and moved > VIOLENT and peak > 5 * reference and harmed
     lr = max(max(series.values()) for series in history.by_place(LEARNING_RATE).values())
+    outcome = f"the loss leapt from {number(start)} to {number(peak)} and {_ending(end)}"
+    if not (leapt and failed and moved >= update) and not violent:
+        typical = _typical_first_update(history)
+        if not (typical >= update and _never_fell(history, losses)):
+            return None
+        moved, place = typical, ""
+        outcome = (
+            f"the first updates moved most weight matrices by {typical:.0%}, and the loss never "
+        )
+        outcome += f"fell below {number(start)}"
     return Finding(
         severity="error",
-        summary=f"with learning rate {number(lr)} the loss leapt from {number(start)} to "
-        f"{number(peak)} and {_ending(end)}",
+        summary=f"with learning rate {number(lr)} {outcome}",
         where=place,
         evidence=finite_values(
             {
@@ -99,8 +119,16 @@ def _end(history: History, losses: Curve) -> float:
 
 
 def _chance(history: History) -> float:
-    chance = value(history, CHANCE_LOSS)
-    return chance if chance > 0 else float("inf")
+    """The loss of chance; infinite where it is not known, or differs from task to task."""
+    levels = [level for level in history.series(CHANCE_LOSS).values() if level > 0]
+    if not levels or max(levels) > VARIES * min(levels):
+        return float("inf")
+    return levels[-1]
+
+
+def _units_died(history: History) -> bool:
+    series = history.by_place(DEAD_UNITS).values()
+    return any(max(one.values(), default=0.0) > MOST_DEAD for one in series)
 
 
 def _largest_update(history: History) -> tuple[float, str]:
@@ -114,14 +142,33 @@ def _largest_update(history: History) -> tuple[float, str]:
     return max(early, default=(float("inf"), ""))
 
 
+def _typical_first_update(history: History) -> float:
+    """The largest early update of the median weight matrix; 0 where fewer than three are known."""
+    largest = [
+        max(ratio for step, ratio in series.items() if step - min(series) <= FIRST)
+        for series in history.by_place(UPDATE_RATIO).values()
+    ]
+    return float(np.median(largest)) if len(largest) >= FEWEST_MATRICES else 0.0
+
+
+def _never_fell(history: History, losses: Curve) -> bool:
+    """True if the loss stayed at that of chance, which is known, from the start to the end."""
+    chance, end = _chance(history), _end(history, losses)
+    return isfinite(chance) and len(losses) >= EARLY and end > STUCK * chance
+
+
 def _ending(end: float) -> str:
     return f"settled at {number(end)}" if isfinite(end) else "then overflowed"
 
 
 def _prescriptions(lr: float, moved: float, start: float) -> tuple[Prescription, ...]:
-    """A lower rate, by up to four decades as the updates show; by one where none was measured."""
-    factor = 10.0 ** round(np.log10(min(max(moved / HEALTHY_UPDATE, 10.0), 1e4)))
-    factor = factor if isfinite(moved) else 10.0
+    """A lower rate: by as many decades as the updates show, by one where none was measured.
+
+    By four at most: larger updates had grown with the loss, and show no rate.
+    """
+    decades = round(np.log10(max(moved / HEALTHY_UPDATE, 10.0))) if isfinite(moved) else 1
+    decades = min(decades, MOST_DECADES)
+    factor = 10.0**decades
     lower = float(f"{lr / factor:.1g}")
     return (
         Prescription(

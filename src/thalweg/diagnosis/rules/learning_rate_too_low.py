@@ -56,8 +56,8 @@ def learning_rate_too_low(
     return Finding(
         severity="warning",
         summary=f"at learning rate {number(lr)} no weight matrix can have moved by more than "
-        f"{moved:.1%} of its norm in {len(losses)} steps; the loss went from {number(start)} to "
-        f"{number(end)}",
+        f"{moved:.1%} of its norm in {losses.num_steps} steps; the loss went from "
+        f"{number(start)} to {number(end)}",
         evidence={"learning rate": lr, "largest possible movement": moved, "late loss": end},
         prescriptions=(
             Prescription(

@@ -16,9 +16,11 @@ def loss_broadcasts(history: History) -> Finding | None:
     Why it matters: outputs of shape N×1 against targets of shape N broadcast to N×N. The loss is
     then smallest when every output is the mean of the targets: the model learns to be constant.
 
-    Evidence: the shapes that entered the loss, or the expansion in its graph.
-    Threshold: exact.
-    False alarms: a loss that compares all pairs on purpose.
+    Evidence: the shapes that entered the loss, or those of results in its graph: N×1 as the
+    model gave it that meets N numbers and is averaged over all N×N, in hand-written losses too.
+    Threshold: exact, from four samples in the graph.
+    False alarms: a loss that averages all pairs on purpose without an inserted or transposed
+    dimension; a product of the model's output with a constant table of N×N numbers.
     Convicted by: `squeeze` or `unsqueeze` changes the value of the loss on the same batch.
     Source: PyTorch's own warning "Using a target size that is different to the input size".
     """

@@ -1,9 +1,24 @@
 import numpy as np
 
-from thalweg.diagnosis.evidence import Curve, Values, curve, fall, kind, number, value
+from thalweg.diagnosis.evidence import (
+    Curve,
+    Values,
+    curve,
+    fall,
+    is_bootstrapped,
+    loss_is_error,
+    number,
+    value,
+)
 from thalweg.diagnosis.rule import Finding, Prescription, rule
 from thalweg.record import History
-from thalweg.record.quantities import ACCURACY, CHANCE_LOSS, LOSS, LOSS_KIND, OPTIMIZERS
+from thalweg.record.quantities import (
+    ACCURACY,
+    CHANCE_LOSS,
+    LOSS,
+    LOSS_KIND,
+    OPTIMIZERS,
+)
 
 
 @rule(
@@ -25,9 +40,10 @@ def loss_not_falling(
     Threshold: a fall of less than 2 % or less than two standard errors over 40 steps or more, by
     the means and by the ranks, while the loss is above 0.8 of chance (or chance is unknown) and
     not below 0.7 of the first three losses.
-    False alarms: losses that are not meant to fall, as in adversarial or reinforcement learning
-    (a note where there are several optimizers, or where an unfamiliar loss goes below zero);
-    a model that had converged before the watch began.
+    False alarms: losses that are not meant to fall, as in adversarial or reinforcement learning:
+    a note where there are several optimizers, where the graph shows no loss that is known as an
+    error, or where the targets move with a copy of the model (temporal difference learning); a
+    model that had converged before the watch began.
     Convicted by: other settings learn a single batch by heart, from the same start.
     Source: Karpathy 2019, "A Recipe for Training Neural Networks", "overfit one batch"; the
     standard-error test is Welch's, that of the ranks Mann and Whitney's.
@@ -48,7 +64,7 @@ def loss_not_falling(
         return None  # it fell at once and then stayed down
     return Finding(
         severity="note" if _has_no_floor(history, losses) else "warning",
-        summary=f"mean loss {number(first)} in the first fifth of {len(losses)} steps, "
+        summary=f"mean loss {number(first)} in the first fifth of {losses.num_steps} steps, "
         f"{number(last)} in the last: no fall beyond the noise",
         evidence={"early loss": first, "late loss": last, "standard error": error},
         prescriptions=(
@@ -82,6 +98,9 @@ def _rank_excess(early: Values, late: Values) -> float:
 
 
 def _has_no_floor(history: History, losses: Curve) -> bool:
-    """Return whether low losses mean little: two players, or a reward instead of an error."""
-    unknown = kind(history, LOSS_KIND) in ("", "unknown")
-    return value(history, OPTIMIZERS) > 1 or (unknown and float(losses.values.min()) < 0)
+    """Return whether low losses mean little: two players, moving targets, or a reward."""
+    if is_bootstrapped(history):
+        return True
+    if LOSS_KIND in history:
+        return not loss_is_error(history)
+    return float(losses.values.min()) < 0 or value(history, OPTIMIZERS) > 1

@@ -1,3 +1,5 @@
+from math import inf
+
 import numpy as np
 
 from thalweg.diagnosis.evidence import curve, number, value
@@ -22,7 +24,8 @@ def loss_oscillates(
     Evidence: second differences of validation accuracy and loss over the second half of the run.
     Threshold: accuracy swings by 0.05 and by three times the noise of its sample; the loss by a
     quarter of its level; with six validations or more.
-    False alarms: cyclic learning rates, validated out of phase.
+    Silent where the learning rate rises again (restarts, cycles): the scores follow it on purpose.
+    False alarms: data whose validation is small and changes from one time to the next.
     Convicted by: a third of the learning rate, larger batches, or an average of the weights, lowers
     the level.
     Source: AutoTrainer (Zhang et al. 2021) has swings of 0.03 in a fifth of the epochs.
@@ -35,7 +38,7 @@ def loss_oscillates(
     waves = float(np.sqrt(np.mean(np.diff(loss, 2) ** 2) / 6)) / max(abs(float(loss.mean())), 1e-9)
     mean, samples = float(np.clip(accuracy.mean(), 0, 1)), value(history, VAL_SAMPLES)
     noise = float(np.sqrt(mean * (1 - mean) / samples)) if samples > 0 else float("inf")
-    if not (moves > max(swing, 3 * noise) and waves > relative):
+    if not (moves > max(swing, 3 * noise) and waves > relative) or _rate_restarts(history):
         return None
     rates = [max(s.values()) for s in history.by_place(LEARNING_RATE).values() if s]
     lower = float(f"{max(rates) / 3:.1g}") if rates else 0.0
@@ -52,3 +55,14 @@ def loss_oscillates(
             ),
         ),
     )
+
+
+def _rate_restarts(history: History, *, factor: float = 2.0) -> bool:
+    """Return whether the rate doubled from its lowest value so far, other than from the first."""
+    for series in history.by_place(LEARNING_RATE).values():
+        lowest, first = inf, next(iter(series.values()), 0.0)
+        for rate in series.values():
+            if rate > factor * lowest and lowest < first:
+                return True
+            lowest = min(lowest, rate)
+    return False

@@ -1,7 +1,13 @@
+from math import isfinite
+
+import numpy as np
+
 from thalweg.diagnosis.evidence import curve, number, value
 from thalweg.diagnosis.rule import Finding, Prescription, rule
 from thalweg.record import History
-from thalweg.record.quantities import BATCH_SIZE, SUMMED_LOSS
+from thalweg.record.quantities import BATCH_SIZE, GRADIENT_RATIO, SUMMED_LOSS, UPDATE_RATIO
+
+ALIKE = 4.0  # ratio of update and gradient between two weights: momentum changes it a little
 
 
 @rule(
@@ -23,7 +29,9 @@ def loss_summed_over_batch(history: History) -> Finding | None:
     smaller batch of an epoch counts less, clipping and weight decay are out of proportion.
 
     Evidence: the last operation of the loss's graph.
-    Threshold: exact: a sum, or `reduction="sum"`, with more than one sample in the batch.
+    Threshold: exact: a sum, or `reduction="sum"`, of as many numbers as samples or more, with more
+    than one sample in the batch. A sum of the mean losses of a few tasks is none. A note where the
+    updates do not follow the size of the gradients, as with Adam: the rate means what it meant.
     False alarms: an evidence lower bound, summed by convention (as a sum of two terms it passes).
     Convicted by: the loss of a batch with every sample twice is twice as large.
     Source: Nikanjam et al. 2021, "TheDeepChecker" (loss growing with the batch size).
@@ -32,7 +40,7 @@ def loss_summed_over_batch(history: History) -> Finding | None:
     if value(history, SUMMED_LOSS) != 1 or size < 2:
         return None
     return Finding(
-        severity="warning",
+        severity="warning" if _follow_the_gradient(history) else "note",
         summary=f"the loss is a sum over {number(size)} samples, not their mean",
         evidence={"batch size": size},
         prescriptions=(
@@ -43,3 +51,19 @@ def loss_summed_over_batch(history: History) -> Finding | None:
             ),
         ),
     )
+
+
+def _follow_the_gradient(history: History) -> bool:
+    """True if, at each reading, all weights moved by nearly the same multiple of their gradient.
+
+    Also where it was not measured for two weights or more: then it is not known.
+    """
+    gradients, updates = history.by_place(GRADIENT_RATIO), history.by_place(UPDATE_RATIO)
+    multiples: dict[int, list[float]] = {}
+    for place in gradients.keys() & updates.keys():
+        for step in gradients[place].keys() & updates[place].keys():
+            gradient, update = gradients[place][step], updates[place][step]
+            if gradient > 0 and update > 0 and isfinite(gradient) and isfinite(update):
+                multiples.setdefault(step, []).append(update / gradient)
+    spreads = [max(every) / min(every) for every in multiples.values() if len(every) > 1]
+    return not spreads or float(np.median(spreads)) < ALIKE

@@ -1,6 +1,6 @@
 from math import sqrt
 
-from thalweg.diagnosis.evidence import value
+from thalweg.diagnosis.evidence import curve, value
 from thalweg.diagnosis.rule import Finding, Prescription, rule
 from thalweg.record import History
 from thalweg.record.quantities import MEASURED_VAL_ACCURACY, VAL_ACCURACY, VAL_SAMPLES
@@ -20,10 +20,10 @@ def metric_disagrees_with_loss(history: History, *, apart: float = 0.1) -> Findi
 
     Evidence: the last logged validation accuracy, and the accuracy of a copy of the model in eval
     mode on the same split.
-    Threshold: 10 points and three standard errors apart, measured after the same update as the
-    accuracy was logged.
-    False alarms: a logged accuracy of other weights (an average, the best so far), of another
-    split, or in percent.
+    Threshold: 10 points and three standard errors (of 128 samples at most, since so few may have
+    been evaluated) apart, measured after the same update as the accuracy was logged, and as far
+    from every accuracy logged before: the best weights may have been restored.
+    False alarms: a logged accuracy of other weights (an average), of another split, or in percent.
     Convicted by: counting by hand on one batch.
     Source: arithmetic.
     """
@@ -31,8 +31,10 @@ def metric_disagrees_with_loss(history: History, *, apart: float = 0.1) -> Findi
     samples = value(history, VAL_SAMPLES)
     if not (samples >= 20 and 0 <= logged <= 1) or _apart_in_time(history):
         return None
-    error = sqrt(max(own * (1 - own), 0.01) / samples)
-    if not abs(logged - own) > max(apart, 3 * error):
+    error = sqrt(max(own * (1 - own), 0.01) / min(samples, 128.0))
+    earlier = curve(history, VAL_ACCURACY).values
+    nearest = float(abs(earlier - own).min(initial=abs(logged - own)))
+    if not min(abs(logged - own), 2 * nearest) > max(apart, 3 * error):
         return None
     return Finding(
         severity="warning",

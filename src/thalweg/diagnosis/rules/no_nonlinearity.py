@@ -19,7 +19,8 @@ def no_nonlinearity(history: History) -> Finding | None:
     Evidence: every operation of a forward pass between the first and the last linear map.
     Threshold: exact: two linear maps or more, and only operations that keep a map affine between
     them; any unfamiliar operation counts as nonlinear.
-    False alarms: a deep linear network on purpose; a low-rank factorisation.
+    False alarms: a deep linear network on purpose; a low-rank factorisation of three matrices.
+    Two that meet in fewer dimensions than either end has (word vectors) count as one layer.
     Convicted by: f(½a + ½b) = ½f(a) + ½f(b) to one part in 10⁵.
     Source: definition; Neuralint's missing-activation rule (Nikanjam et al. 2021).
     """

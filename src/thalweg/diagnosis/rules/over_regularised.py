@@ -1,3 +1,5 @@
+from math import isfinite
+
 from thalweg.diagnosis.evidence import as_curve, curve, latest, number, share_of_chance, value
 from thalweg.diagnosis.rule import Finding, Prescription, rule
 from thalweg.record import History
@@ -43,9 +45,9 @@ def over_regularised(
     Source: Srivastava et al. 2014, "Dropout", figure 9; Krogh and Hertz 1991 for decay.
     """
     chance, level = value(history, CHANCE_LOSS), share_of_chance(history)
-    if not level > high:
-        return None
     train, evaluated = value(history, TRAIN_MODE_LOSS), value(history, EVAL_MODE_LOSS)
+    if not (level > high and isfinite(train) and isfinite(evaluated)):
+        return None
     noisy = train - evaluated > gap * chance
     decay = _decay_over_run(history)
     if not (noisy or decay > pull):
@@ -73,7 +75,7 @@ def over_regularised(
 
 def _decay_over_run(history: History) -> float:
     """The sum of decay × learning rate over the steps, of the group that decays most."""
-    steps = len(curve(history, LOSS))
+    steps = curve(history, LOSS).num_steps
     means = [
         float(values.mean())
         for series in history.by_place(WEIGHT_DECAY).values()

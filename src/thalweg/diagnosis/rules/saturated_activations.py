@@ -1,4 +1,4 @@
-from thalweg.diagnosis.evidence import as_curve, share_of_chance
+from thalweg.diagnosis.evidence import as_curve, remaining_loss
 from thalweg.diagnosis.rule import Finding, Prescription, rule
 from thalweg.record import History
 from thalweg.record.quantities import SATURATED
@@ -20,7 +20,7 @@ def saturated_activations(
     Evidence: the share of outputs with |slope| < 0.02, on a probe batch in eval mode; the last
     activation of the model is an output and does not count.
     Threshold: half of a layer's outputs at two readings or the last, while the loss is still above
-    0.3 of chance; else a note.
+    0.3 of chance (0.9 of its start where chance is unknown); else a note.
     False alarms: gates, which may saturate on purpose; binary codes.
     Convicted by: the layer's incoming weights divided by ten on a copy: the loss falls faster.
     Source: Glorot and Bengio 2010; SageMaker Debugger's SaturatedActivation.
@@ -34,7 +34,7 @@ def saturated_activations(
         return None
     worst = max(bad, key=lambda name: bad[name])
     return Finding(
-        severity="note" if share_of_chance(history) < learned else "warning",
+        severity="warning" if remaining_loss(history) >= learned else "note",
         summary=f"{bad[worst]:.0%} of the outputs of {worst or 'a sigmoid or tanh'} are saturated",
         where=worst,
         evidence={f"saturated in {name}": part for name, part in list(bad.items())[:4]},

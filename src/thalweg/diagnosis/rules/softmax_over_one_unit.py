@@ -30,7 +30,8 @@ def softmax_over_one_unit(history: History) -> Finding | None:
     gradient zero, and no weight ever moves.
 
     Evidence: the number of outputs, and their smallest and largest value over the readings.
-    Threshold: exact: one output that is always 1 behind a softmax, or cross-entropy of one logit.
+    Threshold: exact: one output that is always 1 (its logarithm 0 behind a log-softmax), or
+    cross-entropy of one logit.
     False alarms: none known.
     Convicted by: the gradient of the output with respect to every weight is zero.
     Source: definition; Stack Overflow 42800203 and 45442843.
@@ -38,10 +39,10 @@ def softmax_over_one_unit(history: History) -> Finding | None:
     if value(history, OUTPUT_WIDTH) != 1:
         return None
     low, high = curve(history, OUTPUT_LOW).values, curve(history, OUTPUT_HIGH).values
-    pinned = len(low) > 0 and bool((low == 1).all() and (high == 1).all())
+    constant = 0 if kind(history, OUTPUT_ACTIVATION) == "logsoftmax" else 1
+    pinned = len(low) > 0 and bool((low == constant).all() and (high == constant).all())
     entropy = kind(history, LOSS_KIND) == "cross_entropy"
-    named = kind(history, OUTPUT_ACTIVATION) in ("softmax", "logsoftmax")
-    if not (entropy or named or pinned):
+    if not (entropy or pinned):
         return None
     return Finding(
         severity="error",

@@ -1,10 +1,9 @@
 import numpy as np
 
-from thalweg.diagnosis.evidence import curve, expected_gain, number, share_of_chance, value
+from thalweg.diagnosis.evidence import curve, expected_gain, number, share_of_chance
 from thalweg.diagnosis.rule import Finding, Prescription, rule
 from thalweg.record import History
 from thalweg.record.quantities import (
-    CHANCE_LOSS,
     LEARNING_RATE,
     LOSS,
     OPTIMIZERS,
@@ -29,23 +28,22 @@ def stopped_too_early(
     the whole run; the logged validation losses.
     Threshold: the slope is below zero by three standard errors and promises, in a fifth more steps,
     10 % of the loss; or 1 % while the loss is above 0.7 of chance and falls at last nearly as fast
-    (0.8) as on average. A warning while the loss is above half of chance, or the promise
-    above a tenth of chance, the learning rate has not been brought down to a tenth of its peak,
-    and the lowest of several validation losses is among the last; else a note.
+    (0.8) as on average. A warning while the loss is above half of chance, the learning rate has
+    not been brought down to a tenth of its peak, and the lowest of several validation losses is
+    among the last; else a note.
     False alarms: runs cut short on purpose, as in a search. Under a schedule that ends near zero
     the loss falls fastest at the end of every run, long enough or not: hence only a note.
     Convicted by: a fifth more steps from the last weights lower the validation loss.
     Source: Google tuning playbook, "is the model still improving at the end".
     """
     end, gain = expected_gain(history, least=least)
-    level, chance = share_of_chance(history), value(history, CHANCE_LOSS)
+    level = share_of_chance(history)
     on_rails = level > 0.7 and gain > 0.01 * end and _steady(history, gain)
     if not (gain > promise * end > 0 or on_rails):
         return None
-    much = level > high or gain > promise * chance
     ended = _wound_down(history) or _validation_turned(history)
     return Finding(
-        severity="warning" if much and not ended else "note",
+        severity="warning" if level > high and not ended else "note",
         summary=f"at the end the loss was {number(end)} and still falling by "
         f"{number(gain)} in a fifth of the steps",
         evidence={"late loss": end, "promised by a fifth more": gain},

@@ -18,7 +18,6 @@ from thalweg.wording import some
         "initialisation-scale",
         "training-plateau",
         "stopped-too-early",
-        "gradient-never-arrives",
         "initial-loss-above-chance",
         "saturated-activations",
     ),

@@ -3,7 +3,7 @@ from math import sqrt
 from thalweg.diagnosis.evidence import expected_gain, latest, value
 from thalweg.diagnosis.rule import Finding, Prescription, rule
 from thalweg.record import History
-from thalweg.record.quantities import BASELINE_ACCURACY, TRAIN_ACCURACY
+from thalweg.record.quantities import BASELINE_ACCURACY, FROZEN_AT_RANDOM, TRAIN_ACCURACY
 
 
 @rule(
@@ -22,7 +22,8 @@ def underfitting(history: History, *, margin: float = 0.05, falling: float = 0.1
     Evidence: training accuracy in eval mode; held-out accuracy of ten nearest neighbours on the
     same samples.
     Threshold: 5 points and three standard errors below; a note while the loss still falls by a
-    tenth in a fifth of the steps, since the run has then not shown yet what it can fit.
+    tenth in a fifth of the steps, since the run has then not shown yet what it can fit; and where
+    weights are frozen, which keeps the model from fitting on purpose.
     False alarms: tasks that suit nearest neighbours.
     Convicted by: a model twice as wide gets a lower training loss.
     Source: Ng 2018, "Machine Learning Yearning", chapter 20 onward (avoidable bias).
@@ -35,14 +36,17 @@ def underfitting(history: History, *, margin: float = 0.05, falling: float = 0.1
     if not own < theirs - max(margin, 3 * error):
         return None
     end, gain = expected_gain(history)
+    frozen = bool(history.by_place(FROZEN_AT_RANDOM))
     return Finding(
-        severity="note" if gain > falling * end > 0 else "warning",
+        severity="note" if frozen or gain > falling * end > 0 else "warning",
         summary=f"the model gets {own:.0%} of its training samples right; nearest neighbours get "
         f"{theirs:.0%} of held-out ones",
         evidence={"training accuracy": own, "nearest neighbours": theirs},
         prescriptions=(
             Prescription(
-                change="make the model wider (twice), and train until the training loss is flat",
+                change="train the frozen weights too, at a tenth of the learning rate"
+                if frozen
+                else "make the model wider (twice), and train until the training loss is flat",
                 expect="training accuracy above that of nearest neighbours",
             ),
         ),

@@ -18,6 +18,7 @@ from thalweg.record.quantities import (
     stage="output",
     needs=(LOSS_KIND, LOSS),
     explains=("loss-not-finite", "learning-rate-too-high"),
+    after_nan=True,
 )
 def unstable_log(history: History) -> Finding | None:
     """The loss takes the logarithm of a probability that can be exactly 0.

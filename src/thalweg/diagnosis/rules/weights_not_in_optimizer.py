@@ -1,7 +1,7 @@
 from thalweg.diagnosis.evidence import latest, value
 from thalweg.diagnosis.rule import Finding, Prescription, Severity, rule
 from thalweg.record import History
-from thalweg.record.quantities import FROZEN_AT_RANDOM, HELD, STALE_WEIGHTS
+from thalweg.record.quantities import CHANGED_BESIDE, FROZEN_AT_RANDOM, HELD, STALE_WEIGHTS
 from thalweg.wording import some
 
 
@@ -20,15 +20,17 @@ def weights_not_in_optimizer(history: History) -> Finding | None:
 
     Evidence: the identities of the model's weights and of the tensors in the optimizers' groups;
     whether the ones left out look as an initialiser leaves them.
-    Threshold: exact. An error if the optimizer holds as many or more tensors that are not the
-    model's (it was built for another copy); a warning if the ones left out still have the
-    distribution of an initialiser; a note if they look trained (a backbone frozen on purpose).
+    Threshold: exact; of those that did not change while training. An error if the optimizer holds
+    as many or more tensors that are not the model's (it was built for another copy); a warning
+    if the ones left out still have the distribution of an initialiser; a note if they look
+    trained (a backbone frozen on purpose).
     False alarms: random features on purpose; a second optimizer that was not passed to `watch`.
     Convicted by: one update leaves exactly these weights bit for bit as they were.
     Source: PyTorch documentation, "Constructing it"; huggingface/accelerate issue 2665.
     """
     held = latest(history, HELD)
-    out = [name for name, flag in held.items() if flag == 0]
+    changed = latest(history, CHANGED_BESIDE)  # by something else, such as copies that are trained
+    out = [name for name, flag in held.items() if flag == 0 and changed.get(name) != 1]
     if not out:
         return None
     random = latest(history, FROZEN_AT_RANDOM)

@@ -1,7 +1,7 @@
 from thalweg.diagnosis.evidence import latest, value
 from thalweg.diagnosis.rule import Finding, Prescription, rule
 from thalweg.record import History
-from thalweg.record.quantities import VAL_MODE
+from thalweg.record.quantities import OPTIMIZERS, VAL_ACCURACY, VAL_LOSS, VAL_MODE
 from thalweg.wording import some
 
 
@@ -13,7 +13,8 @@ def wrong_mode_in_validation(history: History) -> Finding | None:
     norm; and each validation moves the running averages, so that validating changes the model.
 
     Evidence: the flag of every module whose behaviour depends on it, in passes without gradient.
-    Threshold: exact.
+    Threshold: exact. A note for one of two players without a logged validation: pictures that a
+    generator draws in between are no validation, and most draw them in train mode.
     False alarms: Monte-Carlo dropout on purpose; a pass under `no_grad` that is not a validation,
     such as an update of batch-norm statistics.
     Convicted by: the validation loss differs between the modes on the same samples.
@@ -23,8 +24,10 @@ def wrong_mode_in_validation(history: History) -> Finding | None:
     wrong = [name for name, flag in flags.items() if flag == 1 and name]
     if value(history, VAL_MODE) != 1 or not wrong:
         return None
+    validates = VAL_LOSS in history or VAL_ACCURACY in history
+    is_player = value(history, OPTIMIZERS) > 1
     return Finding(
-        severity="warning",
+        severity="note" if is_player and not validates else "warning",
         summary=f"validation runs in train mode: {some(wrong)} behave as in training",
         where=wrong[0],
         evidence={"modules in train mode": float(len(wrong))},
