@@ -16,7 +16,7 @@ from thalweg.observe import Watcher
 from thalweg.observe.loss_graph import with_value
 from thalweg.record import QUANTITIES
 from thalweg.record.metric_names import Split, meaning_of
-from thalweg.record.quantities import INSTRUMENT_FAILED
+from thalweg.record.quantities import INSTRUMENT_FAILED, WATCHED_BY
 
 Sink = Callable[[str], object]
 P = ParamSpec("P")
@@ -73,6 +73,7 @@ class CallbackWatcher:
         self.abandon()
         data = {"train": train, "val": val}
         self._watcher = watch(model, list(optimizers), **(data | self._options))
+        self._watcher.history.add(WATCHED_BY, 0, {"callback": 1.0})
 
     def record_loss(
         self,

@@ -15,11 +15,14 @@ class ForeignOptimizer(torch.optim.Optimizer):
 
     It moves no weight. The callback calls `before_step` and `after_step` where the library's own
     optimizer steps, and the hooks of the watcher run then. `groups` returns torch's `param_groups`:
-    dicts with "params", "lr" and "weight_decay".
+    dicts with "params", "lr" and "weight_decay". `accumulates`: it gathers the gradients of several
+    passes in slots of its own, and averages them.
     """
 
-    def __init__(self, groups: Callable[[], list[dict[str, Any]]]) -> None:
-        self._groups = groups
+    def __init__(
+        self, groups: Callable[[], list[dict[str, Any]]], *, accumulates: bool = False
+    ) -> None:
+        self._groups, self.accumulates = groups, accumulates
         self._before: OrderedDict[int, Hook] = OrderedDict()
         self._after: OrderedDict[int, Hook] = OrderedDict()
 

@@ -50,7 +50,8 @@ class DiagnoseCallback(keras.callbacks.Callback):
         """Start to watch."""
         self._unwrap_methods()
         model = self.model
-        foreign_optimizer = ForeignOptimizer(lambda: _groups(model))
+        gathers = (model.optimizer.gradient_accumulation_steps or 1) > 1
+        foreign_optimizer = ForeignOptimizer(lambda: _groups(model), accumulates=gathers)
         self.watcher_.begin(model, [foreign_optimizer])
         self._wrap_compute_loss(model)
         self._wrap_apply(model.optimizer, foreign_optimizer)
