@@ -6,15 +6,22 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 MEASURE = """
 import json, sys
 from pathlib import Path
+
+import pytest
 from benchmarks.data_memory import measured
+
+import pytest
 print(json.dumps([measured(Path(sys.argv[1]), count, size=64) for count in (500, 3000)]))
 """
 
 
+@pytest.mark.slow
 def test_six_times_the_images_need_no_more_memory(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", MEASURE, str(tmp_path)],

@@ -5,9 +5,11 @@ import os
 import socket
 import unicodedata
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from data import corpus
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -416,11 +418,12 @@ class TestTable:
         rows[3][0], rows[4][0], rows[5][1], rows[6][1] = "", "NaN", "oops", "inf"
         text = "a,b,c,five,word,target\n" + "\n".join(",".join(map(str, r)) for r in rows)
         found = load_dataset(self.write(tmp_path, text))
-        assert np.isfinite(found.inputs).all()
-        assert found.inputs[3, 0] == pytest.approx(found.preprocessing.mean[0], rel=1e-5)
+        inputs = found.preprocessing.to_inputs(torch.from_numpy(found.inputs))
+        assert inputs.isfinite().all()
+        assert inputs[3, 0] == 0  # the mean
         assert said(found.notes, "4 missing numbers in 2 of 4 features")
         assert said(found.notes, "1 cells of 'b' are no numbers")
-        assert said(found.notes, "columns of words are left out: 'word'")
+        assert said(found.notes, "one text in all rows are left out: 'word'")
         assert said(found.notes, "1 features never vary")
         assert found.preprocessing.std[3] == 1.0
 
@@ -470,8 +473,9 @@ class TestTable:
             load_dataset(self.write(tmp_path, self.table(["a"] * 60)))
 
     def test_no_numbers_at_all(self, tmp_path):
-        with pytest.raises(DataError, match="no column of numbers"):
-            load_dataset(self.write(tmp_path, "name,label\nann,a\nbob,b\n"))
+        rows = "".join(f"name {row},{'ab'[row % 2]}\n" for row in range(30))
+        with pytest.raises(DataError, match="no column to learn from"):
+            load_dataset(self.write(tmp_path, "name,label\n" + rows))
 
     @pytest.mark.parametrize("text", ["", "a\n1\n2\n", "\x00\x01\x02", '"unclosed\n1,2\n'])
     def test_no_table_at_all(self, tmp_path, text):
@@ -595,7 +599,8 @@ class TestArrays:
             ({"a": np.zeros((3, 2)), "b": np.zeros(3)}, "no inputs with targets"),
             ({"x": np.zeros((3, 2)), "y": np.zeros(4)}, "differ in length"),
             ({"x": np.zeros((0, 2)), "y": np.zeros(0)}, "empty"),
-            ({"x": np.zeros((3, 2)), "y": np.zeros((3, 2))}, "more than one target"),
+            ({"x": np.zeros((3, 2)), "y": np.full((3, 2), 2)}, "more than one target"),
+            ({"x": np.zeros((3, 2)), "y": np.zeros((3, 2))}, "no sample bears a label"),
             ({"x": np.zeros((3, 2, 2, 7)), "y": np.zeros(3)}, "neither vectors nor images"),
             ({"x": np.array(["a", "b"]), "y": np.zeros(2)}, "no numbers"),
             ({"x": np.zeros((9, 2)), "y": np.zeros(9)}, "one class only"),
@@ -711,11 +716,18 @@ class TestTarget:
 
     def test_a_named_column_wins_over_the_last(self, tmp_path):
         (tmp_path / "t.csv").write_text(self.TABLE)
-        by_default, named = (samples_at(tmp_path / "t.csv", target=t) for t in ("", "price"))
+        named = samples_at(tmp_path / "t.csv", target="price")
+        assert named.label_place == "column 'price'"
+        assert named.features == ("size", "place")
+        (tmp_path / "u.csv").write_text(self.TABLE.replace("price", "weight"))
+        by_default = samples_at(tmp_path / "u.csv")
         assert by_default.label_place == "column 'place'"
         assert said(by_default.notes, "the last column", "--target NAME")
-        assert named.label_place == "column 'price'"
-        assert named.inputs.shape == (40, 1)  # 'place' is words, and is left out
+
+    def test_a_doubtful_last_column_is_asked_for(self, tmp_path):
+        (tmp_path / "t.csv").write_text(self.TABLE)
+        with pytest.raises(DataError, match=r"'price' may be meant.*\n.*such as 'price', 'place'"):
+            samples_at(tmp_path / "t.csv")
 
     def test_a_named_column_of_a_manifest(self, tmp_path):
         corpus.class_folders(tmp_path, {"cat": 2, "dog": 2})
@@ -740,3 +752,15 @@ class TestTarget:
         photos = corpus.class_folders(tmp_path, {"cat": 2, "dog": 2})
         with pytest.raises(DataError, match="no table"):
             samples_at(photos, target="label")
+
+
+def test_a_plug_in_may_read_folders(tmp_path, monkeypatch):
+    (tmp_path / "a.points").write_text("1 2")
+    samples = samples_at(Path("digits"))
+
+    def points(path):
+        return samples if any(path.glob("*.points")) else None
+
+    plug_in = SimpleNamespace(load=lambda: points)
+    monkeypatch.setattr("thalweg.registry.entry_points", lambda group: [plug_in])
+    assert samples_at(tmp_path) is samples

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics
 
+from thalweg.data.samples import Labels
 from thalweg.errors import UsageError
 from thalweg.recipes.recipe import TaskRecipe
 from thalweg.tasks import TASKS, classification, confusion, per_class_recall, regression
@@ -32,7 +33,8 @@ def test_every_task_is_whole(task):
 
 
 # Task → labels that it takes.
-LABELS = {
+LABELS: dict[str, Labels | np.ndarray] = {
+    "multi-label": Labels(np.arange(60) % 4, ("ant", "bee", "ant|bee", "ant|bee|cat")),
     "classification": np.arange(60.0) % 3,
     "regression": np.random.default_rng(0).normal(50, 7, 60),
 }
@@ -53,6 +55,7 @@ def test_a_task_goes_from_labels_to_predictions_and_knowing_nothing_scores_chanc
         num_classes=len(class_names) or 1,
         target_mean=values.double().mean().item(),
         target_std=values.double().std(correction=0).item(),
+        label_rates=found.label_rates(np.arange(60)),
     )
     task = kind.build(facts, TaskRecipe())
     assert task.name == name

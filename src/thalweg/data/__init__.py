@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from thalweg.data.batch import Batch
     from thalweg.data.batches import Batches
+    from thalweg.data.caveat import Caveat
     from thalweg.data.dataset import Dataset
     from thalweg.data.images.augment import Augment
     from thalweg.data.images.cache import CacheEntry, cache_entries, clear_cache, default_cache_dir
@@ -19,6 +20,7 @@ _HOME = {
     "Batch": "batch",
     "Batches": "batches",
     "CacheEntry": "images.cache",
+    "Caveat": "caveat",
     "DataFacts": "dataset",
     "Dataset": "dataset",
     "Modality": "modality",
@@ -34,6 +36,7 @@ __all__ = [
     "Batch",
     "Batches",
     "CacheEntry",
+    "Caveat",
     "DataFacts",
     "Dataset",
     "Modality",

@@ -20,7 +20,7 @@ from thalweg.data.batch import (
     to_device,
 )
 from thalweg.data.dataset import Dataset
-from thalweg.data.images.load_pixels import release
+from thalweg.data.images.memory_map import release
 from thalweg.data.modality import AugmentedSplit
 from thalweg.data.prefetch import prefetch_batches, threads_to_spare
 from thalweg.errors import DataError
@@ -62,6 +62,7 @@ class Batches:
         self._channels_last = channels_last
         self._device, self._modality = torch.device(device), dataset.modality
         self._preprocessing, self._stored = dataset.preprocessing, dataset.inputs
+        self._input_shape = dataset.facts.input_shape
         # Where samples are of one shape; as a plain array, which a memory map is slower than.
         is_array = isinstance(dataset.inputs, np.ndarray)
         self._array = np.asarray(dataset.inputs) if is_array else None
@@ -187,7 +188,9 @@ class Batches:
         """
         if self._array is None:
             return None, None
-        values = len(self._rows) * int(np.prod(self._array.shape[1:]))
+        # Of a table's row, more inputs are made than it has numbers.
+        size = max(np.prod(self._array.shape[1:]), np.prod(self._input_shape))
+        values = len(self._rows) * int(size)
         limit = READY_FLOAT_BYTES if self._array.dtype.kind == "f" else READY_BYTES
         if not is_augmented and 4 * values <= limit:
             raw = torch.from_numpy(self._all()).to(self._device)

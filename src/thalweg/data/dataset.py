@@ -21,7 +21,8 @@ class Dataset:
     """
 
     inputs: Any  # a row a sample: an array, memory-mapped for images, or arrays of several lengths
-    targets: np.ndarray  # int64 [n], the class; or float32 [n, ...], values in the target's unit
+    # int64 [n], the class; float32 [n, label], 1 where it holds; or values in the target's unit
+    targets: np.ndarray
     names: Sequence[str]  # relative path, or "row 17"; printable
     indices: Mapping[str, np.ndarray]  # "train", "val", "test" -> int64 rows
     class_names: tuple[str, ...]  # () where the targets are no classes
@@ -29,6 +30,7 @@ class Dataset:
     facts: DataFacts
     quarantined: tuple[Quarantined, ...]
     notes: tuple[str, ...]  # choices, skipped files, merged classes, copies, …
+    near_copied: float | None = None  # share of `val` that nearly is in `train`; None: not known
     decoding: BackgroundDecoding | None = (
         None  # at work on rows of `inputs` that are not filled yet
     )

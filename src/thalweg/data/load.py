@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from itertools import chain
@@ -9,15 +10,19 @@ from pathlib import Path
 
 import numpy as np
 
+from thalweg.data.caveat import Caveat
 from thalweg.data.dataset import Dataset
+from thalweg.data.groups import Groups, group_digests, group_notes, groups_in_names
 from thalweg.data.images.decode import POLICY_VERSION
 from thalweg.data.images.load_pixels import remarks_of
 from thalweg.data.images.survey_process import take_survey
 from thalweg.data.modalities import modality_of
 from thalweg.data.modalities.image import remark_notes
 from thalweg.data.modality import Modality, Prepared, Preprocessing, ReadOptions, StoredInputs
-from thalweg.data.samples import SPLITS, Quarantined, Samples
+from thalweg.data.near_copies import link_near_copies
+from thalweg.data.samples import SPLITS, Files, Quarantined, Samples
 from thalweg.data.sources import samples_at
+from thalweg.data.sources.group_column import NO_GROUPS
 from thalweg.data.split import Holdout, class_notes, duplicate_notes, split_rows
 from thalweg.errors import DataError, UsageError
 from thalweg.recipes.facts import DataFacts
@@ -40,6 +45,7 @@ def load_dataset(
     fold: int = 1,
     seed: int = 0,
     target: str = "",
+    group: str = "",
     task: str = "",
     progress: Callable[[int, int], None] | None = None,
     overlap: bool = False,
@@ -49,28 +55,49 @@ def load_dataset(
 
     `image_size` is the side of the square in pixels; 0 chooses it from the images. `folds` divides
     the samples for training and validation anew, and `fold` (from 1) validates. `target` is a
-    table's column to predict. `task` is preferred where the labels suit several tasks. `progress`
-    is called with (done, all) while images are decoded. `list_samples` returns what `samples_at`
-    does, for a caller that has listed them already.
+    table's column to predict, `group` that of samples that stay together (see `samples_at`); of
+    image files the names may say so. `task` is preferred where the labels suit several tasks.
+    `progress` is called with (done, all) while images are decoded. `list_samples` returns what
+    `samples_at` does, for a caller that has listed them already.
     Raises DataError for data that cannot be used, UsageError for an impossible option.
     """
-    _check_size(image_size)
+    check_image_size(image_size)
     holdout = Holdout(
         val_fraction=val_fraction, test_fraction=test_fraction, folds=folds, fold=fold, seed=seed
     )
     holdout.check()
-    surveyed = take_survey(str(path), target=target, size=image_size)
-    list_samples = list_samples or partial(samples_at, Path(path), target=target)
+    surveyed = take_survey(str(path), target=target, group=group, size=image_size)
+    list_samples = list_samples or partial(samples_at, Path(path), target=target, group=group)
     samples, survey = surveyed or (list_samples(), None)
     targets = _targets(samples, task)
     modality = modality_of(samples.inputs)
-    stored = modality.read(samples, ReadOptions(image_size, progress, overlap, survey))
+    divides = holdout.divides(samples.splits)
+    stored = modality.read(samples, ReadOptions(image_size, progress, overlap, survey, divides))
+    copies = None
+    if stored.decoding is None:
+        good = np.flatnonzero(stored.good)
+        copies = link_near_copies(
+            stored.digests, modality.near_copies(stored.rows, good, stored.original_size)
+        )
     quarantined = samples.quarantined + stored.quarantined
     _check_quarantined(quarantined, targets, stored.good)
-    indices, notes = _split(stored, targets, samples, holdout=holdout)
+    use_groups = group != NO_GROUPS
+    families = stored.digests if copies is None or not use_groups else copies.families
+    indices, notes = _split(
+        replace(stored, digests=families),
+        targets,
+        samples,
+        holdout=holdout,
+        use_groups=use_groups,
+    )
     prepared = modality.prepare(stored, indices["train"], samples.features)
     notes += duplicate_notes(stored.digests, targets.values, indices=indices, names=samples.names)
-    notes += class_notes(targets.values, targets.class_names, indices)
+    if copies is not None:
+        notes += copies.notes(targets.values, indices=indices, names=samples.names)
+    if targets.class_names:
+        train, val = (targets.class_counts(indices[name]) for name in ("train", "val"))
+        notes += class_notes(targets.class_names, train=train, val=val)
+    notes += _target_notes(modality, prepared, targets, train=indices["train"])
     return Dataset(
         inputs=prepared.rows,
         targets=targets.values,
@@ -83,6 +110,7 @@ def load_dataset(
         ),
         quarantined=quarantined,
         notes=(*targets.notes, *stored.notes, *samples.notes, *notes, *prepared.notes),
+        near_copied=None if copies is None else copies.share(indices),
         decoding=stored.decoding,
         fingerprint=_fingerprint(
             stored, targets, indices=indices, preprocessing=prepared.preprocessing
@@ -90,21 +118,35 @@ def load_dataset(
     )
 
 
-def _check_size(image_size: int) -> None:
+def check_image_size(image_size: int) -> None:
+    """Raise UsageError for a side that no image is resized to here; 0 chooses one."""
     if image_size and not LEAST_SIZE <= image_size <= MOST_SIZE:
         raise UsageError(
             f"no image can be {image_size} px here", fix=f"{LEAST_SIZE} to {MOST_SIZE}, or 0"
         )
 
 
-def wait_for_decoding(dataset: Dataset) -> tuple[str, ...]:
-    """Wait until every row is filled; return the notes since the data set was loaded.
+def wait_for_decoding(dataset: Dataset) -> Dataset:
+    """Wait until every row is filled; return the data set with what could be seen only then.
 
     Raises DamagedLateError when a file turned out to be damaged.
     """
     if dataset.decoding is None:
-        return ()
-    return tuple(remark_notes(remarks_of(dataset.decoding.finish()), dataset.names))
+        return dataset
+    rows = dataset.decoding.finish()
+    joined = np.frombuffer(b"".join(row.digest for row in rows), dtype=np.uint8)
+    good = np.flatnonzero([not row.reason for row in rows])
+    pairs = dataset.modality.near_copies(dataset.inputs, good, dataset.facts.original_size)
+    copies = link_near_copies(joined.reshape(len(rows), -1), pairs)
+    notes = remark_notes(remarks_of(rows), dataset.names)
+    if copies is not None:
+        notes += copies.notes(dataset.targets, indices=dataset.indices, names=dataset.names)
+    return replace(
+        dataset,
+        notes=(*dataset.notes, *notes),
+        near_copied=None if copies is None else copies.share(dataset.indices),
+        decoding=None,
+    )
 
 
 def _targets(samples: Samples, task: str) -> Targets:
@@ -112,6 +154,8 @@ def _targets(samples: Samples, task: str) -> Targets:
 
     Raises DataError for labels of one class or one value, or of no task.
     """
+    if task and (named := TASKS[task].named_targets(samples.labels, samples.label_place)):
+        return named
     preferred = [TASKS[task]] if task else []
     for kind in chain(preferred, (other for other in TASKS.with_plugins() if other.name != task)):
         targets = kind.targets(samples.labels, samples.label_place)
@@ -138,7 +182,7 @@ def _check_quarantined(
         )
     if not targets.class_names:
         return
-    left = np.bincount(targets.values[good], minlength=len(targets.class_names))
+    left = targets.class_counts(good)
     emptied = [name for name, count in zip(targets.class_names, left, strict=True) if not count]
     if emptied:
         raise DataError(
@@ -149,17 +193,48 @@ def _check_quarantined(
 
 
 def _split(
-    stored: StoredInputs, targets: Targets, samples: Samples, *, holdout: Holdout
+    stored: StoredInputs,
+    targets: Targets,
+    samples: Samples,
+    *,
+    holdout: Holdout,
+    use_groups: bool,
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     rows = np.flatnonzero(stored.good)
-    classes = targets.values if targets.class_names else np.zeros(len(stored.good), dtype=np.int64)
+    classes = targets.strata
+    groups = _groups(samples, classes) if use_groups else None
+    digests = stored.digests if groups is None else group_digests(stored.digests, groups)
     indices, notes = split_rows(
-        stored.digests[rows],
+        digests[rows],
         classes[rows],
         given_splits=samples.splits[rows],
         held=holdout,
     )
-    return {name: rows[chosen] for name, chosen in indices.items()}, notes
+    chosen = {name: rows[part] for name, part in indices.items()}
+    return chosen, notes if groups is None else notes + group_notes(groups, chosen)
+
+
+def _groups(samples: Samples, classes: np.ndarray) -> Groups | None:
+    """The groups of a column, else those of file names; None for none."""
+    if samples.groups:
+        return Groups(samples.groups, samples.group_place)
+    return groups_in_names(samples.names, classes) if isinstance(samples.inputs, Files) else None
+
+
+def _target_notes(
+    modality: Modality, prepared: Prepared, targets: Targets, *, train: np.ndarray
+) -> list[str]:
+    """The modality's notes on the targets; of several labels, on each."""
+    if targets.values.ndim == 1:
+        return list(modality.target_notes(prepared, targets.values, train))
+    columns = zip(targets.class_names, targets.values.T.astype(np.int64), strict=False)
+    return [
+        Caveat(f"label {name!r}: {note}", note.headline)
+        if isinstance(note, Caveat)
+        else f"label {name!r}: {note}"
+        for name, values in columns
+        for note in modality.target_notes(prepared, values, train)
+    ]
 
 
 def _facts(
@@ -171,16 +246,18 @@ def _facts(
     original_size: tuple[int, int],
 ) -> DataFacts:
     values = targets.values[indices["train"]]
-    is_real = values.dtype.kind == "f"
+    is_real = values.dtype.kind == "f" and not targets.class_names
+    shape = tuple(modality.input_shape(prepared.rows[0]))
     return DataFacts(
         modality=modality.name,
         task=targets.task,
-        input_shape=tuple(modality.input_shape(prepared.rows[0])),
         num_classes=len(targets.class_names) or 1,
         counts={name: len(rows) for name, rows in indices.items()},
         original_size=original_size,
         target_mean=float(values.mean(dtype=np.float64)) if is_real else 0.0,
         target_std=(float(values.std(dtype=np.float64)) or 1.0) if is_real else 1.0,
+        label_rates=targets.label_rates(indices["train"]),
+        **{"input_shape": shape, **modality.facts(prepared)},
     )
 
 

@@ -93,12 +93,12 @@ def _interval(side: int, *, share: float, generator: Generator) -> tuple[int, in
 
 
 def _mixed_targets(
-    targets: Int[Tensor, " sample"] | Float[Tensor, " sample"],
+    targets: Int[Tensor, " sample"] | Float[Tensor, "sample ..."],
     partner: Int[Tensor, " sample"],
     *,
     share: float,
     num_classes: int,
-) -> Float[Tensor, "sample class"] | Float[Tensor, " sample"]:
+) -> Float[Tensor, "sample class"] | Float[Tensor, "sample ..."]:
     if targets.is_floating_point():
         return share * targets + (1 - share) * targets[partner]
     hot = F.one_hot(targets.long(), num_classes).float()

@@ -14,6 +14,7 @@ from thalweg.data.images.background_decoding import BackgroundDecoding
 from thalweg.data.images.file_survey import Survey
 from thalweg.data.samples import Quarantined, Samples
 from thalweg.data.statistics import Moments
+from thalweg.data.tables.column import Column
 from thalweg.recipes.facts import DataFacts
 from thalweg.recipes.recipe import Recipe
 
@@ -41,6 +42,7 @@ class ReadOptions(NamedTuple):
     progress: Callable[[int, int], None] | None = None  # called with (done, all)
     overlap: bool = False  # decode in the background
     survey: Survey | None = None  # of image files, if there is one already
+    divides: bool = False  # samples will be held out, and near copies are to stay together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +56,7 @@ class StoredInputs:
     quarantined: tuple[Quarantined, ...] = ()
     notes: tuple[str, ...] = ()
     decoding: BackgroundDecoding | None = None
+    columns: tuple[Column, ...] = ()  # of a table
 
     def wait_for(self, rows: np.ndarray) -> None:
         """Wait until these rows are filled."""
@@ -128,8 +131,21 @@ class Modality:
     has_augmented_views: bool = False  # test-time augmentation is possible
     # Raw samples are uint8 [height, width, channel], or float32 [number], or neither.
     layout: Literal["pixels", "row", ""] = ""
+    # Pairs of rows that are near copies, int64 [pairs, 2], of stored rows, those to look at, and
+    # the original size; None where near copies cannot be told.
+    near_copies: Callable[[Any, np.ndarray, tuple[int, int]], np.ndarray | None] = (
+        lambda rows, good, original_size: None
+    )
     implied_keys: Callable[[DataFacts], Mapping[str, object]] = lambda facts: {}  # of the recipe
     suffixes: frozenset[str] = frozenset()  # of the files in a folder to predict
     suits_pretrained: Callable[[Any], bool] = lambda inputs: False  # of `Samples.inputs`
+    # The samples in a value in memory: an array, a picture, a data frame. None: it takes no values.
+    read_object: Callable[[Any, Any], Iterable[SourceRow]] | None = None
+    # Further facts of prepared samples, by their names in `DataFacts`.
+    facts: Callable[[Prepared], Mapping[str, Any]] = lambda prepared: {}
+    # Notes on what prepared samples tell of the targets; the last array holds the training rows.
+    target_notes: Callable[[Prepared, np.ndarray, np.ndarray], Sequence[str]] = (
+        lambda prepared, targets, train: ()
+    )
     # Preprocessing and facts for a pretrained network, by the statistics of its inputs.
     pretrained_format: Callable[[Any, DataFacts, Moments], tuple[Any, DataFacts]] | None = None

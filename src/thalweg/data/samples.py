@@ -1,5 +1,6 @@
 """Samples as a source lists them: names, labels as written, splits in the data; not decoded."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,13 +8,22 @@ from typing import Any, NamedTuple, SupportsIndex, overload
 
 import numpy as np
 
+from thalweg.data.tables.column import Column
+
 SPLITS = ("train", "val", "test")
 UNSPLIT = -1
 _SPLIT_WORDS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
+    **dict.fromkeys(("train", "training", "trn", "trainset", "traindata"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "validate", "dev", "valset", "eval"), "val"),
+    **dict.fromkeys(("test", "testing", "tst", "testset", "testdata"), "test"),
 }
+_FILLERS = frozenset(
+    {
+        *("set", "data", "dataset", "split", "folder", "dir", "seg", "samples", "subset", "final"),
+        *("images", "image", "imgs", "img", "photos", "pictures", "jpg", "jpegimages"),
+    }
+)
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
 
 class Quarantined(NamedTuple):
@@ -42,6 +52,7 @@ class Labels:
     codes: np.ndarray  # int64 [n], index into texts
     texts: tuple[str, ...]
     may_be_numbers: bool = False  # a folder named "7" is a class; a cell "7" may be a number
+    members: tuple[tuple[str, ...], ...] = ()  # the labels of each text, where it lists several
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,13 +66,21 @@ class Samples:
     label_place: str  # where the labels stand, in the user's words: "column 'price'"
     quarantined: tuple[Quarantined, ...] = ()
     notes: tuple[str, ...] = ()
+    groups: Sequence[str] = ()  # of samples that stay together, "" for one of its own; (): none
+    group_place: str = ""  # in the user's words: "column 'patient'"
     features: tuple[str, ...] = ()  # names of a vector's numbers, where they have any
+    columns: tuple[Column, ...] = ()  # of a table, whose cells the numbers were made of
 
 
 def split_called(word: str) -> int:
-    """The split that a folder or a cell names, as an index into SPLITS; UNSPLIT for other words."""
-    name = _SPLIT_WORDS.get(word.strip().lower())
-    return SPLITS.index(name) if name else UNSPLIT
+    """The split that a folder or a cell names, as an index into SPLITS; UNSPLIT for other words.
+
+    Around the word there may be a year and fillers: train2017, seg_train, Testing_set, trainImages.
+    """
+    words = [part.lower() for part in _WORDS.findall(word)]
+    splits = [_SPLIT_WORDS[part] for part in words if part in _SPLIT_WORDS]
+    others = [part for part in words if part not in _SPLIT_WORDS and part not in _FILLERS]
+    return SPLITS.index(splits[0]) if len(splits) == 1 and not others else UNSPLIT
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from hashlib import blake2b
 
 import numpy as np
 
+from thalweg.data.caveat import Caveat
 from thalweg.data.samples import SPLITS, UNSPLIT
 from thalweg.errors import DataError, UsageError
 from thalweg.wording import some
@@ -24,6 +25,11 @@ class Holdout:
     folds: int = 0  # number of folds, which replace a split in the data; 0: one split
     fold: int = 1  # the fold that validates, from 1
     seed: int = 0  # of all but the test split
+
+    def divides(self, given_splits: np.ndarray) -> bool:
+        """Return whether samples are held out, and not only the splits in the data taken."""
+        held = bool(self.folds) or not (given_splits == VAL).any()
+        return held or bool(self.test_fraction and not (given_splits == TEST).any())
 
     def check(self) -> None:
         """Raise UsageError for impossible values."""
@@ -210,7 +216,8 @@ def duplicate_notes(
     if across:
         notes[0] = f"{extra:,} samples are exact copies of others"
         pairs = [" = ".join(f"{SPLITS[codes[i]]}: {names[rows[i]]}" for i in g[:2]) for g in across]
-        notes.append(f"{len(across):,} contents stand in more than one split: {some(pairs)}")
+        text = f"{len(across):,} contents stand in more than one split: {some(pairs)}"
+        notes.append(Caveat(text, "Duplicates across the splits"))
     mislabelled = [g for g in groups if len(np.unique(targets[rows[g]], axis=0)) > 1]
     if mislabelled:
         pairs = [" = ".join(names[rows[i]] for i in g[:2]) for g in mislabelled]
@@ -218,18 +225,12 @@ def duplicate_notes(
     return notes
 
 
-def class_notes(
-    targets: np.ndarray, class_names: Sequence[str], indices: Mapping[str, np.ndarray]
-) -> list[str]:
-    """Notes on classes without samples in train or val, or much rarer than others."""
-    if not class_names:
-        return []
-    train, val = (
-        np.bincount(targets[indices[name]], minlength=len(class_names)) for name in ("train", "val")
-    )
-    notes = []
+def class_notes(class_names: Sequence[str], *, train: np.ndarray, val: np.ndarray) -> list[str]:
+    """Notes on classes without samples in train or val, or much rarer than others, by counts."""
+    notes: list[str] = []
     if untrained := [class_names[int(i)] for i in np.flatnonzero(train == 0)]:
-        notes.append(f"{len(untrained):,} classes have no sample in train: {some(untrained)}")
+        text = f"{len(untrained):,} classes have no sample in train: {some(untrained)}"
+        notes.append(Caveat(text, "Classes without training samples"))
     if unvalidated := [class_names[int(i)] for i in np.flatnonzero((val == 0) & (train > 0))]:
         notes.append(f"{len(unvalidated):,} classes have no sample in val: {some(unvalidated)}")
     least, most = int(train[train > 0].min()), int(train.max())

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from thalweg.data.images.load_pixels import release
+from thalweg.data.images.memory_map import release
 
 MOST_VALUES = 10_000_000  # pixels × channels that are read; of more, evenly spaced images
 ROWS_AT_ONCE = 64
@@ -49,8 +49,8 @@ def image_statistics(
 
 def vector_statistics(
     vectors: np.ndarray, rows: np.ndarray
-) -> tuple[np.ndarray, tuple[float, ...], tuple[float, ...], tuple[str, ...]]:
-    """Fill missing numbers with the mean; return the vectors, mean, deviation and notes.
+) -> tuple[tuple[float, ...], tuple[float, ...], tuple[str, ...]]:
+    """Mean and deviation of each number over these rows, missing ones left out, and notes.
 
     A feature that never varies gets deviation 1: it becomes 0.
     """
@@ -68,8 +68,7 @@ def vector_statistics(
             f"{int(holes.sum()):,} missing numbers in {int(holes.any(axis=0).sum()):,} of "
             f"{vectors.shape[1]:,} features: filled with the feature's training mean"
         )
-        vectors = np.where(holes, mean.astype(np.float32), vectors)
     if constant.any():
         notes.append(f"{int(constant.sum()):,} features never vary in train: they carry nothing")
     std = np.where(constant, 1.0, std)
-    return vectors, tuple(mean.tolist()), tuple(std.tolist()), tuple(notes)
+    return tuple(mean.tolist()), tuple(std.tolist()), tuple(notes)

@@ -1,6 +1,6 @@
 """Read the rows of a table for prediction; columns are matched by name."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -8,7 +8,11 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32
 
-from thalweg.data.sources.csv_file import CsvFile, cell_number, csv_file
+from thalweg.data.sources.table import Table
+from thalweg.data.sources.table_file import table_file
+from thalweg.data.tables.cells import cell_number
+from thalweg.data.tables.column import Column
+from thalweg.data.tables.frames import column_texts
 from thalweg.errors import DataError
 from thalweg.registry import unknown_name
 
@@ -21,36 +25,86 @@ class TableRows(NamedTuple):
     reasons: dict[int, str]  # rows that cannot be predicted, and why
 
 
-def table_rows(path: Path, *, features: Sequence[str], means: Sequence[float]) -> TableRows:
-    """Read the model's features from each row of a CSV; skip further columns.
+def table_rows(path: Path, *, columns: Sequence[Column], count: int = 0) -> TableRows:
+    """Read the model's columns from each row of a file; skip further columns.
 
-    A missing number becomes the feature's training mean, as in training. Without a header, or where
-    the features have no names, the columns are taken in their order.
-    Raises DataError for what is no CSV, or lacks a column.
+    Missing numbers are NaN. Without a header, or where the model has no names of columns but
+    `count` numbers, the columns are taken in their order.
+    Raises DataError for what is no table, or lacks a column.
     """
-    table = csv_file(path)
+    table = table_file(path)
     if table is None:
         raise DataError(
             f"{path} is no table that can be read",
-            seen="the model takes rows of numbers",
-            fix="a CSV with a column for each feature",
+            seen="the model takes rows of a table",
+            fix="a CSV, Parquet or Arrow file with a column for each feature",
         )
-    columns, header_rows = _columns(table, features, len(means))
-    names, reasons = list[str](), dict[int, str]()
-    vectors: list[list[float]] = []
+    names = [column.name for column in columns]
+    columns = columns or _numbered(count)
+    places, header_rows = _places(table, names, len(columns))
+    row_names, reasons = list[str](), dict[int, str]()
+    cells: list[list[str]] = []
     for row in islice(table.rows(), header_rows, None):
-        is_whole = len(row.cells) > max(columns)
+        is_whole = len(row.cells) > max(places)
         if not is_whole:
-            reasons[len(vectors)] = f"{len(row.cells)} cells are too few"
-        vectors.append([cell_number(row.cells[c]) if is_whole else np.nan for c in columns])
-        names.append(f"row {row.line}")
-    array = np.array(vectors, dtype=np.float64).reshape(-1, len(columns))
-    filled = np.where(np.isfinite(array), array, np.array(means))
-    return TableRows(names, filled.astype(np.float32), reasons)
+            reasons[len(cells)] = f"{len(row.cells)} cells are too few"
+        cells.append([row.cells[place] if is_whole else "" for place in places])
+        row_names.append(f"row {row.line}")
+    return TableRows(row_names, cell_vectors(cells, columns), reasons)
 
 
-def _columns(table: CsvFile, names: Sequence[str], count: int) -> tuple[Sequence[int], int]:
-    """The column of each feature, and the number of header rows. Raises DataError."""
+def named_vectors(
+    cells: Mapping[str, Sequence[str]], columns: Sequence[Column], *, count: int
+) -> Float32[np.ndarray, "row feature"]:
+    """The numbers of rows that are columns of cells, matched by name; further ones are skipped."""
+    own = [column.name for column in columns]
+    missing = [name for name in own if name not in cells]
+    if missing:
+        nearest = unknown_name("column", missing[0], cells)
+        raise DataError(
+            f"the data lack {len(missing)} of the model's {len(own)} columns",
+            seen=f"no column {', '.join(map(repr, missing[:5]))}; {nearest.seen}",
+            fix=nearest.fix,
+        )
+    if not own:  # the model was trained on an array, whose columns have no names
+        return ordered_vectors(np.array(list(cells.values()), dtype=object).T, _numbered(count))
+    return cell_vectors(list(zip(*(cells[name] for name in own), strict=True)), columns)
+
+
+def ordered_vectors(
+    rows: np.ndarray, columns: Sequence[Column]
+) -> Float32[np.ndarray, "row feature"]:
+    """The numbers of an array's rows, whose columns are in the model's order."""
+    if rows.ndim != 2 or rows.shape[1] != len(columns):
+        raise DataError(
+            "the array has not the columns that the model was trained on",
+            seen=f"shape {'×'.join(map(str, rows.shape))}, {len(columns)} columns",
+            fix=f"rows of {', '.join(column.name for column in columns[:8])}",
+        )
+    if rows.dtype.kind in "biuf" and all(column.kind == "number" for column in columns):
+        with np.errstate(over="ignore"):  # what no float32 holds is missing, as in training
+            return rows.astype(np.float32)
+    return cell_vectors([column_texts(row) for row in rows], columns)
+
+
+def _numbered(count: int) -> list[Column]:
+    return [Column(name=str(number)) for number in range(count)]
+
+
+def cell_vectors(
+    cells: Sequence[Sequence[str]], columns: Sequence[Column]
+) -> Float32[np.ndarray, "row feature"]:
+    """The numbers of rows of cells, one cell for each column."""
+    width = sum(len(column.features) for column in columns)
+    if not cells:
+        return np.zeros((0, width), dtype=np.float32)
+    by_column = zip(columns, zip(*cells, strict=True), strict=True)
+    parts = [column.numbers(own) for column, own in by_column]
+    return np.concatenate(parts, axis=1).astype(np.float32)
+
+
+def _places(table: Table, names: Sequence[str], count: int) -> tuple[Sequence[int], int]:
+    """The place of each column, and the number of header rows. Raises DataError."""
     numbered = all(np.isfinite(cell_number(cell)) for cell in table.first)
     if not names or numbered:
         if len(table.first) != count:

@@ -7,6 +7,7 @@ from thalweg.tasks.classification import (
     confusion,
     per_class_recall,
 )
+from thalweg.tasks.multi_label import MULTI_LABEL, multi_label
 from thalweg.tasks.regression import REGRESSION, regression
 from thalweg.tasks.task import Task, TaskType
 
@@ -16,6 +17,7 @@ __all__ = [
     "TaskType",
     "classification",
     "confusion",
+    "multi_label",
     "per_class_recall",
     "regression",
 ]
@@ -24,6 +26,7 @@ __all__ = [
 TASKS = Registry(
     "task",
     (
+        MULTI_LABEL,
         CLASSIFICATION,
         REGRESSION,
     ),

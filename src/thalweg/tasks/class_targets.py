@@ -7,6 +7,7 @@ from unicodedata import normalize
 import numpy as np
 
 from thalweg.errors import DataError, printable
+from thalweg.tasks.label_sets import label_sets
 from thalweg.tasks.labels import are_classes, numeric_labels
 from thalweg.tasks.task import Labels, Targets
 from thalweg.wording import some
@@ -32,7 +33,10 @@ def _numbered_classes(task: str, numbers: np.ndarray, place: str) -> Targets:
         task=task,
         values=codes.astype(np.int64),
         class_names=tuple(names),
-        notes=(f"task: {task}, as {place} holds {len(distinct):,} whole numbers",),
+        notes=(
+            f"task: {task}, as {place} holds {len(distinct):,} whole numbers; --task regression "
+            "takes them as values",
+        ),
     )
 
 
@@ -47,9 +51,32 @@ def _named_classes(task: str, labels: Labels, place: str) -> Targets:
     return Targets(
         task=task,
         values=table[labels.codes],
-        class_names=tuple(printable(name) for name in names),
-        notes=_name_notes(labels, spelled, names),
+        class_names=printable_names(names),
+        notes=(*_name_notes(labels, spelled, names), *_combination_notes(names, place)),
     )
+
+
+def printable_names(names: Sequence[str]) -> tuple[str, ...]:
+    """The names as they are shown; those that look alike once escaped get a number."""
+    seen: dict[str, int] = {}
+    shown = []
+    for name in map(printable, names):
+        seen[name] = seen.get(name, 0) + 1
+        shown.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return tuple(shown)
+
+
+def _combination_notes(names: Sequence[str], place: str) -> list[str]:
+    """A note where classes are combinations of a few labels: "ant bee", "bee cat"."""
+    sets = label_sets(names).sets
+    labels = {label for members in sets for label in members}
+    combined = [name for name, members in zip(names, sets, strict=False) if len(members) > 1]
+    if not combined:
+        return []
+    return [
+        f"{place} combines {len(labels)} labels, as {some([repr(n) for n in combined])}: "
+        f"each of the {len(names)} combinations is a class of its own"
+    ]
 
 
 def _sorted_names(names: set[str]) -> list[str]:

@@ -1,5 +1,7 @@
 """Labels as they are written: tell numbers from words, and classes from measurements."""
 
+import sys
+
 import numpy as np
 
 from thalweg.tasks.task import Labels
@@ -15,9 +17,18 @@ def numeric_labels(labels: Labels | np.ndarray) -> np.ndarray | None:
     if not labels.may_be_numbers:
         return None
     try:
-        return np.array([float(text) for text in labels.texts], dtype=np.float64)[labels.codes]
+        numbers = [_number(text) for text in labels.texts]
     except ValueError:
         return None
+    return np.array(numbers, dtype=np.float64)[labels.codes]
+
+
+def _number(text: str) -> float:
+    """The number; ValueError for a word, and for an id of so many digits that float64 rounds it."""
+    number = float(text.replace("_", "x"))  # Python reads 1_0 as 10
+    if abs(number) >= 2**sys.float_info.mant_dig and text.strip().lstrip("+-").isdecimal():
+        raise ValueError("rounded")
+    return number
 
 
 def are_classes(numbers: np.ndarray, place: str) -> bool:

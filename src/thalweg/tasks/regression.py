@@ -111,8 +111,17 @@ def value_targets(labels: Labels | np.ndarray, place: str) -> Targets | None:
     Raises: DataError where they are all the same.
     """
     numbers = numeric_labels(labels)
-    if numbers is None or are_classes(numbers, place):
-        return None
+    return None if numbers is None or are_classes(numbers, place) else _values(numbers, place)
+
+
+def all_value_targets(labels: Labels | np.ndarray, place: str) -> Targets | None:
+    """The numbers as they are, also few whole ones such as ratings; None for words."""
+    numbers = numeric_labels(labels)
+    return None if numbers is None else _values(numbers, place)
+
+
+def _values(numbers: np.ndarray, place: str) -> Targets:
+    """Raises DataError for numbers that are all the same, or beyond float32."""
     if numbers.size and numbers.min() == numbers.max():
         raise DataError(
             "every target has the same value: there is nothing to learn",
@@ -121,7 +130,15 @@ def value_targets(labels: Labels | np.ndarray, place: str) -> Targets | None:
         )
     distinct = len(np.unique(numbers))
     note = f"task: {NAME}, as {place} holds {distinct:,} distinct numbers"
-    return Targets(task=NAME, values=numbers.astype(np.float32), notes=(note,))
+    with np.errstate(over="ignore"):
+        values = numbers.astype(np.float32)
+    if not np.isfinite(values).all():
+        raise DataError(
+            f"{place} holds numbers beyond float32",
+            seen=f"{numbers[~np.isfinite(values)][0]:.6g}; the largest is 3.4e38",
+            fix="divide the targets by a power of ten, or take their logarithm",
+        )
+    return Targets(task=NAME, values=values, notes=(note,))
 
 
 def build(facts: TargetFacts, recipe: TaskRecipe) -> Task:
@@ -138,6 +155,7 @@ REGRESSION = TaskType(
     name=NAME,
     answers="values",
     targets=value_targets,
+    named_targets=all_value_targets,
     losses=VALUE_LOSSES,
     standard_loss="mse",
     build=build,

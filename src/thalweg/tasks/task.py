@@ -7,8 +7,12 @@ from typing import Literal, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from torch import Tensor
 
+from thalweg.notebook import paragraph, share_bar, table, title
 from thalweg.recipes.recipe import TaskRecipe
+from thalweg.wording import markup
 
+MOST_SHOWN = 5  # classes of a prediction in a notebook
+MOST_ROWS = 50  # predictions in a notebook
 LossFn = Callable[[Tensor, Tensor], Tensor]
 Metric = Callable[[Tensor, Tensor], float]
 
@@ -23,6 +27,8 @@ class Labels(Protocol):
     def texts(self) -> tuple[str, ...]: ...
     @property
     def may_be_numbers(self) -> bool: ...
+    @property
+    def members(self) -> tuple[tuple[str, ...], ...]: ...  # labels that each text lists, or ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,9 +36,37 @@ class Targets:
     """The targets that a task makes of the labels: a row of `values` for each sample."""
 
     task: str
-    values: np.ndarray  # int64 [n], the class; or float32 [n], the value in the label's unit
+    # int64 [n], the class; float32 [n, label], 1 where it holds; float32 [n], value in its own unit
+    values: np.ndarray
     class_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def class_counts(self, rows: np.ndarray) -> np.ndarray:
+        """The number of these samples that bear each class or label, int64 [class]."""
+        if self.values.ndim == 2:
+            return self.values[rows].sum(0).astype(np.int64)
+        return np.bincount(self.values[rows], minlength=len(self.class_names))
+
+    @property
+    def strata(self) -> np.ndarray:
+        """The class that a split divides each sample by, int64 [n]; 0 where there are no classes.
+
+        With several labels, the rarest that the sample bears: the others come along.
+        """
+        if not self.class_names:
+            return np.zeros(len(self.values), dtype=np.int64)
+        if self.values.ndim == 1:
+            return self.values
+        counts = self.values.sum(0)
+        rarity = np.where(self.values > 0, counts, np.inf)
+        none = len(self.class_names)
+        return np.where(self.values.any(1), rarity.argmin(1), none).astype(np.int64)
+
+    def label_rates(self, rows: np.ndarray) -> tuple[float, ...]:
+        """The share of these samples that bear each label; () where each has one class or value."""
+        if self.values.ndim == 1 or not self.class_names:
+            return ()
+        return tuple(self.values[rows].mean(0, dtype=np.float64).tolist())
 
 
 @runtime_checkable
@@ -45,16 +79,45 @@ class TargetFacts(Protocol):
     def target_mean(self) -> float: ...
     @property
     def target_std(self) -> float: ...
+    @property
+    def label_rates(self) -> tuple[float, ...]: ...  # () where a sample has one class or value
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """The model's answer for one sample."""
 
-    label: str  # the class's name, or the value as text
+    label: str  # the class's name, the labels in a list, or the value as text
     probability: float  # of the label; 1.0 where the task has no probabilities
     probabilities: Mapping[str, float]  # class → probability; empty for other tasks
     value: float  # in the target's unit; NaN where the answer is no single number
+    labels: tuple[str, ...] | None = None  # those that hold, if there may be any number of them
+
+    def _repr_html_(self) -> str:
+        """The answer for a cell of a notebook, with the most probable classes."""
+        ranked = sorted(self.probabilities.items(), key=lambda pair: -pair[1])[:MOST_SHOWN]
+        rows = [(markup(name), f"{share:.3f}", share_bar(share)) for name, share in ranked]
+        return f"<div>{title(self.label)}{table((), rows) if rows else ''}</div>"
+
+
+class Predictions(list[Prediction]):
+    """The model's answers for several samples, in their order."""
+
+    def _repr_html_(self) -> str:
+        """A table for a cell of a notebook; of many, the first ones."""
+        rows = [
+            (str(place), markup(one.label), *_probability(one))
+            for place, one in enumerate(self[:MOST_ROWS])
+        ]
+        left = len(self) - len(rows)
+        more = paragraph(f"and {left:,} more") if left else ""
+        return f"<div>{table(('', 'prediction', 'probability', ''), rows)}{more}</div>"
+
+
+def _probability(prediction: Prediction) -> tuple[str, str]:
+    if not prediction.probabilities:
+        return "", ""
+    return f"{prediction.probability:.3f}", share_bar(prediction.probability)
 
 
 class Readout(NamedTuple):
@@ -94,8 +157,10 @@ class TaskType:
     """
 
     name: str
-    answers: Literal["classes", "values", "other"]
+    answers: Literal["classes", "labels", "values", "other"]
     targets: Callable[[Labels | np.ndarray, str], Targets | None]  # None: not this task's labels
     losses: Mapping[str, Callable[..., Tensor]]
     standard_loss: str  # what the recipe's `auto` means
     build: Callable[[TargetFacts, TaskRecipe], Task]
+    # As `targets`, where the user names this task: also for labels that suit another one better.
+    named_targets: Callable[[Labels | np.ndarray, str], Targets | None] = lambda labels, place: None

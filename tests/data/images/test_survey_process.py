@@ -71,6 +71,11 @@ class TestScouting:
         assert found.notes == plain.notes
         assert (found.inputs == plain.inputs).all()
 
+    def test_a_column_of_groups_that_no_folder_has_is_refused(self, photos):
+        refused = pytest.raises(DataError)
+        with survey_process.survey_in_background(str(photos), group="nest"), refused:
+            load_dataset(photos, group="nest", overlap=True)
+
     def test_of_what_the_cache_holds_no_contents_are_looked_at(self, photos):
         load_dataset(photos)
         with survey_process.survey_in_background(str(photos)):

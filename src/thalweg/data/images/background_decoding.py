@@ -24,6 +24,7 @@ class DecodedRow(NamedTuple):
     digest: bytes  # of the contents of the file
     remarks: int = 0  # one bit for each of `decode.REMARKS`
     reason: str = ""  # why it could not be decoded
+    checksum: int = 0  # CRC-32 of its pixels
 
 
 class DamagedLateError(DataError):

@@ -1,9 +1,10 @@
 """Cache of decoded images, one folder an entry, in the user's cache directory.
 
-`<key>-<contents>/` holds `pixels.u8` (n × h × w × c bytes), `index.npz` (the file of each row),
-`manifest.json`, and `features-…` if transfer has computed some. An entry is built under a temporary
-name, locked, and renamed when it is whole, so an entry under its final name is complete. Entries
-never change, except for the features; they are replaced.
+`<key>-<contents>/` holds `pixels.u8` (n × h × w × c bytes), `index.npz` (each row's file and
+checksum), `manifest.json`, and `features-…` if transfer has computed some. An entry is built under
+a temporary name, locked, and renamed when it is whole, so an entry under its final name is
+complete. Entries never change, except for the features; they are replaced. An unpacked archive is
+an entry, too.
 """
 
 import errno
@@ -13,34 +14,38 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
+from zlib import crc32
 
 from thalweg.errors import DataError
+from thalweg.files import read_json_object, write_new
+from thalweg.portable import flush_folder, home, lock_file, user_id
 
 LIMIT_BYTES = 32 << 30  # of all entries; the least recently used are deleted first
 MANIFEST = "manifest.json"
 PIXELS = "pixels.u8"
 INDEX = "index.npz"
 PLANS = "plans"  # autotuned numerics: see `thalweg.planning.speed.cache`
+UNPACKED = "files"  # folder of the contents of an archive: see `thalweg.data.archives`
 FEATURES = "features-"  # prefix of the files of a frozen network's features
 _UNLOCKED = "unborn-"  # prefix of a folder that is not locked yet
 _BUILDING = "building-"
 _LOCK = "lock"
+LONGEST_BUILD = 86_400  # seconds, where no lock shows that a builder lives
 _ENTRY_NAME = re.compile("[0-9a-f]{24}-[0-9a-f]{16}")  # key and contents
 
 
 class CacheEntry(NamedTuple):
-    """One decoded data set on disk."""
+    """One decoded data set, or unpacked archive, on disk."""
 
     path: Path
     source: str  # the folder or file that it was decoded from
-    images: int
-    image_size: int  # pixels
+    images: int  # of an archive: its files
+    image_size: int  # pixels; 0: an unpacked archive
     num_bytes: int
     used: float  # seconds since 1970, when it was last trained on
 
@@ -50,7 +55,7 @@ def default_cache_dir() -> Path:
     if chosen := os.environ.get("THALWEG_CACHE"):
         return Path(chosen).expanduser()
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "thalweg"
+    return (Path(base) if base else home() / ".cache") / "thalweg"
 
 
 def writable_cache_dir() -> tuple[Path, str]:
@@ -69,11 +74,10 @@ def writable_cache_dir() -> tuple[Path, str]:
 
 def _temporary_cache_dir() -> Path:
     """A directory that this user owns: in a shared one others could have put a link there."""
-    folder = Path(tempfile.gettempdir()) / f"thalweg-cache-{os.getuid()}"
+    folder = Path(tempfile.gettempdir()) / f"thalweg-cache-{user_id()}"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
-        status = folder.lstat()
-        if status.st_uid == os.getuid() and not folder.is_symlink():
+        if _is_mine(folder.lstat()) and not folder.is_symlink():
             return folder
         return Path(tempfile.mkdtemp(prefix="thalweg-cache-"))
     except OSError as error:
@@ -109,7 +113,12 @@ def clear_cache() -> int:
 
 def evict(folder: Path, *, keep: Path, limit: int = LIMIT_BYTES) -> None:
     """Delete the least recently used entries until the rest fits the limit; never `keep`."""
-    entries = [e for e in map(_read_entry, _entry_paths(folder)) if e is not None]
+    entries = []
+    for path in _entry_paths(folder):
+        if (entry := _read_entry(path)) is not None:
+            entries.append(entry)
+        elif path != keep:
+            remove(path)  # damaged, or of an older version
     total = sum(entry.num_bytes for entry in entries)
     for entry in sorted(entries, key=lambda entry: entry.used):
         if total <= limit:
@@ -119,6 +128,10 @@ def evict(folder: Path, *, keep: Path, limit: int = LIMIT_BYTES) -> None:
             total -= entry.num_bytes
 
 
+def _is_mine(status: os.stat_result) -> bool:
+    return not hasattr(os, "getuid") or status.st_uid == os.getuid()
+
+
 def entries_for(folder: Path, key: str) -> list[Path]:
     """The entries of one source and size, the newest first."""
     paths = [path for path in _entry_paths(folder) if path.name.startswith(key + "-")]
@@ -126,13 +139,39 @@ def entries_for(folder: Path, key: str) -> list[Path]:
 
 
 def read_manifest(path: Path) -> dict[str, Any] | None:
-    """The entry's manifest; None if it is gone or damaged."""
+    """The manifest of decoded images; None if it is gone or damaged."""
+    manifest = _sealed_manifest(path)
     try:
-        manifest = json.loads((path / MANIFEST).read_bytes())
-        whole = (path / PIXELS).stat().st_size == manifest["num_bytes"]
-    except (OSError, ValueError, KeyError, TypeError):
+        whole = manifest and (path / PIXELS).stat().st_size == manifest["num_bytes"]
+    except (OSError, KeyError):
         return None
     return manifest if whole else None
+
+
+def is_unpacked(path: Path) -> bool:
+    """Return whether an entry has all the files that an archive was unpacked into."""
+    manifest = _sealed_manifest(path)
+    if manifest is None or "files" not in manifest:
+        return False
+    sizes = [
+        _file_bytes(Path(folder, name))
+        for folder, _, names in os.walk(path / UNPACKED)
+        for name in names
+    ]
+    return (len(sizes), sum(sizes)) == (manifest["files"], manifest["num_bytes"])
+
+
+def _sealed_manifest(path: Path) -> dict[str, Any] | None:
+    """The manifest of an entry; None if it is gone or damaged."""
+    try:
+        manifest = read_json_object(path / MANIFEST)
+        return manifest if manifest.pop("checksum") == _checksum(manifest) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _checksum(manifest: Mapping[str, Any]) -> int:
+    return crc32(json.dumps(manifest, sort_keys=True).encode())
 
 
 def touch(path: Path) -> None:
@@ -161,8 +200,10 @@ def entry_folder(folder: Path) -> Iterator[Path]:
     path = folder / f"{_BUILDING}{uuid4().hex}"
     try:
         unlocked.mkdir()
-        descriptor = os.open(unlocked / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
-        flock(descriptor, LOCK_EX)  # shows `sweep` that the builder is alive; a kill releases it
+        descriptor = os.open(unlocked / _LOCK, os.O_CREAT | os.O_RDWR)
+        lock_file(
+            descriptor, wait=True
+        )  # shows `sweep` that the builder is alive; a kill releases it
         unlocked.rename(path)
     except OSError as error:
         raise cache_error(folder, error) from error
@@ -173,20 +214,29 @@ def entry_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def commit(path: Path, final: Path, manifest: Mapping[str, Any]) -> None:
-    """Rename a built entry to `final`; if another process was faster, its entry stays."""
-    for name in (PIXELS, INDEX):
+def commit(
+    path: Path,
+    final: Path,
+    manifest: Mapping[str, Any],
+    *,
+    flush: Sequence[str] = (PIXELS, INDEX),
+) -> None:
+    """Rename a built entry to `final`; if another process was faster, its entry stays.
+
+    The files named in `flush` are on the disk before.
+    """
+    for name in flush:
         _sync(path / name)
-    (path / MANIFEST).write_text(json.dumps(manifest))
-    _sync(path / MANIFEST)
-    _sync(path)
+    sealed = {**manifest, "checksum": _checksum(manifest)}
+    write_new(path / MANIFEST, json.dumps(sealed).encode(), flush=True)
+    flush_folder(path)
     try:
         path.rename(final)
     except OSError as error:
         if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
             raise
         return
-    _sync(final.parent)
+    flush_folder(final.parent)
 
 
 def sweep(folder: Path) -> None:
@@ -201,16 +251,14 @@ def sweep(folder: Path) -> None:
 
 def _is_locked(path: Path) -> bool:
     try:
-        descriptor = os.open(path / _LOCK, os.O_RDWR | os.O_CLOEXEC)
+        descriptor = os.open(path / _LOCK, os.O_RDWR)
     except OSError:
         return False
     try:
-        flock(descriptor, LOCK_EX | LOCK_NB)
-    except OSError:
-        return True
+        locked = lock_file(descriptor, wait=False)
     finally:
         os.close(descriptor)
-    return False
+    return _age(path) < LONGEST_BUILD if locked is None else not locked
 
 
 def _entry_paths(folder: Path) -> list[Path]:
@@ -219,14 +267,13 @@ def _entry_paths(folder: Path) -> list[Path]:
 
 
 def _read_entry(path: Path) -> CacheEntry | None:
-    manifest = read_manifest(path)
+    manifest = _sealed_manifest(path)
     if manifest is None:
         return None
     used = time.time() - _age(path / MANIFEST)
     num_bytes = manifest["num_bytes"] + sum(_file_bytes(f) for f in path.glob(f"{FEATURES}*"))
-    return CacheEntry(
-        path, manifest["source"], manifest["images"], manifest["size"], num_bytes, used
-    )
+    images = manifest.get("images", manifest.get("files", 0))
+    return CacheEntry(path, manifest["source"], images, manifest.get("size", 0), num_bytes, used)
 
 
 def _file_bytes(path: Path) -> int:

@@ -10,8 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from hashlib import blake2b
+from math import prod
 from pathlib import Path
 from typing import NamedTuple
+from zlib import crc32
 
 import numpy as np
 
@@ -57,9 +59,13 @@ class StaleEntry:
     stats: Mapping[bytes, tuple[int, int, bytes]]  # file name → bytes, mtime, digest
 
     @classmethod
-    def of(cls, path: Path, index: Index, pixels: np.ndarray) -> "StaleEntry":
+    def of(
+        cls, path: Path, index: Index, pixels: np.ndarray, *, damaged: np.ndarray
+    ) -> "StaleEntry":
+        """The rows of an entry that are whole."""
         digests = [digest.tobytes() for digest in index.digests]
         good = index.reasons == ""
+        good[damaged] = False
         names = index.names.tobytes().split(b"\0")
         settled = index.stats[:, 1] <= int(index.checked) - RACY_NS
         triples = zip(index.stats[:, 0].tolist(), index.stats[:, 1].tolist(), digests, strict=True)
@@ -105,9 +111,14 @@ class CacheJob:
         )
 
     @property
+    def shape(self) -> tuple[int, int, int]:
+        """(height, width, channels) of one row."""
+        return self.size, self.size, self.channels
+
+    @property
     def num_bytes(self) -> int:
         """Bytes of one row."""
-        return self.size * self.size * self.channels
+        return prod(self.shape)
 
     def decode_into(self, descriptor: int) -> Callable[[int], DecodedRow]:
         """A function that fills a row of the open file, from the stale entry or by decoding."""
@@ -117,15 +128,17 @@ class CacheJob:
             if pixels is None:
                 path = self.files.root / self.files.names[row]
                 outcome, pixels = _decode_file(path, self.size, self.channels)
-            if pixels is not None:
-                os.pwrite(descriptor, pixels.tobytes(), row * self.num_bytes)
-            return outcome
+            if pixels is None:
+                return outcome
+            data = pixels.tobytes()
+            os.pwrite(descriptor, data, row * self.num_bytes)
+            return outcome._replace(checksum=crc32(data))
 
         return fill
 
     def _copied(self, row: int) -> tuple[DecodedRow, np.ndarray | None]:
         stale = self.stale
-        if stale is None or stale.pixels.shape[1:] != (self.size, self.size, self.channels):
+        if stale is None or stale.pixels.shape[1:] != self.shape:
             return DecodedRow(b""), None
         digest = self.digest(row)
         source = stale.rows.get(digest)

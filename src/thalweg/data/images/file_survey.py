@@ -13,9 +13,10 @@ import numpy as np
 from thalweg.data.images import cache
 from thalweg.data.images.cache_index import DIGEST_BYTES
 from thalweg.data.images.decode import POLICY_VERSION
+from thalweg.data.images.find_near_copies import LEAST_SIZE
 from thalweg.data.images.formats import is_whole, read_file
-from thalweg.data.images.image_size import ImageSample, sample_images
-from thalweg.data.samples import Files, Samples
+from thalweg.data.images.image_size import ImageSample, sample_images, training_size
+from thalweg.data.samples import SPLITS, Files, Samples
 from thalweg.data.sources import samples_at
 from thalweg.data.threads import in_threads, num_threads
 from thalweg.errors import DataError
@@ -42,12 +43,14 @@ class Survey:
     checks: Sequence[FileCheck] = ()
 
 
-def survey_path(path: Path, *, target: str, size: int) -> tuple[Samples, Survey | None]:
+def survey_path(
+    path: Path, *, target: str, size: int, group: str = ""
+) -> tuple[Samples, Survey | None]:
     """List the samples at a path and survey their files, as a training with overlap would.
 
     It leaves one core to the process that waits for it. DataError as `samples_at`.
     """
-    samples = samples_at(path, target=target)
+    samples = samples_at(path, target=target, group=group)
     files = samples.inputs
     if not isinstance(files, Files):
         return samples, None
@@ -55,6 +58,8 @@ def survey_path(path: Path, *, target: str, size: int) -> tuple[Samples, Survey 
     if next(iter(cache.entries_for(cache.default_cache_dir(), key_of(files, size))), None):
         return samples, plain  # a cached entry most likely needs no checks
     images = sample_images(files)
+    if _waits_for_near_copies(samples, size or training_size(images.original_size)[0]):
+        return samples, Survey(stats=plain.stats, now=plain.now, images=images)
     if not can_decode_in_background(plain.stats, images.channels):
         return samples, Survey(stats=plain.stats, now=plain.now, images=images)
     checks = check_files(
@@ -63,6 +68,11 @@ def survey_path(path: Path, *, target: str, size: int) -> tuple[Samples, Survey 
         threads=max(1, num_threads() - 1),
     )
     return samples, Survey(stats=plain.stats, now=plain.now, images=images, checks=checks)
+
+
+def _waits_for_near_copies(samples: Samples, size: int) -> bool:
+    """Return whether images are decoded before any is used, since they are still to be divided."""
+    return size >= LEAST_SIZE and not (samples.splits == SPLITS.index("val")).any()
 
 
 def survey_of(files: Files) -> Survey:

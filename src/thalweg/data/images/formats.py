@@ -7,11 +7,13 @@ less used ones (EPS, PDF, FITS, PSD, …) had the worst security holes.
 import os
 import stat
 from collections.abc import Callable
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from PIL import Image
+from PIL import Image, features
+from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.ImageFile import ImageFile
@@ -52,8 +54,34 @@ FORMATS = (
     ),
     Format("PPM", (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6"), PpmImageFile),
 )
+
+
+def _heic_reader(file: BytesIO) -> ImageFile:
+    import pillow_heif
+
+    reader: Any = pillow_heif.HeifImageFile
+    return reader(file)
+
+
+# A box of the size that the first four bytes say, whose brand stands after its type.
+AVIF = Format("AVIF", (b"ftypavif", b"ftypavis"), AvifImageFile)
+HEIC = Format(
+    "HEIC",
+    tuple(b"ftyp" + mark for mark in (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1")),
+    _heic_reader,
+)
+HAS_AVIF = bool(features.check("avif"))  # Pillow's wheels hold the decoder, other builds may not
+HAS_HEIC = find_spec("pillow_heif") is not None
+READ = (
+    *(format_.name for format_ in FORMATS),
+    *([AVIF.name] if HAS_AVIF else []),
+    *([HEIC.name] if HAS_HEIC else []),
+)
+_HEIC_SUFFIXES = (".heic", ".heif", ".hif")
 SUFFIXES = frozenset(
     {
+        *([".avif"] if HAS_AVIF else []),
+        *(_HEIC_SUFFIXES if HAS_HEIC else ()),
         *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib"),
         *(".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"),
     }
@@ -61,7 +89,9 @@ SUFFIXES = frozenset(
 # Unsupported images, listed so that they are quarantined with advice instead of ignored.
 FOREIGN_SUFFIXES = frozenset(
     {
-        *(".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg", ".psd", ".eps", ".ico", ".dng"),
+        *([] if HAS_AVIF else [".avif"]),
+        *(() if HAS_HEIC else _HEIC_SUFFIXES),
+        *(".jxl", ".jp2", ".svg", ".psd", ".eps", ".ico", ".dng"),
         *(".cr2", ".cr3", ".nef", ".arw", ".raw", ".exr", ".hdr"),
     }
 )
@@ -69,11 +99,16 @@ _ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND", "GIF": b";"}
 _TRAILER_BYTES = 1024  # cameras and editors append data to a JPEG
 _CONVERT = "convert it to JPEG or PNG"
 _NOT_IMAGES = (
-    (b"\x00\x00\x00", "ftyp", "a HEIC, AVIF or video file"),
+    (b"\x00\x00\x00", "ftyp", "an AVIF or video file"),
     (b"%PDF", "", "a PDF document"),
     (b"PK\x03\x04", "", "a zip archive"),
     (b"\x1f\x8b", "", "a gzip archive"),
 )
+
+
+def suffix_of(name: str) -> str:
+    """The suffix in small letters, such as ".jpg"."""
+    return os.path.splitext(name)[1].lower()  # noqa: PTH122 (a Path for each file costs more)
 
 
 def read_file(path: Path) -> bytes:
@@ -112,7 +147,9 @@ def format_of(start: bytes) -> Format | None:
             if format_.name == "WebP" and start[8:12] != b"WEBP":
                 continue  # RIFF also holds sound and video
             return format_
-    return None
+    if HAS_AVIF and start[4:].startswith(AVIF.starts):
+        return AVIF
+    return HEIC if HAS_HEIC and start[4:].startswith(HEIC.starts) else None
 
 
 def is_whole(data: bytes) -> bool:
@@ -122,8 +159,20 @@ def is_whole(data: bytes) -> bool:
         return False
     if format_.name == "WebP":
         return len(data) >= 8 + int.from_bytes(data[4:8], "little")
+    if format_ in (AVIF, HEIC):
+        return _has_whole_boxes(data)
     end = _ENDS.get(format_.name, b"")
     return end in data[-_TRAILER_BYTES:]
+
+
+def _has_whole_boxes(data: bytes) -> bool:
+    """Return whether the outer boxes of an AVIF or HEIC file fill it, media data among them."""
+    place, kinds = 0, set[bytes]()
+    while place < len(data):
+        size = int.from_bytes(data[place : place + 4]) or len(data) - place  # 0: up to the end
+        kinds.add(data[place + 4 : place + 8])
+        place += max(size, 8)
+    return place == len(data) and b"mdat" in kinds
 
 
 def open_image(data: bytes) -> ImageFile:
@@ -163,7 +212,9 @@ def _other_kind(data: bytes) -> str:
         return "an HTML page, not an image"
     if start.startswith((b"<svg", b"<?xml")):
         return "an SVG or XML document, not a raster image"
+    if data[4:].startswith(HEIC.starts):
+        return "a HEIC file, whose decoder is not installed: pip install pillow-heif, or convert it"
     for magic, mark, name in _NOT_IMAGES:
         if data.startswith(magic) and mark.encode() in data[4:12]:
-            return f"{name}: {', '.join(f.name for f in FORMATS)} are read"
-    return f"not an image: {', '.join(f.name for f in FORMATS)} are read"
+            return f"{name}: {', '.join(READ)} are read"
+    return f"not an image: {', '.join(READ)} are read"

@@ -38,9 +38,21 @@ def resize_images(images: UInt8[np.ndarray, "n h w c"], size: int) -> UInt8[np.n
         return images
     out = np.empty((n, size, size, channels), dtype=np.uint8)
     for row, pixels in enumerate(images):
-        image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
-        out[row] = np.asarray(fit(image, size)).reshape(size, size, channels)
+        out[row] = np.asarray(fit(picture_of(pixels), size)).reshape(size, size, channels)
     return out
+
+
+def single_images(images: np.ndarray) -> UInt8[np.ndarray, "n h w c"]:
+    """The images of an array: one [height, width], or with channels first or last, or several."""
+    is_one = images.ndim == 2 or (
+        images.ndim == 3 and (images.shape[-1] in _CHANNELS or images.shape[0] in _CHANNELS)
+    )
+    return eight_bit_images(images[None] if is_one else images, Path("the array"))[0]
+
+
+def picture_of(pixels: UInt8[np.ndarray, "h w c"]) -> Image.Image:
+    """The image as Pillow has it."""
+    return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
 
 
 def _channels_last(images: np.ndarray, path: Path) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -1,9 +1,8 @@
 """Load image files as a memory-mapped array of pixels, from the cache or decoded into it."""
 
-import mmap
-import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from thalweg.data.images import cache
 from thalweg.data.images.background_decoding import BackgroundDecoding, DecodedRow
 from thalweg.data.images.cache_index import (
     Index,
+    damaged_rows,
     joined_names,
     possibly_changed,
     read_index,
@@ -28,9 +28,11 @@ from thalweg.data.images.cache_writer import (
 )
 from thalweg.data.images.decode import REMARKS
 from thalweg.data.images.file_survey import Survey, digest_of, key_of, survey_of
+from thalweg.data.images.memory_map import memory_map
 from thalweg.data.samples import Files
 from thalweg.data.threads import in_threads
 from thalweg.errors import DataError
+from thalweg.files import draft_of
 
 ATTEMPTS = 3  # to load the new entry: another process may clear the cache meanwhile
 
@@ -44,8 +46,18 @@ class Pixels:
     reasons: Mapping[int, str]
     remarks: Mapping[str, Sequence[int]]  # remark → rows
     original_size: tuple[int, int]  # median (height, width), pixels
-    note: str  # about a cache in another place than usual
+    notes: tuple[str, ...] = ()  # about the cache
     decoding: BackgroundDecoding | None = None  # filling the other rows
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """An entry of the cache whose parts fit each other."""
+
+    path: Path
+    manifest: Mapping[str, Any]
+    index: Index
+    array: np.ndarray
 
 
 def load_pixels(
@@ -53,30 +65,35 @@ def load_pixels(
     *,
     size: int = 0,
     progress: Progress | None = None,
-    overlap: bool = False,
+    overlap_below: float = 0,
     survey: Survey | None = None,
 ) -> Pixels:
     """Load the images at `size` px, or at a size chosen from the images (0), through the cache.
 
-    With `overlap` they may still be decoding: see `decoding`, and its `DamagedLateError`. `survey`
-    is a survey of the files made before.
+    Images of fewer than `overlap_below` px may still be decoding: see `decoding`, and its
+    `DamagedLateError`. `survey` is a survey of the files made before.
     Raises DataError if the cache cannot be written.
     """
     folder, note = cache.writable_cache_dir()
+    notes = [note] if note else []
     key = key_of(files, size)
     for attempt in range(ATTEMPTS):
         current = survey if survey is not None and attempt == 0 else survey_of(files)
         stale: StaleEntry | None = None
         for path in cache.entries_for(folder, key):
-            pixels = _load(path, files, stats=current.stats, now=current.now, note=note)
-            if pixels is not None:
-                cache.touch(path)
-                return pixels
-            stale = stale or _stale_entry(path)
+            if (entry := _open_entry(path)) is not None:
+                damaged = damaged_rows(entry.index, entry.array)
+                notes += _damage_notes(damaged)
+                if not len(damaged) and (
+                    pixels := _load(entry, files, current=current, notes=notes)
+                ):
+                    cache.touch(path)
+                    return pixels
+                stale = stale or StaleEntry.of(path, entry.index, entry.array, damaged=damaged)
             if stale is None or stale.path != path:
-                cache.remove(path)  # stale or damaged
+                cache.remove(path)
         job = CacheJob.of(current, folder / key, files=files, size=size, stale=stale)
-        if overlap and (pixels := _decoding_pixels(job, note)) is not None:
+        if job.size < overlap_below and (pixels := _decoding_pixels(job, notes)) is not None:
             return pixels
         fill_entry(job, progress)
     raise DataError(
@@ -86,21 +103,28 @@ def load_pixels(
     )
 
 
-def _decoding_pixels(job: CacheJob, note: str) -> Pixels | None:
+def _decoding_pixels(job: CacheJob, notes: Sequence[str]) -> Pixels | None:
     """Pixels that threads are decoding; None if they should be decoded first."""
     entry = fill_in_background(job)
     if entry is None:
         return None
     digests = np.frombuffer(b"".join(entry.digests), dtype=np.uint8)
     return Pixels(
-        array=_memory_map(entry.path, len(job.files), size=job.size, channels=job.channels),
+        array=memory_map(entry.path / cache.PIXELS, (len(job.files), *job.shape)),
         digests=digests.reshape(len(job.files), -1),
         reasons=entry.reasons,
         remarks={},
         original_size=job.original_size,
-        note=note,
+        notes=tuple(notes),
         decoding=entry.decoding,
     )
+
+
+def _damage_notes(damaged: np.ndarray) -> list[str]:
+    """A note on rows that the disk has damaged."""
+    if not len(damaged):
+        return []
+    return [f"{len(damaged):,} cached images were damaged on the disk: decoded anew"]
 
 
 def remarks_of(rows: Sequence[DecodedRow]) -> dict[str, list[int]]:
@@ -117,41 +141,32 @@ def _remarks(bits: np.ndarray) -> dict[str, list[int]]:
     return rows_by_remark
 
 
-def _memory_map(path: Path, count: int, *, size: int, channels: int) -> np.ndarray:
-    """Map the pixels copy-on-write: torch needs writable memory, and the disk must not change."""
-    shape = (count, size, size, channels)
-    return np.memmap(path / cache.PIXELS, dtype=np.uint8, mode="c", shape=shape)
-
-
-def _stale_entry(path: Path) -> StaleEntry | None:
-    """The entry, to copy unchanged rows from; None if it is damaged."""
+def _open_entry(path: Path) -> _Entry | None:
+    """The entry; None if it is gone, or damaged in more than its pixels."""
     manifest, index = cache.read_manifest(path), read_index(path)
     if manifest is None or index is None:
         return None
     count, size, channels = manifest["images"], manifest["size"], manifest["channels"]
     try:
-        return StaleEntry.of(path, index, _memory_map(path, count, size=size, channels=channels))
+        array = memory_map(path / cache.PIXELS, (count, size, size, channels))
     except (OSError, ValueError):
         return None
+    return _Entry(path, manifest, index, array) if len(index.reasons) == count else None
 
 
-def _load(path: Path, files: Files, *, stats: np.ndarray, now: int, note: str) -> Pixels | None:
-    """An entry's pixels; None if it is damaged, gone, or the files have changed."""
-    manifest, index = cache.read_manifest(path), read_index(path)
-    if manifest is None or index is None or not _is_current(index, files, stats):
+def _load(entry: _Entry, files: Files, *, current: Survey, notes: Sequence[str]) -> Pixels | None:
+    """An entry's pixels; None if the files have changed."""
+    manifest, index = entry.manifest, entry.index
+    if not _is_current(index, files, current.stats):
         return None
-    try:
-        array = _memory_map(path, len(files), size=manifest["size"], channels=manifest["channels"])
-    except (OSError, ValueError):
-        return None
-    _update_stats(path, index, stats=stats, now=now)
+    _update_stats(entry.path, index, stats=current.stats, now=current.now)
     return Pixels(
-        array=array,
+        array=entry.array,
         digests=index.digests,
         reasons={int(row): str(index.reasons[row]) for row in np.flatnonzero(index.reasons != "")},
         remarks=_remarks(index.remarks),
         original_size=(manifest["original_size"][0], manifest["original_size"][1]),
-        note=note,
+        notes=tuple(notes),
     )
 
 
@@ -170,21 +185,5 @@ def _update_stats(path: Path, index: Index, *, stats: np.ndarray, now: int) -> N
     """Store the present stats of unchanged files, so that the next check need not read them."""
     if not len(possibly_changed(index, stats)):
         return
-    fresh = path / f"{cache.INDEX}.{os.getpid()}"
-    try:
+    with suppress(OSError), draft_of(path / cache.INDEX) as fresh:  # costs only time
         write_index(fresh, index._replace(stats=stats, checked=np.array(now)))
-        fresh.replace(path / cache.INDEX)
-    except OSError:
-        fresh.unlink(missing_ok=True)  # costs only time
-
-
-def release(array: np.ndarray) -> None:
-    """Release the resident pages of a memory-mapped array; they are read again on demand.
-
-    Without it every page of the data counts as memory of this process after a pass over them.
-    """
-    base: Any = array
-    while base is not None and not isinstance(base, mmap.mmap):
-        base = getattr(base, "base", None) if not isinstance(base, memoryview) else base.obj
-    if base is not None:
-        base.madvise(mmap.MADV_DONTNEED)

@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from thalweg.data.samples import Samples
 
 _PROGRAM = "from thalweg.data.images.survey_process import _print_survey; _print_survey()"
-_processes: dict[tuple[str, str, int], "Popen[bytes]"] = {}
+_processes: dict[tuple[str, str, str, int], "Popen[bytes]"] = {}
 
 
 @contextmanager
-def survey_in_background(path: str, *, target: str = "", size: int = 0) -> Iterator[None]:
+def survey_in_background(
+    path: str, *, target: str = "", group: str = "", size: int = 0
+) -> Iterator[None]:
     """Run a process for `take_survey` inside this context; it ends with the context.
 
     No process starts if the path is no folder, PyTorch is loaded already, there is no second core,
@@ -33,7 +35,7 @@ def survey_in_background(path: str, *, target: str = "", size: int = 0) -> Itera
     if not (is_useful and len(os.sched_getaffinity(0)) > 1 and path and Path(path).is_dir()):
         yield
         return
-    key = (str(Path(path).absolute()), target, size)
+    key = (str(Path(path).absolute()), target, group, size)
     # -P: files in the current folder must not be imported as modules.
     command = [sys.executable, "-P", "-c", _PROGRAM, *map(str, key)]
     with Popen(command, stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL) as process:
@@ -45,9 +47,11 @@ def survey_in_background(path: str, *, target: str = "", size: int = 0) -> Itera
             process.kill()
 
 
-def take_survey(path: str, *, target: str, size: int) -> "tuple[Samples, Survey | None] | None":
+def take_survey(
+    path: str, *, target: str, size: int, group: str = ""
+) -> "tuple[Samples, Survey | None] | None":
     """Wait for the survey of this path, once; None if no process was started for it."""
-    process = _processes.pop((path, target, size), None)
+    process = _processes.pop((path, target, group, size), None)
     if process is None:
         return None
     output, _ = process.communicate()
@@ -58,6 +62,6 @@ def _print_survey() -> None:
     """Make the survey that the arguments ask for and print it as a pickle."""
     from thalweg.data.images.file_survey import survey_path
 
-    path, target, size = sys.argv[1:]
-    survey = survey_path(Path(path), target=target, size=int(size))
+    path, target, group, size = sys.argv[1:]
+    survey = survey_path(Path(path), target=target, group=group, size=int(size))
     sys.stdout.buffer.write(pickle.dumps(survey, protocol=pickle.HIGHEST_PROTOCOL))

@@ -2,21 +2,26 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
+from io import BytesIO
+from math import inf
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from thalweg.data.batch import Part, derived_seed, to_device
 from thalweg.data.images.augment import Augment
+from thalweg.data.images.find_near_copies import LEAST_SIZE, near_copies
 from thalweg.data.images.formats import SUFFIXES
-from thalweg.data.images.from_arrays import resize_images
+from thalweg.data.images.from_arrays import picture_of, resize_images, single_images
 from thalweg.data.images.image_size import sample_images, training_size
 from thalweg.data.images.load_pixels import Pixels, load_pixels
 from thalweg.data.images.preprocessing import ImagePreprocessing
 from thalweg.data.images.thumbnail import thumbnail
+from thalweg.data.in_memory import as_array
 from thalweg.data.modality import (
     Augmentation,
     AugmentedSplit,
@@ -47,7 +52,7 @@ def read(samples: Samples, options: ReadOptions) -> StoredInputs:
             samples.inputs,
             size=options.image_size,
             progress=options.progress,
-            overlap=options.overlap,
+            overlap_below=_overlap_below(options),
             survey=options.survey,
         )
         return _from_files(decoded, samples.names, options.image_size)
@@ -63,14 +68,20 @@ def read(samples: Samples, options: ReadOptions) -> StoredInputs:
     )
 
 
+def _overlap_below(options: ReadOptions) -> float:
+    """The size in px up to which images are decoded in the background; near copies show later."""
+    if not options.overlap:
+        return 0
+    return LEAST_SIZE if options.divides else inf
+
+
 def _from_files(decoded: Pixels, names: Sequence[str], image_size: int) -> StoredInputs:
     good = np.ones(len(names), dtype=bool)
     good[list(decoded.reasons)] = False
     notes = [_size_note(decoded.original_size, decoded.array.shape[1], image_size)]
     if decoded.array.shape[3] == 1:
         notes.append("all images are grey: one channel")
-    if decoded.note:
-        notes.append(decoded.note)
+    notes += decoded.notes
     notes += remark_notes(decoded.remarks, names)
     return StoredInputs(
         rows=decoded.array,
@@ -117,6 +128,24 @@ def read_source(preprocessing: ImagePreprocessing, source: Path | bytes) -> Iter
     yield SourceRow(name, preprocessing.decode(source))
 
 
+def read_object(preprocessing: ImagePreprocessing, value: Any) -> Iterator[SourceRow]:
+    """The images of an array or tensor, [n, …] or [height, width(, channel)], or Pillow's image."""
+    if isinstance(value, Image.Image):
+        pictures = [value]
+    else:
+        pictures = list(map(picture_of, single_images(as_array(value, name="the images"))))
+    return (
+        SourceRow(f"image {index}", preprocessing.decode(_png(picture)))
+        for index, picture in enumerate(pictures)
+    )
+
+
+def _png(picture: Image.Image) -> bytes:
+    file = BytesIO()
+    picture.save(file, "PNG")
+    return file.getvalue()
+
+
 def augmentation(
     settings: Any, preprocessing: ImagePreprocessing, split: AugmentedSplit
 ) -> Augmentation:
@@ -148,6 +177,13 @@ def _first_flips(split: AugmentedSplit) -> Tensor:
     return (torch.rand(split.size, generator=chance) < 0.5).to(split.home)
 
 
+def _near_copies(
+    rows: np.ndarray, good: np.ndarray, original_size: tuple[int, int]
+) -> np.ndarray | None:
+    """Pairs of near copies; None for images that were too small to tell, as they are or were."""
+    return near_copies(rows, good) if min(original_size) >= LEAST_SIZE else None
+
+
 def are_few_photographs(inputs: Any) -> bool:
     """True if the images are few, in colour and large, by a look at some of their headers."""
     if len(inputs) > FEW_SAMPLES:
@@ -176,6 +212,7 @@ IMAGE = Modality(
     input_shape=input_shape,
     restore=ImagePreprocessing.from_dict,
     read_source=read_source,
+    read_object=read_object,
     recipe=images,
     size=lambda facts: pixels(facts.input_shape),
     describe=lambda facts: image_sizes(facts.input_shape, facts.original_size),
@@ -186,6 +223,7 @@ IMAGE = Modality(
     ),
     has_augmented_views=True,
     layout="pixels",
+    near_copies=_near_copies,
     implied_keys=lambda facts: {"data.image_size": facts.input_shape[-1]},
     suffixes=SUFFIXES,
     suits_pretrained=are_few_photographs,

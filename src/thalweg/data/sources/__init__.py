@@ -3,20 +3,25 @@
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
+from thalweg.data.archives.unpack import is_archive, unpacked_folder
 from thalweg.data.samples import Samples
+from thalweg.data.sources.archive_contents import samples_in_archive
 from thalweg.data.sources.array_file import array_file
 from thalweg.data.sources.builtin_digits import builtin_digits
 from thalweg.data.sources.class_folders import class_folders
 from thalweg.data.sources.csv_manifest import csv_manifest
 from thalweg.data.sources.csv_table import csv_table
+from thalweg.data.sources.group_column import NO_GROUPS
 from thalweg.errors import DataError
 from thalweg.registry import Registry
 
 Source = Callable[[Path], Samples | None]
 
-# Tried in this order; the first that recognises the layout reads it.
+# Tried in this order; the first that recognises the layout reads it. `class_folders` refuses every
+# folder that it cannot read, so it is the last one, after the plug-ins.
 SOURCES: Registry[Source] = Registry(
     "source",
     (
@@ -28,41 +33,56 @@ SOURCES: Registry[Source] = Registry(
     ),
 )
 LAYOUTS = (
-    "a folder with a folder per class, a CSV of paths and labels or of numbers, an .npz or .npy "
-    "file, or the word digits"
+    "a folder with a folder per class, a table (CSV, Parquet or Arrow) of paths and labels or of "
+    "numbers, an .npz or .npy file, a .zip or .tar of one of these, or the word digits"
 )
 
 
-def samples_at(path: Path, *, target: str = "") -> Samples:
+def samples_at(path: Path, *, target: str = "", group: str = "") -> Samples:
     """The samples at the path, from the first source that recognises the layout, else DataError.
 
     `target` is the column of a table to predict; "": the column with a usual name, else the last.
+    `group` is the column of samples that stay together; "": one with a usual name, if any; "none".
     """
     try:
-        for source in _sources_for(target):
-            samples = source(path)
-            if samples is not None:
-                return samples
-        is_there = path.exists()
+        if is_archive(path):
+            read = partial(_samples_at, target=target, group=group)
+            folder, notes = unpacked_folder(path)
+            return samples_in_archive(path, folder, read, notes=notes)
+        return _samples_at(path, target=target, group=group)
     except OSError as error:
         reason = error.strerror or str(error)
         raise DataError(f"{path} cannot be read", seen=reason, fix=f"give {LAYOUTS}") from error
-    if is_there and target:
+
+
+def _samples_at(path: Path, *, target: str, group: str) -> Samples:
+    """The samples of the first source that recognises the layout."""
+    for source in _sources_for(target, group):
+        samples = source(path)
+        if samples is not None:
+            return samples
+    is_there = path.exists()
+    if is_there and (target or group not in ("", NO_GROUPS)):
+        role, name = ("target", target) if target else ("group", group)
         raise DataError(
-            f"{path} is no table, so no column of it can be the target",
-            seen=f"data.target={target}",
-            fix="leave the target out, or give a CSV",
+            f"{path} is no table, so no column of it can be the {role}",
+            seen=f"data.{role}={name}",
+            fix=f"leave the {role} out, or give a table: CSV, Parquet or Arrow",
         )
     if is_there:
         raise DataError(f"the layout of {path} is not recognised", fix=f"give {LAYOUTS}")
     raise DataError(f"there is no {path}", seen=_nearby(path), fix=f"give {LAYOUTS}")
 
 
-def _sources_for(target: str) -> Iterable[Source]:
-    """All sources, plug-ins last; only those with columns if a target column is named."""
-    if not target:
-        return SOURCES.with_plugins()
-    return partial(csv_manifest, target=target), partial(csv_table, target=target)
+def _sources_for(target: str, group: str) -> Iterable[Source]:
+    """All sources, plug-ins after ours; only those with columns if a column is named."""
+    tables: dict[Source, Source] = {
+        source: partial(source, target=target, group=group) for source in (csv_manifest, csv_table)
+    }
+    if target or group not in ("", NO_GROUPS):
+        return tables.values()
+    others = (source for source in SOURCES.with_plugins() if source is not class_folders)
+    return (tables.get(source, source) for source in chain(others, (class_folders,)))
 
 
 def _nearby(path: Path) -> str:

@@ -9,7 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from thalweg.data.images.formats import FOREIGN_SUFFIXES, SNIFFED_BYTES, SUFFIXES, format_of
+from thalweg.data.ignored_names import is_ignored
+from thalweg.data.images.formats import (
+    FOREIGN_SUFFIXES,
+    SNIFFED_BYTES,
+    SUFFIXES,
+    format_of,
+    suffix_of,
+)
 from thalweg.data.samples import (
     SPLITS,
     UNSPLIT,
@@ -18,12 +25,14 @@ from thalweg.data.samples import (
     Samples,
     split_called,
 )
+from thalweg.data.sources.table_file import TABLE_SUFFIXES
 from thalweg.errors import DataError, printable
 from thalweg.wording import some
 
-_SYSTEM_NAMES = frozenset(
-    {"thumbs.db", "desktop.ini", "__macosx", "icon\r", "@eadir", "ehthumbs.db"}
-)
+_TABLES = (*TABLE_SUFFIXES, ".npz")
+MOST_WRAPPINGS = 3  # folders around the folder of classes
+DEEPEST = 6  # levels below a folder that are searched for an image
+MOST_VISITED = 200  # folders that are searched for an image
 
 
 @dataclass(slots=True)
@@ -46,7 +55,8 @@ def class_folders(path: Path) -> Samples | None:
     if not path.is_dir():
         return None
     skipped = _Skipped()
-    homes = _class_homes(path, skipped)
+    top, notes = _without_wrapping(path)
+    homes = _class_homes(path, top, skipped)
     if not homes:
         raise _no_classes(path)
     names: list[str] = []
@@ -70,33 +80,99 @@ def class_folders(path: Path) -> Samples | None:
         labels=Labels(np.array(codes, dtype=np.int64)[order], tuple(texts)),
         splits=np.array(splits, dtype=np.int8)[order],
         label_place=f"the folders in {path}",
-        notes=skipped.notes(),
+        notes=(*notes, *skipped.notes()),
     )
 
 
-def _class_homes(root: Path, skipped: _Skipped) -> list[tuple[int, str, str]]:
-    """(split, class, folder relative to the root) of every class folder."""
-    top = _subfolders(root, "", skipped)
-    splits = {name: split_called(name) for name in top}
-    # A folder "train" may also be a class, beside "bus": then it holds images and no folders.
-    is_split_layout = any(
-        split == SPLITS.index("train") and _subfolders(root, name, _Skipped())
-        for name, split in splits.items()
+def _without_wrapping(root: Path) -> tuple[str, list[str]]:
+    """The folder that holds the classes or the splits, relative to the root, and a note.
+
+    An archive often unpacks into a folder of its own, images/CLASS or data/data/train: where one
+    folder alone holds images, all of them in folders of their own, these are the classes.
+    """
+    folder = ""
+    for _ in range(MOST_WRAPPINGS):
+        if _loose_images(root, folder) or _is_split_layout(root, folder):
+            break
+        holders = [name for name in _paths_in(root, folder) if _holds_images(root, name)]
+        if len(holders) != 1 or _loose_images(root, holders[0]):
+            break
+        inner = [name for name in _paths_in(root, holders[0]) if _holds_images(root, name)]
+        if len(inner) < 1:
+            break
+        folder = holders[0]
+    return folder, [f"the classes are the folders in {printable(folder)}/"] if folder else []
+
+
+def _paths_in(root: Path, folder: str) -> list[str]:
+    """The folders in a folder, relative to the root."""
+    return [_join(folder, name) for name in _subfolders(root, folder, _Skipped())]
+
+
+def _join(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if folder else name
+
+
+def _holds_images(root: Path, folder: str) -> bool:
+    """Return whether there is an image in the folder, or in one of the folders below it."""
+    pending = [(folder, 0)]
+    for _ in range(MOST_VISITED):
+        if not pending:
+            return False
+        name, depth = pending.pop(0)
+        try:
+            if _loose_images(root, name):
+                return True
+            if depth < DEEPEST:
+                pending += [(inner, depth + 1) for inner in _paths_in(root, name)]
+        except OSError:
+            continue
+    return False
+
+
+def _is_split_layout(root: Path, folder: str) -> bool:
+    """Return whether a folder of it is called train and has folders.
+
+    A folder "train" may also be a class, beside "bus": then it holds images and no folders.
+    """
+    return any(
+        split_called(name) == SPLITS.index("train")
+        and bool(_subfolders(root, _join(folder, name), _Skipped()))
+        for name in _subfolders(root, folder, _Skipped())
     )
-    if not is_split_layout:
-        for name in _loose_images(root, ""):
+
+
+def _class_homes(root: Path, top: str, skipped: _Skipped) -> list[tuple[int, str, str]]:
+    """(split, class, folder relative to the root) of every class folder in the folder `top`."""
+    names = _subfolders(root, top, skipped)
+    if not _is_split_layout(root, top):
+        for name in _loose_images(root, top):
             skipped.add("images beside the class folders", name)
-        return [(UNSPLIT, name, name) for name in top]
+        return [(UNSPLIT, name, _join(top, name)) for name in names]
     homes = []
-    for name, split in splits.items():
+    for name in names:
+        split = split_called(name)
         if split == UNSPLIT:
             skipped.add("folders beside train, val and test", name)
             continue
-        inner = _subfolders(root, name, skipped)
-        homes += [(split, label, f"{name}/{label}") for label in inner]
-        for loose in _loose_images(root, name):
+        folder = _unwrapped_split(root, _join(top, name))
+        inner = _subfolders(root, folder, skipped)
+        homes += [(split, label, f"{folder}/{label}") for label in inner]
+        for loose in _loose_images(root, folder):
             skipped.add("images outside of a class folder", loose)
     return homes
+
+
+def _unwrapped_split(root: Path, folder: str) -> str:
+    """The folder of a split's classes: seg_train/seg_train for seg_train."""
+    inner = _paths_in(root, folder)
+    is_wrapped = (
+        len(inner) == 1
+        and split_called(inner[0].rpartition("/")[2]) == split_called(folder.rpartition("/")[2])
+        and not _loose_images(root, folder)
+        and bool(_paths_in(root, inner[0]))
+    )
+    return inner[0] if is_wrapped else folder
 
 
 def _entries(root: Path, folder: str) -> list[os.DirEntry[str]]:
@@ -107,7 +183,7 @@ def _entries(root: Path, folder: str) -> list[os.DirEntry[str]]:
 def _subfolders(root: Path, folder: str, skipped: _Skipped) -> list[str]:
     names = []
     for entry in _entries(root, folder):
-        if _is_ignored(entry.name):
+        if is_ignored(entry.name):
             skipped.add("hidden and system files", entry.name)
         elif _mode(entry) == stat.S_IFDIR:
             names.append(entry.name)
@@ -118,9 +194,9 @@ def _loose_images(root: Path, folder: str) -> list[str]:
     return [
         entry.name
         for entry in _entries(root, folder)
-        if not _is_ignored(entry.name)
+        if not is_ignored(entry.name)
         and _mode(entry) == stat.S_IFREG
-        and _suffix(entry.name) in SUFFIXES
+        and suffix_of(entry.name) in SUFFIXES
     ]
 
 
@@ -143,7 +219,7 @@ def _image_files(root: Path, folder: str, skipped: _Skipped) -> Iterator[str]:
         for entry in entries:
             name = f"{current}/{entry.name}"
             kind = _mode(entry)
-            if _is_ignored(entry.name):
+            if is_ignored(entry.name):
                 skipped.add("hidden and system files", name)
             elif kind == stat.S_IFDIR:
                 pending.append(name)
@@ -159,7 +235,7 @@ def _reason_to_skip(entry: os.DirEntry[str], kind: int) -> str:
         return "links that lead nowhere"
     if kind != stat.S_IFREG:
         return "pipes, sockets and devices"
-    if _suffix(entry.name) in SUFFIXES | FOREIGN_SUFFIXES:
+    if suffix_of(entry.name) in SUFFIXES | FOREIGN_SUFFIXES:
         return ""
     try:
         with Path(entry.path).open("rb") as file:
@@ -176,22 +252,14 @@ def _mode(entry: os.DirEntry[str]) -> int:
         return 0
 
 
-def _is_ignored(name: str) -> bool:
-    return name.startswith(".") or name.lower() in _SYSTEM_NAMES
-
-
-def _suffix(name: str) -> str:
-    return os.path.splitext(name)[1].lower()  # noqa: PTH122 (a Path for each file costs more)
-
-
 def _no_classes(path: Path) -> DataError:
     """The error for a folder without class folders, with what it holds instead."""
     suffixes = Counter(
-        _suffix(entry.name) or "no suffix"
+        suffix_of(entry.name) or "no suffix"
         for entry in _entries(path, "")
-        if not _is_ignored(entry.name)
+        if not is_ignored(entry.name)
     )
-    tables = [e.name for e in _entries(path, "") if _suffix(e.name) in {".csv", ".tsv", ".npz"}]
+    tables = [e.name for e in _entries(path, "") if e.name.lower().endswith(_TABLES)]
     held = ", ".join(f"{count:,} × {suffix}" for suffix, count in suffixes.most_common(5))
     fix = "put the images of each class into a folder with the class's name"
     if tables:

@@ -3,30 +3,24 @@
 import csv
 import gzip
 import io
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
-from thalweg.data.samples import UNSPLIT, split_called
-from thalweg.errors import DataError, printable
+from thalweg.data.archives.bounds import BoundedStream
+from thalweg.data.sources.table import TableRow
+from thalweg.errors import DataError
 from thalweg.registry import unknown_name
 
 LABEL_WORDS = ("target", "label", "labels", "class", "class_name", "category", "species", "y")
-SPLIT_WORDS = ("split", "set", "subset", "partition")
-_MISSING = frozenset({"", "nan", "na", "n/a", "null", "inf", "-inf", "+inf"})
-_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
+CSV_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 _DELIMITERS = ",;\t|"
 _SNIFFED_ROWS = 50
+LONGEST_CELL = 1 << 24  # characters
+csv.field_size_limit(LONGEST_CELL)  # Python's own limit, 131,072, is below a long text's length
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
-
-
-class CsvRow(NamedTuple):
-    """The cells of a row, and its line in the file, from 1; a quoted cell may hold line breaks."""
-
-    line: int
-    cells: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +31,17 @@ class CsvFile:
     encoding: str
     delimiter: str
     first: tuple[str, ...]  # the first row, stripped: the header, unless it is data
+    notes: tuple[str, ...] = ()
 
-    def rows(self) -> Iterator[CsvRow]:
+    def rows(self) -> Iterator[TableRow]:
         """All rows except empty ones, the first included. DataError if the file is no CSV."""
         with _text(self.path, self.encoding) as file:
             reader = csv.reader(file, delimiter=self.delimiter)
             try:
                 for cells in reader:
                     if any(cells):
-                        yield CsvRow(reader.line_num, cells)
-            except (csv.Error, OSError, EOFError, UnicodeError) as error:
+                        yield TableRow(reader.line_num, cells)
+            except (csv.Error, OSError, EOFError, UnicodeError, zlib.error) as error:
                 line = reader.line_num
                 raise DataError(
                     f"{self.path} cannot be read as CSV",
@@ -57,7 +52,7 @@ class CsvFile:
 
 def csv_file(path: Path) -> CsvFile | None:
     """The CSV at the path; None if it has another suffix. DataError if it is empty."""
-    if not path.name.lower().endswith(_SUFFIXES) or not path.is_file():
+    if not path.name.lower().endswith(CSV_SUFFIXES) or not path.is_file():
         return None
     encoding = _encoding(path)
     delimiter = max(_DELIMITERS, key=lambda mark: _fitness(path, encoding, mark))
@@ -66,19 +61,6 @@ def csv_file(path: Path) -> CsvFile | None:
     if first is None:
         raise DataError(f"{path} is empty", fix="a header and a row for each sample")
     return CsvFile(path, encoding, delimiter, tuple(cell.strip() for cell in first.cells))
-
-
-def is_missing(cell: str) -> bool:
-    """Return whether a cell means that a value is missing."""
-    return cell.strip().lower() in _MISSING
-
-
-def cell_number(cell: str) -> float:
-    """The number in the cell, also with a decimal comma; NaN for anything else."""
-    try:
-        return float(cell.replace(",", "."))
-    except ValueError:
-        return float("nan")
 
 
 def column_called(header: Iterable[str], words: tuple[str, ...]) -> int:
@@ -97,22 +79,6 @@ def target_column(header: Sequence[str], target: str) -> int:
     if target not in header:
         raise unknown_name("column", target, header)
     return list(header).index(target)
-
-
-def split_of(row: CsvRow, column: int, path: Path) -> int:
-    """The split of a row as an index into SPLITS; UNSPLIT for an empty cell or column −1.
-
-    Raises DataError for any other word.
-    """
-    word = row.cells[column].strip() if column >= 0 else ""
-    split = split_called(word)
-    if split == UNSPLIT and not is_missing(word):
-        raise DataError(
-            f"{path} names an unknown split",
-            seen=f"line {row.line}: {printable(word)!r}",
-            fix="write train, val or test, or leave the cell empty",
-        )
-    return split
 
 
 def _fitness(path: Path, encoding: str, delimiter: str) -> tuple[float, int, int]:
@@ -137,7 +103,7 @@ def _encoding(path: Path) -> str:
     try:
         with _binary(path) as file:
             mark = file.read(2)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read", seen=str(error)) from error
     return "utf-16" if mark in _UTF16_MARKS else "utf-8-sig"
 
@@ -147,5 +113,7 @@ def _text(path: Path, encoding: str) -> io.TextIOWrapper:
     return io.TextIOWrapper(_binary(path), encoding, errors="surrogateescape", newline="")
 
 
-def _binary(path: Path) -> io.BufferedReader | gzip.GzipFile:
-    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
+def _binary(path: Path) -> io.BufferedReader:
+    if path.suffix.lower() != ".gz":
+        return path.open("rb")
+    return io.BufferedReader(BoundedStream(gzip.open(path), archive=path))

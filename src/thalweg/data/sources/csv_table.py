@@ -1,4 +1,4 @@
-"""A CSV of numbers with a target column: classes or values to predict from the others."""
+"""A table with a target column: classes or values to predict from the others."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -8,36 +8,48 @@ from typing import NamedTuple
 
 import numpy as np
 
+from thalweg.data.caveat import Caveat
 from thalweg.data.samples import (
     Labels,
     Quarantined,
     RowNames,
     Samples,
 )
-from thalweg.data.sources.csv_file import (
-    SPLIT_WORDS,
-    CsvFile,
-    CsvRow,
-    cell_number,
-    column_called,
-    csv_file,
-    is_missing,
-    split_of,
-    target_column,
+from thalweg.data.sources.csv_file import target_column
+from thalweg.data.sources.group_column import group_column, group_of
+from thalweg.data.sources.label_columns import (
+    LabelColumns,
+    labels_of,
+    named_columns,
+    prefixed_columns,
 )
+from thalweg.data.sources.split_column import SplitColumn, split_column
+from thalweg.data.sources.table import Table, TableRow
+from thalweg.data.sources.table_file import table_file
+from thalweg.data.sources.target_default import column_cells, default_target
+from thalweg.data.tables.cells import is_missing, is_number
+from thalweg.data.tables.column import Column, category_text
+from thalweg.data.tables.infer_column import column_notes, infer_column, is_one_text
 from thalweg.errors import DataError
 from thalweg.wording import some
 
 ROWS_PER_CHUNK = 8192
-FREE_TEXT_ROWS = 20  # fewer may all differ by chance
+ROW_NUMBERS = frozenset(
+    {
+        *("", "0", "id", "ids", "index", "row", "row_id", "image_id", "sample_id"),
+        "__index_level_0__",  # of a data frame that pandas wrote
+    }
+)
 
 
 class _Columns(NamedTuple):
-    features: tuple[int, ...]
+    features: tuple[tuple[int, Column], ...]  # by their place in a row
     target: int
-    split: int  # −1: none
+    split: SplitColumn
     names: tuple[str, ...]
     has_header: bool
+    labels: LabelColumns = LabelColumns()  # where each label has a column of its own
+    group: int = -1  # of rows that stay together
 
 
 @dataclass(slots=True)
@@ -48,110 +60,135 @@ class _Table:
     lines: list[int] = field(default_factory=list)
     codes: list[int] = field(default_factory=list)
     splits: list[int] = field(default_factory=list)
+    groups: list[str] = field(default_factory=list)
     texts: dict[str, int] = field(default_factory=dict)
     quarantined: list[Quarantined] = field(default_factory=list)
-    words: dict[int, int] = field(default_factory=dict)  # column → number of cells with words
+    words: dict[int, int] = field(default_factory=dict)  # column → number of unreadable cells
+    categories: dict[int, dict[str, int]] = field(default_factory=dict)  # column → text → code
 
 
-def csv_table(path: Path, *, target: str = "") -> Samples | None:
-    """The numeric columns of a CSV as float32 vectors, missing cells as NaN. None for no CSV.
+def csv_table(path: Path, *, target: str = "", group: str = "") -> Samples | None:
+    """The columns of a table as float32 vectors, missing cells as NaN. None for no table.
 
     The target is the column `target`, else the one named target, label, class, category, species
-    or y, else the last.
+    or y, else the last if it can be one. Categories are numbered in the order of their texts.
     Rows without a target, or of another width than the header, are quarantined.
     """
-    table = csv_file(path)
+    table = table_file(path)
     if table is None:
         return None
-    columns, notes = _columns(table, target)
+    columns, notes = _columns(table, target, group=group)
     contents = _Table()
     for rows in _chunks(table, skip=int(columns.has_header)):
-        _add_rows(rows, columns, contents=contents, path=path)
+        _add_rows(rows, columns, contents=contents, table=table)
     if not contents.lines:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in contents.quarantined[:3])
         raise DataError(f"{path} has no row that can be used", seen=reasons or "no rows")
-    for column, count in contents.words.items():
-        notes.append(f"{count:,} cells of {columns.names[column]!r} are no numbers: missing")
+    for place, count in contents.words.items():
+        kind = dict(columns.features)[place].kind
+        noun = {"flag": "neither yes nor no", "date": "no dates"}.get(kind, "no numbers")
+        notes.append(f"{count:,} cells of {columns.names[place]!r} are {noun}: missing")
+    described = [
+        column.with_texts(tuple(contents.categories.get(place, ())))
+        for place, column in columns.features
+    ]
     return Samples(
         inputs=np.concatenate(contents.vectors),
         names=RowNames(np.array(contents.lines, dtype=np.int64)),
-        labels=Labels(
-            np.array(contents.codes, dtype=np.int64), tuple(contents.texts), may_be_numbers=True
-        ),
+        labels=_labels(contents, columns),
         splits=np.array(contents.splits, dtype=np.int8),
-        label_place=f"column {columns.names[columns.target]!r}",
+        label_place=(
+            columns.labels.place()
+            if columns.labels.indices
+            else f"column {columns.names[columns.target]!r}"
+        ),
+        groups=tuple(contents.groups) if columns.group >= 0 else (),
+        group_place=f"column {columns.names[columns.group]!r}",
         quarantined=tuple(contents.quarantined),
         notes=tuple(notes),
-        features=tuple(columns.names[column] for column in columns.features),
+        features=tuple(name for column in described for name in column.features),
+        columns=tuple(described),
     )
 
 
-def _columns(table: CsvFile, target_name: str) -> tuple[_Columns, list[str]]:
+def _labels(contents: _Table, columns: _Columns) -> Labels:
+    if columns.labels.indices:
+        return labels_of(contents.codes, tuple(contents.texts))
+    codes = np.array(contents.codes, dtype=np.int64)
+    return Labels(codes, tuple(contents.texts), may_be_numbers=True)
+
+
+def _columns(table: Table, target_name: str, *, group: str = "") -> tuple[_Columns, list[str]]:
     """The roles of the columns, and notes. DataError if no features are left."""
-    notes: list[str] = []
+    notes = list(table.notes)
     names, has_header = table.first, True
-    if all(_is_number(cell) for cell in names):
+    if all(is_number(cell) for cell in names):
         names, has_header = tuple(f"{i + 1}" for i in range(len(names))), False
         notes.append(f"{table.path.name} has no header: its columns are numbered")
-    split = column_called(names, SPLIT_WORDS)
     sample = [row.cells for row in islice(table.rows(), int(has_header), ROWS_PER_CHUNK)]
-    target = target_column(names, target_name)
+    splits = split_column(names, sample)
+    split = splits.index
+    notes += splits.notes()
+    labels = named_columns(names, target_name)
+    target = labels.indices[0] if labels.indices else target_column(names, target_name)
     if target < 0:
-        target = max(column for column in range(len(names)) if column != split or len(names) == 1)
-        _require_target(table, names, target, sample=sample)
+        labels = prefixed_columns(names, sample)
+        target = labels.indices[0] if labels.indices else target
+    if target < 0:
+        target = default_target(table, names, split=split, sample=sample)
         notes.append(f"target: the last column, {names[target]!r}; --target NAME takes another")
-    others = [column for column in range(len(names)) if column not in {split, target}]
-    features = tuple(column for column in others if _is_numeric(sample, column))
-    if left_out := [repr(names[column]) for column in others if column not in features]:
-        notes.append(f"columns of words are left out: {some(left_out)}")
+    group_place = group_column(names, sample, group)
+    roles = {split, target, group_place, *labels.indices}
+    others = [column for column in range(len(names)) if column not in roles]
+    row_numbers = [c for c in others if has_header and _numbers_rows(names[c], sample, c)]
+    if row_numbers:
+        others = [column for column in others if column not in row_numbers]
+        names_of = some([repr(names[column]) for column in row_numbers])
+        notes.append(f"columns that only number the rows are left out: {names_of}")
+    if constant := [c for c in others if is_one_text(column_cells(sample, c))]:
+        others = [column for column in others if column not in constant]
+        names_of = some([repr(names[column]) for column in constant])
+        notes.append(f"columns of one text in all rows are left out: {names_of}")
+    inferred = {c: infer_column(names[c], column_cells(sample, c)) for c in others}
+    if left_out := [repr(names[column]) for column in others if inferred[column] is None]:
+        text = f"columns of free text are left out: {some(left_out)}"
+        notes.append(Caveat(text, "Columns were left out"))
+    features = tuple((place, column) for place, column in inferred.items() if column is not None)
+    notes += column_notes([column for _, column in features])
     if not features:
         raise DataError(
-            f"{table.path} has no column of numbers beside the target {names[target]!r}",
+            f"{table.path} has no column to learn from beside the target {names[target]!r}",
             seen=f"columns: {', '.join(map(repr, names))}",
             fix="for images, call the column of their files 'path'",
         )
-    return _Columns(features, target, split, names, has_header), notes
+    return _Columns(features, target, splits, names, has_header, labels, group_place), notes
 
 
-def _require_target(
-    table: CsvFile, names: Sequence[str], column: int, *, sample: Sequence[list[str]]
-) -> None:
-    """Raise DataError if the last column is free text, which cannot be a target."""
-    cells = [row[column].strip() for row in sample if len(row) > column]
-    distinct = set(cells)
-    if len(cells) < FREE_TEXT_ROWS or 2 * len(distinct) <= len(cells):
-        return
-    if sum(map(_is_number, cells)) * 2 > len(cells):
-        return
-    candidates = [name for other, name in enumerate(names) if _is_numeric(sample, other)]
-    raise DataError(
-        f"{table.path} does not name the column to predict",
-        seen=f"the last column, {names[column]!r}, is free text: {len(distinct):,} different "
-        f"entries in {len(cells):,} rows",
-        fix=f"--target NAME, such as {some([repr(name) for name in candidates])}"
-        if candidates
-        else "--target NAME",
-    )
+def _numbers_rows(name: str, rows: Sequence[list[str]], column: int) -> bool:
+    """Return whether a column named id, or not named, holds a different whole number in each row.
+
+    It tells a row from others and nothing about them: a net would learn their order in the file.
+    """
+    if name.strip().lower().removeprefix("unnamed: ") not in ROW_NUMBERS:
+        return False
+    cells = [cell.strip() for cell in column_cells(rows, column)]
+    return len(set(cells)) == len(cells) > 1 and all(cell.isdecimal() for cell in cells)
 
 
-def _is_numeric(rows: Sequence[list[str]], column: int) -> bool:
-    """Return whether most cells that are not missing hold a number."""
-    cells = [row[column] for row in rows if len(row) > column and not is_missing(row[column])]
-    return sum(map(_is_number, cells)) * 2 > len(cells)
-
-
-def _chunks(table: CsvFile, *, skip: int) -> Iterator[list[CsvRow]]:
+def _chunks(table: Table, *, skip: int) -> Iterator[list[TableRow]]:
     rows = islice(table.rows(), skip, None)
     while chunk := list(islice(rows, ROWS_PER_CHUNK)):
         yield chunk
 
 
-def _add_rows(rows: list[CsvRow], columns: _Columns, *, contents: _Table, path: Path) -> None:
+def _add_rows(rows: list[TableRow], columns: _Columns, *, contents: _Table, table: Table) -> None:
     width = len(columns.names)
     good = []
     for row in rows:
         if len(row.cells) != width:
             reason = f"{len(row.cells)} cells where the header has {width}"
+        elif columns.labels.indices and (refusal := columns.labels.refusal(row.cells)):
+            reason = refusal
         elif is_missing(row.cells[columns.target]):
             reason = "no target"
         else:
@@ -160,26 +197,30 @@ def _add_rows(rows: list[CsvRow], columns: _Columns, *, contents: _Table, path: 
         contents.quarantined.append(Quarantined(f"row {row.line}", reason))
     for row in good:
         text = row.cells[columns.target].strip()
+        if columns.labels.indices:
+            text = columns.labels.text(row.cells)
         contents.lines.append(row.line)
         contents.codes.append(contents.texts.setdefault(text, len(contents.texts)))
-        contents.splits.append(split_of(row, columns.split, path))
+        contents.splits.append(columns.split.of(row, table))
+        contents.groups.append(group_of(row.cells, columns.group))
     if good:
-        features = [_numbers(good, column, contents.words) for column in columns.features]
-        contents.vectors.append(np.stack(features, axis=1).astype(np.float32))
+        parts = [
+            _numbers([row.cells[place] for row in good], place, column, contents=contents)
+            for place, column in columns.features
+        ]
+        contents.vectors.append(np.concatenate(parts, axis=1).astype(np.float32))
 
 
-def _numbers(rows: Sequence[CsvRow], column: int, words: dict[int, int]) -> np.ndarray:
-    """A column as float64; NaN for a cell without a finite number."""
-    cells = [row.cells[column] for row in rows]
-    try:
-        values = np.array(cells, dtype=np.float64)  # fast if every cell is a plain number
-    except ValueError:
-        values = np.array([cell_number(cell) for cell in cells])
-        words_here = sum(not is_missing(cell) and not _is_number(cell) for cell in cells)
-        if words_here:
-            words[column] = words.get(column, 0) + words_here
-    return np.where(np.isfinite(values), values, np.nan)
-
-
-def _is_number(cell: str) -> bool:
-    return cell_number(cell) == cell_number(cell)  # NaN is no number
+def _numbers(cells: Sequence[str], place: int, column: Column, *, contents: _Table) -> np.ndarray:
+    """The numbers of a column's cells, and NaN; a category's codes, from 1."""
+    if column.kind == "category":
+        codes = contents.categories.setdefault(place, {})
+        texts = map(category_text, cells)
+        numbers = [codes.setdefault(text, len(codes) + 1) for text in texts]
+        return np.array(numbers, dtype=np.float64).reshape(-1, 1)
+    values = column.numbers(cells)
+    if not np.isfinite(values).all():
+        unreadable = sum(not column.is_readable(cell) for cell in cells)
+        if unreadable:
+            contents.words[place] = contents.words.get(place, 0) + unreadable
+    return values

@@ -1,0 +1,1 @@
+"""Columns of tables: what each holds, and its cells as numbers."""

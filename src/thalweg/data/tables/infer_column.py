@@ -1,0 +1,49 @@
+"""Tell from the cells of a column what it holds."""
+
+from collections.abc import Sequence
+
+from thalweg.data.tables.cells import is_missing, is_number
+from thalweg.data.tables.column import FLAGS, Column
+from thalweg.data.tables.dates import AMBIGUOUS, date_form, earliest, parts_that_vary
+from thalweg.wording import some
+
+FREE_TEXT_ROWS = 20  # fewer may all differ by chance
+
+
+def infer_column(name: str, cells: Sequence[str]) -> Column | None:
+    """The column, a category still without entries; None where it holds free text."""
+    present = [cell.strip() for cell in cells if not is_missing(cell)]
+    if sum(map(is_number, present)) * 2 > len(present):
+        return Column(name=name)
+    if {cell.lower() for cell in present} <= FLAGS.keys():
+        return Column(name=name, kind="flag")
+    if form := date_form(present):
+        parts, origin = parts_that_vary(present, form), earliest(present, form)
+        return Column(name=name, kind="date", form=form, parts=parts, origin=origin)
+    return None if is_free_text(present) else Column(name=name, kind="category")
+
+
+def is_free_text(cells: Sequence[str]) -> bool:
+    """Return whether most cells differ from each other."""
+    return len(cells) >= FREE_TEXT_ROWS and 2 * len(set(cells)) > len(cells)
+
+
+def is_one_text(cells: Sequence[str]) -> bool:
+    """Return whether all cells hold the same text, which is no number."""
+    texts = set(cells)
+    return len(texts) == 1 and not is_missing(cell := texts.pop()) and not is_number(cell)
+
+
+def column_notes(columns: Sequence[Column]) -> list[str]:
+    """One line for each kind of column that is not of numbers."""
+    notes = []
+    for kind, words in (("category", "categories"), ("flag", "yes or no"), ("date", "dates")):
+        names = [column.name for column in columns if column.kind == kind]
+        if names:
+            notes.append(f"columns of {words}: {some([repr(name) for name in names])}")
+    doubtful = [column for column in columns if column.form in AMBIGUOUS]
+    return notes + [
+        f"the dates of {column.name!r} are read as {column.form}; they might be "
+        f"{AMBIGUOUS[column.form]}"
+        for column in doubtful
+    ]
