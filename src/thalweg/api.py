@@ -3,23 +3,24 @@
 Importing this file loads no torch: each function imports what it calls.
 """
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from thalweg.planning.progress import Progress as Progress
 from thalweg.recipes.recipe import short_edits
+from thalweg.runs.progress_line import progress_by_default
 from thalweg.runs.run import FailedRunError as FailedRunError
 from thalweg.runs.run import InterruptedLadderError as InterruptedLadderError
 from thalweg.runs.run import InterruptedRunError as InterruptedRunError
 from thalweg.runs.run import Run as Run
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
     from thalweg.diagnosis import Diagnosis
-    from thalweg.inference.saved_model import Prediction, SavedModel
+    from thalweg.inference.saved_model import Predictions, SavedModel
     from thalweg.observe import Watcher
     from thalweg.planning.estimate import Estimate
     from thalweg.planning.plan import Plan
@@ -33,7 +34,8 @@ Transfer = Literal["none", "probe", "last", "all"]
 
 
 def train(
-    path: str | Path = "",
+    path: Any = "",
+    targets: Any = None,
     *,
     model: str | None = None,
     epochs: int | None = None,
@@ -41,6 +43,7 @@ def train(
     batch_size: int | None = None,
     image_size: int | None = None,
     target: str | None = None,
+    task: str | None = None,
     seed: int | None = None,
     device: str | None = None,
     devices: int | None = None,
@@ -49,23 +52,28 @@ def train(
     out: str | Path = "runs",
     progress: Progress | None = None,
 ) -> Run:
-    """Train on the data at `path` and return the finished run, a new folder in `out`.
+    """Train on data and return the finished run, a new folder in `out`.
 
-    What is left at None is chosen from the data and measured on this machine. `edits` sets any
-    recipe key by its dotted name, such as {"optimizer.weight_decay": 0.1}.
+    Data in memory are saved in `out`/data first, so that the run can be resumed and scored. What is
+    left at None is chosen from the data and measured on this machine. `edits` sets any recipe key
+    by its dotted name, such as {"optimizer.weight_decay": 0.1}.
 
     Args:
-        path: a folder with a folder of images per class, a CSV file, a .npz file, or "digits".
+        path: a folder with a folder of images per class, a CSV file, a .npz file, or "digits"; or
+            data in memory: a data frame, an array, a tensor.
+        targets: of data in memory, one for each sample; not for a data frame with `target`.
         model: name of an architecture, as in docs/reference/models.md.
         epochs: passes over the training split.
         lr: peak learning rate.
         batch_size: samples per backward pass.
         image_size: side of the square that images are resized to, in pixels.
-        target: column of a table to predict.
+        target: column of a table to predict; of several labels, columns: "ant,bee,cat".
+        task: such as classification, regression or multi-label.
         seed: seed of the split, the weights, the order of samples and the augmentation.
         device: such as "cpu" or "cuda".
         devices: processes that train together, each on a device of its own.
         transfer: layers of a pretrained network to train.
+        progress: counters of your own; without them a terminal and a notebook show a line.
 
     Raises: DataError, UsageError, FailedRunError, InterruptedRunError.
 
@@ -83,12 +91,19 @@ def train(
         batch_size=batch_size,
         image_size=image_size,
         target=target,
+        task=task,
         seed=seed,
         device=device,
         devices=devices,
         transfer=transfer,
     )
-    return start.train(path, {**(edits or {}), **options}, out=out, progress=progress)
+    if targets is not None or not isinstance(path, str | Path):
+        from thalweg.data.in_memory import save_in_memory
+
+        path, column = save_in_memory(path, targets, Path(out))
+        options |= short_edits(target=target or column or None)
+    with progress_by_default(progress) as counters:
+        return start.train(path, {**(edits or {}), **options}, out=out, progress=counters)
 
 
 def plan(
@@ -100,6 +115,7 @@ def plan(
     batch_size: int | None = None,
     image_size: int | None = None,
     target: str | None = None,
+    task: str | None = None,
     seed: int | None = None,
     device: str | None = None,
     devices: int | None = None,
@@ -120,12 +136,14 @@ def plan(
         batch_size=batch_size,
         image_size=image_size,
         target=target,
+        task=task,
         seed=seed,
         device=device,
         devices=devices,
         transfer=transfer,
     )
-    return make_plan(path, {**(edits or {}), **options}, progress=progress)
+    with progress_by_default(progress) as counters:
+        return make_plan(path, {**(edits or {}), **options}, progress=counters)
 
 
 def estimate(plan: "Plan") -> "Estimate":
@@ -143,6 +161,7 @@ def find_lr(
     batch_size: int | None = None,
     image_size: int | None = None,
     target: str | None = None,
+    task: str | None = None,
     seed: int | None = None,
     device: str | None = None,
     edits: Mapping[str, object] | None = None,
@@ -158,6 +177,7 @@ def find_lr(
         batch_size=batch_size,
         image_size=image_size,
         target=target,
+        task=task,
         seed=seed,
         device=device,
     )
@@ -172,7 +192,8 @@ def resume(run: str | Path, *, devices: int | None = None, progress: Progress | 
     """
     from thalweg.runs import start
 
-    return start.resume(run, devices=devices, progress=progress)
+    with progress_by_default(progress) as counters:
+        return start.resume(run, devices=devices, progress=counters)
 
 
 def cross_validate(
@@ -186,6 +207,7 @@ def cross_validate(
     batch_size: int | None = None,
     image_size: int | None = None,
     target: str | None = None,
+    task: str | None = None,
     seed: int | None = None,
     device: str | None = None,
     devices: int | None = None,
@@ -213,19 +235,21 @@ def cross_validate(
         batch_size=batch_size,
         image_size=image_size,
         target=target,
+        task=task,
         seed=seed,
         device=device,
         devices=devices,
         transfer=transfer,
     )
-    return cross_validation.cross_validate(
-        path,
-        {**(edits or {}), **options},
-        folds=folds,
-        repeats=repeats,
-        out=out,
-        progress=progress,
-    )
+    with progress_by_default(progress) as counters:
+        return cross_validation.cross_validate(
+            path,
+            {**(edits or {}), **options},
+            folds=folds,
+            repeats=repeats,
+            out=out,
+            progress=counters,
+        )
 
 
 def resume_cross_validation(
@@ -234,7 +258,8 @@ def resume_cross_validation(
     """Train the runs of a cross-validation that are not finished; the finished ones stay."""
     from thalweg.runs import cross_validation
 
-    return cross_validation.resume_cross_validation(folder, progress=progress)
+    with progress_by_default(progress) as counters:
+        return cross_validation.resume_cross_validation(folder, progress=counters)
 
 
 def ladder_steps(
@@ -249,6 +274,7 @@ def ladder_steps(
     batch_size: int | None = None,
     image_size: int | None = None,
     target: str | None = None,
+    task: str | None = None,
     seed: int = 0,
     device: str | None = None,
     devices: int | None = None,
@@ -267,6 +293,7 @@ def ladder_steps(
         batch_size=batch_size,
         image_size=image_size,
         target=target,
+        task=task,
         device=device,
         devices=devices,
     )
@@ -295,6 +322,7 @@ def ladder(
     batch_size: int | None = None,
     image_size: int | None = None,
     target: str | None = None,
+    task: str | None = None,
     seed: int = 0,
     device: str | None = None,
     devices: int | None = None,
@@ -321,23 +349,25 @@ def ladder(
     >>> thalweg.ladder("digits").stop_at  # doctest: +SKIP
     'knn'
     """
-    *_, last = ladder_steps(
-        path,
-        minutes=minutes,
-        rungs=rungs,
-        k=k,
-        penalty=penalty,
-        epochs=epochs,
-        lr=lr,
-        batch_size=batch_size,
-        image_size=image_size,
-        target=target,
-        seed=seed,
-        device=device,
-        devices=devices,
-        out=out,
-        progress=progress,
-    )
+    with progress_by_default(progress) as counters:
+        *_, last = ladder_steps(
+            path,
+            minutes=minutes,
+            rungs=rungs,
+            k=k,
+            penalty=penalty,
+            epochs=epochs,
+            lr=lr,
+            batch_size=batch_size,
+            image_size=image_size,
+            target=target,
+            task=task,
+            seed=seed,
+            device=device,
+            devices=devices,
+            out=out,
+            progress=counters,
+        )
     return last
 
 
@@ -349,24 +379,30 @@ def final(run: str | Path, *, progress: Progress | None = None) -> "FinalScore":
     """
     from thalweg.runs import final_score
 
-    return final_score.final(run, progress=progress)
+    with progress_by_default(progress) as counters:
+        return final_score.final(run, progress=counters)
 
 
 def load(run: str | Path, *, device: str = "cpu") -> "SavedModel":
     """Load the trained model of a run, with its preprocessing and class names."""
     from thalweg.inference.saved_model import load_model
+    from thalweg.planning.checks import check_device
 
+    check_device(device)
     return load_model(Path(run) / "model", device=device)
 
 
-def predict(run: str | Path, sources: Iterable[str | Path]) -> "list[Prediction]":
-    """Predict each image file by the model of that run."""
+def predict(run: str | Path, sources: Any) -> "Predictions":
+    """Predict images or rows of a table by the model of that run.
+
+    `sources` is a path, an array or tensor, an image of Pillow, a data frame, or a list of these.
+    """
     return load(run).predict(sources)
 
 
 def watch(
     model: "nn.Module",
-    optimizer: "torch.optim.Optimizer | list[torch.optim.Optimizer]",
+    optimizer: Any,
     *,
     loss_fn: Callable[..., Any] | None = None,
     task: str | None = None,
@@ -375,6 +411,7 @@ def watch(
     val: Iterable[Any] | None = None,
     scheduler: Any = None,
     sharpness: bool = False,
+    live: bool = False,
 ) -> "Watcher":
     """Measure anybody's training loop; call `step(loss)` on the watcher after each update.
 
@@ -382,6 +419,7 @@ def watch(
     caller knows; without them more is reported as not checked.
 
     Args:
+        optimizer: torch's, or a wrapper with the same interface; several in a list or a dict.
         loss_fn: the loss, (outputs, targets) -> scalar.
         task: name of the task, such as classification or regression.
         num_classes: number of classes.
@@ -389,13 +427,15 @@ def watch(
         scheduler: the learning-rate scheduler.
         sharpness: also measure the largest curvature; needs `train` and `loss_fn`, and costs some
             dozens of gradients a reading.
+        live: write a line to stderr, once, as soon as the diagnosis has an error that stands.
     """
     from thalweg import diagnosis, observe
+    from thalweg.diagnosis.live_verdict import LiveVerdict
+    from thalweg.runs.loop_report import render_loop
 
-    optimizers = optimizer if isinstance(optimizer, list) else [optimizer]
     return observe.watch(
         model,
-        [observe.unwrapped_optimizer(one) for one in optimizers],
+        optimizer,
         loss_fn=loss_fn,
         task=task,
         num_classes=num_classes,
@@ -404,7 +444,16 @@ def watch(
         scheduler=scheduler,
         sharpness=sharpness,
         diagnose=diagnosis.diagnose,
+        render=render_loop,
+        check=LiveVerdict(write_to_stderr).check if live and not is_silent() else None,
     )
+
+
+def write_to_stderr(line: str) -> None:
+    """Write a line to stderr, if there is one."""
+    if sys.stderr is not None:
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
 
 
 def diagnose(

@@ -1,6 +1,6 @@
 """A table of named things: filled in one place, read by name, extended by plug-ins."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from importlib.metadata import entry_points
 from typing import Generic, TypeVar, cast
@@ -47,10 +47,12 @@ class Registry(Mapping[str, T], Generic[T]):
             yield cast(T, plugin.load())
 
 
-def unknown_name(kind: str, name: str, valid: Iterable[str]) -> UnknownNameError:
-    """The error for a name in no table: lists the valid names, offers the nearest."""
+def unknown_name(
+    kind: str, name: str, valid: Iterable[str], *, close: Sequence[str] = ()
+) -> UnknownNameError:
+    """The error for a name in no table: lists the valid names, offers `close` or the nearest."""
     names = list(valid)
-    close = get_close_matches(name, names, n=3)
+    close = close or get_close_matches(name, names, n=3)
     return UnknownNameError(
         f"no {kind} is called {name!r}",
         seen=f"the {len(names)} there are: {', '.join(names)}",

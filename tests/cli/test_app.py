@@ -188,3 +188,9 @@ def test_completion_can_be_installed(tmp_path):
     assert done.returncode == 0
     scripts = [path for path in tmp_path.rglob("*") if path.is_file() and "thalweg" in path.name]
     assert "--image-size" in scripts[0].read_text()
+
+
+def test_closed_streams_are_no_error(tmp_path):
+    """As cron and some services start a program."""
+    command = f'"{sys.executable}" -m thalweg rules <&- >&- 2>&-'
+    assert subprocess.run(["sh", "-c", command], cwd=tmp_path, check=False).returncode == 0

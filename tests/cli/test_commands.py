@@ -13,8 +13,8 @@ import time
 import numpy as np
 import pytest
 from cli.test_app import modules_loaded_by, run
-from cli.test_progress import read_all
 from PIL import Image
+from runs.test_progress_line import read_all
 
 from thalweg.errors import DataError, UsageError
 
@@ -117,9 +117,10 @@ def test_json_holds_every_probability(trained, thalweg):
 def test_one_bad_image_fails_alone(trained, thalweg, place):
     (place / "bad.png").write_bytes(b"<html>404</html>")
     done = thalweg("predict", RUN, "bad.png", "photos/cat/0.png", "missing.png")
-    assert done.returncode == 0
+    assert done.returncode == DataError.exit_code
     assert "bad.png" in done.stderr
     assert "missing.png" in done.stderr
+    assert "2 of 3 could not be read; the others are answered" in done.stderr
     assert [line.split()[1] for line in done.stdout.splitlines()[1:]] == ["(not", "cat", "(not"]
     assert thalweg("predict", RUN, "bad.png").returncode == DataError.exit_code
 
@@ -129,6 +130,9 @@ def test_a_folder_without_images_is_named(trained, here, place):
     code, _, err = here("predict", RUN, "nothing")
     assert code == DataError.exit_code
     assert "nothing" in err
+    code, out, err = here("predict", RUN, "nothing", "photos/cat/0.png")
+    assert code == DataError.exit_code
+    assert out.splitlines()[2].split()[:2] == ["photos/cat/0.png", "cat"]
 
 
 def test_diagnose_prints_text_or_json_and_writes_html(trained, thalweg, place):
@@ -154,6 +158,20 @@ def test_reports_are_written_where_asked(trained, thalweg, place):
     assert thalweg("report", RUN, "--out", "r.html").stdout == "r.html\n"
     assert "<svg" in (place / "r.html").read_text()
     json.loads(thalweg("report", RUN, "--json").stdout)
+
+
+def test_predicting_with_what_is_no_run_is_answered_with_one(trained, here):
+    code, _, err = here("predict", "photos", "photos/cat/0.png")
+    assert code == 1
+    assert f"such as {RUN}" in err.partition("fix:")[2]
+
+
+def test_the_saved_weights_are_explained(trained, thalweg):
+    assert "saved                weights of epoch" in trained.stdout
+    assert "best validation accuracy; ties by loss" in " ".join(trained.stdout.split())
+    report = json.loads(thalweg("report", RUN, "--json").stdout)
+    assert report["saved"].startswith("weights of epoch")
+    assert report["caveats"] == []
 
 
 def test_runs_are_listed(trained, thalweg):

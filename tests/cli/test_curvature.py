@@ -28,6 +28,9 @@ def test_spectrum(run):
     spectrum = json.loads((run / "spectrum.json").read_text())
     assert spectrum["samples"] == 128
     assert f"{spectrum['top'][0]:.4g}" in done.stdout
+    assert spectrum["shape"]["kind"] in ("not-critical", "saddle", "flat", "undecided", "minimum")
+    assert f": {spectrum['shape']['reason']}\n" in done.stdout
+    assert "of their length in the sharpest direction" in done.stdout
 
 
 def test_the_report_shows_what_was_kept(run):
@@ -43,6 +46,7 @@ def test_the_report_shows_what_was_kept(run):
     assert min(report["landscape"]["losses"]) <= 1.01 * report["landscape"]["centre"]
 
 
+@pytest.mark.slow
 def test_json_keeps_nothing_in_the_run(run):
     before = (run / "spectrum.json").read_bytes()
     assert thalweg("spectrum", run, "--samples", 32, "--json").returncode == 0
@@ -69,6 +73,7 @@ def test_no_run_is_an_error_that_names_it(tmp_path):
 RULES = {"edge-of-stability", "stuck-at-saddle"}
 
 
+@pytest.mark.slow
 def test_curvature_is_watched_only_where_asked_for(run, tmp_path):
     off = json.loads(thalweg("diagnose", run, "--json").stdout)["diagnosis"]
     assert set(off["not_checked"]) >= RULES

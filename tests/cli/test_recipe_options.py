@@ -3,6 +3,7 @@
 from cyclopts import App
 
 from thalweg.cli.recipe_options import recipe_edits, takes_recipe_keys
+from thalweg.recipes.recipe import KEYS
 
 
 def test_settings_by_name_are_numbers_as_they_are_written():
@@ -27,3 +28,14 @@ def test_settings_by_name_are_numbers_as_they_are_written():
         "augment.progressive_resizing": {"64": 0.6},
     }
     assert isinstance(edits["model.changes"]["width"], int)
+
+
+def test_long_names_that_begin_with_their_short_one_are_options_too():
+    from thalweg.cli.app import SHORT_NAMES, _with_short_names
+
+    alike = {k.name: k.short for k in KEYS.values() if k.name.startswith(f"{k.short}.")}
+    assert {f"--{name}": f"--{short}" for name, short in alike.items()} == SHORT_NAMES
+    words = ["train", "x", "--model.name", "mlp", "--task.name=regression", "--lr", "1"]
+    assert _with_short_names(words) == [
+        *("train", "x", "--model", "mlp", "--task=regression", "--lr", "1")
+    ]

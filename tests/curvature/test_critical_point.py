@@ -84,6 +84,7 @@ class Quadratic(nn.Module):
         return inputs * (self.w @ self.matrix @ self.w / 2)
 
 
+@pytest.mark.slow
 def test_minima_become_rare_with_the_dimension():
     """P(no negative eigenvalue) of such a matrix: 1/2, (π − 2√2)/4π = 0.025, then next to none."""
     generator, minima = torch.Generator().manual_seed(0), {}
@@ -99,6 +100,7 @@ def test_minima_become_rare_with_the_dimension():
     assert minima[6] == 0
 
 
+@pytest.mark.slow
 def test_the_ratio_of_positive_eigenvalues_is_far_from_one_where_training_ends():
     """Against the note's claim: with a band most of the rest is zero; none is a strict minimum."""
     for seed in range(4):

@@ -96,7 +96,7 @@ def test_a_row_that_its_rule_does_not_fire_on_fails(checkout):
 @pytest.mark.parametrize(
     ("stage", "neighbours"),
     [
-        ("wiring", ("wrong_mode_in_validation", "logits_squashed_twice")),
+        ("wiring", ("wrong_mode_in_validation", "impossible_loss")),
         ("optimisation", ("training_plateau", "over_regularised")),
         ("generalisation", ("underfitting", "edge_of_stability")),
     ],

@@ -101,6 +101,18 @@ def dropout_in_validation(p):
             module.p = 0.3
 
 
+def dropout_in_forward(p):
+    p.model = nn.Sequential(Then(p.model[:-1], F.dropout), p.model[-1])
+
+
+def log_softmax_over_batch(p):
+    p.model, p.loss_fn = Then(p.model, lambda z: z.log_softmax(0)), F.nll_loss
+
+
+def sequence_first(p):
+    p.model.gru.batch_first = False
+
+
 def scheduler_each_step(p):
     p.scheduler = lambda o: torch.optim.lr_scheduler.StepLR(o, 10, gamma=0.5)
 
@@ -109,6 +121,10 @@ def broadcast(p):
     p.train = p.train[0], p.train[1][:, 0]
     p.val = p.val[0], p.val[1][:, 0]
     p.loss_fn = lambda outputs, targets: ((outputs - targets) ** 2).mean()
+
+
+def rounded_outputs(p):
+    p.model = Then(p.model, lambda z: (8 * z).round() / 8)
 
 
 def softmax_twice(p):
@@ -447,8 +463,14 @@ FAULTS = {
     "dropout in validation": Fault(
         dropout_in_validation, ("wrong-mode-in-validation",), ("mlp", "transformer", "gru")
     ),
+    "dropout made in forward": Fault(
+        dropout_in_forward, ("dropout-in-eval-mode",), ("mlp", "cnn"), mild=True
+    ),
+    "softmax over the batch": Fault(log_softmax_over_batch, ("samples-mixed-in-batch",)),
+    "batch_first left out": Fault(sequence_first, ("samples-mixed-in-batch",), ("gru",)),
     "scheduler each step": Fault(scheduler_each_step, ("learning-rate-collapsed",)),
     "loss broadcasts": Fault(broadcast, ("loss-broadcasts",), ("regression",)),
+    "rounded outputs": Fault(rounded_outputs, ("gradient-rounded-away",)),
     "softmax twice": Fault(softmax_twice, ("logits-squashed-twice",), mild=True),
     "softmax module": Fault(softmax_module, ("logits-squashed-twice",), mild=True),
     "sigmoid before cross-entropy": Fault(sigmoid_before, ("logits-squashed-twice",), mild=True),

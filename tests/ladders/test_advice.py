@@ -149,3 +149,14 @@ def test_quickest_of_the_best_is_rung_to_stop_at():
 
 def _fields(rung):
     return {name: getattr(rung, name) for name in rung.__slots__}
+
+
+def test_pretrained_features_are_the_advice_where_short_networks_lag():
+    """Networks that had no time are behind for that alone; what wins is said first."""
+    ladder = ladder_of(
+        CHANCE,
+        rung("transfer", "pretrained", 0.94, seed=3),
+        rung("mlp", "network", 0.44, loss=1.2),
+        rung("convnet", "network", 0.2, loss=1.6, seed=1),
+    )
+    assert advice(ladder).startswith("Pretrained features win")

@@ -20,10 +20,13 @@ import thalweg
 from thalweg.api import InterruptedLadderError, Progress, ladder_steps
 from thalweg.data import load_dataset
 from thalweg.errors import DataError, UnknownNameError, UsageError
-from thalweg.ladders.rungs import RUNGS
+from thalweg.ladders.ladder import _time_share, select_rungs
+from thalweg.ladders.ladder_data import LadderData, TooLongError
+from thalweg.ladders.rungs import RUNGS, networks
 from thalweg.ladders.score_interval import score_interval
 from thalweg.record import RunReader
 from thalweg.record.ladder import read_ladder
+from thalweg.runs.recorder import TIME_UP
 
 SHALLOW = ("chance", "knn", "ridge", "softmax", "svm", "hog-softmax")
 
@@ -227,3 +230,67 @@ def test_transfer_is_for_photographs_and_says_what_it_misses(scans):
     photographs = replace(facts, input_shape=(3, 128, 128))
     assert RUNGS["transfer"].unfit_reason(photographs) == ""
     assert RUNGS["transfer"].unfit_reason(replace(facts, task="regression")) == "needs classes"
+
+
+def test_pretrained_networks_come_before_what_could_use_up_the_time(scans, monkeypatch):
+    dataset = load_dataset(scans)
+    monkeypatch.setitem(
+        RUNGS, "transfer", replace(RUNGS["transfer"], unfit_reason=lambda facts: "")
+    )
+    makers, _ = select_rungs(dataset, ())
+    assert [maker.name for maker in makers[:3]] == ["chance", "transfer", "knn"]
+
+
+def too_long(data):
+    raise TooLongError(90)
+
+
+def test_an_untried_strong_rung_forbids_to_stop(cells, tmp_path, monkeypatch):
+    monkeypatch.setitem(RUNGS, "mlp", replace(RUNGS["mlp"], run=too_long))
+    found = thalweg.ladder(cells, rungs=("chance", "ridge", "mlp"), out=tmp_path)
+    assert (found.untried, found.stop_at, found.best) == (("MLP",), "", "ridge")
+    assert read_ladder(found.path) == replace(
+        found, rungs=tuple(replace(rung, errors=()) for rung in found.rungs)
+    )
+    assert "Best so far: ridge" in (found.path / "ladder.html").read_text()
+    monkeypatch.setitem(RUNGS, "ridge", replace(RUNGS["ridge"], run=too_long))
+    found = thalweg.ladder(cells, rungs=("chance", "ridge"), out=tmp_path)
+    assert (found.untried, found.stop_at) == ((), "chance")  # a weak one forbids nothing
+
+
+def test_a_network_ends_at_its_time(scans, tmp_path, monkeypatch):
+    """Its steps take longer than those that were timed: the clock decides, not the estimate."""
+    monkeypatch.setattr(networks, "_measure_step_seconds", lambda plan, *, steps: 0.0001)
+    monkeypatch.setattr(LadderData, "limit_time", limit_to_nothing)
+    found = thalweg.ladder(scans, rungs=("mlp",), out=tmp_path)
+    run = RunReader(found.path / "mlp")
+    assert run.state == "finished"
+    assert [event.kind for event in run.events].count(TIME_UP) == 1
+    assert run.summary().steps == 1
+    assert found["mlp"].chosen.endswith("cut short by the time")
+
+
+def limit_to_nothing(data, share):
+    data.time_limit, data.rung_deadline = 60.0, -float("inf")
+
+
+def test_a_fit_ends_at_its_time(cells, tmp_path, monkeypatch):
+    monkeypatch.setattr(LadderData, "limit_time", limit_to_nothing)
+    found = thalweg.ladder(cells, rungs=("chance", "knn", "softmax"), out=tmp_path)
+    assert found.left_out["softmax"] == "takes more than 60 s"
+    assert found.left_out["knn"] == "takes more than 60 s"
+
+
+def test_trees_that_take_too_long_are_left_out_after_a_few_rounds(cells, tmp_path):
+    found = thalweg.ladder(cells, rungs=("chance", "boosted-trees"), minutes=1e-9, out=tmp_path)
+    assert found.left_out["boosted-trees"].startswith("needs about")
+    assert found.untried == ("gradient-boosted trees",)
+
+
+def test_weak_rungs_leave_the_time_to_strong_ones():
+    networks_left, none_left = [RUNGS["mlp"], RUNGS["convnet"]], [RUNGS["svm"]]
+    assert _time_share(RUNGS["softmax"], networks_left) == 0.2
+    assert _time_share(RUNGS["softmax"], none_left) == 0.5
+    assert _time_share(RUNGS["mlp"], networks_left) == 0.5
+    assert _time_share(RUNGS["transfer"], networks_left) == 0.9
+    assert _time_share(RUNGS["softmax"], []) == 1.0

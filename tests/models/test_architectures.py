@@ -65,7 +65,7 @@ def count(model):
 
 
 def test_every_model_has_its_numbers_here():
-    assert {"mlp", "convnet"} | IMAGENET.keys() | CIFAR.keys() == set(MODELS)
+    assert {"mlp", "tabular", "convnet"} | IMAGENET.keys() | CIFAR.keys() == set(MODELS)
 
 
 @pytest.mark.parametrize("name", IMAGENET)
@@ -156,6 +156,7 @@ BAD = [
     ("vgg11", (3, 32, 32), {"head": "none"}, "no head is called 'none'"),
     ("vit_tiny", (3, 32, 32), {"pool": "max"}, "no pool is called 'max'"),
     ("mlp", (12,), {"activation": "relo"}, "no activation is called 'relo'"),
+    ("tabular", (12,), {"numbers": 10, "categories": "5"}, "do not fit the table"),
     ("mlp", (12,), {"norm": "instance"}, "positions to average over"),
     ("convnet", (3, 16, 16), {"init": "glorot"}, "no initialisation is called 'glorot'"),
 ]

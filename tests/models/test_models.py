@@ -1,4 +1,4 @@
-from math import log
+from math import inf, log
 from typing import Any
 
 import pytest
@@ -6,12 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from thalweg.errors import UnknownNameError
+from thalweg.errors import UnknownNameError, UsageError
 from thalweg.models import MODELS
+from thalweg.models.build import build_model
 
 IMAGES = (3, 32, 32)
 BATTERY: dict[str, Any] = {  # one member of every family, small enough to train: name → changes
     "mlp": {"width": 16},
+    "tabular": {"width": 16, "numbers": 4, "bins": 4, "categories": "20,30"},
     "convnet": {"width": 16},
     "airbench": {"width": 16},
     "resnet18": {"width": 16},
@@ -60,7 +62,7 @@ def test_every_model_serves_as_a_regressor(name):
     assert built(name, num_classes=1, **BATTERY[name])(torch.randn(4, *IMAGES)).shape == (4, 1)
 
 
-@pytest.mark.parametrize("name", [name for name in BATTERY if name != "mlp"])
+@pytest.mark.parametrize("name", [name for name in BATTERY if name not in ("mlp", "tabular")])
 def test_memory_order_does_not_change_the_outcome(name):
     model, inputs = built(name, **BATTERY[name]).eval(), torch.randn(4, *IMAGES)
     expected = model(inputs)
@@ -128,7 +130,7 @@ def test_residual_blocks_start_as_the_identity(name):
         torch.testing.assert_close(block(inputs), inputs)
 
 
-@pytest.mark.parametrize("name", sorted(set(BATTERY) - {"mlp", "vit_tiny", "airbench"}))
+@pytest.mark.parametrize("name", sorted(set(BATTERY) - {"mlp", "tabular", "vit_tiny", "airbench"}))
 def test_filters_have_he_initialisation(name):
     """Var w = 2 / fan in or 2 / fan out: arXiv:1502.01852, eq. 10 and 14."""
     for module in built(name).modules():
@@ -172,3 +174,9 @@ def test_changes_reach_the_network():
     shapes = [tuple(m.weight.shape) for m in model.modules() if isinstance(m, nn.Linear)]
     assert shapes == [(5, 7), (5, 5), (5, 5), (10, 5)]
     assert sum(isinstance(module, nn.Dropout) for module in model.modules()) == 3
+
+
+@pytest.mark.parametrize(("key", "value"), [("width", 10**9), ("depth", 10**7), ("width", inf)])
+def test_a_network_that_no_machine_holds_is_refused_before_it_is_built(key, value):
+    with pytest.raises(UsageError, match=f"{key} ="):
+        build_model("mlp", 3, input_shape=(4,), changes={key: value})

@@ -58,6 +58,7 @@ def test_a_strong_penalty_acts_as_a_lower_degree():
     assert (held - cubic).square().mean() < 0.2 * (free - cubic).square().mean()
 
 
+@pytest.mark.slow
 def test_a_large_network_with_a_penalty_beats_a_small_one_without():
     """Width × λ on 120 scans: prefer the strong, tunable regulariser."""
     (inputs, targets), test = scans()

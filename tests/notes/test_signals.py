@@ -194,6 +194,7 @@ def test_standardising_turns_a_ravine_into_a_bowl():
     assert (skew(scaled) > 0.8).all()
 
 
+@pytest.mark.slow
 def test_batch_norm_widens_the_range_of_rates_and_lets_sigmoids_learn():
     """Six layers on scans, the shape of Ioffe & Szegedy's table, three seeds. Their numbers: 31.0
     million steps against 13.3 with batch norm (E37); with sigmoid 69.8 %, below the 72.2 % of the

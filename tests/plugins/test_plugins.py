@@ -125,7 +125,9 @@ def test_it_predicts(run, radii, capsys):
     assert predict_command(run.path, radii, json=True) == 0
     first = json.loads(capsys.readouterr().out)["predictions"][0]
     assert first == {"point set": f"{radii}, line 1", "label": predictions[0].label}
-    assert predict_command(run.path, radii, Path("gone.points"), csv=True) == 0
+    assert (
+        predict_command(run.path, radii, Path("gone.points"), csv=True) == 3
+    )  # the rest is answered
     assert "gone.points cannot be read" in capsys.readouterr().err
 
 

@@ -81,7 +81,7 @@ def test_what_a_recipe_names_exists_and_fits_the_data(given_facts, tmp_path):
 def test_every_amount_of_data_gets_a_sensible_length(shape, samples, task):
     recipe = recipe_for(facts(shape, samples, task=task))
     updates = recipe.budget.epochs * ceil(samples / recipe.batch.size)
-    assert 16 <= recipe.batch.size <= 128
+    assert 16 <= recipe.batch.size <= 256
     assert 10 <= recipe.budget.epochs <= 100
     assert updates <= 4_400 or recipe.budget.epochs == 10
     assert 0 < recipe.optimizer.lr <= 0.1

@@ -97,12 +97,30 @@ def test_what_cannot_be_meant_is_refused(edits, error, text):
         Recipe().edited(edits)
 
 
-@pytest.mark.parametrize("text", ["seed = ", "seed = 1\nseed = 2", "[optimizer]\nlrr = 1", "\x00"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "seed = ",
+        "seed = 1\nseed = 2",
+        "[optimizer]\nlrr = 1",
+        "\x00",
+        f"seed = {'9' * 5000}",
+        f"a = {'[' * 5000}",
+    ],
+)
 def test_a_bad_file_is_named(tmp_path, text):
     path = tmp_path / "recipe.toml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(UsageError, match=r"recipe\.toml"):
         edits_from_toml(path)
+
+
+def test_a_file_without_end_is_not_read(tmp_path):
+    path = tmp_path / "recipe.toml"
+    with path.open("wb") as file:
+        file.truncate(1 << 33)  # sparse: no disk is used
+    with pytest.raises(RunError, match=r"recipe\.toml cannot be read"):
+        recorded_recipe(tmp_path)
 
 
 def test_a_runs_recipe_is_read_from_its_folder(tmp_path):
@@ -186,3 +204,22 @@ def test_the_python_call_takes_the_keys_with_a_short_name(function):
     assert short.keys() - parameters.keys() == OWN[function]
     for name in short.keys() & parameters.keys():
         assert parameters[name].annotation in (short[name], short[name] | None)
+
+
+@pytest.mark.parametrize(("key", "value"), [("seed", 2**53 + 1), ("optimizer.lr", float("inf"))])
+@pytest.mark.parametrize("as_text", [False, True])
+def test_a_number_beyond_what_can_be_computed_with_is_refused(key, value, as_text):
+    with pytest.raises(UsageError, match=f"{key} must be"):
+        Recipe().edited({key: str(value) if as_text else value})
+    with pytest.raises(UsageError, match=f"{key} must be"):
+        Recipe().edited({key: "9" * 5000 if as_text else 10**400})
+
+
+def test_an_older_run_has_no_groups_and_a_new_one_those_that_it_recorded(tmp_path):
+    """A run of before groups must find its own split again."""
+    toml = Recipe().to_toml()
+    (tmp_path / "recipe.toml").write_text(toml)
+    assert recorded_recipe(tmp_path).data.group == ""
+    lines = [line for line in toml.splitlines() if not line.startswith("group =")]
+    (tmp_path / "recipe.toml").write_text("\n".join(lines))
+    assert recorded_recipe(tmp_path).data.group == "none"

@@ -31,6 +31,17 @@ def test_an_axis_holds_its_values_between_round_ticks(values):
     assert len(set(labels)) == len(labels)
 
 
+@given(st.lists(st.floats(-1e308, 1e308), min_size=1, max_size=20))
+@example([-4611686018427387904.0])
+@example([-3.0, -2.0])
+@example([1e18, 7.0])
+def test_an_axis_of_shares_is_within_nought_and_one(values):
+    y = axis(values, (200.0, 10.0), shares=True)
+    assert 0 <= y.low < y.high <= 1
+    assert all(10 - 1e-6 <= y.at(value) <= 200 + 1e-6 for value in values)
+    assert 2 <= len(y.ticks) <= 8
+
+
 @pytest.mark.parametrize(
     ("values", "labels"),
     [

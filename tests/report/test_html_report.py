@@ -117,7 +117,8 @@ def test_structure(pages, name):
     assert len(page.of("caption")) == len(page.of("table"))
     assert all(image["alt"] for image in page.of("img"))
     assert all(svg.get("aria-label") or svg.get("aria-hidden") for svg in page.of("svg"))
-    assert "NaN" not in pages[name].partition("<script>")[0]
+    text = pages[name].partition("<script>")[0]
+    assert "NaN" not in text.replace("NaN in forward pass", "")  # the name of a rule
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -113,3 +114,36 @@ def test_reading_names_what_is_no_ladder(tmp_path, text):
 
 def test_empty_ladder_has_a_page(ladder):
     assert "No rung yet" in render_ladder(replace(ladder, rungs=(), stop_at="", best=""))
+
+
+def test_nobody_is_told_to_stop_while_a_strong_rung_is_untried(ladder):
+    page = render_ladder(replace(ladder, stop_at="", untried=("ResNet", "transfer")))
+    assert "Best so far: mlp, 97.0" in page
+    assert "Untried: ResNet, transfer." in page
+    assert "Stop at" not in page
+    assert "Stop at" not in render_ladder(replace(ladder, state="interrupted"))
+    assert "Stop at mlp" in render_ladder(ladder)
+
+
+@pytest.mark.parametrize("slowest", [0.02, 3.0, 4000.0, 3e5])
+def test_labels_of_the_axes_do_not_lie_over_each_other(ladder, slowest):
+    rungs = (rung("chance", 0.1, 0.01), rung("mlp", 0.97, slowest))
+    tree = ElementTree.fromstring(ladder_svg(replace(ladder, rungs=rungs)))
+    texts = [node for node in tree.iter() if node.tag.endswith("text")]
+    labels = [node for node in texts if node.attrib["class"] == "mid"]
+    ends = [(float(n.attrib["x"]), 7.0 * len(n.text)) for n in labels]
+    for (left, left_width), (right, right_width) in pairwise(ends):
+        if right > left:  # of the same axis
+            assert left + left_width / 2 <= right - right_width / 2
+    assert len(labels) >= 4
+
+
+def test_a_long_time_stays_in_the_frame(ladder):
+    rungs = (rung("chance", 0.1, 0.01), rung("mlp", 0.97, 43_199.0))
+    tree = ElementTree.fromstring(ladder_svg(replace(ladder, rungs=rungs)))
+    width = float(tree.attrib["viewBox"].split()[2])
+    for node in (node for node in tree.iter() if node.tag.endswith("text")):
+        length = 7.0 * len(node.text)
+        start = float(node.attrib["x"]) - length * ("end" in node.attrib["class"])
+        assert start >= 0
+        assert start + length * ("mid" not in node.attrib["class"]) <= width

@@ -35,6 +35,7 @@ def test_every_sample_is_judged_once_by_a_run_that_has_not_seen_it(scans, tmp_pa
     assert summary["scores"]["val_accuracy"]["mean"] == pytest.approx(fmean(values))
 
 
+@pytest.mark.slow
 def test_repeats_draw_other_splits(scans, tmp_path):
     result = thalweg.cross_validate(scans, folds=0, repeats=3, out=tmp_path, **QUICK)
     assert len({frozenset(names_of(run)) for run in result.runs}) == 3

@@ -95,6 +95,7 @@ def test_a_killed_rank_ends_the_run_which_two_ranks_take_up(scans, one, tmp_path
     assert progress.step == progress.steps == one.reader.meta["steps"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_all_ranks_and_one_process_goes_on(scans, one, tmp_path):
     stop = interrupted_at(8, scans, out=tmp_path, devices=2, **WISHES)
     assert stop.exit_code == 130
@@ -119,6 +120,7 @@ def test_the_ranks_parts_are_what_one_process_trains_on(scans, mixed):
         assert all(torch.equal(part.targets, batch.targets) for part in parts_of_batch)
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_is_found_in_the_whole_batch(scans, tmp_path):
     def failure(**options):
         with pytest.raises(FailedRunError) as failed:

@@ -56,7 +56,7 @@ def vectors(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("step", [10, 13])
+@pytest.mark.parametrize("step", [pytest.param(10, marks=pytest.mark.slow), 13])
 def test_a_run_of_everything_resumes_to_the_same_bit(scans, tmp_path, step):
     wishes: dict[str, Any] = {
         "model": "convnet",
@@ -95,7 +95,9 @@ SPEED_RUN = {
 }
 
 
-@pytest.mark.parametrize("step", [8, 13])  # before and after the first layer's biases end
+@pytest.mark.parametrize(
+    "step", [8, pytest.param(13, marks=pytest.mark.slow)]
+)  # before and after the first layer's biases end
 def test_a_run_of_the_speed_records_recipe_resumes_to_the_same_bit(scans, tmp_path, step):
     wishes: dict[str, Any] = {"epochs": 2, "batch_size": 32, "edits": SPEED_RUN}
     whole = train(scans, out=tmp_path, **wishes)
@@ -119,6 +121,7 @@ def test_the_penalty_is_added_to_the_gradient_not_to_the_reported_loss(scans):
             torch.testing.assert_close(weight.grad, expected)
 
 
+@pytest.mark.slow
 def test_l1_makes_weights_sparse_and_l2_makes_them_small(vectors, tmp_path):
     still = {"optimizer.name": "sgd", "optimizer.lr": 0.1, "optimizer.weight_decay": 0.0}
     plain, l1, l2 = (
@@ -233,7 +236,12 @@ def test_settings_reach_the_optimizer(scans, name, changes, where, value):
     assert all(group[where] == value for group in optimizer.param_groups)
 
 
-@pytest.mark.parametrize("name", LOSSES)
+FAST = {"cross_entropy", "mse"}
+
+
+@pytest.mark.parametrize(
+    "name", [n if n in FAST else pytest.param(n, marks=pytest.mark.slow) for n in LOSSES]
+)
 def test_every_loss_trains_and_gives_no_alarm_about_its_start(scans, tmp_path, name):
     edits = {"task.loss": name, "optimizer.name": "adamw", "optimizer.lr": 5e-3}
     run = train(scans, out=tmp_path, epochs=9, model="convnet", batch_size=32, edits=edits)
@@ -250,7 +258,7 @@ def test_every_loss_of_values_trains(diabetes, tmp_path, loss):
 
 @pytest.mark.parametrize(
     "edits",
-    [{"augment.mixup": 0.4}, {"augment.cutmix": 1.0}],
+    [{"augment.mixup": 0.4}, pytest.param({"augment.cutmix": 1.0}, marks=pytest.mark.slow)],
     ids=["mixup", "cutmix"],
 )
 def test_mixed_samples_are_no_fault(scans, tmp_path, edits):
@@ -263,6 +271,7 @@ def test_mixed_samples_are_no_fault(scans, tmp_path, edits):
     assert not run.history.by_place(ACCURACY)  # of mixed samples there is none
 
 
+@pytest.mark.slow
 def test_values_are_mixed_as_values(diabetes, tmp_path):
     run = train(diabetes, out=tmp_path, edits={"augment.mixup": 0.4}, epochs=30)
     assert run.metrics["val_r2"] > 0.2

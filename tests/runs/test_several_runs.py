@@ -12,6 +12,7 @@ FIXED = {"precision.dtype": "float32", "precision.threads": 1, "precision.matmul
 QUICK: dict[str, Any] = {"epochs": 1, "batch_size": 40}
 
 
+@pytest.mark.slow
 def test_folds_of_two_ranks_score_what_one_process_scores(scans, tmp_path):
     wishes: dict[str, Any] = {"folds": 2, "model": "mlp", "edits": FIXED, **QUICK}
     one = cross_validate(scans, out=tmp_path / "one", **wishes)
@@ -22,6 +23,7 @@ def test_folds_of_two_ranks_score_what_one_process_scores(scans, tmp_path):
     assert all("devices = 2" in (run.path / "recipe.toml").read_text() for run in two.runs)
 
 
+@pytest.mark.slow
 def test_a_ladders_networks_are_trained_by_as_many(scans, tmp_path):
     result = ladder(scans, rungs=("chance", "mlp"), out=tmp_path, devices=2, **QUICK)
     assert [rung.name for rung in result.rungs] == ["chance", "mlp"]

@@ -74,7 +74,7 @@ def test_a_missing_column_is_named_with_the_nearest(run, tmp_path):
 def test_the_command_prints_a_line_a_row(run, tmp_path, capsys):
     new = tmp_path / "new.csv"
     new.write_text("first,second,noise\n1,1,0\n2\n")
-    assert predict_command(run.path, new) == 0
+    assert predict_command(run.path, new) == DataError.exit_code
     out = capsys.readouterr().out
     assert f"{new}, row 2" in out
     assert "(not read)" in out
@@ -88,8 +88,10 @@ def test_the_command_prints_a_line_a_row(run, tmp_path, capsys):
 
 @pytest.mark.skipif(not HOUSES.exists(), reason="the houses are not beside this checkout")
 def test_houses_are_a_regression_where_their_value_is_named():
-    by_default, named = plan(HOUSES), plan(HOUSES, target="median_house_value")
-    assert by_default.recipe.task.name == "classification"  # the last column: near the ocean or not
+    with pytest.raises(DataError, match="does not name the column to predict"):
+        plan(HOUSES)  # the last column tells whether a house is near the ocean
+    named = plan(HOUSES, target="median_house_value")
     assert named.recipe.task.name == "regression"
-    assert len(named.dataset.preprocessing.features) == 8
+    assert named.dataset.facts.num_numbers == 8
+    assert named.dataset.facts.categories == (5,)  # the ocean's proximity
     assert named.dataset.facts.target_mean == pytest.approx(206_856, rel=0.01)

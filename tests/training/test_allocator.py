@@ -33,6 +33,7 @@ def count(how):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the policy is of Linux' C library")
+@pytest.mark.slow
 def test_memory_that_was_used_before_is_free():
     kept, faults = count("kept")
     if not kept:

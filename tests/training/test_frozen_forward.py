@@ -85,3 +85,16 @@ def test_what_is_frozen_stays_in_evaluation_mode():
     assert model.layer3[2].bn2.training
     held = {name for name, weight in model.named_parameters() if weight.grad is not None}
     assert held == trained
+
+
+def test_ways_that_are_timed_alike_are_chosen_alike(monkeypatch):
+    """Of three timings the median counts, so one slow moment changes nothing."""
+    from thalweg.training import frozen_forward
+
+    features, images = frozen("resnet20")
+    for disturbed in range(6):
+        times = [[4.0, 1.0, 2.0], [4.0, 1.0, 2.0], [4.0, 1.0, 2.0]]
+        times[disturbed // 3][disturbed % 3] *= 100
+        timings = iter([second for turn in times for second in turn])
+        monkeypatch.setattr(frozen_forward, "_seconds", lambda *_, t=timings: next(t))
+        assert fastest_forward(features, images).way == "folded batch norms"

@@ -42,11 +42,13 @@ def minimise(
     precondition: Callable[[Tensor], Tensor],
     tolerance: float,
     max_iterations: int,
+    check: Callable[[], None] | None = None,
 ) -> Minimum:
     """Minimise a smooth convex function, point → (value, gradient).
 
     Stops when the predicted decrease of a step is below `tolerance` × |value|, or when no step
-    along it lowers the value (rounding dominates the objective).
+    along it lowers the value (rounding dominates the objective). `check` is called before each
+    iteration, and may raise to end it.
     Raises: TrainingError if the objective is not finite at the start.
     """
     point, pairs = start, deque[_Pair](maxlen=MEMORY)
@@ -59,6 +61,8 @@ def minimise(
         )
     evaluations = 1
     for iteration in range(max_iterations):
+        if check is not None:
+            check()
         direction = -_direction(gradient, pairs, precondition)
         slope = _dot(gradient, direction)
         if -slope <= 2 * tolerance * abs(value):

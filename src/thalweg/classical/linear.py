@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Int64, Shaped
+from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
 from thalweg.classical.checks import (
@@ -24,7 +24,13 @@ from thalweg.classical.checks import (
     check_vectors,
 )
 from thalweg.classical.lbfgs import Minimum, minimise
-from thalweg.classical.linear_losses import ScoreLoss, multiclass_hinge, softmax, squared_hinge
+from thalweg.classical.linear_losses import (
+    ScoreLoss,
+    multiclass_hinge,
+    sigmoid,
+    softmax,
+    squared_hinge,
+)
 from thalweg.classical.linear_map import LinearMap
 
 Loss = Literal["softmax", "svm", "squared-svm"]
@@ -59,12 +65,13 @@ def linear_classifier(
     tolerance: float = 1e-6,
     max_iterations: int = 500,
     start: LinearMap | None = None,
+    check: Callable[[], None] | None = None,
 ) -> LinearFit:
     """Fit the linear classifier of least loss on all the data.
 
     `tolerance` is relative to the objective. Features need no scaling for speed, but the penalty
     treats all alike: standardise them if their units differ. `start` continues from a solution, say
-    of the neighbouring penalty.
+    of the neighbouring penalty. `check` is called before each iteration, and may raise.
     Raises: DataError (empty, not finite, one class), UsageError (penalty < 0, unknown loss).
     """
     check_name(loss, tuple(LOSSES), "loss")
@@ -83,10 +90,40 @@ def linear_classifier(
             precondition=inverse,
             tolerance=tolerance,
             max_iterations=max_iterations,
+            check=check,
         )
         point, iterations = minimum.point, iterations + minimum.iterations
     exact = multiclass_hinge() if loss == "svm" else LOSSES[loss][-1]
     return problem.fit(minimum, iterations=iterations, loss=exact)
+
+
+def linear_labels(
+    inputs: Shaped[Tensor, "sample dim"],
+    targets: Float[Tensor, "sample label"],
+    *,
+    penalty: float = 1e-4,
+    tolerance: float = 1e-6,
+    max_iterations: int = 500,
+    start: LinearMap | None = None,
+) -> LinearFit:
+    """Fit a logistic regression for each label, all of them in the same passes.
+
+    The arguments are those of `linear_classifier`, the targets one row of zeros and ones a sample.
+    A label that no sample bears, or every one, has no minimum: its bias ends where progress does.
+    Raises: DataError (empty, not finite), UsageError (penalty < 0).
+    """
+    check_penalty(penalty)
+    check_penalty(tolerance, "tolerance")
+    check_vectors(inputs, "inputs")
+    problem = _Problem(inputs, targets, num_classes=targets.shape[1], penalty=penalty)
+    minimum = minimise(
+        problem.objective(sigmoid),
+        problem.point(start),
+        precondition=problem.inverse_curvature(CURVATURE["softmax"]),
+        tolerance=tolerance,
+        max_iterations=max_iterations,
+    )
+    return problem.fit(minimum, iterations=minimum.iterations, loss=sigmoid)
 
 
 class _Problem:

@@ -12,10 +12,10 @@ from math import nan
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from thalweg.classical.least_squares import RidgePath, one_hot
-from thalweg.classical.linear import linear_classifier
+from thalweg.classical.linear import linear_classifier, linear_labels
 from thalweg.classical.linear_map import LinearMap
 from thalweg.classical.moments import moments
 
@@ -29,11 +29,11 @@ PATIENCE = 2  # the path ends after so many weaker penalties without improvement
 class Candidate:
     """One head with its losses and accuracy on the validation data."""
 
-    kind: str  # "softmax" or "ridge"
+    kind: str  # "softmax", "sigmoid" or "ridge"
     penalty: float  # in the unit of its kind
     map: LinearMap
     losses: Float[Tensor, " m"]  # of each validation sample: cross-entropy, nats; or squared error
-    accuracy: float  # on the validation data; NaN for a regression
+    accuracy: float  # on the validation data; NaN for labels and for values
 
     @property
     def val_loss(self) -> float:
@@ -63,6 +63,30 @@ def choose_classifier(
         calibrated = _calibrate(linear_map, scaled_val)
         candidates.append(_score("ridge", penalty, calibrated, val=scaled_val))
     return [_unscale(candidate, scaling) for candidate in _rank(candidates)]
+
+
+def choose_label_heads(
+    train: tuple[Float[Tensor, "n d"], Float[Tensor, "n label"]],
+    val: tuple[Float[Tensor, "m d"], Float[Tensor, "m label"]],
+) -> list[Candidate]:
+    """Fit a logistic regression a label, at every penalty; return the lowest loss on val first."""
+    scaling = _Scaling.of(train[0])
+    features, val_features = scaling(train[0]), scaling(val[0])
+    candidates: list[Candidate] = []
+    start = None
+    for penalty in SOFTMAX:
+        start = linear_labels(
+            features, train[1], penalty=penalty, tolerance=TOLERANCE, start=start
+        ).map
+        scores = start(val_features).double()
+        losses = binary_cross_entropy_with_logits(scores, val[1].double(), reduction="none").sum(1)
+        candidates.append(
+            Candidate(kind="sigmoid", penalty=penalty, map=start, losses=losses, accuracy=nan)
+        )
+        if _ends_path(candidates):
+            break
+    ranked = sorted(candidates, key=lambda candidate: candidate.val_loss)
+    return [_unscale(candidate, scaling) for candidate in ranked]
 
 
 def choose_regressor(
@@ -112,10 +136,15 @@ def _softmax_path(
             *train, num_classes=num_classes, penalty=penalty, tolerance=TOLERANCE, start=start
         ).map
         candidates.append(_score("softmax", penalty, start, val=val))
-        best = min(range(len(candidates)), key=lambda i: candidates[i].val_loss)
-        if len(candidates) - 1 - best >= PATIENCE:
+        if _ends_path(candidates):
             break
     return candidates
+
+
+def _ends_path(candidates: list[Candidate]) -> bool:
+    """Return whether the last few weaker penalties did no better than one before."""
+    best = min(range(len(candidates)), key=lambda i: candidates[i].val_loss)
+    return len(candidates) - 1 - best >= PATIENCE
 
 
 def _ridge_path(

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
+from torch.nn.functional import softplus
 
 ScoreLoss = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -18,6 +19,14 @@ def softmax(
     loss = -log_p.gather(1, target).sum(dtype=torch.float64)
     gradient = log_p.exp_()
     return loss, gradient.scatter_add_(1, target, gradient.new_full(target.shape, -1))
+
+
+def sigmoid(
+    scores: Float[Tensor, "sample label"], targets: Float[Tensor, "sample label"]
+) -> tuple[Float[Tensor, ""], Float[Tensor, "sample label"]]:
+    """Σ over labels of ln(1 + eˢ) − y s, in nats, over the rows; the gradient is σ(s) − y."""
+    loss = (softplus(scores) - targets * scores).sum(dtype=torch.float64)
+    return loss, scores.sigmoid() - targets
 
 
 def multiclass_hinge(*, margin: float = 1.0, smoothing: float = 0.0) -> ScoreLoss:

@@ -5,47 +5,97 @@
 """
 
 import os
+import re
 import signal
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from cyclopts import App, CycloptsError, Parameter, UnknownOptionError
+from cyclopts import App, CycloptsError, Group, Parameter, UnknownOptionError
 
 from thalweg import __version__
 from thalweg.cli.terminal import error_text, styled
 from thalweg.errors import ThalwegError, ThalwegWarning, UsageError, printable
 from thalweg.recipes.old_names import OLD_NAMES
 
-_COMMANDS = {
-    "train": "Train a model on a folder of images, a table or arrays, and report on it.",
-    "predict": "Classify images or predict numbers with a trained run.",
-    "diagnose": "Say what is wrong with a run, what to change, and what was not checked.",
-    "final": "Score a run on the test split, which stays hidden until then.",
-    "report": "Write a run's report as one HTML file.",
-    "spectrum": "Show and draw the curvature of the loss at a run's weights.",
-    "landscape": "Draw the loss around a run's weights, or on the line to another run's.",
-    "runs": "List the runs in a folder.",
-    "cache": "Show the cache of decoded images, or clear it.",
-    "demo": "Train on real scans, sabotage the run, diagnose both. A minute on two cores.",
-    "ladder": "Train models from the simplest to the strongest; advise which one to keep.",
-    "model": "Show a network's layers: shapes, weights, FLOPs, memory, receptive field.",
-    "plan": "Time training steps in each precision; show the fastest that is exact enough.",
-    "lr": "Run a learning-rate range test, and suggest a learning rate.",
-    "rules": "List the rules of a diagnosis.",
-    "explain": "Explain one rule: why it matters, when it is wrong, where it comes from.",
+_GROUPS = {
+    "Start here": {
+        "demo": "Train on real scans, sabotage the run, diagnose both. A minute on two cores.",
+        "train": "Train a model on a folder of images, a table or arrays, and report on it.",
+        "predict": "Classify images or predict numbers with a trained run.",
+        "run": "Run anybody's training script, watched; say what is wrong while and after it runs.",
+        "diagnose": "Say what is wrong with a run, what to change, and what was not checked.",
+        "ladder": "Train models from the simplest to the strongest; advise which one to keep.",
+        "runs": "List the runs in a folder.",
+        "report": "Write a run's report as one HTML file.",
+        "final": "Score a run on the test split, which stays hidden until then.",
+        "explain": "Explain one rule: why it matters, when it is wrong, where it comes from.",
+    },
+    "Look closer": {
+        "lr": "Run a learning-rate range test, and suggest a learning rate.",
+        "spectrum": "Say if a run's weights are a minimum or a saddle, sharp or flat.",
+        "landscape": "Draw the loss around a run's weights, or on the line to another run's.",
+        "model": "Show a network's layers: shapes, weights, FLOPs, memory, receptive field.",
+        "rules": "List the rules of a diagnosis.",
+    },
+    "This machine": {
+        "plan": "Time training steps in each precision; show the fastest that is exact enough.",
+        "cache": "Show the cache of decoded images, or clear it.",
+    },
+}
+_COMMANDS = {name: text for commands in _GROUPS.values() for name, text in commands.items()}
+
+
+# Options whose short name is the first part of the long one: see `_with_short_names`.
+SHORT_NAMES = {
+    "--model.name": "--model",
+    "--task.name": "--task",
+    "--transfer.method": "--transfer",
+}
+
+
+# Options that are no recipe keys, by other programs' names for them.
+OTHER_NAMES_OF_OPTIONS = {
+    **dict.fromkeys(("output", "outdir", "outputdir", "savedir", "logdir", "project"), "--out"),
+    **dict.fromkeys(("continue", "resumefrom", "checkpoint", "ckpt", "restart"), "--resume"),
+    **dict.fromkeys(("kfold", "kfolds", "cv", "nfolds", "numfolds", "crossvalidate"), "--folds"),
+    **dict.fromkeys(("cfg", "configfile", "recipe", "params"), "--config"),
+    **dict.fromkeys(("budget", "time", "timelimit", "maxtime", "minute"), "--minutes"),
+    **dict.fromkeys(("dry", "simulate", "plan"), "--dry-run"),
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command and leave with its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["run"]:
+        _run_script(words)
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         # A file name that the terminal cannot encode must not end a training. Line by line, results
         # and progress stay in order where both go into one log.
         stream.reconfigure(errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
     warnings.showwarning = _show_warning  # type: ignore[assignment]
-    sys.exit(_run_command(sys.argv[1:] if arguments is None else list(arguments)))
+    code = _run_command(words)
+    assert not callable(code), "only `run` returns what is to be run"
+    sys.exit(code)
+
+
+def _open_closed_streams() -> None:
+    """Without standard streams, as some schedulers start a program, what is printed is dropped."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123
+
+
+def _run_script(words: list[str]) -> NoReturn:
+    """Run somebody's script: its streams, its warnings and its exceptions are its own."""
+    from thalweg.cli.run import separate_program
+
+    outcome = _run_command(separate_program(words))
+    sys.exit(outcome() if callable(outcome) else outcome)
 
 
 def build_app() -> App:
@@ -60,9 +110,14 @@ def build_app() -> App:
         print_error=False,
         suppress_keyboard_interrupt=False,
         result_action="return_value",
+        group_commands=Group("Help", sort_key=len(_GROUPS)),
+        group_parameters=Group("Options", sort_key=2),
     )
-    for number, (name, help_line) in enumerate(_COMMANDS.items()):
-        app.command(f"thalweg.cli.{name}:{name}", name=name, help=help_line, sort_key=number)
+    for place, (title, commands) in enumerate(_GROUPS.items()):
+        group = Group(title, sort_key=place)
+        for number, (name, text) in enumerate(commands.items()):
+            where = f"thalweg.cli.{name}:{name}"
+            app.command(where, name=name, help=text, sort_key=number, group=group)
     app.register_install_completion_command(help="Install completion for this shell.")
     return app
 
@@ -72,10 +127,13 @@ def _default_text(value: object) -> str | None:
     return None if value is None or value is False else str(value)
 
 
-def _run_command(arguments: list[str]) -> int:
-    """Run the command, print its error if it fails, and return the exit code."""
+def _run_command(arguments: list[str]) -> int | Callable[[], NoReturn]:
+    """Run the command, print its error if it fails, and return the exit code.
+
+    Of `run` return what runs the script, outside of all handling of errors here.
+    """
     try:
-        code = build_app()(arguments)
+        code = build_app()(_with_short_names(arguments))
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python flushes again
@@ -85,7 +143,13 @@ def _run_command(arguments: list[str]) -> int:
         return 128 + signal.SIGINT
     except (ThalwegError, CycloptsError, OSError) as error:
         return _print_error(error)
-    return code if isinstance(code, int) else 0
+    return code if isinstance(code, int) or callable(code) else 0
+
+
+def _with_short_names(words: Sequence[str]) -> list[str]:
+    """Replace the long names that the parser takes for a part of the short one."""
+    pairs = [word.partition("=") for word in words]
+    return ["".join((SHORT_NAMES.get(name, name), mark, value)) for name, mark, value in pairs]
 
 
 def _print_error(error: ThalwegError | CycloptsError | OSError) -> int:
@@ -99,15 +163,39 @@ def _print_error(error: ThalwegError | CycloptsError | OSError) -> int:
 
 
 def _usage_error(error: CycloptsError) -> UsageError:
-    option = str(error.token.keyword) if isinstance(error, UnknownOptionError) else ""
+    option = ""
+    if isinstance(error, UnknownOptionError):
+        option = str(error.token.keyword or error.token.value).partition("=")[0]
     for old, new in OLD_NAMES.items():
         if f"{option}.".startswith(f"--{old}."):
             return UsageError(f"--{old} has a new name", seen=option, fix=f"--{new}")
+    if suggestion := _option_meant(error):
+        return UsageError(f"Unknown option: {option}.", fix=f"did you mean {suggestion}?")
     problem, _, suggestion = str(error).partition(" Did you mean ")
     command = " ".join(["thalweg", *(error.command_chain or ())])
     return UsageError(
         problem, fix=f"did you mean {suggestion}" if suggestion else f"see `{command} --help`"
     )
+
+
+def _option_meant(error: CycloptsError) -> str:
+    """The option of the command that an unknown one means, by its meaning; "" for none."""
+    if not isinstance(error, UnknownOptionError):
+        return ""
+    from thalweg.cli.recipe_options import option as option_of  # only now: --help starts at once
+    from thalweg.recipes.recipe import KEYS
+    from thalweg.recipes.similar_keys import similar_keys
+
+    word = str(error.token.keyword or error.token.value).lstrip("-").partition("=")[0]
+    options = {name for argument in error.argument_collection for name in argument.names}
+    plain = re.sub(r"[^a-z0-9]", "", word.lower())
+    if (own := OTHER_NAMES_OF_OPTIONS.get(plain)) in options:
+        return str(own)
+    for key in similar_keys(word, KEYS):
+        for option in (f"--{key}" if "." in word else option_of(key), option_of(key)):
+            if option in options:
+                return option
+    return ""
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *place: Any) -> None:

@@ -41,7 +41,7 @@ def cache(*, clear: bool = False, json: bool = False) -> None:
 
 def _cells(entry: "CacheEntry") -> tuple[object, ...]:
     size, day = _size(entry.num_bytes), _day(entry.used)
-    return entry.source, entry.images, entry.image_size, size, day
+    return entry.source, entry.images, entry.image_size or "unpacked", size, day
 
 
 def _size(num_bytes: int) -> str:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thalweg.cli.output import print_json, print_run
-from thalweg.cli.progress import show_progress
 from thalweg.cli.settings import Settings
 from thalweg.cli.terminal import table
 from thalweg.errors import UsageError, printable
+from thalweg.runs.progress_line import show_progress
 from thalweg.wording import clock_time
 
 if TYPE_CHECKING:
@@ -53,7 +53,12 @@ def _check_comparable(edits: Mapping[str, object]) -> None:
             f"--transfer none --devices {edits['devices']}",
         )
     path = absolute_if_exists(str(edits.get("data.path", "")))
-    list_samples = partial(samples_at, Path(path), target=str(edits.get("data.target", "")))
+    list_samples = partial(
+        samples_at,
+        Path(path),
+        target=str(edits.get("data.target", "")),
+        group=str(edits.get("data.group", "")),
+    )
     transfer, note = implied_transfer({**edits, "data.path": path}, list_samples)
     if not transfer:
         raise UsageError(

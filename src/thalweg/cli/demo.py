@@ -6,10 +6,10 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from thalweg.cli.progress import show_progress
 from thalweg.cli.terminal import styled
 from thalweg.errors import printable
 from thalweg.recipes.recipe import recorded_recipe
+from thalweg.runs.progress_line import show_progress
 
 if TYPE_CHECKING:
     from thalweg.api import Run

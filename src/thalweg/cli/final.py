@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thalweg.cli.output import print_json
-from thalweg.cli.progress import show_progress
 from thalweg.cli.terminal import table
+from thalweg.runs.progress_line import show_progress
 
 if TYPE_CHECKING:
     from thalweg.runs.final_score import FinalScore

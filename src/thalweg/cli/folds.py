@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from thalweg.cli.output import print_json
-from thalweg.cli.progress import show_progress
 from thalweg.cli.settings import Settings
 from thalweg.cli.terminal import table
 from thalweg.errors import UsageError, printable
 from thalweg.record.run_folder import CROSS_VALIDATION
+from thalweg.runs.progress_line import show_progress
 
 if TYPE_CHECKING:
     from thalweg.api import Progress

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thalweg.cli.output import print_json
-from thalweg.cli.progress import show_progress
 from thalweg.cli.terminal import is_terminal, styled
 from thalweg.errors import printable
+from thalweg.runs.progress_line import show_progress
 
 if TYPE_CHECKING:
     from thalweg.api import Progress
@@ -27,6 +27,7 @@ def ladder(
     penalty: float | None = None,
     epochs: int | None = None,
     target: str | None = None,
+    task: str | None = None,
     seed: int = 0,
     device: str | None = None,
     devices: int | None = None,
@@ -51,6 +52,8 @@ def ladder(
         Passes of each network over the training split; by default as many as fit into the time.
     target: str
         Column of a table to predict.
+    task: str
+        Such as classification or regression; by default as the targets suggest.
     seed: int
         Seed of the split and of the networks.
     device: str
@@ -74,6 +77,7 @@ def ladder(
         penalty=penalty,
         epochs=epochs,
         target=target,
+        task=task,
         device=device,
         devices=devices,
         seed=seed,
@@ -146,13 +150,14 @@ def _line(cells: tuple[str, ...]) -> str:
 
 
 def _summary(ladder: "Ladder") -> str:
-    from thalweg.report.ladder_page import headline
+    from thalweg.report.ladder_page import headline, untried_text
     from thalweg.wording import NARROW
 
     skipped = [f"left out  {name}: {reason}" for name, reason in ladder.left_out.items()]
     paragraphs = [
         "\n".join(skipped),
         ladder.advice,
+        untried_text(ladder),
         headline(ladder) + ".",
         f"page    {ladder.path / 'ladder.html'}\npicture {ladder.path / 'ladder.svg'}",
     ]

@@ -1,10 +1,17 @@
 """`thalweg lr PATH`: run a learning-rate range test, and suggest a learning rate."""
 
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
 from thalweg.cli.output import print_json
 from thalweg.cli.terminal import table
 from thalweg.errors import DataError
 
-WIDTH = 40  # characters of the longest bar
+WIDTH = 40  # characters of the plot
+EVERY = 4  # steps for one row of it
+
+if TYPE_CHECKING:
+    from thalweg.training.lr_range import LrRange
 
 
 def lr(
@@ -42,12 +49,7 @@ def lr(
             smoothed=test.smoothed,
         )
         return
-    tallest = max(test.smoothed[: max(1, len(test.smoothed) // 2)], default=1.0)
-    rows = [
-        (f"{rate:.1e}", f"{loss:.3f}", "█" * round(WIDTH * min(1.0, loss / tallest)))
-        for rate, loss in list(zip(test.lrs, test.smoothed, strict=True))[::4]
-    ]
-    print(table(("lr", "loss", ""), rows))
+    print(table(("lr", "loss", _scale(test)), _rows(test)))
     if not test.fell:
         raise DataError(
             "the loss fell at no learning rate",
@@ -55,3 +57,34 @@ def lr(
             fix="more --steps, or check the inputs and targets",
         )
     print(f"\nsuggestion: --lr {test.suggestion:.1e} (a tenth of the rate with the least loss)")
+
+
+def _ends(test: "LrRange") -> tuple[float, float]:
+    """The losses at the left and the right end of the plot: those before the loss diverges."""
+    losses = test.smoothed or (0.0,)
+    lowest = min(losses)
+    return lowest, max(losses[: losses.index(lowest) + 1])
+
+
+def _scale(test: "LrRange") -> str:
+    """The head of the plot: its ends."""
+    low, high = (f"{end:.3f}" for end in _ends(test))
+    return f"{low}{high:>{WIDTH - len(low)}}"
+
+
+def _rows(test: "LrRange") -> Iterator[tuple[str, str, str]]:
+    """Some of the rates, each with its smoothed loss, as a number and as a dot between the ends."""
+    low, high = _ends(test)
+    pairs = list(zip(test.lrs, test.smoothed, strict=True))
+    shown = sorted({*range(0, len(pairs), EVERY), *_place_of(test, low)})
+    for place in shown:
+        rate, loss = pairs[place]
+        share = (min(loss, high) - low) / (high - low) if high > low else 0.0
+        dot = "●" if loss <= high else "▸"  # beyond the right end
+        column = WIDTH - 1 if loss > high else round((WIDTH - 1) * share)
+        mark = "  least" if loss == low else ""
+        yield f"{rate:.1e}", f"{loss:.3f}", " " * column + dot + mark
+
+
+def _place_of(test: "LrRange", loss: float) -> list[int]:
+    return [test.smoothed.index(loss)] if test.smoothed else []

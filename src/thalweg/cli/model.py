@@ -50,13 +50,17 @@ def model(
     json: bool
         Print JSON instead of a table.
     """
+    from thalweg.classical.checks import check_count
     from thalweg.models import MODELS
     from thalweg.models.anatomy.summary import summary
-    from thalweg.models.build import build_model
+    from thalweg.models.build import WIDEST, build_model
 
     if not name:
         print_json(models=list(MODELS)) if json else print("\n".join(MODELS))
         return
+    sizes = {"num_classes": num_classes, "image_size": image_size, "channels": channels}
+    for option, size in (sizes | ({"features": features} if features else {})).items():
+        check_count(size, name=option, most=WIDEST, of="the largest size")
     shape = (features,) if features else (channels, image_size, image_size)
     network = build_model(name, num_classes, input_shape=shape, changes=changes or {})
     if init:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from thalweg.cli.output import print_json
-from thalweg.cli.progress import show_progress
 from thalweg.cli.recipe_options import RECIPE, recipe_edits, takes_recipe_keys
 from thalweg.cli.settings import gather_settings
 from thalweg.cli.terminal import table
+from thalweg.runs.progress_line import show_progress
 
 if TYPE_CHECKING:
     from thalweg.planning.speed.benchmark import NumericsResult

@@ -1,4 +1,7 @@
-"""`thalweg predict RUN FILES…`: print one line per image or table row; a bad one fails alone."""
+"""`thalweg predict RUN FILES…`: print one line per image or table row; a bad one fails alone.
+
+Exit code 3 where one could not be read, whatever the others.
+"""
 
 import csv as csv_format
 import sys
@@ -10,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thalweg.cli.output import print_json
-from thalweg.cli.terminal import error_text, table
+from thalweg.cli.terminal import error_text, styled, table
 from thalweg.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -46,7 +49,8 @@ def predict(
     run: Path
         The folder of a finished run.
     files: Path
-        Image files, or folders of images at any depth. For a model of tables: CSV files.
+        Image files, or folders of images at any depth. For a model of tables: CSV, Parquet or
+        Arrow files.
     csv: bool
         Print CSV: a row per prediction, a column per class.
     json: bool
@@ -60,7 +64,7 @@ def predict(
 
     model = api.load(run, device=device)
     noun = model.spec.modality.noun
-    answers = list(_answers(model, _files(files, model.spec.modality)))
+    answers = list(_answers(model, files))
     if csv:
         _print_csv(answers, model.spec.class_names, noun=noun)
     elif json:
@@ -68,11 +72,14 @@ def predict(
     else:
         print(_text(answers, noun=noun))
     failed = sum(answer.prediction is None for answer in answers)
-    return DataError.exit_code if failed == len(answers) else 0
+    if failed and len(answers) > 1:
+        text = f"{failed:,} of {len(answers):,} could not be read; the others are answered"
+        print(styled("note:", "yellow", sys.stderr), text, file=sys.stderr)
+    return DataError.exit_code if failed else 0
 
 
-def _answers(model: "SavedModel", files: Iterable[Path]) -> Iterator[Answer]:
-    rows = chain.from_iterable(_rows(model, file) for file in files)
+def _answers(model: "SavedModel", paths: Iterable[Path]) -> Iterator[Answer]:
+    rows = chain.from_iterable(_rows(model, path) for path in paths)
     while batch := list(islice(rows, BATCH)):
         raw = [row.raw for row in batch if row.raw is not None]
         predictions = iter(model.predict_raw(raw) if raw else ())
@@ -81,28 +88,42 @@ def _answers(model: "SavedModel", files: Iterable[Path]) -> Iterator[Answer]:
             yield Answer(row.name, None if row.error else prediction, row.error)
 
 
-def _rows(model: "SavedModel", file: Path) -> "Iterator[SourceRow]":
-    """Read the samples in a file; one without data, and a message, if it cannot be read."""
+def _rows(model: "SavedModel", path: Path) -> "Iterator[SourceRow]":
+    """Read the samples in a file, or in the files of a folder; what cannot be read fails alone."""
+    try:
+        files = _files(path, model.spec.modality)
+    except (DataError, OSError) as error:
+        yield _unread(path, error)
+        return
+    for file in files:
+        try:
+            yield from model.read_source(file)
+        except (DataError, OSError) as error:
+            yield _unread(file, error)
+
+
+def _unread(path: Path, error: DataError | OSError) -> "SourceRow":
+    """A row without data, after a message on stderr."""
     from thalweg.data.modality import SourceRow
 
-    try:
-        yield from model.read_source(file)
-    except DataError as error:
-        print(error_text(error), file=sys.stderr)
-        yield SourceRow(str(file), None, f"{error.problem}: {error.seen}")
+    if not isinstance(error, DataError):
+        error = DataError(f"{path} cannot be read", seen=error.strerror or str(error))
+    print(error_text(error), file=sys.stderr)
+    return SourceRow(str(path), None, ": ".join(filter(None, (error.problem, error.seen))))
 
 
-def _files(paths: Sequence[Path], modality: "Modality") -> Iterator[Path]:
-    """The files, and those of the modality at any depth of the folders, each folder in order."""
-    for path in paths:
-        if not path.is_dir() or not modality.suffixes:
-            yield path
-            continue
-        files = sorted(file for file in path.rglob("*") if _is_of(modality, file))
-        if not files:
-            noun = modality.noun
-            raise DataError(f"there is no {noun} in {path}", fix=f"a folder that contains {noun}s")
-        yield from files
+def _files(path: Path, modality: "Modality") -> list[Path]:
+    """The file itself, or the files of the modality at any depth of a folder, in order.
+
+    Raises: DataError for a folder without any.
+    """
+    if not path.is_dir() or not modality.suffixes:
+        return [path]
+    files = sorted(file for file in path.rglob("*") if _is_of(modality, file))
+    if not files:
+        noun = modality.noun
+        raise DataError(f"there is no {noun} in {path}", fix=f"a folder that contains {noun}s")
+    return files
 
 
 def _is_of(modality: "Modality", path: Path) -> bool:
@@ -117,12 +138,14 @@ def _text(answers: Sequence[Answer], *, noun: str) -> str:
 def _cells(answer: Answer) -> tuple[str, str, str]:
     prediction = answer.prediction
     if prediction is None:
-        return "(not read)", "", ""
+        return "(not read)", "", answer.error
     if not prediction.probabilities:
         return prediction.label, "", ""
+    holding = [prediction.label] if prediction.labels is None else prediction.labels
+    shares = [f"{prediction.probabilities[name]:.3f}" for name in holding]
     ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])
-    others = [f"{name} {p:.3f}" for name, p in ranked[1 : 1 + RUNNERS_UP]]
-    return prediction.label, f"{prediction.probability:.3f}", ", ".join(others)
+    others = [f"{name} {p:.3f}" for name, p in ranked if name not in holding]
+    return prediction.label, ", ".join(shares), ", ".join(others[:RUNNERS_UP])
 
 
 def _print_csv(answers: Sequence[Answer], classes: Sequence[str], *, noun: str) -> None:
@@ -152,6 +175,12 @@ def _fields(answer: Answer) -> Mapping[str, object]:
     prediction = answer.prediction
     if prediction is None:
         return {"error": answer.error}
+    if prediction.labels is not None:
+        return {
+            "labels": list(prediction.labels),
+            "probability": prediction.probability,
+            "probabilities": dict(prediction.probabilities),
+        }
     if prediction.probabilities:
         return {
             "label": prediction.label,

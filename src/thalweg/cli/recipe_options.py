@@ -10,7 +10,34 @@ from cyclopts import Group, Parameter
 from thalweg.recipes.key import Key
 from thalweg.recipes.recipe import KEYS
 
-RECIPE = Group("Recipe", sort_key=2, help="Values that are not given are chosen from the data.")
+FIRST = Group(
+    "The ten that matter first",
+    sort_key=1,
+    help="Each has a default that is chosen from the data, the network and this machine.",
+)
+RECIPE = Group("The recipe as a file", sort_key=3)
+_TEN = (
+    *("model.name", "transfer.method", "budget.epochs", "optimizer.lr", "batch.size"),
+    *("data.image_size", "data.target", "task.name", "device", "seed"),
+)
+_TITLES = {
+    "data": "Data",
+    "model": "Network",
+    "transfer": "Pretrained weights",
+    "task": "Task and loss",
+    "optimizer": "Optimizer",
+    "schedule": "Learning-rate schedule",
+    "batch": "Batches",
+    "augment": "Augmentation of images",
+    "precision": "Precision and speed",
+    "budget": "Length and checkpoints",
+    "evaluation": "Validation",
+    "watch": "Measurements",
+    "devices": "Several devices",
+}
+_GROUPS = {
+    part: Group(title, sort_key=4 + place) for place, (part, title) in enumerate(_TITLES.items())
+}
 
 
 def takes_recipe_keys(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -41,11 +68,20 @@ def help_text(key: Key) -> str:
     return f"{key.meaning} [{key.range}]" if key.range else key.meaning
 
 
+def group_of(name: str) -> Group:
+    """The group of a key in the help: the ten that matter first, else that of its section."""
+    return FIRST if name in _TEN else _GROUPS[name.partition(".")[0]]
+
+
+def _place(name: str) -> int:
+    return _TEN.index(name) if name in _TEN else len(_TEN)
+
+
 def _recipe_arguments() -> Iterator[Argument]:
-    for name, key in KEYS.items():
+    for name, key in sorted(KEYS.items(), key=lambda pair: _place(pair[0])):
         names = [text for text in dict.fromkeys((option(name), f"--{name}")) if text[0] == "-"]
         off = f"--{'.no-'.join(name.rsplit('.', 1))}" if key.type is bool else ()
-        described = Parameter(name=names, negative=off, help=help_text(key), group=RECIPE)
+        described = Parameter(name=names, negative=off, help=help_text(key), group=group_of(name))
         # Not also int for settings by name: Cyclopts would round 0.95 to 1.
         kind = dict[str, float | bool | str] if key.is_table else key.type
         annotation = Annotated[kind | None, described]  # type: ignore[valid-type]  # made at run time

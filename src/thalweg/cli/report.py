@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from thalweg.cli.output import print_run
 from thalweg.diagnosis import diagnose
 from thalweg.errors import printable
+from thalweg.files import replace_file
 from thalweg.record import RunReader
 from thalweg.report import render_html
 
@@ -39,8 +40,11 @@ def report(
     if json:
         print_run(reader, diagnosis, json=True)
         return
-    path = out or run / "report.html"
-    path.write_text(render_html(reader, diagnosis), encoding="utf-8")
+    page, path = render_html(reader, diagnosis), out or run / "report.html"
+    if out:
+        out.write_text(page, encoding="utf-8")
+    else:
+        replace_file(path, page)
     print(printable(str(path)))
     if show:
         webbrowser.open(path.absolute().as_uri())

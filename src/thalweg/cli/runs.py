@@ -12,7 +12,7 @@ _HEADER = ("run", "state", "started", "model", "steps", "result", "data")
 
 
 def runs(folder: Path = Path("runs"), /, *, json: bool = False) -> None:
-    """List the runs in a folder, the newest last.
+    """List the runs in a folder, the newest last; the runs of folds and ladders below these.
 
     Parameters
     ----------
@@ -33,5 +33,6 @@ def runs(folder: Path = Path("runs"), /, *, json: bool = False) -> None:
 def _row(run: RunSummary) -> tuple[object, ...]:
     started = datetime.fromtimestamp(run.started, UTC).astimezone()
     result = "" if isnan(run.value) else f"{run.metric} {run.value:.4g}"
+    result += "" if isnan(run.spread) else f" ± {run.spread:.2g}"
     time = f"{started:%Y-%m-%d %H:%M}"
     return run.path, run.state, time, run.model, run.steps, result, run.source

@@ -10,6 +10,7 @@ from thalweg.errors import UsageError
 from thalweg.recipes.key import Key
 from thalweg.recipes.old_names import OLD_NAMES
 from thalweg.recipes.recipe import KEYS, Recipe, edits_from_toml
+from thalweg.recipes.similar_keys import keys_meant
 from thalweg.registry import unknown_name
 
 _PREFIX = "THALWEG_"
@@ -69,7 +70,9 @@ def _unknown_variable(name: str, variables: Sequence[str]) -> UsageError:
     for old, new in OLD_NAMES.items():
         if name == environment_variable(old):
             return UsageError(f"{name} has a new name", seen=name, fix=environment_variable(new))
-    return unknown_name("setting in the environment", name, variables)
+    keys = keys_meant(name.removeprefix(_PREFIX), KEYS)
+    close = [environment_variable(key) for key in keys]
+    return unknown_name("setting in the environment", name, variables, close=close)
 
 
 def _parse(name: str, key: Key, text: str) -> object:
@@ -82,7 +85,7 @@ def _parse(name: str, key: Key, text: str) -> object:
 def _parse_table(name: str, text: str) -> object:
     try:
         return tomllib.loads(f"table = {text}")["table"]
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(
             f"{name} cannot be read as a table", seen=text, fix='such as { stem = "small" }'
         ) from error

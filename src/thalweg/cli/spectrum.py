@@ -12,9 +12,11 @@ from thalweg.cli.curvature_options import (
 )
 from thalweg.cli.terminal import table
 from thalweg.errors import printable
+from thalweg.wording import POINTS, SHARPNESS
 
 if TYPE_CHECKING:
     from thalweg.curvature import Spectrum
+    from thalweg.curvature.spectrum import Shape
 
 
 def spectrum(
@@ -27,7 +29,7 @@ def spectrum(
     out: Out = None,
     json: AsJson = False,
 ) -> None:
-    """Show and draw the curvature of the loss at a run's best weights.
+    """Show the curvature of the loss at a run's best weights: minimum or saddle, sharp or flat.
 
     The run's folder gets spectrum.svg and spectrum.json, and its report shows them.
 
@@ -62,4 +64,14 @@ def _text(spectrum: "Spectrum") -> str:
     basis = f"{spectrum.size:,} weights, {spectrum.samples:,} samples"
     if spectrum.batch_norm != "none":
         basis += f", batch norm in {spectrum.batch_norm} mode"
-    return f"{basis}\n{table(('what', 'value', 'error'), rows)}"
+    text = f"{basis}\n{table(('what', 'value', 'error'), rows)}"
+    return f"{text}\n\n{_shape_text(spectrum.shape)}" if spectrum.shape else text
+
+
+def _shape_text(shape: "Shape") -> str:
+    """The kind of point and its sharpness, each with the reason."""
+    return (
+        f"{POINTS[shape.kind]}: {shape.reason}\n"
+        f"{SHARPNESS[shape.sharpness]}: the loss rises by {shape.rise:.2g}, from {shape.loss:.3g}, "
+        "where the weights move by 1 % of their length in the sharpest direction"
+    )

@@ -2,21 +2,12 @@
 
 import os
 from collections.abc import Iterable, Sequence
-from typing import Protocol, runtime_checkable
 
 from rich.cells import cell_len
 
 from thalweg.errors import ThalwegError, printable
-
-
-@runtime_checkable
-class Stream(Protocol):
-    """The part of a text file that printing needs."""
-
-    def write(self, text: str, /) -> object: ...
-    def flush(self) -> object: ...
-    def isatty(self) -> bool: ...
-
+from thalweg.stream import Stream as Stream
+from thalweg.stream import is_terminal as is_terminal
 
 _COLORS = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
 
@@ -24,11 +15,6 @@ _COLORS = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
 def printable_lines(text: str) -> str:
     """Escape control characters as `printable` does, but keep line breaks."""
     return "\n".join(map(printable, text.split("\n")))
-
-
-def is_terminal(stream: Stream) -> bool:
-    """True if a line can be overwritten there."""
-    return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def uses_color(stream: Stream) -> bool:

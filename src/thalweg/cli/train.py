@@ -12,13 +12,13 @@ from cyclopts import Parameter
 from thalweg.cli.compare_scratch import compare_with_scratch
 from thalweg.cli.folds import Splits, cross_validate
 from thalweg.cli.output import print_json, print_run
-from thalweg.cli.progress import show_progress
 from thalweg.cli.recipe_options import RECIPE, recipe_edits, takes_recipe_keys
 from thalweg.cli.settings import Settings, annotated_toml, gather_settings
 from thalweg.data.images.survey_process import survey_in_background
 from thalweg.errors import UsageError, printable
 from thalweg.loading import pause_collector
-from thalweg.recipes.recipe import Recipe, recorded_recipe
+from thalweg.recipes.recipe import Recipe, check_ranges, recorded_recipe
+from thalweg.runs.progress_line import show_progress
 
 if TYPE_CHECKING:
     from thalweg.api import Progress, Run
@@ -91,8 +91,12 @@ def _train(settings: Settings, out: Path, *, final: bool, json: bool) -> int:
         run = start_run("", settings.edits, out=out, progress=progress)
         return _score_on_test(run, progress) if final else run
 
-    data = Recipe().edited(settings.edits).data
-    with survey_in_background(data.path, target=data.target, size=data.image_size):
+    recipe = Recipe().edited(settings.edits)
+    check_ranges(recipe, settings.edits)  # before another process begins to read files
+    data = recipe.data
+    with survey_in_background(
+        data.path, target=data.target, group=data.group, size=data.image_size
+    ):
         with pause_collector(freeze=True):  # PyTorch, while another process surveys the files
             from thalweg.runs.start import train as start_run
         return _run_with_progress(action, json=json)

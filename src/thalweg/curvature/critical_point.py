@@ -19,6 +19,7 @@ from thalweg.curvature.lanczos import lanczos
 from thalweg.curvature.operators import dense_matrix
 from thalweg.curvature.portions import Portion
 from thalweg.curvature.products import hessian
+from thalweg.curvature.spectrum import Spectrum
 from thalweg.curvature.surface import Surface
 from thalweg.curvature.trace import student_quantile
 from thalweg.curvature.twice_differentiable import BatchNormMode, Normalisation
@@ -29,6 +30,8 @@ BANDS = {torch.float64: 1e-8, torch.float32: 1e-4}  # of |λ|max: smaller is num
 ERRORS_FROM_ZERO = 2.0  # a gradient within so many standard errors of zero may be zero
 NEGLIGIBLE_GAIN = 1e-3  # of the loss: a gradient step that gains less is not worth taking
 HELD_OUT_GROUPS = 8  # parts of the other data that the curvature is measured on
+FEWEST_GRADIENTS, MOST_GRADIENTS = 4, 32  # of parts of the data, for the error of their mean
+LARGEST_GRADIENTS = 2**27  # numbers of all of them: 1 GiB
 CONFIDENCE = 0.99  # one-sided: taking a minimum for a saddle is the worse mistake
 
 
@@ -103,6 +106,20 @@ def critical_point(
         return _Classification(surface, other, relative=relative, exact=exact, seed=seed).point()
 
 
+def classify_by_spectrum(
+    surface: Surface, other: list[Portion] | None, spectrum: Spectrum
+) -> tuple[PointKind, str, float]:
+    """The kind of the point, the reason, and the loss, from a spectrum measured there.
+
+    `other` are the data that have to confirm a saddle, as `held_out` of `critical_point`.
+    """
+    relative = BANDS.get(surface.dtype, 1e-4)
+    classification = _Classification(
+        surface, other, relative=relative, exact=False, seed=0, spectrum=spectrum
+    )
+    return (*classification.classify(), classification.loss)
+
+
 class _Classification:
     def __init__(
         self,
@@ -112,12 +129,17 @@ class _Classification:
         relative: float,
         exact: bool,
         seed: int,
+        spectrum: Spectrum | None = None,
     ) -> None:
         self.surface, self.other, self.seed = surface, other, seed
         self.loss = surface.loss()
-        self.noise = gradient_noise(surface)
+        groups = max(FEWEST_GRADIENTS, min(MOST_GRADIENTS, LARGEST_GRADIENTS // surface.size))
+        self.noise = gradient_noise(surface, groups=groups)
         self.exact = exact
-        self.density, self.bottom = _eigenvalues(surface, seed, exact=self.exact)
+        if spectrum is None:
+            self.density, self.bottom = _eigenvalues(surface, seed, exact=self.exact)
+        else:
+            self.density, self.bottom = spectrum.density, spectrum.bottom_vectors[0]
         values = self.density.nodes
         self.largest, self.smallest = float(values[-1]), float(values[0])
         self.band = relative * float(np.abs(values).max())

@@ -1,7 +1,7 @@
 """Spectrum of a loss's Hessian: extreme eigenvalues, trace and density from one Krylov basis."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import torch
@@ -20,7 +20,28 @@ from thalweg.curvature.twice_differentiable import BatchNormMode, Normalisation
 Matrix = Literal["hessian", "gauss-newton"]
 DENSITY_STEPS = 60  # as accurate, with outliers counted, as plain quadrature with 100
 ZERO_BAND = 1e-4  # of |λ|max: float32 products cannot tell smaller ones from zero
+SHARP, FLAT = 0.1, 0.01  # of 1 + loss, as Keskar et al. 2017 divide, arXiv:1609.04836
 TRACE_PRECISION = 0.02  # relative half width at which sampling of the trace stops
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """The kind of the point at the weights, and how steeply the loss rises around it."""
+
+    kind: str  # minimum, saddle, flat, not-critical or undecided
+    reason: str
+    loss: float
+    rise: float  # of the loss, where the weights move by 1 % of their length in the sharpest way
+
+    @property
+    def sharpness(self) -> Literal["sharp", "flat", "moderate"]:
+        """Sharp where that move costs a tenth of 1 + loss, flat where it costs a hundredth."""
+        cost = self.rise / (1 + abs(self.loss))
+        return "sharp" if cost >= SHARP else "flat" if cost <= FLAT else "moderate"
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return asdict(self) | {"sharpness": self.sharpness}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +62,7 @@ class Spectrum:
     density: Density
     products: int
     converged: bool  # all of top and bottom are within the tolerance
+    shape: Shape | None = None  # None: not measured
 
     @property
     def most_negative(self) -> float:
@@ -67,6 +89,8 @@ class Spectrum:
         record["density"] = {"nodes": nodes, "weights": weights}
         record["band"] = self.band
         record["shares"] = dict(zip(("negative", "zero", "positive"), self.shares, strict=True))
+        if self.shape:
+            record["shape"] = self.shape.to_dict()
         if self.trace:
             ends = [self.trace.low, self.trace.high]
             record["trace"] = {"value": self.trace.value, "interval": ends}

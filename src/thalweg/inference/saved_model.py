@@ -4,11 +4,10 @@ The folder holds `weights.safetensors`, `model.json` (the network's settings, th
 weights, the preprocessing) and `README.md` (the model card). Loading runs no code from the folder.
 """
 
-import shutil
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
-from json import JSONDecodeError, dumps, loads
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,27 @@ from thalweg.data.batch import each_tensor
 from thalweg.data.images.test_time_augmentation import ONE_VIEW, AugmentedViews
 from thalweg.data.modalities import MODALITIES
 from thalweg.data.modality import Modality, Preprocessing, SourceRow
-from thalweg.errors import RunError, UnknownNameError
+from thalweg.errors import RunError, UnknownNameError, UsageError
+from thalweg.files import (
+    check_tensor_file,
+    delete,
+    json_text,
+    read_bytes,
+    read_json,
+    write_new,
+)
+from thalweg.inference.check_manifest import VALUES, check_sizes, check_values
 from thalweg.models.build import build_model
 from thalweg.recipes.recipe import TaskRecipe
+from thalweg.record import RunReader
+from thalweg.record.find_runs import can_be_resumed, run_to_name
 from thalweg.tasks import TASKS, Task
 from thalweg.tasks.task import Prediction as Prediction
+from thalweg.tasks.task import Predictions as Predictions
 
 FORMAT = 1
+OPTIONAL = frozenset({"views", "label_rates"})  # older models have none
+LARGEST_MODEL = 1 << 40  # bytes
 PREDICTION_BATCH = 64
 
 
@@ -46,6 +59,7 @@ class ModelSpec:
     class_names: tuple[str, ...]
     preprocessing: Preprocessing
     views: AugmentedViews = ONE_VIEW  # of a sample, that its prediction is averaged over
+    label_rates: tuple[float, ...] = ()  # shares of the training samples with each of many labels
 
     @property
     def modality(self) -> Modality:
@@ -69,54 +83,75 @@ class SavedModel:
     module: nn.Module
     spec: ModelSpec
 
-    def predict(self, sources: Iterable[str | Path | bytes]) -> list[Prediction]:
-        """One prediction for each image file (or its bytes), in order; of a CSV, one for each row.
+    def predict(self, sources: Any) -> Predictions:
+        """One prediction for each image, or each row of a table, in order.
 
+        `sources` is a path, the bytes of an image file, an array or tensor, an image of Pillow, a
+        data frame, or a list of these; for tables also a list of rows or of dictionaries.
         Raises DataError for a source that cannot be read.
         """
-        rows = [row for source in sources for row in self.read_source(source)]
+        rows = [row for source in each_source(sources) for row in self.read_source(source)]
         return self.predict_raw([row.raw for row in rows])
 
-    def read_source(self, source: str | Path | bytes) -> Iterable[SourceRow]:
-        """The samples in a file, decoded as in training. Raises DataError."""
-        path = Path(source) if isinstance(source, str) else source
-        return self.spec.modality.read_source(self.spec.preprocessing, path)
+    def read_source(self, source: Any) -> Iterable[SourceRow]:
+        """The samples in a file or a value, decoded as in training. Raises DataError."""
+        modality, preprocessing = self.spec.modality, self.spec.preprocessing
+        if isinstance(source, str | Path | bytes):
+            path = Path(source) if isinstance(source, str) else source
+            return modality.read_source(preprocessing, path)
+        if modality.read_object is None:
+            noun = modality.noun
+            raise UsageError(f"the model takes files of {noun}s", seen=type(source).__name__)
+        return modality.read_object(preprocessing, source)
 
     @torch.inference_mode()
-    def predict_raw(self, raw: Sequence[Any]) -> list[Prediction]:
+    def predict_raw(self, raw: Sequence[Any]) -> Predictions:
         """Predictions for decoded samples: uint8 [h, w, c] each, or float [d] each."""
         task, collate = self.spec.build_task(), self.spec.modality.collate
         device = next(self.module.parameters()).device
-        predictions: list[Prediction] = []
+        predictions = Predictions()
         for start in range(0, len(raw), PREDICTION_BATCH):
             batch = collate(raw[start : start + PREDICTION_BATCH])
             on_device = each_tensor(batch, lambda tensor: tensor.to(device))
             logits = self.spec.views(self.module, self.spec.preprocessing.to_inputs(on_device))
             decoded = task.decode(logits).float().cpu()
-            predictions += [task.predict(row, self.spec.class_names) for row in decoded]
+            predictions.extend(task.predict(row, self.spec.class_names) for row in decoded)
         return predictions
+
+
+def each_source(sources: Any) -> list[Any]:
+    """The sources: those in a list or an iterator, or the one value that was passed."""
+    if isinstance(sources, Iterator):
+        sources = list(sources)
+    if not isinstance(sources, list | tuple | set | Mapping):
+        return [sources]
+    if isinstance(sources, Mapping):  # one row of a table
+        return [[sources]]
+    items = list(sources)
+    is_table = all(isinstance(item, dict | list | tuple | int | float) for item in items)
+    return [items] if items and is_table else items
 
 
 def save_model(folder: Path, module: nn.Module, *, spec: ModelSpec, card: str) -> None:
     """Write the model beside its final place, then swap: a reader sees the old or the new one."""
     fresh, old = folder.with_name(folder.name + ".new"), folder.with_name(folder.name + ".old")
     for leftover in (fresh, old):
-        shutil.rmtree(leftover, ignore_errors=True)
+        delete(leftover)
     fresh.mkdir(parents=True)
     weights = save_tensors({k: v.contiguous().cpu() for k, v in module.state_dict().items()})
-    (fresh / "weights.safetensors").write_bytes(weights)
-    (fresh / "README.md").write_text(card, encoding="utf-8")
-    (fresh / "model.json").write_text(_manifest(spec, weights), encoding="utf-8")
-    if folder.exists():
+    write_new(fresh / "weights.safetensors", weights)
+    write_new(fresh / "README.md", card.encode(errors="backslashreplace"))
+    write_new(fresh / "model.json", _manifest(spec, weights).encode())
+    if os.path.lexists(folder):
         folder.rename(old)
     fresh.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    delete(old)
 
 
 def load_model(folder: Path, *, device: str = "cpu") -> SavedModel:
     """The model in eval mode. Raises RunError when the folder is absent, foreign or damaged."""
     manifest = _read_manifest(folder)
-    weights = _read_weights(folder, manifest["weights_sha256"])
+    weights = _read_weights(folder, manifest)
     spec = _spec(folder, manifest)
     module = spec.build()
     try:
@@ -132,19 +167,19 @@ def _manifest(spec: ModelSpec, weights: bytes) -> str:
     values["changes"] = dict(spec.changes)
     values["views"] = asdict(spec.views)
     values |= {"format": FORMAT, "weights_sha256": sha256(weights).hexdigest()}
-    return dumps(values, indent=2, ensure_ascii=False)
+    return json_text(values)
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
     try:
-        manifest = loads((folder / "model.json").read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+        manifest = read_json(folder / "model.json")
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise RunError(
             f"there is no trained model in {folder.parent}",
             seen=f"{folder / 'model.json'} does not exist",
-            fix=f"finish the run: thalweg train --resume {folder.parent}",
+            fix=_how_to_get_a_model(folder.parent),
         ) from error
-    except (OSError, UnicodeDecodeError, JSONDecodeError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise RunError(f"{folder / 'model.json'} cannot be read", seen=str(error)) from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise RunError(
@@ -152,16 +187,33 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             seen=f"format {manifest.get('format') if isinstance(manifest, dict) else manifest!r}",
             fix=f"a model saved in format {FORMAT}",
         )
+    try:
+        check_values(manifest)
+    except ValueError as error:
+        raise RunError(f"{folder / 'model.json'} cannot be read", seen=str(error)) from error
+    if missing := sorted(VALUES.keys() - manifest.keys() - OPTIONAL):
+        raise RunError(f"{folder / 'model.json'} is incomplete", seen=f"no {missing[0]} in it")
     return manifest
 
 
-def _read_weights(folder: Path, digest: str) -> bytes:
+def _how_to_get_a_model(run: Path) -> str:
+    """A fix that can work for this folder: a run that failed would fail again."""
+    if not can_be_resumed(run):
+        return run_to_name(run, with_model=True)
+    if RunReader(run).state == "failed":
+        return f"thalweg diagnose {run} says why the run failed; then train anew"
+    return f"finish the run: thalweg train --resume {run}"
+
+
+def _read_weights(folder: Path, manifest: Mapping[str, Any]) -> bytes:
     path = folder / "weights.safetensors"
     try:
-        weights = path.read_bytes()
-    except OSError as error:
+        check_tensor_file(path)
+        check_sizes(manifest, path)
+        weights = read_bytes(path, limit=LARGEST_MODEL)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise RunError(f"{path} cannot be read", seen=str(error)) from error
-    seen = sha256(weights).hexdigest()
+    seen, digest = sha256(weights).hexdigest(), manifest["weights_sha256"]
     if seen != digest:
         raise RunError(
             f"{path} is damaged",
@@ -173,9 +225,9 @@ def _read_weights(folder: Path, digest: str) -> bytes:
 
 def _spec(folder: Path, manifest: Mapping[str, Any]) -> ModelSpec:
     try:
-        values = {name: manifest[name] for name in ModelSpec.__slots__ if name != "views"}
-        views = manifest.get("views", {})  # older models have none
-        values["views"] = AugmentedViews(**views)
+        values = {name: manifest[name] for name in ModelSpec.__slots__ if name not in OPTIONAL}
+        values["views"] = AugmentedViews(**manifest.get("views", {}))
+        values["label_rates"] = tuple(manifest.get("label_rates", ()))
         preprocessing = values["preprocessing"]
         values["preprocessing"] = MODALITIES[preprocessing["kind"]].restore(preprocessing)
         values["input_shape"] = tuple(values["input_shape"])

@@ -98,7 +98,9 @@ def _pretrained_wins(ladder: Ladder) -> str:
 
 def _linear_suffices(ladder: Ladder) -> str:
     linear = best_rung(ladder.rungs, "linear")
-    strong = best_rung(ladder.rungs, "feature network", "network", "pretrained", "features")
+    strong = best_rung(
+        ladder.rungs, "trees", "feature network", "network", "pretrained", "features"
+    )
     if linear is None or strong is None or is_better(strong, linear):
         return ""
     return (
@@ -185,10 +187,22 @@ def _best_rung_alone(ladder: Ladder) -> str:
     )
 
 
+def _trees_win(ladder: Ladder) -> str:
+    trees = best_rung(ladder.rungs, "trees")
+    rest = best_rung([rung for rung in ladder.rungs if rung.kind != "trees"])
+    if trees is None or rest is None or not is_better(trees, rest):
+        return ""
+    return (
+        f"Trees win on this table ({_rung_text(ladder, trees)}; the best of the others: "
+        f"{_rung_text(ladder, rest)}): use them, or train the network longer."
+    )
+
+
 CONCLUSIONS: tuple[Conclusion, ...] = (
     _no_signal,
-    _failed_optimisation,
     _pretrained_wins,
+    _failed_optimisation,  # where time was short, networks from scratch lag for that alone
+    _trees_win,
     _linear_suffices,
     _neighbours_suffice,
     _overfitting,

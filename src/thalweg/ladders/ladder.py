@@ -12,23 +12,27 @@ from torch import Tensor
 from thalweg.classical.checks import check_count, check_penalty
 from thalweg.data import Dataset
 from thalweg.errors import DataError, UsageError
+from thalweg.files import replace_file
 from thalweg.ladders.advice import advice, best_rung, rung_to_stop_at
 from thalweg.ladders.ladder_data import LadderData, LadderOptions
 from thalweg.ladders.rung import MissingPackageError, RungMaker, RungResult, TooLongError
 from thalweg.ladders.rungs import RUNGS
 from thalweg.ladders.score_interval import score_interval
-from thalweg.planning.checks import check_alone, check_recipe
+from thalweg.planning.checks import check_alone, check_edits, check_recipe
 from thalweg.planning.make_plan import absolute_if_exists, best_device, read_dataset, recipe_for
 from thalweg.planning.progress import Progress
 from thalweg.recipes.recipe import Recipe
 from thalweg.record import claim_run_folder
 from thalweg.record.environment import environment
-from thalweg.record.ladder import Ladder, Rung, save_ladder
+from thalweg.record.ladder import Kind, Ladder, Rung, save_ladder
+from thalweg.record.run_folder import check_parent
 from thalweg.registry import unknown_name
 from thalweg.report.ladder_page import render_ladder
 from thalweg.report.ladder_picture import ladder_svg
-from thalweg.runs.run import InterruptedLadderError, replace_text
+from thalweg.runs.run import InterruptedLadderError
 from thalweg.tasks import TASKS
+
+WEAK_SHARE = 0.2  # of the time left, for a rung before stronger ones
 
 
 def run_ladder(
@@ -46,13 +50,19 @@ def run_ladder(
     """Run the rungs one by one; yield the ladder after each, the last time with its advice."""
     check_alone()
     _check_options(minutes, k=k, penalty=penalty)
+    _check_rung_names(rungs)
+    check_parent(Path(out))
     progress = progress or Progress()
     start_time = monotonic()
     recipe = Recipe().edited({**edits, "data.path": str(path), "seed": seed})
+    check_edits(recipe, edits)
     dataset = read_dataset(recipe, progress)
-    if TASKS[dataset.facts.task].answers == "other":
+    if TASKS[dataset.facts.task].answers not in ("classes", "values"):
         raise UsageError(
-            "the ladder compares models of classes or of values", seen=f"task: {dataset.facts.task}"
+            "the ladder compares models of classes or of values",
+            seen=f"task: {dataset.facts.task}",
+            fix="thalweg train; where labels are combined, --task classification takes each "
+            "combination as a class",
         )
     device = str(edits.get("device") or best_device())
     network_recipe = recipe_for(dataset.facts, edits).edited({**edits, "device": device})
@@ -89,15 +99,26 @@ def select_rungs(dataset: Dataset, names: Sequence[str]) -> tuple[list[RungMaker
 
     Raises: UnknownNameError; UsageError for a rung that was named and does not fit the data.
     """
+    _check_rung_names(names)
     for name in names:
-        if name not in RUNGS:
-            raise unknown_name("rung", name, RUNGS)
         if reason := RUNGS[name].unfit_reason(dataset.facts):
             facts = f"{dataset.modality.noun}s, {dataset.facts.task}"
             raise UsageError(f"the rung {name} {reason}", seen=facts, fix="leave it out of --rungs")
     makers = [maker for name, maker in RUNGS.items() if not names or name in names]
     unfit = {maker.name: why for maker in makers if (why := maker.unfit_reason(dataset.facts))}
-    return [maker for maker in makers if maker.name not in unfit], unfit
+    return _most_promising_first([maker for maker in makers if maker.name not in unfit]), unfit
+
+
+def _most_promising_first(makers: Sequence[RungMaker]) -> list[RungMaker]:
+    """Baselines, then pretrained networks, which time must not run out for; then the others."""
+    places: dict[Kind, int] = {"baseline": 0, "pretrained": 1}
+    return sorted(makers, key=lambda maker: places.get(maker.kind, 2))
+
+
+def _check_rung_names(names: Sequence[str]) -> None:
+    for name in names:
+        if name not in RUNGS:
+            raise unknown_name("rung", name, RUNGS)
 
 
 def _check_options(minutes: float, *, k: int | None, penalty: float | None) -> None:
@@ -118,17 +139,25 @@ def _run_rungs(
     try:
         for number, maker in enumerate(makers):
             _show_rung(data.progress, maker, place=(number, len(makers)))
-            data.limit_time(maker.share if number + 1 < len(makers) else 1.0)
+            data.limit_time(_time_share(maker, makers[number + 1 :]))
             ladder = _add_rung(ladder, maker, data, start_time=start_time)
             _save(ladder)
             yield ladder
     except KeyboardInterrupt as interrupt:
         _save(replace(ladder, state="interrupted"))
         raise InterruptedLadderError(data.folder) from interrupt
-    ladder = replace(ladder, state="finished")
+    ladder = _with_stop(replace(ladder, state="finished"))
     _save(ladder)
     data.progress.phase = "done"
     yield ladder
+
+
+def _time_share(maker: RungMaker, later: Sequence[RungMaker]) -> float:
+    """The share of the time left that a rung may take: all for the last, little before stronger."""
+    if not later:
+        return 1.0
+    must_leave = not maker.is_strong and any(other.is_strong for other in later)
+    return min(maker.share, WEAK_SHARE) if must_leave else maker.share
 
 
 def _add_rung(ladder: Ladder, maker: RungMaker, data: LadderData, *, start_time: float) -> Ladder:
@@ -142,17 +171,21 @@ def _add_rung(ladder: Ladder, maker: RungMaker, data: LadderData, *, start_time:
         return _leave_out(ladder, maker, " ".join(filter(None, (error.problem, error.seen))))
     rung = _scored_rung(maker, result, data, seconds=monotonic() - rung_start)
     ladder = replace(ladder, rungs=(*ladder.rungs, rung), seconds=monotonic() - start_time)
-    best, stop = best_rung(ladder.rungs), rung_to_stop_at(ladder)
-    return replace(
-        ladder,
-        best=best.name if best else "",
-        stop_at=stop.name if stop else "",
-        advice=advice(ladder),
-    )
+    best = best_rung(ladder.rungs)
+    return _with_stop(replace(ladder, best=best.name if best else "", advice=advice(ladder)))
+
+
+def _with_stop(ladder: Ladder) -> Ladder:
+    """The ladder with the rung to stop at; without one while a strong rung is untried."""
+    stop = None if ladder.untried else rung_to_stop_at(ladder)
+    return replace(ladder, stop_at=stop.name if stop else "")
 
 
 def _leave_out(ladder: Ladder, maker: RungMaker, reason: str) -> Ladder:
-    return replace(ladder, left_out={**ladder.left_out, maker.name: reason})
+    """Note a rung for which time or a package is missing."""
+    untried = (*ladder.untried, maker.title) if maker.is_strong else ladder.untried
+    left_out = {**ladder.left_out, maker.name: reason}
+    return _with_stop(replace(ladder, left_out=left_out, untried=untried))
 
 
 def _scored_rung(maker: RungMaker, result: RungResult, data: LadderData, *, seconds: float) -> Rung:
@@ -200,5 +233,5 @@ def _save(ladder: Ladder) -> None:
     """Write the table, the picture and the page of the rungs so far."""
     save_ladder(ladder)
     if ladder.rungs:
-        replace_text(ladder.path / "ladder.svg", ladder_svg(ladder))
-        replace_text(ladder.path / "ladder.html", render_ladder(ladder))
+        replace_file(ladder.path / "ladder.svg", ladder_svg(ladder))
+        replace_file(ladder.path / "ladder.html", render_ladder(ladder))

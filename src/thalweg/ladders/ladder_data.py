@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from math import inf
 from pathlib import Path
 from time import monotonic
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from thalweg.classical.cross_validation import Split, repeated_splits
 from thalweg.classical.features import colour_histogram, concatenation, hog, standardisation
 from thalweg.data import DataFacts, Dataset
+from thalweg.errors import ThalwegError
 from thalweg.planning.progress import Progress
 
 PIXELS_SIDE = 32  # px: rungs on raw pixels see images no larger: 3,072 numbers
@@ -20,6 +22,15 @@ FEATURES_SIDE = 64  # px: edges of the size of a cell are what HOG counts
 RESIZE_BATCH = 512  # images resized together
 TUNING_SAMPLES = 10_000  # training samples that settings are chosen on
 TRAIN_SCORE_SAMPLES = 2_000  # training samples that the train score is measured on
+
+
+class TooLongError(ThalwegError):
+    """A rung needs more time than is left: about so many seconds, or more than it had."""
+
+    def __init__(self, seconds: float, *, is_bound: bool = False) -> None:
+        words = "takes more than" if is_bound else "needs about"
+        super().__init__(f"{words} {max(1, round(seconds)):,} s")
+        self.seconds = seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +54,8 @@ class LadderData:
     progress: Progress
     deadline: float  # on the monotonic clock
     device: str = "cpu"
-    time_limit: float = 0.0  # s: of the rung that runs
+    time_limit: float = inf  # s: of the rung that runs
+    rung_deadline: float = inf  # on the monotonic clock
 
     @property
     def facts(self) -> DataFacts:
@@ -51,11 +63,17 @@ class LadderData:
 
     @property
     def is_classification(self) -> bool:
-        return self.facts.num_classes > 1
+        return self.facts.has_one_class
 
     def limit_time(self, share: float) -> None:
         """Give the next rung this share of the time that is left."""
         self.time_limit = max(0.0, self.deadline - monotonic()) * share
+        self.rung_deadline = monotonic() + self.time_limit
+
+    def check_time(self) -> None:
+        """Raise TooLongError once the rung has used its time. For loops of a rung to call."""
+        if monotonic() > self.rung_deadline:
+            raise TooLongError(self.time_limit, is_bound=True)
 
     def targets(self, split: str) -> Tensor:
         """int64 [n] classes, or float32 [n] values."""

@@ -11,16 +11,9 @@ from thalweg.data import DataFacts
 from thalweg.data.modalities import MODALITIES
 from thalweg.errors import ThalwegError
 from thalweg.ladders.ladder_data import LadderData
-from thalweg.record.ladder import Kind
+from thalweg.ladders.ladder_data import TooLongError as TooLongError
+from thalweg.record.ladder import STRONG, Kind
 from thalweg.tasks import TASKS
-
-
-class TooLongError(ThalwegError):
-    """A rung needs `seconds`, which is more than the time left."""
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__(f"needs about {max(1, round(seconds)):,} s")
-        self.seconds = seconds
 
 
 class MissingPackageError(ThalwegError):
@@ -50,9 +43,18 @@ class RungMaker:
     unfit_reason: Callable[[DataFacts], str] = lambda facts: ""  # "": the rung fits the data
     share: float = 0.5  # of the time left that it may take; the last rung may take all
 
+    @property
+    def is_strong(self) -> bool:
+        """Return whether it may well be the best, so that others must leave time for it."""
+        return self.kind in STRONG
+
 
 def images_only(facts: DataFacts) -> str:
     return "" if MODALITIES[facts.modality].layout == "pixels" else "needs images"
+
+
+def tables_only(facts: DataFacts) -> str:
+    return "" if MODALITIES[facts.modality].layout == "row" else "needs a table"
 
 
 def equal_lengths_only(facts: DataFacts) -> str:

@@ -23,6 +23,7 @@ from thalweg.models.mlp import mlp
 from thalweg.models.pretrained.timm_model import PREFIX, timm_model
 from thalweg.models.resnet import resnet18, resnet34, resnet50, resnet101, resnext50_32x4d
 from thalweg.models.resnext import resnext29_8x64d, resnext29_16x64d
+from thalweg.models.tabular import tabular
 from thalweg.models.vgg import (
     cifar_vgg11_bn,
     cifar_vgg13_bn,
@@ -46,6 +47,7 @@ MODELS: Registry[Callable[..., Module]] = Registry(
     "model",
     (
         mlp,
+        tabular,
         convnet,
         airbench,
         resnet18,

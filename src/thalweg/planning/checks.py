@@ -11,16 +11,69 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from thalweg.data import DataFacts
 from thalweg.data.images.progressive_resizing import resize_longer_side
+from thalweg.data.load import check_image_size
 from thalweg.data.modalities import MODALITIES
+from thalweg.data.split import Holdout
 from thalweg.distributed.ranks import is_one_of_many
 from thalweg.errors import UsageError
 from thalweg.models import MODELS
 from thalweg.optim import OPTIMIZERS, SCHEDULES
-from thalweg.recipes.recipe import KEYS, AugmentRecipe, Recipe
+from thalweg.recipes.recipe import AUTO, KEYS, AugmentRecipe, Recipe, check_ranges
 from thalweg.registry import unknown_name
 from thalweg.tasks import TASKS
 from thalweg.tasks.losses import takes_soft_targets
 from thalweg.tasks.penalties import PENALTIES
+
+
+def check_edits(recipe: Recipe, edits: Collection[str]) -> None:
+    """Check the values that the user set, by what is known before any data are read.
+
+    `recipe` has them; of the other keys it has defaults, which mean nothing yet.
+    """
+    check_ranges(recipe, edits)
+    data = recipe.data
+    Holdout(
+        val_fraction=data.val_fraction,
+        test_fraction=data.test_fraction,
+        folds=data.folds,
+        fold=data.fold,
+    ).check()
+    check_image_size(data.image_size)
+    if "model.name" in edits:
+        _check_model_settings(recipe)
+    if recipe.task.name != AUTO:
+        TASKS[recipe.task.name]
+    _check_loss(recipe)
+    if recipe.task.penalty != "none":
+        PENALTIES[recipe.task.penalty]
+    if "optimizer.name" in edits:
+        _check_optimizer_settings(recipe)
+    elif "schedule.name" in edits:
+        _check_schedule_settings(recipe)
+    if "device" in edits:
+        check_device(recipe.device)
+    if "devices" in edits:
+        check_devices(recipe, here=recipe.devices)
+
+
+def _check_model_settings(recipe: Recipe) -> None:
+    build = MODELS[recipe.model.name]
+    parameters = inspect.signature(build).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return
+    names = settings_of(build)
+    for key in recipe.model.changes:
+        if key not in names:
+            raise unknown_name(f"setting of the model {recipe.model.name}", key, names)
+
+
+def _check_loss(recipe: Recipe) -> None:
+    """Check the loss's name against those of the task, or of all tasks while it is unknown."""
+    name, task = recipe.task.loss, recipe.task.name
+    tasks = TASKS.with_plugins() if task == AUTO else [TASKS[task]]
+    losses = {loss for kind in tasks for loss in kind.losses}
+    if name not in ("auto", *losses):
+        raise unknown_name("loss" if task == AUTO else f"loss of the task {task}", name, losses)
 
 
 def check_recipe(recipe: Recipe, facts: DataFacts) -> None:
@@ -30,22 +83,20 @@ def check_recipe(recipe: Recipe, facts: DataFacts) -> None:
     _check_task(recipe, facts)
     _check_augmentation(recipe, facts)
     _check_test_time_augmentation(recipe, facts)
-    _check_optimizer(recipe)
-    _check_device(recipe.device)
+    _check_optimizer_settings(recipe)
+    _check_schedule_settings(recipe)
+    check_device(recipe.device)
     check_devices(recipe, here=recipe.devices)
 
 
 def _check_ranges(recipe: Recipe) -> None:
-    is_probe = recipe.transfer.method == "probe"
-    if is_probe and recipe.budget.epochs:
+    if recipe.transfer.method == "probe" and recipe.budget.epochs:
         raise UsageError(
             "transfer.method = probe fits a head in closed form, without epochs",
             seen=f"budget.epochs = {recipe.budget.epochs}",
             fix="--transfer last or --transfer all, or no --epochs",
         )
-    for name, value in recipe.flat().items():
-        if not (is_probe and name == "budget.epochs"):
-            KEYS[name].check(value)
+    check_ranges(recipe, KEYS)
 
 
 def check_model(recipe: Recipe, model: nn.Module, facts: DataFacts) -> None:
@@ -109,7 +160,7 @@ def _check_task(recipe: Recipe, facts: DataFacts) -> None:
         )
     if recipe.transfer.method != "none" and kind.answers == "other":
         raise UsageError(
-            "a head can be fitted for classes and values only",
+            "a head can be fitted for classes, labels and values only",
             seen=f"task.name={task.name}, transfer.method={recipe.transfer.method}",
             fix="--transfer none",
         )
@@ -157,7 +208,7 @@ def _check_test_time_augmentation(recipe: Recipe, facts: DataFacts) -> None:
         reason = f"the samples are {MODALITIES[facts.modality].noun}s"
     elif recipe.transfer.method == "probe":
         reason = "a fitted head is evaluated on features; see transfer.copies_per_image"
-    elif has_threshold and facts.num_classes == 1:
+    elif has_threshold and not facts.has_one_class:
         reason = "only a predicted class has a probability"
     if reason:
         raise UsageError(
@@ -168,12 +219,17 @@ def _check_test_time_augmentation(recipe: Recipe, facts: DataFacts) -> None:
         )
 
 
-def _check_optimizer(recipe: Recipe) -> None:
-    optimizer, schedule = recipe.optimizer, recipe.schedule
+def _check_schedule_settings(recipe: Recipe) -> None:
+    schedule = recipe.schedule
+    build = SCHEDULES[schedule.name]
+    _check_settings("schedule", schedule.name, schedule.changes, build=build)
+    build(schedule.warmup, **schedule.changes)
+
+
+def _check_optimizer_settings(recipe: Recipe) -> None:
+    optimizer = recipe.optimizer
     build = OPTIMIZERS[optimizer.name]
     _check_settings("optimizer", optimizer.name, optimizer.changes, build=build)
-    _check_settings("schedule", schedule.name, schedule.changes, build=SCHEDULES[schedule.name])
-    SCHEDULES[schedule.name](schedule.warmup, **schedule.changes)
     settings = {name: getattr(optimizer, name) for name in ("lr", "weight_decay", "momentum")}
     try:
         build([("weight", nn.Parameter(torch.zeros(1, 1)))], **settings, **optimizer.changes)
@@ -206,9 +262,10 @@ def settings_of(build: Callable[..., object]) -> Collection[str]:
     return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is not p.empty]
 
 
-def _check_device(device: str) -> None:
+def check_device(device: str) -> None:
+    """Check that this machine has the device."""
     try:
-        torch.empty(0, device=device)
+        torch.zeros(1, device=device).item()  # a meta tensor has no number
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(f"no device {device!r} here", seen=reason, fix="device = cpu") from error

@@ -5,22 +5,23 @@ from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from thalweg.borrow import preserve_random_state
 from thalweg.data import Dataset, load_dataset
+from thalweg.data.images.mirror_test import mirror_test, sample_rows
 from thalweg.data.modalities import MODALITIES
 from thalweg.data.samples import Samples
 from thalweg.data.sources import samples_at
 from thalweg.errors import UsageError
-from thalweg.planning.checks import check_model, check_recipe
+from thalweg.planning.checks import check_edits, check_model, check_recipe
 from thalweg.planning.plan import Plan
 from thalweg.planning.progress import Progress
 from thalweg.planning.transfer import dataset_for_network, implied_transfer
 from thalweg.recipes.facts import DataFacts
-from thalweg.recipes.recipe import Recipe
+from thalweg.recipes.recipe import AUTO, Recipe
 from thalweg.recipes.transfer import transfer_edits
-from thalweg.tasks import TASKS
 from thalweg.tasks.losses import takes_soft_targets
 
 
@@ -40,20 +41,24 @@ def make_plan(
         changes["data.path"] = str(path)
     changes["data.path"] = absolute_if_exists(str(changes.get("data.path", "")))
     requested = Recipe().edited(changes)  # refuses unknown keys and values before anything is read
-    TASKS[requested.task.name]  # likewise
+    check_edits(requested, changes)
     data = requested.data
-    list_samples = cache(partial(samples_at, Path(data.path), target=data.target))
+    list_samples = cache(partial(samples_at, Path(data.path), target=data.target, group=data.group))
     transfer, note = implied_transfer(changes, list_samples)
     requested = requested.edited(transfer)
+    progress = progress or Progress()
     dataset = read_dataset(
-        requested, progress or Progress(), note=note, overlap=overlap, list_samples=list_samples
+        requested, progress, note=note, overlap=overlap, list_samples=list_samples
     )
-    facts = dataset.facts
+    facts, number_of_notes = dataset.facts, len(dataset.notes)
     defaults: dict[str, object] = {"device": best_device(), "data.path": changes["data.path"]}
     if transfer:
         defaults |= transfer_edits(facts, requested.transfer.method) | transfer
     defaults |= dataset.modality.implied_keys(facts)
     default_recipe = recipe_for(facts, {**changes, **transfer}).edited(defaults)
+    if _mirrors(default_recipe) and not MIRRORING.intersection(changes):
+        default_recipe, dataset = _without_harmful_flip(default_recipe, dataset)
+        progress.messages.extend(dataset.notes[number_of_notes:])
     user_edits = {key: v for key, v in changes.items() if key != "data.image_size" or v}
     plan = Plan(
         recipe=_recipe_with(default_recipe, user_edits),
@@ -66,16 +71,56 @@ def make_plan(
     return plan
 
 
+MIRRORING = frozenset({"augment.flip", "transfer.copies_per_image"})
+
+
+def _mirrors(recipe: Recipe) -> bool:
+    return recipe.augment.flip or recipe.transfer.copies_per_image > 1
+
+
+def _without_harmful_flip(recipe: Recipe, dataset: Dataset) -> tuple[Recipe, Dataset]:
+    """The recipe without mirrored images, and a note, where these would show another class."""
+    rows = dataset.indices["train"]
+    if not dataset.class_names or dataset.modality.layout != "pixels":
+        return recipe, dataset
+    classes = dataset.targets
+    if classes.ndim > 1:  # of several labels, each combination is a class here
+        classes = np.unique(classes, axis=0, return_inverse=True)[1].reshape(-1)
+    chosen = rows[sample_rows(classes[rows])]
+    if dataset.decoding is not None:
+        dataset.decoding.wait_for(chosen)
+    test = mirror_test((dataset.inputs[row] for row in chosen), classes[chosen])
+    if test is None or not test.is_harmful:
+        return recipe, dataset
+    edits: dict[str, object] = {
+        "augment.flip": False,
+        "augment.alternating_flip": False,
+        "transfer.copies_per_image": 1,
+    }
+    if recipe.evaluation.test_time_augmentation != "none":
+        edits |= {"evaluation.test_time_augmentation": "none"}
+        edits |= {"evaluation.confidence_threshold": 1.0}
+    return recipe.edited(edits), replace(dataset, notes=(*dataset.notes, test.note))
+
+
 def plan_of(recipe: Recipe, progress: Progress) -> Plan:
     """The plan of a complete recipe, such as a run's: its data are read, nothing is chosen."""
     dataset = read_dataset(recipe, progress)
     return Plan(recipe=recipe, defaults=recipe, dataset=dataset, notes=dataset.notes)
 
 
+# Keys of a recipe that hold for one class a sample alone.
+WITHOUT_ONE_CLASS: dict[str, object] = {
+    "task.label_smoothing": 0.0,
+    "evaluation.confidence_threshold": 1.0,
+}
+
+
 def recipe_for(facts: DataFacts, chosen: Mapping[str, object] | None = None) -> Recipe:
     """The modality's recipe for the data, and for the keys that were chosen already, if any."""
     recipe = MODALITIES[facts.modality].recipe(facts, chosen or {})
-    return recipe.edited({"task.name": facts.task})
+    recipe = recipe.edited({"task.name": facts.task})
+    return recipe if facts.has_one_class else recipe.edited(WITHOUT_ONE_CLASS)
 
 
 def _recipe_with(defaults: Recipe, user_edits: Mapping[str, object]) -> Recipe:
@@ -127,7 +172,8 @@ def read_dataset(
         fold=data.fold,
         seed=recipe.seed,
         target=data.target,
-        task=recipe.task.name,
+        group=data.group,
+        task="" if recipe.task.name == AUTO else recipe.task.name,
         progress=show,
         overlap=overlap and recipe.transfer.method == "none",  # features are of all at once
         list_samples=list_samples,

@@ -59,6 +59,7 @@ class Plan:
             target_std=facts.target_std,
             class_names=self.dataset.class_names,
             preprocessing=self.dataset.preprocessing,
+            label_rates=facts.label_rates,
             views=AugmentedViews(
                 views="one" if augmentation == "none" else augmentation,
                 sure=recipe.evaluation.confidence_threshold,

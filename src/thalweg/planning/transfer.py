@@ -27,6 +27,7 @@ METHOD_NOTES = {
     "there, --transfer none a network from scratch",
     "all": "all its layers are trained, after its head; --transfer none trains from scratch",
 }
+AS_ASKED = "(as asked)"  # in the note on the size of images
 EXTRA = 'pip install "thalweg[pretrained]"'
 
 
@@ -95,7 +96,9 @@ def dataset_for_network(dataset: Dataset, recipe: Recipe) -> Dataset:
     )
     return replace(
         dataset,
-        notes=tuple(note.replace("(as asked)", reason) for note in dataset.notes),
+        notes=tuple(
+            note.replace(AS_ASKED, reason) if AS_ASKED in note else note for note in dataset.notes
+        ),
         preprocessing=preprocessing,
         facts=facts,
     )

@@ -16,3 +16,11 @@ class DataFacts:
     original_size: tuple[int, int] = (0, 0)  # median (height, width) of image files
     target_mean: float = 0.0  # of the training targets; 0 and 1 where they are no real numbers
     target_std: float = 1.0
+    num_numbers: int = 0  # of a table: inputs that are measurements; they come first
+    categories: tuple[int, ...] = ()  # of a table: entries of each one-hot category, last
+    label_rates: tuple[float, ...] = ()  # shares of the training samples with each of many labels
+
+    @property
+    def has_one_class(self) -> bool:
+        """True where each sample is of one class."""
+        return self.num_classes > 1 and not self.label_rates

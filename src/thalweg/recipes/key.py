@@ -1,5 +1,6 @@
 """The declaration of a recipe key: type, default, range, scale, meaning and short name."""
 
+import sys
 from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ T = TypeVar("T")
 
 _COMPARISONS = {"at least": ge, "above": gt, "at most": le, "below": lt}
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
+LARGEST = {int: 2**53, float: sys.float_info.max}  # of a value
 _TYPE_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 
@@ -118,6 +120,7 @@ def _scalar(value: object, kind: type) -> object:
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:
-        return kind(value) if isinstance(value, str) or kind(value) == value else None
+        number = kind(value) if isinstance(value, str) or kind(value) == value else None
     except (ValueError, OverflowError):
         return None
+    return number if number is not None and abs(number) <= LARGEST[kind] else None

@@ -42,6 +42,8 @@ def suits_speed_records(facts: DataFacts, chosen: Mapping[str, object]) -> bool:
 
     False if another network or optimizer is chosen: the learning rates hold for these alone.
     """
+    if not facts.has_one_class:
+        return False
     own = {"model.name": "airbench", "optimizer.name": "muon"}
     if any(chosen.get(key, name) != name for key, name in own.items()):
         return False

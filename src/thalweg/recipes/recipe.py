@@ -4,18 +4,22 @@ Keys are dotted (`optimizer.lr`), the same in TOML, in the environment (THALWEG_
 the command line (--optimizer.lr) and in a prescription's edit.
 """
 
+import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
 
 from thalweg.errors import RunError, UnknownNameError, UsageError
+from thalweg.files import check_length, check_regular
 from thalweg.recipes.key import Key, key, toml_value
 from thalweg.recipes.old_names import OLD_NAMES, current_edit
+from thalweg.recipes.similar_keys import similar_keys
 from thalweg.registry import unknown_name
 
+AUTO = "auto"  # a key's value: chosen by the data
 Changes = Mapping[str, int | float | str | bool]  # settings by name, of what is chosen by name
 
 
@@ -33,6 +37,11 @@ class DataRecipe:
     )
     folds: int = key(0, "Cross-validation folds; 0 holds out val_fraction.", at_least=0)
     fold: int = key(1, "The fold that validates, counted from 1.", at_least=1)
+    group: str = key(
+        "",
+        "Column of samples that stay in one split, such as a patient's; empty: a column or file "
+        "names that say so, and near copies of images; none: neither.",
+    )
     target: str = key(
         "", "Column of a table to predict; empty: `target`, or else the last.", short="target"
     )
@@ -67,11 +76,15 @@ class TransferRecipe:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskRecipe:
     name: str = key(
-        "classification",
-        "Predict one of several classes (classification) or a number (regression).",
+        AUTO,
+        "Predict one of several classes (classification), any number of labels (multi-label) or a "
+        "number (regression). auto: as the targets suggest.",
+        short="task",
     )
     loss: str = key(
-        "auto", "Loss; see docs/reference/losses.md. auto: cross_entropy for classes, else mse."
+        "auto",
+        "Loss; see docs/reference/losses.md. auto: cross_entropy for classes, bce for labels, "
+        "mse for numbers.",
     )
     changes: Changes = key({}, "Settings of the loss, such as margin or gamma.")
     label_smoothing: float = key(
@@ -259,7 +272,15 @@ _SHORT_NAMES = {declared.short: name for name, declared in KEYS.items() if decla
 def _unknown_key(name: str) -> UnknownNameError:
     if name in OLD_NAMES:
         return UnknownNameError(f"{name} has a new name", seen=name, fix=OLD_NAMES[name])
-    return unknown_name("recipe key", name, KEYS)
+    return unknown_name("recipe key", name, KEYS, close=similar_keys(name, KEYS))
+
+
+def check_ranges(recipe: Recipe, names: Iterable[str]) -> None:
+    """Raise UsageError where one of the named values is out of its range."""
+    is_probe = recipe.transfer.method == "probe"
+    for name in names:
+        if not (is_probe and name == "budget.epochs"):  # a probe has none
+            KEYS[name].check(attrgetter(name)(recipe))
 
 
 def short_edits(**options: object) -> dict[str, object]:
@@ -273,8 +294,9 @@ def edits_from_toml(path: Path) -> dict[str, object]:
     Raises: UsageError with the file's name in it.
     """
     try:
+        check_length(path)
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # also numbers of 5,000 digits
         raise UsageError(
             f"{path} cannot be read as a recipe", seen=str(error), fix="a TOML file in UTF-8"
         ) from error
@@ -286,17 +308,24 @@ def edits_from_toml(path: Path) -> dict[str, object]:
     return edits
 
 
+# Keys that older runs did not record, as these had them.
+UNRECORDED: dict[str, object] = {"data.group": "none"}
+
+
 def recorded_recipe(run: Path) -> Recipe:
     """The recipe that a run was started with. Raises RunError where it is absent or unreadable."""
     path = run / "recipe.toml"
-    if not path.exists():
+    if not os.path.lexists(path):
         raise RunError(
             f"{run} is not a run that can be resumed",
             seen=f"{path} does not exist",
-            fix="the folder of a run, as `thalweg runs` lists them",
+            fix="the folder of a run of `thalweg train`, as `thalweg runs` lists them",
         )
     try:
-        return Recipe().edited(edits_from_toml(path))
+        check_regular(path)
+        return Recipe().edited({**UNRECORDED, **edits_from_toml(path)})
+    except OSError as error:
+        raise RunError(f"{path} cannot be read", seen=str(error)) from error
     except UsageError as error:
         raise RunError(error.problem, seen=error.seen, fix=error.fix) from error
 

@@ -87,6 +87,7 @@ def round_steps(low: float, high: float, most: int = 5) -> list[float]:
 
 def _linear_axis(low: float, high: float, pixels: tuple[float, float], *, shares: bool) -> Axis:
     if shares:
+        low, high = min(max(low, 0.0), 1.0), min(max(high, 0.0), 1.0)  # a damaged file has others
         low, high = max(0.0, min(low, high - 0.05)), min(1.0, max(high, low + 0.05))
     if not high - low > 1e-9 * max(abs(high), abs(low)):
         low, high = low - (abs(low) or 1.0) * 0.5, high + (abs(high) or 1.0) * 0.5

@@ -1,15 +1,26 @@
 """A line chart as SVG, readable on paper too; the page's script adds a cursor."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
+from typing import NamedTuple
 
 from thalweg.report.axis import CHARACTER, Axis, axis, round_steps
 from thalweg.report.line import Line, Point
 from thalweg.wording import count, figure, markup, percent
 
 MOST_DOTS = 40  # validations, up to which each has its dot
+TOP = 10.0  # pixels above a chart's lines; where marks have texts, these stand between
+MARK_ROW = 14.0  # pixels from one row of marks' texts to the next
 LABEL_GAP = 15.0  # least pixels between two labels
+
+
+class Mark(NamedTuple):
+    """A step where something happened."""
+
+    step: int
+    text: str
+    kind: str = "event"  # event: something went wrong or stopped; best; or stage: a new size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +34,7 @@ class Chart:
     epoch_steps: int = 0
     until: int = 0  # the step that all charts of a page reach
     level: tuple[str, float] = ("", 0.0)  # a line to compare with, such as chance
-    marks: Sequence[tuple[int, str]] = ()  # steps where something happened
+    marks: Sequence[Mark] = ()
     width: int = 460
     height: int = 260
 
@@ -34,10 +45,12 @@ def line_chart(chart: Chart, lines: Sequence[Line]) -> str:
     if not lines:
         return ""
     x, y = _axes(chart, lines)
+    marks = _placed_marks(chart.marks, x)
+    y = replace(y, end=y.end + MARK_ROW * (1 + max((row for _, row in marks), default=-1)))
     body = [
         _grid(chart, x, y),
         _level(chart, x, y),
-        *(_mark(mark, x, y) for mark in chart.marks),
+        *(_mark(mark, row, x=x, bottom=y.start) for mark, row in marks),
         *(_band(line, x, y) for line in lines if line.ranged),
         *(_line_group(line, x, y) for line in lines),
         _level_name(chart, lines, (x, y)),
@@ -70,11 +83,11 @@ def _axes(chart: Chart, lines: Sequence[Line]) -> tuple[Axis, Axis]:
     values = [v for line in lines for p in line.points for v in (p.value, p.low, p.high)]
     steps = [p.step for line in lines for p in line.points]
     steps += [step for line in lines for step in line.broken_at]
-    steps += [step for step, _ in chart.marks]
+    steps += [mark.step for mark in chart.marks]
     first, last = min(steps), max(chart.until, *steps)
     if chart.epoch_steps:
         first = min(first, 0)
-    y = axis(values, (chart.height - 36, 10), shares=chart.shares)
+    y = axis(values, (chart.height - 36, TOP), shares=chart.shares)
     labels = [_end_text(line, y) for line in lines]
     labels += [line.name for line in lines] if len(lines) > 1 else []
     right = chart.width - 8 - CHARACTER * max(map(len, labels))
@@ -147,14 +160,32 @@ def _level_name(chart: Chart, lines: Sequence[Line], axes: tuple[Axis, Axis]) ->
     return f'<text {place} y="{above:.1f}">{text}</text>'
 
 
-def _mark(mark: tuple[int, str], x: Axis, y: Axis) -> str:
-    step, text = mark
-    at = x.at(step)
-    side, shift = ("end", -5) if at > (x.start + x.end) / 2 else ("", 5)
+def _placed_marks(marks: Sequence[Mark], x: Axis) -> list[tuple[Mark, int]]:
+    """Each mark and the row of its text: as many rows as the texts need side by side."""
+    ends: list[float] = []  # right end of the last text in each row
+    placed = []
+    for mark in sorted(marks, key=lambda mark: mark.step):
+        start, end = _extent(mark, x)
+        row = next((row for row, taken in enumerate(ends) if taken <= start), len(ends))
+        ends[row : row + 1] = [end]
+        placed.append((mark, row))
+    return placed
+
+
+def _extent(mark: Mark, x: Axis) -> tuple[float, float]:
+    """The left and right end of a mark's text: right of its line, or left where that is full."""
+    at, width = x.at(mark.step), CHARACTER * len(mark.text) + 8
+    is_left = at - width > x.start and at + width > x.end
+    return (at - width, at) if is_left else (at, at + width)
+
+
+def _mark(mark: Mark, row: int, *, x: Axis, bottom: float) -> str:
+    at, (start, _) = x.at(mark.step), _extent(mark, x)
+    side, shift = ("end", -5) if start < at else ("", 5)
     return (
-        f'<path class="mark" d="M{at:.1f} {y.end:.1f}V{y.start:.1f}"/>'
-        f'<text class="mark-name {side}" x="{at + shift:.1f}" y="{y.end + 10:.1f}">'
-        f"{markup(text)}</text>"
+        f'<path class="mark {mark.kind}" d="M{at:.1f} {TOP:g}V{bottom:.1f}"/>'
+        f'<text class="mark-name {mark.kind} {side}" x="{at + shift:.1f}" '
+        f'y="{TOP + 10 + MARK_ROW * row:.1f}">{markup(mark.text)}</text>'
     )
 
 

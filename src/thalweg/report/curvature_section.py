@@ -2,13 +2,13 @@
 
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from math import isfinite
+from math import isfinite, nan
 
 from thalweg.record import Picture
 from thalweg.record.schema import JSON
 from thalweg.report.facts import Facts
 from thalweg.report.tag import section, terms
-from thalweg.wording import count, figure, markup, percent
+from thalweg.wording import NARROW, POINTS, SHARPNESS, count, figure, markup, percent
 
 MOST_EIGENVALUES = 5
 
@@ -35,6 +35,8 @@ def spectrum_terms(numbers: Mapping[str, JSON]) -> dict[str, str]:
         "Smallest eigenvalue": _several(bottom[:1], _list(numbers, "bottom_errors")),
         "Sum of all (trace)": _trace(_mapping(numbers, "trace")),
         "Signs": _signs(numbers),
+        "Kind of point": _kind(_mapping(numbers, "shape")),
+        "Sharp or flat": _sharpness(_mapping(numbers, "shape")),
         "Largest step that can settle": _step(top),
         "Measured on": _measured_on(numbers),
     }
@@ -89,6 +91,22 @@ def _signs(numbers: Mapping[str, JSON]) -> str:
     signs = ", ".join(f"{percent(share, 0)} {sign}" for sign, share in shares.items())
     band = _value(numbers.get("band"))
     return f"{signs}; zero is up to {band}" if signs and band else signs
+
+
+def _kind(shape: Mapping[str, JSON]) -> str:
+    kind, reason = shape.get("kind"), shape.get("reason")
+    return f"{POINTS[kind]}: {reason}" if kind in POINTS and isinstance(reason, str) else ""
+
+
+def _sharpness(shape: Mapping[str, JSON]) -> str:
+    word = shape.get("sharpness")
+    rise, loss = shape.get("rise", nan), shape.get("loss", nan)
+    if word not in SHARPNESS or not (_is_number(rise) and _is_number(loss)):
+        return ""
+    return (
+        f"{SHARPNESS[word]}: the loss rises by {figure(rise, 2)}, from {figure(loss)}, where the "
+        f"weights move by 1{NARROW}% of their length in the sharpest direction"
+    )
 
 
 def _step(top: Sequence[JSON]) -> str:

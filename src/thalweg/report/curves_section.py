@@ -1,6 +1,5 @@
 """The section of learning curves: one chart for each group of series."""
 
-from collections.abc import Sequence
 from math import isfinite
 
 from thalweg.record import Quantity
@@ -17,13 +16,15 @@ from thalweg.record.quantities import (
     VAL_MAE,
     VAL_R2,
 )
-from thalweg.report.chart import Chart, line_chart, value_text
+from thalweg.report.chart import Chart, Mark, line_chart, value_text
 from thalweg.report.facts import Facts
 from thalweg.report.line import Line, line, plain_line, spread_line
+from thalweg.report.selection import selected_step, selection_text, stages, stages_text
 from thalweg.report.tag import section, table
-from thalweg.wording import count, figure
+from thalweg.wording import NARROW, count, figure, markup
 
 MOST_ROWS = 40  # validations in the table under the curves; of more, evenly spaced ones
+MOST_EVENTS = 4  # marked; the latest of more
 MARKS = {"loss-not-finite": "not a number", "interrupted": "interrupted", "resumed": "resumed"}
 
 
@@ -38,14 +39,22 @@ def curves_section(facts: Facts) -> str:
     small = "".join(filter(None, [_learning_rate(facts), *_weights(facts)]))
     if not large and not small:
         return ""
-    body = f'<div class="charts">{large}</div>' if large else ""
+    body = _explanation(facts)
+    body += f'<div class="charts">{large}</div>' if large else ""
     body += f'<div class="charts small">{small}</div>' if small else ""
     return section("curves", "How it learned", body + _values(facts))
 
 
+def _explanation(facts: Facts) -> str:
+    """The saved weights and the sizes of the images, in sentences; "" where neither is known."""
+    saved, sizes = selection_text(facts), stages_text(facts)
+    parts = [f"Saved: {saved}."] * bool(saved) + [f"Training images: {sizes}."] * bool(sizes)
+    return f'<p class="soft">{markup(" ".join(parts))}</p>' if parts else ""
+
+
 def _loss(facts: Facts) -> str:
     history = facts.history
-    unit = LOSS.unit if facts.answers == "classes" else ""
+    unit = LOSS.unit if facts.answers in ("classes", "labels") else ""
     chance = history.series(CHANCE_LOSS)
     level = ("chance", history.last(CHANCE_LOSS)) if chance else ("", 0.0)
     chart = Chart(
@@ -62,8 +71,8 @@ def _loss(facts: Facts) -> str:
 
 def _metrics(facts: Facts) -> list[str]:
     steps = facts.epoch_steps
-    classes = facts.history.series(NUM_CLASSES)
-    level = ("chance", 1 / facts.history.last(NUM_CLASSES)) if classes else ("", 0.0)
+    classes = facts.history.last(NUM_CLASSES) if NUM_CLASSES in facts.history else 0
+    level = ("chance", 1 / classes) if classes >= 1 else ("", 0.0)
     accuracy = Chart(
         key="accuracy",
         title="Accuracy",
@@ -71,12 +80,18 @@ def _metrics(facts: Facts) -> list[str]:
         epoch_steps=steps,
         until=_until(facts),
         level=level,
+        marks=_best_mark(facts),
     )
     charts = [line_chart(accuracy, _pair(facts, ACCURACY, VAL_ACCURACY))]
     for quantity, title in ((VAL_R2, "R²"), (VAL_MAE, "Mean absolute error")):
         unit = "in the target’s unit" if quantity is VAL_MAE else ""
         chart = Chart(
-            key=quantity.name, title=title, unit=unit, epoch_steps=steps, until=_until(facts)
+            key=quantity.name,
+            title=title,
+            unit=unit,
+            epoch_steps=steps,
+            until=_until(facts),
+            marks=_best_mark(facts),
         )
         charts.append(line_chart(chart, [_validation(facts, quantity)]))
     return charts
@@ -127,12 +142,20 @@ def _validation(facts: Facts, quantity: Quantity) -> Line:
     return line("validation", "val", facts.history.series(quantity))
 
 
-def _marks(facts: Facts) -> Sequence[tuple[int, str]]:
-    marks = [(event.step, MARKS[event.kind]) for event in facts.events if event.kind in MARKS]
+def _marks(facts: Facts) -> list[Mark]:
+    """Events, the stages of progressive resizing, and the saved weights."""
+    marks = [Mark(event.step, MARKS[event.kind]) for event in facts.events if event.kind in MARKS]
     broken = [step for step, loss in facts.history.series(LOSS).items() if not isfinite(loss)]
-    if broken and not any(name == MARKS["loss-not-finite"] for _, name in marks):
-        marks.append((min(broken), MARKS["loss-not-finite"]))
-    return [(step, name) for step, name in marks if step >= 0][-4:]
+    if broken and not any(mark.text == MARKS["loss-not-finite"] for mark in marks):
+        marks.append(Mark(min(broken), MARKS["loss-not-finite"]))
+    events = [mark for mark in marks if mark.step >= 0][-MOST_EVENTS:]
+    sizes = [Mark(step, f"{side}{NARROW}px", "stage") for step, side in stages(facts)]
+    return [*events, *sizes, *_best_mark(facts)]
+
+
+def _best_mark(facts: Facts) -> list[Mark]:
+    step = selected_step(facts)
+    return [Mark(step, "saved", "best")] if step >= 0 else []
 
 
 def _values(facts: Facts) -> str:

@@ -22,7 +22,9 @@ def render_diagnosis(diagnosis: Diagnosis) -> str:
     body = section("causes", "What to change", causes) if causes else ""
     body += section("others", "Also seen", bullet_list(others)) if others else ""
     if diagnosis.not_checked:
-        unchecked = terms(dict(by_reason(diagnosis.not_checked)))
+        unchecked = terms(
+            {", ".join(names): why for names, why in by_reason(diagnosis.not_checked)}
+        )
         body += section("unchecked", "Not checked, and what it would take", unchecked)
     if diagnosis.passed:
         body += section(

@@ -14,13 +14,20 @@ from thalweg.report import older_runs
 METRICS = {
     "accuracy": "accuracy",
     "top5_accuracy": "top-5 accuracy",
+    "mean_average_precision": "mean average precision",
+    "macro_f1": "macro F1",
+    "micro_f1": "micro F1",
+    "exact_match": "exact match",
     "mae": "mean absolute error",
     "r2": "R²",
     "loss": "loss",
 }
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
 NO_UPDATES = "updates: the head was fitted to frozen features, there were none"
-_SHARES = ("accuracy", "top5_accuracy")
+_SHARES = (
+    *("accuracy", "top5_accuracy"),
+    *("mean_average_precision", "macro_f1", "micro_f1", "exact_match"),
+)
 
 
 @dataclass(frozen=True)
@@ -41,7 +48,7 @@ class Facts:
 
     @property
     def answers(self) -> str:
-        """The kind of the task's answers: classes, values or other."""
+        """The kind of the task's answers: classes, labels, values or other."""
         return str(self.meta.get("answers") or older_runs.answers(self.meta))
 
     @property
@@ -82,6 +89,11 @@ class Facts:
         return next((name for name in tested + guesses if name in self.metrics), "")
 
     @property
+    def validation_metric(self) -> str:
+        """Name of the metric that chose the weights; "" where the run did not record it."""
+        return str(self.meta.get("headline_metric") or "")
+
+    @property
     def test_uses(self) -> int:
         """Models that the test split had scored by this one's test; 0 for an untested model."""
         uses = [event.detail.get("uses") for event in self.events if event.kind == "final"]
@@ -105,6 +117,11 @@ class Facts:
     def epoch_steps(self) -> int:
         """Steps in an epoch; 0 where unknown."""
         return int(self.meta.get("steps_per_epoch") or 0)
+
+    @property
+    def is_script(self) -> bool:
+        """Return whether somebody's script was watched: it has no recipe, and cannot be resumed."""
+        return bool(self.meta.get("script"))
 
     @property
     def seconds(self) -> Mapping[str, float]:

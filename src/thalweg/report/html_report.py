@@ -14,6 +14,7 @@ from thalweg.report.curvature_section import curvature_section
 from thalweg.report.curves_section import curves_section
 from thalweg.report.errors_section import errors_section
 from thalweg.report.facts import Facts, read_facts
+from thalweg.report.labels_section import labels_section
 from thalweg.report.page import html_page
 from thalweg.report.predictions_section import predictions_section
 from thalweg.report.regression_section import regression_section
@@ -21,7 +22,11 @@ from thalweg.report.verdict import verdict
 from thalweg.report.verdict_section import checks_section, top
 from thalweg.wording import markup
 
-ERRORS = {"classes": errors_section, "values": regression_section}  # by the kind of the answers
+ERRORS = {  # by the kind of the answers
+    "classes": errors_section,
+    "labels": labels_section,
+    "values": regression_section,
+}
 SCRIPT = Path(__file__).with_name("report.js")
 
 

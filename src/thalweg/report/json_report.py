@@ -5,8 +5,11 @@ import json
 from thalweg.diagnosis import Diagnosis
 from thalweg.record import RunReader
 from thalweg.record.schema import JSON, json_safe
+from thalweg.report.caveats import caveats
 from thalweg.report.confusion import confusion
 from thalweg.report.facts import Facts, read_facts
+from thalweg.report.label_scores import label_scores
+from thalweg.report.selection import selection_text
 from thalweg.report.verdict import verdict
 
 SCHEMA = 1  # raised when a key changes its meaning or goes away
@@ -22,6 +25,8 @@ def render_json(run: RunReader, diagnosis: Diagnosis) -> str:
         "state": facts.state,
         "steps": facts.steps_done,
         "verdict": {"title": headline.title, "text": headline.lead, "tone": headline.tone},
+        "caveats": [caveat._asdict() for caveat in caveats(facts)],
+        "saved": selection_text(facts),
         "diagnosis": json.loads(diagnosis.to_json()),
         "headline_metric": facts.headline_metric,
         "metrics": facts.metrics,
@@ -50,6 +55,8 @@ def _curves(facts: Facts) -> JSON:
 
 
 def _classes(facts: Facts) -> JSON:
+    if facts.answers == "labels":
+        return [score._asdict() for score in label_scores(facts.predictions, facts.classes)]
     if facts.answers != "classes" or not facts.predictions:
         return []
     matrix = confusion(facts.predictions, facts.classes)

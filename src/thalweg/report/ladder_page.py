@@ -15,18 +15,35 @@ def render_ladder(ladder: Ladder) -> str:
     body = (
         f"<header><p class='eyebrow'><b>{markup(name)}</b> · {markup(ladder.state)} · "
         f"{markup(ladder.source)}</p><h1>{markup(title)}</h1>"
-        f"<p class='advice'>{markup(ladder.advice)}</p></header>\n<main>{_body(ladder)}</main>\n"
+        f"<p class='advice'>{markup(ladder.advice)}</p>{_untried(ladder)}</header>\n"
+        f"<main>{_body(ladder)}</main>\n"
         f"<footer>thalweg {markup(ladder.environment.get('thalweg', ''))}</footer>"
     )
     return html_page(f"{name}: {title}", body, style=STYLE)
 
 
 def headline(ladder: Ladder) -> str:
-    """The rung to stop at, with its score and time."""
-    if not ladder.stop_at:
+    """The rung to stop at, with its score and time; the best so far while others are untried."""
+    is_final = ladder.stop_at and ladder.state == "finished"
+    name = ladder.stop_at if is_final else ladder.best
+    if not name:
         return "No rung yet"
-    stop = ladder[ladder.stop_at]
-    return f"Stop at {stop.title}: {score_text(ladder, stop.score)} in {duration(stop.seconds)}"
+    rung = ladder[name]
+    result = f"{score_text(ladder, rung.score)} in {duration(rung.seconds)}"
+    return f"Stop at {rung.title}: {result}" if is_final else f"Best so far: {rung.title}, {result}"
+
+
+def untried_text(ladder: Ladder) -> str:
+    """The strong rungs that were left out; "" for none."""
+    if not ladder.untried:
+        return ""
+    names = ", ".join(ladder.untried)
+    return f"Untried: {names}. One of them may be better; “left out” says what each needs."
+
+
+def _untried(ladder: Ladder) -> str:
+    text = untried_text(ladder)
+    return f"<p class='advice'>{markup(text)}</p>" if text else ""
 
 
 def _body(ladder: Ladder) -> str:

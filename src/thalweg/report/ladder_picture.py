@@ -1,7 +1,7 @@
 """A ladder as one picture: each rung's score with its interval, and the seconds that it took."""
 
 from collections.abc import Iterator
-from math import isfinite
+from math import inf, isfinite
 
 from thalweg.record.ladder import Ladder, Rung
 from thalweg.report.axis import CHARACTER, Axis, axis
@@ -9,6 +9,7 @@ from thalweg.wording import duration, figure, markup, percent
 
 WIDTH = 780.0  # pixels
 ROW, TOP, FOOT = 30.0, 34.0, 30.0
+LABEL_GAP = 6.0  # between two labels of an axis
 NAMES, SCORES, GAP, SECONDS = 168.0, 330.0, 74.0, 120.0
 
 STYLE = """
@@ -75,10 +76,14 @@ def _axes(ladder: Ladder) -> tuple[Axis, Axis]:
 
 
 def _grid(scale: Axis, bottom: float) -> Iterator[str]:
+    taken = -inf  # right end of the last label
     for tick in scale.ticks:
-        x = scale.at(tick)
+        x, label = scale.at(tick), scale.label(tick)
+        half = CHARACTER * len(label) / 2
         yield f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP - 8:g}" y2="{bottom:g}"/>'
-        yield _text((x, bottom + 18), scale.label(tick), "mid")
+        if x - half > taken:
+            yield _text((x, bottom + 18), label, "mid")
+            taken = x + half + LABEL_GAP
 
 
 def _row(ladder: Ladder, rung: Rung, number: int, *, axes: tuple[Axis, Axis]) -> str:
@@ -89,15 +94,18 @@ def _row(ladder: Ladder, rung: Rung, number: int, *, axes: tuple[Axis, Axis]) ->
     width = CHARACTER * len(score) + 8
     fits = high + width < scores.end + GAP - 14
     label = (high + 8, "rung") if fits else (low - 8, "rung end")
-    duration_x = seconds.at(max(rung.seconds, 0.01))
+    duration_x, took = seconds.at(max(rung.seconds, 0.01)), duration(rung.seconds)
+    beyond = duration_x + 10 + CHARACTER * len(took) > WIDTH
+    time_label = (duration_x - 10, "rung end") if beyond else (duration_x + 10, "rung")
+    is_stop = rung.name == (ladder.stop_at or ladder.best)
     return (
-        f'<g class="{"stop" if rung.name == ladder.stop_at else ""}">'
+        f'<g class="{"stop" if is_stop else ""}">'
         f"{_text((NAMES - 14, y + 4.5), rung.title, 'rung end')}"
         f'<line class="whisker" x1="{low:.1f}" x2="{high:.1f}" y1="{y:g}" y2="{y:g}"/>'
         f'<circle cx="{at:.1f}" cy="{y:g}" r="4.5"/>'
         f"{_text((label[0], y + 4.5), score, label[1])}"
         f'<circle class="took" cx="{duration_x:.1f}" cy="{y:g}" r="4.5"/>'
-        f"{_text((duration_x + 10, y + 4.5), duration(rung.seconds), 'rung')}</g>"
+        f"{_text((time_label[0], y + 4.5), took, time_label[1])}</g>"
     )
 
 

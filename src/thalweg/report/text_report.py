@@ -10,20 +10,37 @@ from textwrap import wrap
 from unicodedata import east_asian_width
 
 from thalweg.diagnosis import Diagnosis, Finding
+from thalweg.diagnosis.missing import NOT_SHOWN, is_foreign
 from thalweg.record import RunReader
 from thalweg.record.history import Series
-from thalweg.record.quantities import ACCURACY, LOSS, VAL_ACCURACY, VAL_LOSS, VAL_MAE, VAL_R2
-from thalweg.report.confusion import confusion
+from thalweg.record.quantities import (
+    ACCURACY,
+    LOSS,
+    VAL_ACCURACY,
+    VAL_LOSS,
+    VAL_MAE,
+    VAL_R2,
+    quantity_called,
+)
+from thalweg.report.confusion import confusion, mistakes
 from thalweg.report.curvature_section import spectrum_terms
 from thalweg.report.facts import NO_UPDATES, SPLITS, Facts, is_share, metric_name, read_facts
-from thalweg.report.verdict import progress_note, sentence, title_of, verdict
+from thalweg.report.label_scores import label_scores
+from thalweg.report.score_interval import score_interval
+from thalweg.report.selection import selection_text, stages_text
+from thalweg.report.verdict import progress_note, sentence, title_of, titles_by_reason, verdict
 from thalweg.wording import NARROW, count, duration, figure, percent, times, visible
 
 NARROWEST, WIDEST = 40, 100  # columns
 BLOCKS = "▁▂▃▄▅▆▇█"
+LARGEST = 1e300  # of a value in a curve
 SPARK = 24  # columns of a sparkline
 MOST_ROWS = 5  # pairs and classes
 MOST_NAMES = 8  # checks passed; more are counted
+CURVES = (
+    *(LOSS, VAL_LOSS, ACCURACY, VAL_ACCURACY, VAL_R2, VAL_MAE),
+    *map(quantity_called, ("val_mean_average_precision", "val_macro_f1")),
+)
 _COLORS = {"error": "31", "warning": "33", "good": "32", "plain": "0"}
 
 
@@ -40,7 +57,7 @@ def render_text(
     blocks = [
         _head(facts, columns, color=color),
         _verdict(facts, columns),
-        _figures(facts),
+        _figures(facts, columns),
         _curves(facts),
         _errors(facts, columns),
         _curvature(facts, columns),
@@ -48,7 +65,7 @@ def render_text(
         _checks(facts, columns),
     ]
     text = "\n\n".join("\n".join(block) for block in blocks if block)
-    return text.replace(NARROW, " ")
+    return text.replace(NARROW, " ").replace("\u00a0", " ")
 
 
 def _head(facts: Facts, columns: int, *, color: bool) -> list[str]:
@@ -79,24 +96,29 @@ def _treatment(cause: Finding, columns: int) -> list[str]:
     return ["", *_terms(rows, columns)]
 
 
-def _figures(facts: Facts) -> list[str]:
+def _figures(facts: Facts, columns: int) -> list[str]:
+    headline = facts.headline_metric
     rows = [
         (metric_name(name), percent(value) if is_share(name) else figure(value))
-        for name, value in sorted(
-            facts.metrics.items(), key=lambda pair: pair[0] != facts.headline_metric
-        )
+        for name, value in sorted(facts.metrics.items(), key=lambda pair: pair[0] != headline)
     ]
+    if rows and headline and (interval := score_interval(facts, headline)) is not None:
+        rows[0] = (rows[0][0], f"{rows[0][1]} ({interval})")
+    if selection := selection_text(facts):
+        rows.append(("saved", selection))
+    if sizes := stages_text(facts):
+        rows.append(("image sizes", sizes))
     if facts.test_uses:
         rows.append(("test split", f"used {times(facts.test_uses)}"))
     if facts.seconds:
         rows.append(("time", duration(sum(facts.seconds.values()))))
-    return _terms(rows, WIDEST)
+    return _terms(rows, columns)
 
 
 def _curves(facts: Facts) -> list[str]:
     """First value, sparkline, last value of each curve."""
     rows = []
-    for quantity in (LOSS, VAL_LOSS, ACCURACY, VAL_ACCURACY, VAL_R2, VAL_MAE):
+    for quantity in CURVES:
         values = _bin_means(facts.history.series(quantity))
         if len(values) > 1:
             shares = is_share(quantity.name)
@@ -109,8 +131,9 @@ def _curves(facts: Facts) -> list[str]:
 
 
 def _bin_means(series: Series) -> list[float]:
-    """The finite values, averaged over at most SPARK equal bins."""
-    values = [series[step] for step in sorted(series) if isfinite(series[step])]
+    """The finite values, averaged over at most SPARK equal bins; cut where sums would overflow."""
+    finite = (series[step] for step in sorted(series) if isfinite(series[step]))
+    values = [max(-LARGEST, min(LARGEST, value)) for value in finite]
     bins = min(SPARK, len(values))
     edges = [len(values) * i // bins for i in range(bins + 1)] if bins else []
     return [fmean(values[a:b]) for a, b in pairwise(edges)]
@@ -123,8 +146,10 @@ def _sparkline(values: Sequence[float]) -> str:
 
 
 def _errors(facts: Facts, columns: int) -> list[str]:
-    if not facts.predictions or facts.answers != "classes":
+    if not facts.predictions or facts.answers not in ("classes", "labels"):
         return []
+    if facts.answers == "labels":
+        return _label_errors(facts, columns)
     matrix = confusion(facts.predictions, facts.classes)
     wrong = matrix.total - matrix.right
     lines = [f"{count(wrong)} of {count(matrix.total)} {SPLITS[facts.split]} samples are wrong"]
@@ -143,6 +168,22 @@ def _errors(facts: Facts, columns: int) -> list[str]:
     return [*lines, "", "weakest classes", *_terms(weakest, columns, indent=2)]
 
 
+def _label_errors(facts: Facts, columns: int) -> list[str]:
+    wrong = len(mistakes(facts.predictions))
+    total = count(len(facts.predictions))
+    scores = label_scores(facts.predictions, facts.classes)
+    weakest = sorted(scores, key=lambda score: score.f1 if score.samples else 2.0)[:MOST_ROWS]
+    rows = [
+        (
+            visible(s.name),
+            f"recall {percent(s.recall)}, precision {percent(s.precision)}, n = {s.samples}",
+        )
+        for s in weakest
+    ]
+    line = f"{count(wrong)} of {total} {SPLITS[facts.split]} samples have a wrong label"
+    return [line, "", "weakest labels", *_terms(rows, columns, indent=2)]
+
+
 def _curvature(facts: Facts, columns: int) -> list[str]:
     rows = spectrum_terms(facts.spectrum.numbers) if facts.spectrum else {}
     return _terms([(name.lower(), text) for name, text in rows.items()], columns)
@@ -153,7 +194,9 @@ def _data(facts: Facts, columns: int) -> list[str]:
     rows = [(SPLITS.get(name, name), count(n, "sample")) for name, n in counts.items() if n]
     reasons = Counter(reason for _, reason in facts.quarantined).most_common(MOST_ROWS)
     rows += [("left out", f"{count(n)}: {visible(reason)}") for reason, n in reasons]
-    rows += [("note", visible(note)) for note in facts.meta.get("notes") or ()]
+    lead = verdict(facts).lead  # which may have notes that limit the score
+    notes = [note for note in facts.meta.get("notes") or () if sentence(str(note)) not in lead]
+    rows += [("note", visible(note)) for note in notes]
     return _terms(rows, columns)
 
 
@@ -173,7 +216,16 @@ def _checks(facts: Facts, columns: int) -> list[str]:
             ("not checked", f"{count(len(diagnosis.not_checked), 'check')} of {NO_UPDATES}")
         )
         return _terms(rows, columns)
-    rows += [("not checked", f"{title_of(n)}: {why}") for n, why in diagnosis.not_checked.items()]
+    if facts.is_script and diagnosis.not_checked:
+        names = ", ".join(map(title_of, diagnosis.not_checked))
+        rows.append(("not checked", f"{names}; the report says why"))
+        return _terms(rows, columns)
+    for titles, why in titles_by_reason(diagnosis.not_checked):
+        if is_foreign(why):
+            reason = f"as {why}" if why == NOT_SHOWN else why
+            rows.append(("not checked", f"{count(len(titles), 'check')}, {reason}"))
+        else:
+            rows.append(("not checked", f"{', '.join(titles)}: {why}"))
     return _terms(rows, columns)
 
 

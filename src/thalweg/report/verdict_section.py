@@ -1,13 +1,21 @@
 """The top of the page with verdict, treatment and score; and the section of all checks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from thalweg.diagnosis import Finding, Prescription
-from thalweg.report.confusion import confusion
+from thalweg.diagnosis.missing import is_foreign
 from thalweg.report.facts import Facts, is_share, metric_name
+from thalweg.report.score_interval import score_interval
+from thalweg.report.selection import selection_in_short
 from thalweg.report.tag import bullet_list, section, terms
-from thalweg.report.verdict import Verdict, progress_note, sentence, title_of, verdict
-from thalweg.statistics import wilson_interval
+from thalweg.report.verdict import (
+    Verdict,
+    progress_note,
+    sentence,
+    title_of,
+    titles_by_reason,
+    verdict,
+)
 from thalweg.wording import (
     count,
     duration,
@@ -45,10 +53,22 @@ def checks_section(facts: Facts) -> str:
         passed = f'<div class="many">{bullet_list(map(title_of, diagnosis.passed))}</div>'
         body += f"<h3>Checked and well</h3>{_fold(passed, len(diagnosis.passed), 'check')}"
     if diagnosis.not_checked:
-        needs = {title_of(name): sentence(why) for name, why in diagnosis.not_checked.items()}
-        noun = "check, and what it would take", "checks, and what each would take"
-        body += f"<h3>Not checked</h3>{_fold(terms(needs), len(needs), *noun)}"
+        body += f"<h3>Not checked</h3>{_not_checked(diagnosis.not_checked)}"
     return section("checks", "Other findings and checks", body) if body else ""
+
+
+def _not_checked(not_checked: Mapping[str, str]) -> str:
+    """List what each check would take; those of other kinds of runs collapsed under the reason."""
+    groups = titles_by_reason(not_checked)
+    needs = {", ".join(names): sentence(why) for names, why in groups if not is_foreign(why)}
+    noun = "check, and what it would take", "checks, and what each would take"
+    body = _fold(terms(needs), len(needs), *noun) if needs else ""
+    for names, why in groups:
+        if is_foreign(why):
+            reason = f"{count(len(names), 'check')}: {why}"
+            titles = f'<div class="many">{bullet_list(names)}</div>'
+            body += f"<details><summary>{markup(reason)}</summary>{titles}</details>"
+    return body
 
 
 def _fold(body: str, number: int, *noun: str) -> str:
@@ -135,18 +155,20 @@ def _score(facts: Facts) -> str:
         return ""
     value = facts.metrics[metric]
     text = percent(value) if is_share(metric) else figure(value)
+    below = [_soft(_interval(facts, metric)), _soft(selection_in_short(facts))]
     return (
         f'<div class="score"><p class="figure">{text}</p><p>{markup(metric_name(metric))}</p>'
-        f'<p class="soft">{_interval(facts, metric)}</p>{_others(facts, metric)}</div>'
+        f"{''.join(below)}{_others(facts, metric)}</div>"
     )
 
 
 def _interval(facts: Facts, metric: str) -> str:
-    if metric != f"{facts.split}_accuracy":
-        return ""
-    matrix = confusion(facts.predictions, facts.classes)
-    low, high = wilson_interval(matrix.right, matrix.total)
-    return f"95 % interval {percent(low)} to {percent(high)}, n\u00a0=\u00a0{count(matrix.total)}"
+    interval = score_interval(facts, metric)
+    return "" if interval is None else str(interval)
+
+
+def _soft(text: str) -> str:
+    return f'<p class="soft">{markup(text)}</p>' if text else ""
 
 
 def _others(facts: Facts, headline: str) -> str:

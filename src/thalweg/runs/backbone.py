@@ -7,12 +7,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from thalweg.classical.linear_head import Candidate, choose_classifier, choose_regressor
+from thalweg.classical.linear_head import (
+    Candidate,
+    choose_classifier,
+    choose_label_heads,
+    choose_regressor,
+)
 from thalweg.data import Batch
 from thalweg.models.pretrained.head import Features, fill_head, named_head
 from thalweg.models.pretrained.weight_sources import load_pretrained
 from thalweg.planning.plan import Plan
 from thalweg.planning.progress import Progress
+from thalweg.tasks import TASKS
+from thalweg.tasks.multi_label import label_log_odds
 from thalweg.training.evaluate import Evaluation, evaluate
 from thalweg.training.features import VIEWS, Extractor, weights_digest
 from thalweg.training.interrupt import Interrupt
@@ -30,6 +37,7 @@ class Backbone:
     model: nn.Module
     progress: Progress
     interrupt: Interrupt
+    way: str = ""  # by which the features are computed: see `frozen_forward`; "": not chosen yet
     _is_fitting: bool = False
     _extractor: Extractor | None = field(default=None)
 
@@ -55,7 +63,11 @@ class Backbone:
         pairs = (inputs, torch.cat([targets] * len(views))), (val, self._targets("val"))
         candidates = self._candidates(*pairs)
         self._is_fitting = False
-        fill_head(self.head, candidates[0].map.weight, candidates[0].map.bias)
+        self.way = self._features().way
+        bias = candidates[0].map.bias
+        if self._has_labels:  # the task adds each label's log-odds to the head's outputs
+            bias = bias - bias.new_tensor(label_log_odds(self.plan.dataset.facts.label_rates))
+        fill_head(self.head, candidates[0].map.weight, bias)
         return candidates
 
     def evaluate(self, split: str) -> Evaluation:
@@ -87,12 +99,18 @@ class Backbone:
     ) -> list[Candidate]:
         if self.plan.task.num_classes:
             return choose_classifier(train, val, num_classes=self.plan.task.num_classes)
+        if self._has_labels:
+            return choose_label_heads(train, val)
         return choose_regressor(train, val)
 
+    @property
+    def _has_labels(self) -> bool:
+        return TASKS[self.plan.task.name].answers == "labels"
+
     def _targets(self, split: str) -> Tensor:
-        """Classes; or values standardised, as the loss compares them, [n, 1]."""
+        """Classes; labels; or values standardised, as the loss compares them, [n, 1]."""
         targets = torch.from_numpy(self.plan.dataset.targets[self._rows(split)])
-        if self.plan.task.num_classes:
+        if self.plan.task.num_classes or self._has_labels:
             return targets
         facts = self.plan.dataset.facts
         return ((targets - facts.target_mean) / facts.target_std)[:, None].float()
@@ -113,6 +131,7 @@ class Backbone:
                 device=torch.device(self.plan.recipe.device),
                 key=key,
                 progress=self._show,
+                way=self.way,
             )
         return self._extractor
 

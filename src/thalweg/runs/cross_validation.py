@@ -7,16 +7,17 @@ from pathlib import Path
 
 from thalweg.classical import Score
 from thalweg.errors import RunError, UsageError
+from thalweg.files import read_json_object, replace_file
 from thalweg.planning.checks import check_alone
 from thalweg.planning.make_plan import make_plan, plan_of
 from thalweg.planning.numerics import with_measured_numerics
 from thalweg.planning.progress import Progress
 from thalweg.recipes.recipe import Recipe, recorded_recipe
 from thalweg.record import claim_run_folder
-from thalweg.record.run_folder import CROSS_VALIDATION
+from thalweg.record.run_folder import CROSS_VALIDATION, check_parent
 from thalweg.record.schema import DATABASE, json_safe
 from thalweg.runs.fit import run_plan
-from thalweg.runs.run import InterruptedRunError, Run, replace_text
+from thalweg.runs.run import InterruptedRunError, Run
 from thalweg.runs.start import resume
 
 
@@ -70,12 +71,13 @@ def cross_validate(
             fix="folds 5; or folds 0 and repeats 5 for random splits",
         )
     check_alone()
+    check_parent(Path(out))
     progress = progress or Progress()
     changes = {**edits, "data.folds": folds, "data.fold": 1}
     plan = with_measured_numerics(make_plan(path, changes, progress=progress), progress)
     stem = Path(plan.recipe.data.path).resolve().name or "run"
     folder = claim_run_folder(Path(out), f"{stem}-folds")
-    replace_text(folder / "recipe.toml", plan.recipe.to_toml())
+    replace_file(folder / "recipe.toml", plan.recipe.to_toml())
     _write(folder, {"folds": folds, "repeats": repeats})
     return resume_cross_validation(folder, progress=progress)
 
@@ -116,7 +118,7 @@ def _finished_run(folder: Path, recipe: Recipe, progress: Progress) -> Run:
     if (folder / DATABASE).is_file():
         return resume(folder, progress=progress)
     folder.mkdir(exist_ok=True)
-    replace_text(folder / "recipe.toml", recipe.to_toml())
+    replace_file(folder / "recipe.toml", recipe.to_toml())
     return run_plan(plan_of(recipe, progress), folder, progress)
 
 
@@ -132,7 +134,7 @@ def _summary(result: CrossValidation) -> dict[str, object]:
 
 
 def _write(folder: Path, content: Mapping[str, object]) -> None:
-    replace_text(
+    replace_file(
         folder / CROSS_VALIDATION, json.dumps(json_safe({"schema": 1, **content}), indent=2) + "\n"
     )
 
@@ -140,7 +142,7 @@ def _write(folder: Path, content: Mapping[str, object]) -> None:
 def _read_counts(folder: Path) -> dict[str, int]:
     path = folder / CROSS_VALIDATION
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json_object(path)
         return {"folds": int(content["folds"]), "repeats": int(content["repeats"])}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path} cannot be read", seen=repr(error)) from error

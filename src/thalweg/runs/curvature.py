@@ -2,6 +2,9 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
+from itertools import islice
+from math import inf
 from pathlib import Path
 from typing import Literal
 
@@ -9,20 +12,24 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from thalweg.borrow import Subject
+from thalweg.classical.checks import check_count
 from thalweg.curvature import Landscape, Spectrum, draw, interpolation, landscape, spectrum
 from thalweg.curvature.landscape import Directions
+from thalweg.curvature.shape import shape_at
 from thalweg.curvature.twice_differentiable import BatchNormMode
-from thalweg.data import Batches
-from thalweg.errors import RunError
+from thalweg.data import Batch, Batches
+from thalweg.errors import RunError, UsageError
+from thalweg.files import check_tensor_file, draft_of, replace_file
 from thalweg.inference.saved_model import load_model
 from thalweg.planning.make_plan import read_dataset
 from thalweg.planning.progress import Progress
 from thalweg.recipes.recipe import recorded_recipe
 from thalweg.record.schema import json_safe
-from thalweg.runs.run import replace_text
 
 SAMPLES = 1024  # of the training split: of 256 of 512, λmax came out within 1 % of all
 BATCH = 256
+OTHERS = 8  # batches of other samples, for an error of what is measured on them
+MOST_EIGENVALUES = 100
 _PREFIX = "model."
 
 
@@ -31,25 +38,43 @@ def run_subject(run: str | Path, *, samples: int = SAMPLES) -> Subject:
 
     Raises: RunError where there is no finished model, DataError where the data are gone.
     """
+    subject, _ = _subject_and_others(run, samples=samples)
+    return subject
+
+
+def _subject_and_others(run: str | Path, *, samples: int) -> tuple[Subject, list[Batch]]:
+    """The subject, and batches of other samples: of the training split, or of the validation's."""
     folder = Path(run)
     saved = load_model(folder / "model")
+    check_count(samples, name="samples", most=10**9, of="the number of training samples")
     recipe = recorded_recipe(folder)
     dataset = read_dataset(recipe, Progress())
-    stream = iter(Batches(dataset, "train", batch_size=min(BATCH, samples), shuffle=True))
-    batches = [next(stream) for _ in range(_count(dataset.facts.counts["train"], samples))]
-    return Subject(
+    size = min(BATCH, samples)
+    stream = iter(Batches(dataset, "train", batch_size=size, shuffle=True))
+    number = _count(dataset.facts.counts["train"], samples)
+    batches, others = list(islice(stream, number)), list(islice(stream, max(number, OTHERS)))
+    if not others:
+        others = list(islice(Batches(dataset, "val", batch_size=size), max(number, OTHERS)))
+    subject = Subject(
         model=saved.module,
         loss_fn=saved.spec.build_task(recipe.task).loss_fn,
         batches=batches,
     )
+    return subject, others
 
 
 def run_spectrum(
     run: str | Path, *, samples: int = SAMPLES, top: int = 5, batch_norm: BatchNormMode = "train"
 ) -> Spectrum:
-    """The Hessian's spectrum at a run's best weights."""
-    subject = run_subject(run, samples=samples)
-    return spectrum(subject.model, subject.loss_fn, subject.batches, top=top, batch_norm=batch_norm)
+    """The Hessian's spectrum at a run's best weights, and the shape of the loss there."""
+    check_count(top, name="top", most=MOST_EIGENVALUES, of="the number of eigenvalues")
+    subject, others = _subject_and_others(run, samples=samples)
+    model, loss_fn, batches = subject.model, subject.loss_fn, subject.batches
+    result = spectrum(model, loss_fn, batches, top=top, batch_norm=batch_norm)
+    shape = shape_at(
+        model, loss_fn, batches, spectrum=result, held_out=others, batch_norm=batch_norm
+    )
+    return replace(result, shape=shape)
 
 
 def run_landscape(
@@ -64,6 +89,9 @@ def run_landscape(
     other: str | Path | None = None,
 ) -> Landscape:
     """The loss around a run's best weights, or on the line to those of another run."""
+    check_count(points, name="points", most=10**4, of="the number of points along a direction")
+    if not 0 < radius < inf:
+        raise UsageError("radius must be positive", seen=f"radius = {radius}", fix="radius 1")
     subject = run_subject(run, samples=samples)
     if other is not None:
         return interpolation(
@@ -93,9 +121,10 @@ def save_picture(geometry: Spectrum | Landscape, run: str | Path) -> Path:
     The numbers are saved beside the picture as .json, where the report reads both.
     """
     picture = Path(run) / f"{type(geometry).__name__.lower()}.svg"
-    draw(geometry, picture)
+    with draft_of(picture) as draft:
+        draw(geometry, draft)
     numbers = json.dumps(json_safe(geometry.to_dict()), allow_nan=False)
-    replace_text(picture.with_suffix(".json"), numbers + "\n")
+    replace_file(picture.with_suffix(".json"), numbers + "\n")
     return picture
 
 
@@ -103,6 +132,7 @@ def _saved_weights(run: Path, model: nn.Module) -> list[Mapping[str, Tensor]]:
     """The weights in the run's checkpoints, oldest first, and the best ones."""
     states: list[Mapping[str, Tensor]] = []
     for path in sorted((run / "checkpoints").glob("step-*/state.safetensors")):
+        check_tensor_file(path)
         tensors = safetensors.torch.load_file(path)
         states.append(
             {k.removeprefix(_PREFIX): v for k, v in tensors.items() if k.startswith(_PREFIX)}

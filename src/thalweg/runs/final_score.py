@@ -9,13 +9,14 @@ from typing import NamedTuple
 
 from thalweg.data import Dataset
 from thalweg.errors import DataError, RunError
+from thalweg.files import replace_file
 from thalweg.inference.saved_model import load_model
 from thalweg.planning.plan import Plan
 from thalweg.planning.progress import Progress
 from thalweg.record import Event, PredictionRow, RunReader, RunWriter
 from thalweg.record.schema import DATABASE
 from thalweg.runs.results import model_card, prediction_rows, split_scores
-from thalweg.runs.run import Run, replace_text
+from thalweg.runs.run import Run
 from thalweg.runs.start import recorded_plan
 from thalweg.training.evaluate import evaluate
 from thalweg.wording import times
@@ -132,7 +133,7 @@ def _record(
             samples=score.samples,
             metrics=dict(score.metrics),
         )
-    replace_text(score.run / "model" / "README.md", model_card(plan, metrics))
+    replace_file(score.run / "model" / "README.md", model_card(plan, metrics))
     Run(score.run).report()
 
 

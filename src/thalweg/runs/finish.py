@@ -6,11 +6,11 @@ from torch import Tensor
 
 from thalweg.data.images.test_time_augmentation import ONE_VIEW
 from thalweg.data.load import wait_for_decoding
+from thalweg.errors import TrainingError
 from thalweg.inference.saved_model import save_model
 from thalweg.runs.recorder import RunRecorder
 from thalweg.runs.results import model_card, predicted_numbers, prediction_rows, split_scores
 from thalweg.runs.run import FailedRunError, Run
-from thalweg.training.checkpoint import latest_checkpoint
 from thalweg.training.evaluate import Evaluation, evaluate
 from thalweg.training.nonfinite import (
     NonFiniteLossError,
@@ -22,22 +22,51 @@ from thalweg.training.nonfinite import (
 def finish(recorder: RunRecorder, state: str) -> Run:
     """Evaluate, save and report the best weights."""
     session, plan, best = recorder.session, recorder.plan, recorder.best
-    if late_notes := wait_for_decoding(plan.dataset):
+    whole = wait_for_decoding(plan.dataset)
+    if late_notes := whole.notes[len(plan.dataset.notes) :]:
         recorder.add_notes(late_notes)
+    if plan.dataset.near_copied is None:
+        recorder.record_near_copies(whole)
     recorder.enter("saving")
-    if best.is_scored and best.step != recorder.progress.step:
-        checkpoint = latest_checkpoint(recorder.folder / "checkpoints", step=best.step)
-        if checkpoint is not None:
-            checkpoint.restore(session.model, session.optimizer, session.average)
+    is_last = not best.is_scored or best.step == recorder.progress.step
+    if not (is_last or recorder.checkpoints.restore_best(session, best.step)):
+        recorder.use_last_weights()
     if session.average is not None:
         session.model.load_state_dict(session.average.average)
     evaluation = _evaluate(recorder)
     metrics = split_scores("val", evaluation)
     recorder.writer.set("metrics", metrics)
+    recorder.writer.set("selection", _selection(recorder))
     recorder.writer.predictions(prediction_rows(plan, "val", evaluation))
     card = model_card(plan, metrics)
-    save_model(recorder.folder / "model", session.model, spec=plan.spec, card=card)
+    _save_model(recorder, card)
     return _close(recorder, state, val_predictions=predicted_numbers(plan.task, evaluation.logits))
+
+
+def _selection(recorder: RunRecorder) -> dict[str, object]:
+    """The update whose weights are saved, and whether a validation chose them."""
+    best = recorder.best
+    return {
+        "step": best.step if best.is_scored else recorder.progress.step,
+        "by_score": best.is_scored,
+    }
+
+
+def _save_model(recorder: RunRecorder, card: str) -> None:
+    """Save the best weights. Raises: TrainingError where the disk takes them no more."""
+    folder, plan = recorder.folder / "model", recorder.plan
+    try:
+        try:
+            save_model(folder, recorder.session.model, spec=plan.spec, card=card)
+        except OSError:
+            recorder.checkpoints.make_room(recorder.best.step)
+            save_model(folder, recorder.session.model, spec=plan.spec, card=card)
+    except OSError as error:
+        raise TrainingError(
+            f"the trained model could not be written to {folder}",
+            seen=f"{error.strerror or error}; the last checkpoint is intact",
+            fix=f"free some space, then: thalweg train --resume {folder.parent}",
+        ) from error
 
 
 def _evaluate(recorder: RunRecorder) -> Evaluation:
@@ -71,7 +100,10 @@ def _close(recorder: RunRecorder, state: str, *, val_predictions: Tensor | None 
     recorder.writer.set("time_spent", recorder.clock.seconds)
     recorder.writer.flush()
     run = Run.of_this_process(recorder.folder, diagnosis, val_predictions)
-    run.report()
+    try:
+        run.report()
+    except OSError as error:  # everything else of the run is safe
+        recorder.progress.messages.append(f"no report could be written: {error.strerror or error}")
     return run
 
 

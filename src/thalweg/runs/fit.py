@@ -1,10 +1,11 @@
 """A plan → a run: train, validate and save, in this process or in those that it launches."""
 
 from contextlib import closing, suppress
+from math import inf
 from pathlib import Path
-from typing import Any
 
 from thalweg.distributed.ranks import LostRankError, Ranks, lost_rank_errors
+from thalweg.errors import TrainingError
 from thalweg.planning.plan import Plan
 from thalweg.planning.progress import Progress
 from thalweg.runs.backbone import StoppedError
@@ -22,30 +23,36 @@ from thalweg.training.loop import Step
 from thalweg.training.nonfinite import NonFiniteLossError, NonFiniteWeightsError
 
 
-def run_plan(plan: Plan, folder: Path, progress: Progress) -> Run:
+def run_plan(plan: Plan, folder: Path, progress: Progress, *, deadline: float = inf) -> Run:
     """Train from the newest checkpoint, or the beginning, to the end, and return the whole run.
 
-    A plan of many devices is trained by ranks that are launched for it.
+    A plan of many devices is trained by ranks that are launched for it. At `deadline`, on the
+    monotonic clock, one process ends the training early, with the weights that are best so far.
     """
     if plan.recipe.devices > 1:
         return launch_ranks(plan, folder, progress)
-    return run_as_rank(plan, folder, progress, ranks=Ranks())
+    return run_as_rank(plan, folder, progress, ranks=Ranks(), deadline=deadline)
 
 
-def run_as_rank(plan: Plan, folder: Path, progress: Progress, *, ranks: Ranks) -> Run:
+def run_as_rank(
+    plan: Plan, folder: Path, progress: Progress, *, ranks: Ranks, deadline: float = inf
+) -> Run:
     """Train as a member of the process group; every rank returns the run."""
     if ranks.is_first:
-        return _run_first_rank(plan, folder, progress, ranks=ranks)
+        return _run_first_rank(plan, folder, progress, ranks=ranks, deadline=deadline)
     _run_other_rank(plan, ranks)
     return Run(folder)
 
 
-def _run_first_rank(plan: Plan, folder: Path, progress: Progress, *, ranks: Ranks) -> Run:
+def _run_first_rank(
+    plan: Plan, folder: Path, progress: Progress, *, ranks: Ranks, deadline: float
+) -> Run:
     checkpoint, interrupt = latest_checkpoint(folder / "checkpoints"), Interrupt()
     recording = open_recorder(
         plan, folder, checkpoint, progress=progress, ranks=ranks, interrupt=interrupt
     )
     with recording as recorder, interrupt:
+        recorder.deadline = deadline
         try:
             start = _restore(recorder, checkpoint)
             with lost_rank_errors():
@@ -140,14 +147,36 @@ def _restore(recorder: RunRecorder, checkpoint: Checkpoint | None) -> int:
         recorder.save(0)  # proves that the folder can be written, before the first epoch
         return 0
     session, writer = recorder.session, recorder.writer
+    if checkpoint.step > session.plan.steps:
+        raise TrainingError(
+            f"{checkpoint.path} is of another run",
+            seen=f"step {checkpoint.step} of {session.plan.steps}",
+            fix="delete that folder; the run goes on from the checkpoint before it",
+        )
     checkpoint.restore(session.model, session.optimizer, session.average)
     for name in checkpoint.skipped:
         writer.event("checkpoint-damaged", f"{name} is damaged and was passed over")
     writer.event("resumed", f"went on after {checkpoint.step} steps", step=checkpoint.step)
-    best: dict[str, Any] = checkpoint.extra["best"]
-    score = -float("inf") if best["score"] is None else best["score"]
-    recorder.best = BestStep(best["step"], score)
+    recorder.best = _best_step(checkpoint)
     return checkpoint.step
+
+
+def _best_step(checkpoint: Checkpoint) -> BestStep:
+    best = checkpoint.extra.get("best")
+    values = best if isinstance(best, dict) else {}
+    step, score, loss = (values.get(name) for name in ("step", "score", "loss"))
+    are_numbers = all(isinstance(number, float | int | None) for number in (score, loss))
+    if not isinstance(step, int) or not are_numbers:
+        raise TrainingError(
+            f"{checkpoint.path} cannot be resumed from",
+            seen=f"best: {str(best)[:60]}",
+            fix="delete that folder; the run goes on from the checkpoint before it",
+        )
+    return BestStep(
+        step,
+        -inf if score is None else float(score),
+        loss=-inf if loss is None else float(loss),
+    )
 
 
 def _fit_head(recorder: RunRecorder) -> None:
@@ -157,6 +186,7 @@ def _fit_head(recorder: RunRecorder) -> None:
     recorder.clock.start("features")
     backbone.load()
     candidates = backbone.fit_head()
+    recorder.writer.set("features_by", backbone.way)
     recorder.clock.start("judging")
     evaluation = backbone.evaluate("val")
     scores = split_scores("val", evaluation)
@@ -171,4 +201,4 @@ def _fit_head(recorder: RunRecorder) -> None:
     if session.average is not None:
         for name, weight in session.model.state_dict().items():
             session.average.average[name].copy_(weight)  # it was made of fresh weights
-    recorder.best = BestStep(0, score, evaluation)
+    recorder.best = BestStep(0, score, evaluation, evaluation.loss)

@@ -22,9 +22,10 @@ from thalweg.data.load import wait_for_decoding
 from thalweg.distributed.ranks import LostRankError
 from thalweg.distributed.torchrun_agent import run_ranks
 from thalweg.errors import ThalwegError, TrainingError
+from thalweg.files import replace_file
 from thalweg.planning.plan import Plan
 from thalweg.planning.progress import Progress
-from thalweg.runs.run import FailedRunError, InterruptedRunError, Run, replace_text
+from thalweg.runs.run import FailedRunError, InterruptedRunError, Run
 from thalweg.training.interrupt import Interrupt
 
 INTERVAL = 0.1  # s from one exchange of files to the next
@@ -66,7 +67,7 @@ def launch_ranks(plan: Plan, folder: Path, progress: Progress) -> Run:
 def _exchange(job: Path, progress: Progress, interrupt: Interrupt) -> None:
     """Pass a signal on to the first rank, and show its progress."""
     if interrupt.signal and not (job / "stop").exists():
-        replace_text(job / "stop", str(interrupt.signal))
+        replace_file(job / "stop", str(interrupt.signal))
     status = _read_json(job / "status.json")
     if not status:
         return

@@ -10,9 +10,10 @@ from pathlib import Path
 from time import time
 
 from thalweg.errors import ThalwegError
+from thalweg.files import replace_file
 from thalweg.planning.progress import Progress
 from thalweg.runs.launch import COUNTERS, repeat_in_background
-from thalweg.runs.run import InterruptedRunError, replace_text
+from thalweg.runs.run import InterruptedRunError
 from thalweg.runs.start import resume
 
 
@@ -34,7 +35,7 @@ def run_rank() -> None:
         except (InterruptedRunError, KeyboardInterrupt):
             pass  # the launcher has passed the signal on, and knows
         except BaseException as error:
-            replace_text(job / f"error-{rank}.json", json.dumps(_ending(error)))
+            replace_file(job / f"error-{rank}.json", json.dumps(_ending(error)))
             traceback.print_exc()
             sys.stderr.flush()
             os._exit(1)  # leaving the process group could wait for a rank that is gone
@@ -50,7 +51,7 @@ def _write_status(job: Path, progress: Progress) -> None:
         "run": str(progress.run or ""),
         "messages": list(progress.messages),
     }
-    replace_text(job / "status.json", json.dumps(status))
+    replace_file(job / "status.json", json.dumps(status))
 
 
 def _raise_signal(job: Path, stopped: threading.Event) -> None:

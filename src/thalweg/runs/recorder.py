@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from math import isnan
+from math import inf, isfinite, isnan
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from thalweg import diagnosis, observe
-from thalweg.data import Batch, Dataset
+from thalweg.data import Batch, Caveat, Dataset
+from thalweg.diagnosis.live_verdict import LiveVerdict
 from thalweg.distributed.ranks import Ranks
 from thalweg.errors import RunError
 from thalweg.observe import Watcher
@@ -20,27 +21,46 @@ from thalweg.planning.plan import Plan
 from thalweg.planning.progress import Progress
 from thalweg.record import History, RunReader, RunWriter
 from thalweg.record.environment import environment
+from thalweg.record.quantities import NEAR_COPIED, WATCHED_BY
 from thalweg.runs.backbone import Backbone, FeatureBatches
+from thalweg.runs.checkpoints import Checkpoints
+from thalweg.runs.recipe_edits import EDITED, recipe_edits, recipe_fact
 from thalweg.runs.results import split_scores
 from thalweg.runs.session import Session, build_session
 from thalweg.tasks import TASKS
-from thalweg.training.checkpoint import Checkpoint, latest_checkpoint, prune, save_checkpoint
+from thalweg.training.checkpoint import Checkpoint, latest_checkpoint
 from thalweg.training.evaluate import Evaluation
 from thalweg.training.interrupt import Interrupt
 from thalweg.training.loop import Step
+from thalweg.wording import some
+
+TIME_UP = "time-up"  # the kind of event
 
 
 @dataclass(frozen=True, slots=True)
 class BestStep:
-    """The number of updates after which the weights scored best on the validation split."""
+    """The number of updates after which the weights scored best on the validation split.
+
+    Of equal scores the one with the smaller loss is better, and of equal losses the earlier.
+    """
 
     step: int = 0
     score: float = -float("inf")
     evaluation: Evaluation | None = None  # of those weights; None after a resumption
+    loss: float = -float("inf")  # unknown in checkpoints of older versions: nothing ties with it
 
     @property
     def is_scored(self) -> bool:
         return self.score > -float("inf")
+
+    def is_worse_than(self, score: float, loss: float) -> bool:
+        """Return whether these scores of later weights are better."""
+        return score > self.score or (score == self.score and loss < self.loss)
+
+    def to_dict(self) -> dict[str, int | float | None]:
+        """Its JSON values; None for a number that is not finite."""
+        score, loss = (v if isfinite(v) else None for v in (self.score, self.loss))
+        return {"step": self.step, "score": score, "loss": loss}
 
 
 class Clock:
@@ -70,6 +90,8 @@ class RunRecorder:
     interrupt: Interrupt
     backbone: Backbone | None  # of a pretrained network
     best: BestStep = BestStep()
+    checkpoints: Checkpoints
+    deadline: float = inf  # on the monotonic clock: training ends there, whole or not
     _saved_at: float = field(default_factory=monotonic)
 
     @property
@@ -106,8 +128,8 @@ class RunRecorder:
         self.watcher.log(**scores)
         score = scores[headline]
         self.progress.metric = (headline, score)
-        if score > self.best.score:
-            self.best = BestStep(done, score, evaluation)
+        if self.best.is_worse_than(score, evaluation.loss):
+            self.best = BestStep(done, score, evaluation, evaluation.loss)
         self.enter("training")
 
     def save(self, done: int) -> None:
@@ -116,24 +138,37 @@ class RunRecorder:
         self.writer.set("time_spent", self.clock.seconds)
         self.watcher.flush()  # what a resumed run will not measure again must be safe first
         self.writer.flush()
-        session, best, folder = self.session, self.best, self.folder / "checkpoints"
-        save_checkpoint(
-            folder,
-            step=done,
-            model=session.model,
-            optimizer=session.optimizer,
-            average=session.average,
-            extra={"best": {"step": best.step, "score": best.score if best.is_scored else None}},
+        best, was_failing = self.best, self.checkpoints.is_failing
+        problem = self.checkpoints.save(
+            self.session,
+            done=done,
+            best=best.step if best.is_scored else -1,
+            extra={"best": best.to_dict()},
         )
-        prune(folder, keep=2, best=best.step if best.is_scored else None)
+        if problem and not was_failing:
+            self.announce("checkpoint-failed", self._checkpoint_failure(problem), step=done)
         self.clock.start("training")
         self._saved_at = monotonic()
+
+    def _checkpoint_failure(self, problem: str) -> str:
+        reason = problem.partition(";")[0]
+        return (
+            f"no checkpoint can be written ({reason}): training goes on without; free some space. "
+            f"If it ends early, thalweg train --resume {self.folder} goes on from the last one"
+        )
+
+    def use_last_weights(self) -> None:
+        """Keep the last weights as the run's, where the checkpoint of the best ones is lost."""
+        lost, last = self.best.step, self.progress.step
+        message = f"the checkpoint of the best weights, of step {lost}, is lost: the last are saved"
+        self.announce("best-weights-lost", message, step=last)
+        self.best = BestStep(last)
 
     def is_over(self, done: int, signal: int) -> bool:
         """Return whether training ends after `done` updates; record the reason."""
         if signal:
             self.writer.event("interrupted", f"stopped by signal {signal}", step=done)
-        return bool(signal) or self._stops_early(done)
+        return bool(signal) or self._stops_early(done) or self._is_late(done)
 
     def announce(self, kind: str, message: str, *, step: int) -> None:
         """Record an event and show it."""
@@ -142,8 +177,22 @@ class RunRecorder:
 
     def add_notes(self, notes: Sequence[str]) -> None:
         """Record notes beside those of the plan, and show them."""
-        self.writer.set("notes", [*self.plan.notes, *notes])
+        together = [*self.plan.notes, *notes]
+        self.writer.set("notes", together)
+        self.writer.set("caveats", _caveats(together))
         self.progress.messages.extend(notes)
+
+    def _is_late(self, done: int) -> bool:
+        """Return whether the time is up before the last update; record it."""
+        if done >= self.plan.steps or monotonic() < self.deadline:
+            return False
+        message = f"ended after {done} of {self.plan.steps} steps: the time was up"
+        self.writer.event(TIME_UP, message, step=done)
+        return True
+
+    def record_near_copies(self, dataset: Dataset) -> None:
+        """Record the share of the validation samples that nearly are training samples."""
+        _add_near_copies(self.watcher.history, dataset, self.progress.step)
 
     def _stops_early(self, done: int) -> bool:
         """Stop early after too many epochs without a better score: record it and return True."""
@@ -169,31 +218,47 @@ def open_recorder(
     """Build the session and open every file of the run; close them whatever happens inside."""
     start = checkpoint.step if checkpoint else 0
     history = RunReader(folder).history_before(start) if start else History()
-    clock = Clock(recorded_facts(folder).get("time_spent", {}))
+    facts = recorded_facts(folder)
+    clock = Clock(facts.get("time_spent", {}))
     with plan.numerics.in_effect(), RunWriter(folder, resume_from=start) as writer:
         history.sink = writer.add
         session = build_session(plan, ranks)
         backbone = None
         if plan.recipe.transfer.method != "none":
             backbone = Backbone(
-                plan=plan, model=session.model, progress=progress, interrupt=interrupt
+                plan=plan,
+                model=session.model,
+                progress=progress,
+                interrupt=interrupt,
+                way=str(facts.get("features_by", "")),
             )
         recorder = RunRecorder(
             session=session,
             folder=folder,
             writer=writer,
-            watcher=_watch(session, backbone, history=history, start=start),
+            watcher=_watch(session, backbone, progress, history=history, start=start),
             progress=progress,
             clock=clock,
             interrupt=interrupt,
             backbone=backbone,
+            checkpoints=Checkpoints(folder / "checkpoints"),
         )
         _describe(recorder, start)
+        if edits := recipe_edits(facts, plan.recipe):
+            message = f"the recipe was edited since the run began: {some(edits)}"
+            recorder.announce(EDITED, message, step=start)
         with recorder.watcher:
             yield recorder
 
 
-def _watch(session: Session, backbone: Backbone | None, *, history: History, start: int) -> Watcher:
+def _watch(
+    session: Session,
+    backbone: Backbone | None,
+    progress: Progress,
+    *,
+    history: History,
+    start: int,
+) -> Watcher:
     """Watch the model, or only the head where nothing else is trained."""
     plan, task = session.plan, session.plan.task
     model: nn.Module = session.model
@@ -202,6 +267,8 @@ def _watch(session: Session, backbone: Backbone | None, *, history: History, sta
     if backbone is not None and backbone.is_head_only:
         model = backbone.head
         train, val = FeatureBatches(backbone, "train"), FeatureBatches(backbone, "val")
+    history.add(WATCHED_BY, start, {"trainer": 1.0})
+    _add_near_copies(history, plan.dataset, start)
     return observe.watch(
         model,
         session.optimizer,
@@ -212,10 +279,21 @@ def _watch(session: Session, backbone: Backbone | None, *, history: History, sta
         num_classes=task.num_classes or None,
         history=history,
         diagnose=diagnosis.diagnose,
+        check=LiveVerdict(progress.messages.append).check,
         first_step=start,
         chance_loss=None if isnan(task.chance_loss) else task.chance_loss,
         sharpness=plan.recipe.watch.sharpness,
     )
+
+
+def _caveats(notes: Sequence[str]) -> list[dict[str, str]]:
+    return [note.to_dict() for note in notes if isinstance(note, Caveat)]
+
+
+def _add_near_copies(history: History, dataset: Dataset, step: int) -> None:
+    """Record the share of near copies, of a data set whose validation split was given."""
+    if dataset.near_copied is not None:
+        history.add(NEAR_COPIED, step, {"": dataset.near_copied})
 
 
 def _describe(recorder: RunRecorder, start: int) -> None:
@@ -237,6 +315,7 @@ def _run_facts(plan: Plan) -> dict[str, Any]:
     return {
         "state": "running",
         "source": recipe.data.path,
+        "recipe": recipe_fact(recipe),
         "task": facts.task,
         "answers": TASKS[facts.task].answers,
         "inputs": _input_words(plan.dataset),
@@ -252,9 +331,18 @@ def _run_facts(plan: Plan) -> dict[str, Any]:
         "epochs": recipe.budget.epochs,
         "batch_size": recipe.batch.size * recipe.batch.accumulate,
         "notes": list(plan.notes),
+        "caveats": _caveats(plan.notes),
+        "resizing": _stages(plan),
         "fingerprint": plan.dataset.fingerprint,
         "environment": environment() | {"threads": str(torch.get_num_threads())},
     }
+
+
+def _stages(plan: Plan) -> list[list[int]]:
+    """Progressive resizing: each side in pixels, and the updates made when its stage ends."""
+    if plan.resizing is None:
+        return []
+    return [[side, end // plan.recipe.batch.accumulate] for side, end in plan.resizing.phases]
 
 
 def _input_words(dataset: Dataset) -> dict[str, object]:

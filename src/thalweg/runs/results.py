@@ -9,6 +9,7 @@ from thalweg.planning.plan import Plan
 from thalweg.recipes.recipe import Recipe
 from thalweg.record import PredictionRow
 from thalweg.tasks import Task
+from thalweg.tasks.multi_label import label_threshold
 from thalweg.training.evaluate import Evaluation
 
 MISTAKES = 24  # thumbnails in a report's gallery
@@ -48,14 +49,30 @@ def _pretrained_lines(recipe: Recipe) -> list[str]:
     return [f"- begun with the weights {weights}; trained on these data: {trained}"]
 
 
+def _task_lines(plan: Plan) -> list[str]:
+    """The lines of a model card about the task: its classes or labels."""
+    facts, names = plan.dataset.facts, plan.dataset.class_names
+    noun = "labels" if facts.label_rates else "classes"
+    lines = [
+        f"- task: {plan.recipe.task.name}, {facts.num_classes} {noun}: {', '.join(names[:50])}"
+    ]
+    if not facts.label_rates:
+        return lines
+    pairs = zip(names[:50], map(label_threshold, facts.label_rates), strict=False)
+    shown = ", ".join(f"{name} {threshold:.2f}" for name, threshold in pairs)
+    return [
+        *lines,
+        f"- a label is predicted from this probability on, lower for rare ones: {shown}",
+    ]
+
+
 def model_card(plan: Plan, metrics: Mapping[str, float]) -> str:
     """The model card, as Markdown: task, input, weights, training data, scores and recipe."""
     facts, recipe = plan.dataset.facts, plan.recipe
     lines = [
         f"# {recipe.model.name} for {Path(recipe.data.path).name}",
         "",
-        f"- task: {recipe.task.name}, {facts.num_classes} classes: "
-        + ", ".join(plan.dataset.class_names[:50]),
+        *_task_lines(plan),
         f"- input: {' × '.join(map(str, facts.input_shape))}",
         *_pretrained_lines(recipe),
         f"- trained on {facts.counts['train']} samples with thalweg",

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 from thalweg import diagnosis
 from thalweg.diagnosis import Diagnosis
 from thalweg.errors import TrainingError
+from thalweg.files import replace_file
 from thalweg.record import History, RunReader
 from thalweg.report import render_html
+from thalweg.report.notebook_card import render_card
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,10 +54,14 @@ class Run:
         """The diagnosis by the rules of today, however old the run."""
         return diagnosis.diagnose(self.history)
 
+    def _repr_html_(self) -> str:
+        """The verdict, the scores and the curves, for a cell of a notebook."""
+        return render_card(self.reader, self.diagnosis)
+
     def report(self) -> Path:
         """Write `report.html` into the run and return its path."""
         path = self.path / "report.html"
-        replace_text(path, render_html(self.reader, self.diagnosis))
+        replace_file(path, render_html(self.reader, self.diagnosis))
         return path
 
 
@@ -79,10 +85,3 @@ class InterruptedLadderError(KeyboardInterrupt):
     def __init__(self, path: Path) -> None:
         super().__init__(f"stopped; the rungs that are done are in {path}")
         self.path, self.exit_code = path, 130
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all, so that a reader sees the old text or the new."""
-    draft = path.with_name(path.name + ".new")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)

@@ -10,6 +10,7 @@ from typing import Any
 from thalweg.data.images.background_decoding import DamagedLateError
 from thalweg.distributed.ranks import is_one_of_many, process_group
 from thalweg.errors import RunError
+from thalweg.files import replace_file
 from thalweg.planning.checks import check_devices
 from thalweg.planning.make_plan import make_plan, plan_of
 from thalweg.planning.numerics import with_measured_numerics
@@ -17,11 +18,14 @@ from thalweg.planning.plan import Plan
 from thalweg.planning.progress import Progress
 from thalweg.recipes.recipe import recorded_recipe
 from thalweg.record import claim_run_folder
+from thalweg.record.run_folder import check_parent
 from thalweg.runs.broadcast_plan import broadcast_plan
 from thalweg.runs.fit import run_as_rank, run_plan
+from thalweg.runs.recipe_edits import recipe_edits
 from thalweg.runs.recorder import recorded_facts
-from thalweg.runs.run import Run, replace_text
+from thalweg.runs.run import Run
 from thalweg.training.allocator import keep_freed_memory
+from thalweg.wording import some
 
 
 def train(
@@ -32,6 +36,7 @@ def train(
     progress: Progress | None = None,
 ) -> Run:
     """Train on the data at `path` and return the finished run, a new folder in `out`."""
+    check_parent(Path(out))
     progress = progress or Progress()
     keep_freed_memory()
     prepare = partial(_prepare_run, path, edits, out=Path(out), progress=progress)
@@ -58,7 +63,7 @@ def _prepare_run(
     try:
         plan = with_measured_numerics(plan, progress)
         folder = claim_run_folder(out, Path(plan.recipe.data.path).resolve().name or "run")
-        replace_text(folder / "recipe.toml", plan.recipe.to_toml())
+        replace_file(folder / "recipe.toml", plan.recipe.to_toml())
     except BaseException:
         _stop_decoding(plan)
         raise
@@ -93,11 +98,19 @@ def resume(run: str | Path, *, devices: int | None = None, progress: Progress | 
         return _train_under_torchrun(lambda: (_unfinished_plan(folder, progress), folder), progress)
     plan = _unfinished_plan(folder, progress)
     if plan is None:
-        return Run(folder)
+        return _finished(folder)
     if devices is not None:
         plan = replace(plan, recipe=plan.recipe.edited({"devices": devices}))
         check_devices(plan.recipe, here=devices)
     return run_plan(plan, folder, progress)
+
+
+def _finished(folder: Path) -> Run:
+    """A finished run; its report is written where a kill prevented that."""
+    run = Run(folder)
+    if not (folder / "report.html").exists():
+        run.report()
+    return run
 
 
 def _train_under_torchrun(
@@ -123,10 +136,17 @@ def recorded_plan(folder: Path, facts: Mapping[str, Any], progress: Progress) ->
     fingerprint = plan.dataset.fingerprint
     recorded = facts.get("fingerprint", fingerprint)
     if recorded != fingerprint:
+        edits = recipe_edits(facts, plan.recipe)
+        if edits := [edit for edit in edits if edit.startswith(("data.", "seed:", "task.name:"))]:
+            raise RunError(
+                f"the recipe of {folder} was edited so that its data are others",
+                seen=some(edits),
+                fix="put recipe.toml back as it was, or start a new run",
+            )
         raise RunError(
             f"the data of {folder} has changed since the run began",
             seen=f"{plan.recipe.data.path}: fingerprint {fingerprint[:12]}…, "
-            f"recorded {recorded[:12]}…",
+            f"recorded {str(recorded)[:12]}…",
             fix="put the data back as it was, or start a new run",
         )
     return plan

@@ -7,7 +7,6 @@ crash or a full disk always leaves the previous checkpoint intact.
 """
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,14 +20,19 @@ import torch
 from torch import nn
 
 from thalweg.errors import TrainingError
+from thalweg.files import check_no_link, check_tensor_file, read_json_object, write_new
 from thalweg.optim.ema import WeightAverage
+from thalweg.portable import flush_folder
 from thalweg.training import state
 from thalweg.training.nonfinite import NonFiniteWeightsError, nonfinite_weight
 
 JSON = Any  # what json.dumps takes
 FORMAT = 1
 _STATE, _MANIFEST = "state.safetensors", "manifest.json"
-_CHUNK = 1 << 22  # bytes per write
+
+
+class UnwritableCheckpointError(TrainingError):
+    """The disk takes no checkpoint: it is full, or fails."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +86,10 @@ def save_checkpoint(
         "state": plain,
         "sha256": {_STATE: sha256(data).hexdigest()},
     }
-    with _as_training_error("no checkpoint could be written to", folder):
+    with _as_training_error(
+        "no checkpoint could be written to", folder, kind=UnwritableCheckpointError
+    ):
+        check_no_link(folder)
         return _commit(folder, step, {_STATE: data, _MANIFEST: _sealed(manifest)})
 
 
@@ -91,12 +98,14 @@ def latest_checkpoint(folder: Path, *, step: int | None = None) -> Checkpoint | 
 
     Raises: TrainingError if every checkpoint is damaged.
     """
+    with _as_training_error("no checkpoint can be read from", folder):
+        check_no_link(folder)
     skipped: dict[str, str] = {}
     candidates = [path for path in _checkpoints(folder) if step in (None, _order(path)[0])]
     for path in sorted(candidates, key=_order, reverse=True):
         try:
             manifest = _verified(path)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             skipped[path.name] = str(error) or type(error).__name__
             continue
         return Checkpoint(
@@ -128,11 +137,13 @@ def prune(folder: Path, *, keep: int = 2, best: int | None = None) -> None:
 
 
 @contextmanager
-def _as_training_error(problem: str, folder: Path) -> Iterator[None]:
+def _as_training_error(
+    problem: str, folder: Path, *, kind: type[TrainingError] = TrainingError
+) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise TrainingError(
+        raise kind(
             f"{problem} {folder}",
             seen=f"{error.strerror or error}; the previous checkpoints are intact",
             fix="free some space on that disk, or choose another folder with --out",
@@ -150,37 +161,16 @@ def _commit(folder: Path, step: int, files: Mapping[str, bytes]) -> Path:
     try:
         draft.mkdir()
         for file, data in files.items():
-            _write(draft / file, data)
-        _flush_folder(draft)
+            write_new(draft / file, data, flush=True)
+        flush_folder(draft)
         draft.rename(folder / name)
     except OSError:
         shutil.rmtree(draft, ignore_errors=True)  # gives its space back
         raise
-    _flush_folder(folder)
+    flush_folder(folder)
     for path in older:
         _discard(path)
     return folder / name
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write the file and flush it to the disk."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    try:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(descriptor, rest[:_CHUNK]) :]
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _flush_folder(folder: Path) -> None:
-    """Flush the folder's entries to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _discard(path: Path) -> None:
@@ -216,14 +206,18 @@ def _sealed(manifest: Mapping[str, JSON]) -> bytes:
 
 def _verified(path: Path) -> dict[str, JSON]:
     """The manifest, after checking it and all its files against their digests."""
-    sealed = json.loads((path / _MANIFEST).read_bytes())
+    sealed = read_json_object(path / _MANIFEST)
     manifest: dict[str, JSON] = sealed["manifest"]
     if sha256(json.dumps(manifest).encode()).hexdigest() != sealed["sha256"]:
         raise ValueError(f"{_MANIFEST} does not match its sha256")
     if manifest["format"] != FORMAT:
         raise ValueError(f"format {manifest['format']}; this version reads {FORMAT}")
-    for file, digest in manifest["sha256"].items():
-        with (path / file).open("rb") as stream:
-            if file_digest(stream, "sha256").hexdigest() != digest:
-                raise ValueError(f"{file} does not match its sha256")
+    if manifest["step"] != _order(path)[0]:
+        raise ValueError(f"{_MANIFEST} is of step {manifest['step']}")
+    if not isinstance(manifest["extra"], dict) or not isinstance(manifest["state"], dict):
+        raise ValueError(f"{_MANIFEST} holds other values than thalweg writes")
+    check_tensor_file(path / _STATE)
+    with (path / _STATE).open("rb") as stream:
+        if file_digest(stream, "sha256").hexdigest() != manifest["sha256"][_STATE]:
+            raise ValueError(f"{_STATE} does not match its sha256")
     return manifest

@@ -20,14 +20,20 @@ from torch import Tensor, nn
 from thalweg.data import Augment, Dataset
 from thalweg.data.images.augment import Draws
 from thalweg.data.images.cache import FEATURES
-from thalweg.training.frozen_forward import BATCH, FrozenForward, fastest_forward
+from thalweg.training.frozen_forward import (
+    BATCH,
+    WAYS,
+    FrozenForward,
+    fastest_forward,
+    forward_by,
+)
 
 View = Literal["plain", "mirrored", "enlarged", "enlarged and mirrored"]
 VIEWS: tuple[View, ...] = ("plain", "mirrored", "enlarged", "enlarged and mirrored")
 ENLARGED_AREA = 0.73  # share of the picture: the middle 192 of 224 px
 AUTOTUNE_IMAGES = 8  # on which candidates for the forward pass are timed
 AUTOTUNE_FROM = 64  # images; for fewer, autotuning takes longer than it saves
-VERSION = 1  # increase it when features change
+VERSION = 2  # increase it when features change
 _CHECKSUM = 4  # bytes a row
 
 
@@ -43,36 +49,52 @@ class Extractor:
         device: torch.device,
         key: str,  # which weights and preprocessing: `weights_digest`
         progress: Callable[[int, int], None],
+        way: str = "",  # one of WAYS, by which the run's features were computed before
     ) -> None:
-        self.key, self._forward = key, FrozenForward(model)  # until a faster one is measured
+        self.key, self.way = key, way if way in WAYS else ""
+        self._forward: FrozenForward | None = None  # until the first features are computed
         self._model, self._dim, self._dataset = model, dim, dataset
         self._device, self._progress = device, progress
         self._stores: dict[View, _Store] = {}
-        self._autotuned = False
 
     def features(
         self, rows: np.ndarray, views: Sequence[View] = ("plain",)
     ) -> Float[Tensor, "n d"]:
         """Features of these rows of the data set: all of the first view, then of the next."""
+        self.way = self.way or self._choose(rows)
         stores = [self._store(view) for view in views]
         missing = [store.missing(rows) for store in stores]
         total, done, size = sum(map(len, missing)), 0, BATCH.get(self._device.type, 64)
-        self._autotune(rows, total)
+        forward = self._forward_on(rows) if total else None
         for view, store, rest in zip(views, stores, missing, strict=True):
             for start in range(0, len(rest), size):
                 chunk = rest[start : start + size]
-                store.write(chunk, self._forward(self._inputs(chunk, view)).cpu().numpy())
+                assert forward is not None
+                store.write(chunk, forward(self._inputs(chunk, view)).cpu().numpy())
                 done += len(chunk)
                 self._progress(done, total)
         return torch.from_numpy(np.concatenate([store.read(rows) for store in stores]))
 
-    def _autotune(self, rows: np.ndarray, missing: int) -> None:
-        """Choose the fastest forward pass, once, if enough images are missing."""
-        if missing >= AUTOTUNE_FROM and not self._autotuned:
-            self._forward = fastest_forward(
-                self._model, self._inputs(rows[:AUTOTUNE_IMAGES], "plain")
-            )
-            self._autotuned = True
+    def _choose(self, rows: np.ndarray) -> str:
+        """The way that features are stored by already; else the fastest, for many images.
+
+        One way decides the last bits of the features, and so of the weights: the same command on
+        the same machine keeps to it.
+        """
+        for way in WAYS:
+            path = self._path("plain", way)
+            if path is not None and path.exists():
+                return way
+        if len(rows) < AUTOTUNE_FROM:
+            return WAYS[0]
+        self._forward = fastest_forward(self._model, self._inputs(rows[:AUTOTUNE_IMAGES], "plain"))
+        return self._forward.way
+
+    def _forward_on(self, rows: np.ndarray) -> FrozenForward:
+        if self._forward is None:
+            images = self._inputs(rows[:AUTOTUNE_IMAGES], "plain")
+            self._forward = forward_by(self.way, self._model, images)
+        return self._forward
 
     def _inputs(self, rows: np.ndarray, view: View) -> Tensor:
         raw = torch.from_numpy(self._dataset.inputs.take(rows, axis=0)).to(self._device)
@@ -81,13 +103,15 @@ class Extractor:
     def _store(self, view: View) -> "_Store":
         """The store beside the cached pixels, replaced and deleted with them; else in memory."""
         if view not in self._stores:
-            pixels: Any = self._dataset.inputs
-            name = getattr(pixels, "filename", None)
-            path = (
-                Path(name).with_name(f"{FEATURES}{self.key}-{VIEWS.index(view)}") if name else None
-            )
-            self._stores[view] = _Store(path, images=len(pixels), dim=self._dim)
+            path = self._path(view, self.way)
+            self._stores[view] = _Store(path, images=len(self._dataset.inputs), dim=self._dim)
         return self._stores[view]
+
+    def _path(self, view: View, way: str) -> Path | None:
+        pixels: Any = self._dataset.inputs
+        name = getattr(pixels, "filename", None)
+        file = f"{FEATURES}{self.key}-{WAYS.index(way)}-{VIEWS.index(view)}"
+        return Path(name).with_name(file) if name else None
 
 
 def _transformed(raw: Tensor, view: View) -> Tensor:

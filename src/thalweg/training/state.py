@@ -48,20 +48,20 @@ def restore(
     average: WeightAverage | None = None,
 ) -> None:
     """Restore what `collect` returned. Raises TrainingError if names or shapes differ."""
-    fresh = {name: _with_strides(t, plain["strides"][name]) for name, t in tensors.items()}
-    weights = {n.removeprefix("model."): t for n, t in fresh.items() if n.startswith("model.")}
     try:
+        fresh = {name: _with_strides(t, plain["strides"][name]) for name, t in tensors.items()}
+        weights = {n.removeprefix("model."): t for n, t in fresh.items() if n.startswith("model.")}
         model.load_state_dict(weights)
         optimizer.load_state_dict(_optimizer_state(fresh, plain, optimizer))
         if average is not None:
             average.load({name: fresh[f"average.{name}"] for name in average.average})
-    except (RuntimeError, ValueError, KeyError) as error:
+        torch.set_rng_state(fresh["random.cpu"])
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise TrainingError(
             "the checkpoint is of another model or optimizer",
             seen=" ".join(str(error).split()),
             fix="resume with the recipe that the run was started with",
         ) from error
-    torch.set_rng_state(fresh["random.cpu"])
     for name, generator in fresh.items():
         if name.startswith("random.cuda.") and torch.cuda.is_available():
             torch.cuda.set_rng_state(generator, int(name.rsplit(".", 1)[1]))

@@ -183,8 +183,10 @@ def test_where_bfloat16_is_slower_on_this_machine_it_is_not_chosen(build, shape)
     if ratio < 1.5:
         pytest.skip(f"here bfloat16 takes {ratio:.2f} times float32's time")
     result = autotune(of, start, steps=LONG, always=True)
-    assert result.chosen.dtype == "float32"
-    assert {row.numerics.dtype for row in result.rows} == {"float32", "bfloat16"}
+    seconds = {row.numerics.dtype: row.seconds for row in result.rows}
+    assert seconds.keys() == {"float32", "bfloat16"}
+    # By its own times: other load may come between ours and those.
+    assert result.chosen.dtype == "float32" or seconds["bfloat16"] < seconds["float32"]
 
 
 def test_a_start_that_is_wrong_is_left():
@@ -228,14 +230,28 @@ def test_model_modes_chance_and_process_are_as_before():
     assert (torch.get_num_threads(), torch.get_float32_matmul_precision()) == process
 
 
+class OwnForward(nn.Module):
+    """Has a forward of its own: PyTorch compiles nothing in place of its own modules alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(8, 5), nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.second(F.softsign(self.first(x)))
+
+
+@pytest.mark.slow  # it loads the compiler
+@pytest.mark.filterwarnings("ignore")  # the compiler's own, of which the first would be the failure
 def test_a_missing_compiler_only_drops_the_candidate(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
-    benchmark = start_benchmark(subject(nn.Linear(8, 3), 16, 8), FP32)
+    torch.compiler.reset()
+    benchmark = start_benchmark(subject(OwnForward(), 16, 8), FP32)
     benchmark.step_seconds(FP32)
     assert not benchmark.is_better(Numerics(compile=True), FP32)
     (row,) = [row for row in benchmark.results(FP32) if row.numerics.compile]
-    assert row.verdict.startswith("failed")
+    assert re.match("failed: .*compiler", row.verdict)
 
 
 def test_the_deviation_is_the_angle_in_float64():

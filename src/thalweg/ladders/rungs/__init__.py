@@ -2,6 +2,7 @@
 
 from thalweg.ladders.rung import RungMaker
 from thalweg.ladders.rungs import (
+    boosted_trees,
     chance,
     linear,
     nearest_neighbors,
@@ -21,10 +22,12 @@ RUNGS: dict[str, RungMaker] = {
         ridge.RUNG,
         linear.SOFTMAX,
         linear.SVM,
+        boosted_trees.RUNG,
         linear.HOG_SOFTMAX,
         networks.HOG_MLP,
         visual_words.RUNG,
         networks.MLP,
+        networks.TABULAR,
         networks.CONVNET,
         networks.RESNET,
         transfer.RUNG,

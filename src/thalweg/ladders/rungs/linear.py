@@ -34,7 +34,12 @@ def fit_classifier(
     """Fit all training samples, at the penalty that is best on a held-out part of them."""
     train, val = vectors
     targets, fixed = data.targets("train"), data.options.penalty
-    fit = partial(linear_classifier, num_classes=data.facts.num_classes, loss=loss)
+    fit = partial(
+        linear_classifier,
+        num_classes=data.facts.num_classes,
+        loss=loss,
+        check=data.check_time,
+    )
     if fixed is not None:
         check_penalty(fixed)
         best, start, chosen = fixed, None, f"λ = {fixed:g}"

@@ -11,6 +11,7 @@ from thalweg.ladders.rung import RungMaker, RungResult, equal_lengths_only
 K_CANDIDATES = (1, 3, 5, 8, 10, 12, 15, 20, 50, 100)  # CS231n's
 TUNING_SAMPLES = 5_000  # training samples that k is chosen on
 MAX_PRODUCTS = 4e11  # pairs × features of the search: 5 to 10 CPU seconds on bytes
+QUERIES = 512  # searched together, between two looks at the clock
 MIN_SCORED = 500  # validation samples that are scored, if there are as many
 
 
@@ -26,7 +27,11 @@ def score_neighbors(data: LadderData) -> RungResult:
     queries = val[scored.to(val.device)]
     predictions = torch.zeros(len(val), dtype=targets.dtype, device=targets.device)
     predict = _predict_classes if data.is_classification else _predict_means
-    predictions[scored.to(val.device)] = predict(data, queries, k)
+    answers = []
+    for block in queries.split(QUERIES):
+        data.check_time()
+        answers.append(predict(data, block, k))
+    predictions[scored.to(val.device)] = torch.cat(answers)
     if len(queries) < len(val):
         chosen += f"; {len(queries):,} of {len(val):,} scored"
     return RungResult(predictions, chosen=chosen, scored=scored)

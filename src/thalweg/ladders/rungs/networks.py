@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
+from math import inf
 from time import perf_counter
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from thalweg.data import Batches
+from thalweg.files import draft_of, replace_file
 from thalweg.inference.saved_model import SavedModel, load_model
 from thalweg.ladders.ladder_data import FEATURES_SIDE, PIXELS_SIDE, TRAIN_SCORE_SAMPLES, LadderData
 from thalweg.ladders.rung import (
@@ -20,17 +22,20 @@ from thalweg.ladders.rung import (
     classified_images_only,
     equal_lengths_only,
     images_only,
+    tables_only,
 )
 from thalweg.planning.make_plan import make_plan
 from thalweg.planning.numerics import with_measured_numerics
 from thalweg.planning.plan import Plan
 from thalweg.runs import fit
+from thalweg.runs.recorder import TIME_UP
 from thalweg.runs.results import predicted_numbers
-from thalweg.runs.run import Run, replace_text
+from thalweg.runs.run import Run
 from thalweg.training.evaluate import evaluate
 from thalweg.training.loop import train as updates
 
 TIMED_STEPS = 8  # before the number of epochs is chosen; the first three are warm-up
+FEWEST_STEPS = 2
 OVERHEAD = 1.3  # validation, watching and saving, beside the updates
 LARGE = 128  # px: from here on a residual network for photographs
 
@@ -61,8 +66,8 @@ def run_plan(data: LadderData, plan: Plan, *, name: str) -> RungResult:
     """Carry out the plan in the ladder's folder and read the run's validation predictions."""
     folder = data.folder / name
     folder.mkdir()
-    replace_text(folder / "recipe.toml", plan.recipe.to_toml())
-    run = fit.run_plan(plan, folder, data.progress)
+    replace_file(folder / "recipe.toml", plan.recipe.to_toml())
+    run = fit.run_plan(plan, folder, data.progress, deadline=_deadline(data))
     model = load_model(run.path / "model", device=plan.recipe.device)
     train_loss, train_score = _evaluate_on_train(plan, model)
     return RungResult(
@@ -70,7 +75,7 @@ def run_plan(data: LadderData, plan: Plan, *, name: str) -> RungResult:
         train_score,
         train_loss,
         parameters=int(run.reader.meta["parameters"]),
-        chosen=_epochs_text(plan),
+        chosen=_epochs_text(plan, run),
         run=name,
     )
 
@@ -83,7 +88,8 @@ def train_on_features(data: LadderData) -> RungResult:
     for split, vectors in zip(("train", "val"), data.features, strict=True):
         arrays[f"x_{split}"] = vectors.cpu().numpy()
         arrays[f"y_{split}"] = names[data.targets(split).cpu().numpy()]
-    np.savez(path, **arrays)
+    with draft_of(path) as draft, draft.open("xb") as file:
+        np.savez(file, **arrays)
     edits = {"model.name": "mlp", "model.changes": {"width": 512, "depth": 1, "dropout": 0.5}}
     return train_network(data, edits, name="hog-mlp", path=str(path.absolute()))
 
@@ -109,19 +115,27 @@ def _shorten(plan: Plan, seconds: float) -> Plan:
 
     Raises: TooLongError where not even one epoch fits.
     """
-    epoch_seconds = OVERHEAD * plan.steps_per_epoch * _measure_step_seconds(plan)
+    timed = TIMED_STEPS if seconds > 0 else FEWEST_STEPS  # no time: only to say what it takes
+    epoch_seconds = OVERHEAD * plan.steps_per_epoch * _measure_step_seconds(plan, steps=timed)
     epochs = min(plan.recipe.budget.epochs, int(seconds / epoch_seconds))
     if epochs < 1:
         raise TooLongError(epoch_seconds)
     return replace(plan, recipe=plan.recipe.edited({"budget.epochs": epochs}))
 
 
-def _epochs_text(plan: Plan) -> str:
+def _deadline(data: LadderData) -> float:
+    """The time at which a training ends early; never where the user chose its length."""
+    return inf if "budget.epochs" in (data.options.edits or {}) else data.rung_deadline
+
+
+def _epochs_text(plan: Plan, run: Run) -> str:
     epochs, default = plan.recipe.budget.epochs, plan.defaults.budget.epochs
-    return f"{epochs} epochs" if epochs >= default else f"{epochs} of {default} epochs"
+    text = f"{epochs} epochs" if epochs >= default else f"{epochs} of {default} epochs"
+    is_late = any(event.kind == TIME_UP for event in run.reader.events)
+    return f"{text}, cut short by the time" if is_late else text
 
 
-def _measure_step_seconds(plan: Plan) -> float:
+def _measure_step_seconds(plan: Plan, *, steps: int) -> float:
     """Return the median time of a few updates of a throwaway model."""
     model = plan.build_model()
     optimizer = plan.build_optimizer(model)
@@ -132,7 +146,7 @@ def _measure_step_seconds(plan: Plan) -> float:
         plan.task.loss_fn,
         optimizer=optimizer,
         schedule=lambda progress: 1.0,
-        steps=min(TIMED_STEPS, plan.steps),
+        steps=min(steps, plan.steps),
     ):
         step.loss.item()  # waits for the device
         times.append(perf_counter())
@@ -175,6 +189,13 @@ MLP = RungMaker(
     kind="network",
     run=partial(train_on_inputs, model="mlp", side=PIXELS_SIDE),
     unfit_reason=equal_lengths_only,
+)
+TABULAR = RungMaker(
+    name="tabular",
+    title="network for tables",
+    kind="network",
+    run=partial(train_network, edits={}, name="tabular"),
+    unfit_reason=tables_only,
 )
 CONVNET = RungMaker(
     name="convnet",

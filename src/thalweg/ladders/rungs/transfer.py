@@ -64,4 +64,5 @@ RUNG = RungMaker(
     kind="pretrained",
     run=fit_head,
     unfit_reason=photographs_only,
+    share=0.9,  # nothing else is likely to be better
 )

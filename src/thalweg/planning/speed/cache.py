@@ -20,6 +20,7 @@ import torch
 from thalweg.borrow import Subject
 from thalweg.data.batch import tensors_of
 from thalweg.data.images.cache import PLANS, default_cache_dir
+from thalweg.files import read_json_object, replace_file
 from thalweg.planning.speed.autotune import AutotuneResult, autotune
 from thalweg.planning.speed.benchmark import NumericsResult
 from thalweg.record.environment import environment
@@ -107,7 +108,7 @@ def _file(key: list[object]) -> Path:
 def _read(path: Path) -> Entry | None:
     """The entry; None if it is missing or unreadable."""
     try:
-        stored: dict[str, Any] = json.loads(path.read_bytes())
+        stored: dict[str, Any] = read_json_object(path)
         rows = tuple(NumericsResult(Numerics(**fields), *rest) for fields, *rest in stored["rows"])
         chosen = Numerics(**stored["chosen"])
         result = AutotuneResult(chosen=chosen, rows=rows, note=stored["note"])
@@ -122,11 +123,6 @@ def _write(path: Path, entry: Entry) -> None:
     rows = [[asdict(row.numerics), *row[1:]] for row in result.rows]
     chosen = asdict(result.chosen)
     values = {"chosen": chosen, "rows": rows, "note": result.note, "load": entry.load}
-    draft = path.with_name(f"{path.name}.{os.getpid()}")
-    try:
+    with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(json.dumps(values), encoding="utf-8")
-        draft.replace(path)
-    except OSError:
-        with suppress(OSError):
-            draft.unlink()
+        replace_file(path, json.dumps(values))

@@ -5,22 +5,20 @@ five a second), and one a minute while nothing else is written.
 """
 
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import isnan
 from threading import Event, Thread
 from time import monotonic
-from typing import TYPE_CHECKING
 
 from rich.cells import cell_len, set_cell_size
 
-from thalweg.cli.terminal import Stream, is_terminal
 from thalweg.errors import printable
+from thalweg.planning.progress import Progress
+from thalweg.stream import Stream, is_notebook, is_terminal
 from thalweg.wording import clock_time
-
-if TYPE_CHECKING:
-    from thalweg.api import Progress  # the name alone: importing it loads torch
 
 INTERVAL = 0.2  # s between updates of the line
 HEARTBEAT = 60.0  # s without a line after which a log gets one
@@ -29,7 +27,27 @@ _ERASE = "\r\x1b[2K"
 
 
 @contextmanager
-def show_progress(progress: "Progress", stream: Stream) -> Iterator[None]:
+def progress_by_default(progress: Progress | None) -> Iterator[Progress]:
+    """Yield the caller's counters, or else counters of our own, shown while the block runs.
+
+    They are shown on a terminal and in a notebook, not in a log or by a rank whose first rank does.
+    """
+    if progress is not None:
+        yield progress
+        return
+    from thalweg.distributed.ranks import is_silent
+
+    progress, stream = Progress(), sys.stderr
+    paints = stream is not None and (is_terminal(stream) or is_notebook())
+    if not paints or is_silent():
+        yield progress
+        return
+    with show_progress(progress, stream):
+        yield progress
+
+
+@contextmanager
+def show_progress(progress: Progress, stream: Stream) -> Iterator[None]:
     """Show the counters while the block runs; remove the line at its end."""
     line = _ProgressLine(progress, stream)
     stop = Event()
@@ -67,17 +85,22 @@ class _Pace:
 
 @dataclass(slots=True)
 class _ProgressLine:
-    progress: "Progress"
+    progress: Progress
     stream: Stream
     pace: _Pace = field(default_factory=_Pace)
     messages_shown: int = 0
     metric_shown: object = None
     last_written: float = field(default_factory=monotonic)
-    is_open: bool = False  # a line without its end is on the terminal
+    width: int = 0  # of the line without its end that is on the screen; 0: there is none
+
+    @property
+    def paints(self) -> bool:
+        """True if the line is overwritten; else there is one an epoch."""
+        return is_terminal(self.stream) or is_notebook()
 
     def update(self) -> None:
         self._write_messages()
-        if is_terminal(self.stream):
+        if self.paints:
             self._repaint(self._line())
         elif self._epoch_ended():
             self._write(self._line(ended=True))
@@ -86,7 +109,7 @@ class _ProgressLine:
 
     def end(self) -> None:
         self._write_messages()
-        if not is_terminal(self.stream) and self._epoch_ended():
+        if not self.paints and self._epoch_ended():
             self._write(self._line(ended=True))
         self._erase()
 
@@ -111,15 +134,22 @@ class _ProgressLine:
     def _repaint(self, line: str) -> None:
         width = shutil.get_terminal_size().columns - 1  # the last column would wrap
         fitted = line if cell_len(line) <= width else set_cell_size(line, width)
-        self.stream.write(_ERASE + fitted)
-        self.stream.flush()
-        self.is_open = True
+        self._overwrite(fitted)
+        self.width = cell_len(fitted)
 
     def _erase(self) -> None:
-        if self.is_open:
-            self.stream.write(_ERASE)
-            self.stream.flush()
-            self.is_open = False
+        if self.width:
+            self._overwrite("")
+            self.width = 0
+
+    def _overwrite(self, text: str) -> None:
+        """Replace the line on the screen; a notebook knows no code that erases it."""
+        if is_terminal(self.stream):
+            self.stream.write(_ERASE + text)
+        else:
+            blank = " " * max(0, self.width - cell_len(text))
+            self.stream.write(f"\r{text}{blank}" + "\r" * (not text))
+        self.stream.flush()
 
     def _line(self, *, bar: bool = True, ended: bool = False) -> str:
         """The counters in a row; with `ended`, for the epoch that has just been validated."""

@@ -10,8 +10,8 @@ from math import nan
 import pytest
 
 from thalweg.api import Progress
-from thalweg.cli import progress as progress_line
-from thalweg.cli.progress import show_progress
+from thalweg.runs import progress_line
+from thalweg.runs.progress_line import show_progress
 
 
 @pytest.fixture(autouse=True)

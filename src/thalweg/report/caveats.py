@@ -1,0 +1,85 @@
+"""Caveats: facts that a score cannot be read without, however clean the training was."""
+
+from collections import Counter
+from collections.abc import Iterator
+from math import sqrt
+from typing import NamedTuple
+
+import numpy as np
+
+from thalweg.record.quantities import CHANCE_LOSS
+from thalweg.report.facts import SPLITS, Facts
+from thalweg.report.score_interval import target_and_predicted
+from thalweg.wording import count, figure, visible
+
+ONE_SIDED = 1.645  # standard errors: 95 %
+
+
+class Caveat(NamedTuple):
+    title: str
+    text: str  # a sentence
+
+
+def caveats(facts: Facts) -> list[Caveat]:
+    """The score beside chance, then what the data were noticed to lack."""
+    from_data = [Caveat(each["title"], each["text"]) for each in facts.meta.get("caveats") or ()]
+    return [*_no_better_than_chance(facts), *from_data]
+
+
+def _no_better_than_chance(facts: Facts) -> Iterator[Caveat]:
+    if facts.answers == "classes" and facts.predictions:
+        yield from _beside_majority(facts)
+    elif facts.answers == "values" and facts.predictions:
+        yield from _beside_mean(facts)
+    elif facts.answers == "labels":
+        yield from _beside_chance_loss(facts)
+
+
+def _beside_majority(facts: Facts) -> Iterator[Caveat]:
+    """Compare with always answering the most frequent class, sample by sample (McNemar 1947)."""
+    rows = facts.predictions
+    majority, frequency = Counter(row.target for row in rows).most_common(1)[0]
+    right = sum(row.target == row.predicted for row in rows)
+    gained = sum(row.target == row.predicted != majority for row in rows)
+    lost = sum(row.target == majority != row.predicted for row in rows)
+    if gained - lost > ONE_SIDED * sqrt(gained + lost):
+        return
+    split = SPLITS[facts.split]
+    yield Caveat(
+        f"{split.capitalize()} is at chance"
+        if right <= frequency
+        else f"{split.capitalize()} is not shown to be above chance",
+        f"{count(right)} of {count(len(rows), f'{split} sample')} are right; always answering "
+        f"{visible(majority)} would be right on {count(frequency)}",
+    )
+
+
+def _beside_mean(facts: Facts) -> Iterator[Caveat]:
+    """Compare the squared errors with those of always answering the mean, sample by sample."""
+    targets, predicted = target_and_predicted(facts.predictions)
+    if len(targets) < 2:
+        return
+    with np.errstate(all="ignore"):  # numbers of somebody's run may overflow
+        gains = np.square(targets - targets.mean()) - np.square(targets - predicted)
+        error = float(gains.std(ddof=1)) / sqrt(len(gains))
+    if not float(gains.mean()) <= ONE_SIDED * error:
+        return
+    split = SPLITS[facts.split]
+    yield Caveat(
+        f"{split.capitalize()} is not shown to be above chance",
+        f"on {count(len(targets), f'{split} sample')} the predictions are not shown to be nearer "
+        "than always answering the mean",
+    )
+
+
+def _beside_chance_loss(facts: Facts) -> Iterator[Caveat]:
+    loss = facts.metrics.get("val_loss")
+    if loss is None or CHANCE_LOSS not in facts.history:
+        return
+    chance = facts.history.last(CHANCE_LOSS)
+    if loss >= chance:
+        yield Caveat(
+            "Validation is at chance",
+            f"the validation loss is {figure(loss)}; always answering each label's rate gives "
+            f"{figure(chance)}",
+        )
