@@ -42,7 +42,7 @@ unit: .venv/ready
 
 # The README and the documentation, executed; the reference pages, compared with the tables.
 docs: .venv/ready
-	$(BIN)/pytest -q tests/docs
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto tests/docs
 
 reference: .venv/ready
 	$(BIN)/python docs/generate.py

@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 
 from benchmarks import _table
-from benchmarks._peers import NoPeersError
+from benchmarks._peers import NotMeasuredError
 from thalweg.record.environment import environment
 
 FOLDER = Path(__file__).parent
@@ -23,20 +23,24 @@ def run(arguments: list[str]) -> None:
         _table.write()
         return
     wanted = [name for name in arguments if name != "--write"] or names()
+    if unknown := sorted(set(wanted) - set(names())):
+        sys.exit(f"error: there is no benchmark {unknown[0]}\n  fix:  one of {', '.join(names())}")
     for name in wanted:
         report(name, write="--write" in arguments)
 
 
 def names() -> list[str]:
     """The scripts there are."""
-    return sorted(path.stem for path in FOLDER.glob("*.py") if path.stem[0] != "_")
+    scripts = [path.stem for path in FOLDER.glob("*.py")]
+    packages = [path.parent.name for path in FOLDER.glob("*/__init__.py")]
+    return sorted(name for name in scripts + packages if name[0] != "_")
 
 
 def report(name: str, *, write: bool = False) -> None:
     """Run one script; print, and keep if asked, its result."""
     try:
         found = import_module(f"benchmarks.{name}").main()
-    except NoPeersError as reason:
+    except NotMeasuredError as reason:
         print(f"{name} is not measured: {reason}", file=sys.stderr)
         return
     text = json.dumps(

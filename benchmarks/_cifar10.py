@@ -13,6 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from benchmarks._peers import NotMeasuredError
+
 FOLDER = Path(__file__).parents[1].parent / "shared" / "data"
 
 
@@ -25,6 +27,8 @@ class Cifar10(NamedTuple):
 
 def cifar10() -> Cifar10:
     folder = Path(os.environ.get("THALWEG_DATA", FOLDER)) / "cifar10"
+    if not (folder / "labels.npz").is_file():
+        raise NotMeasuredError(f"CIFAR-10 is not in {folder}; THALWEG_DATA names another folder")
     labels = np.load(folder / "labels.npz")
     train, test = (_images(sorted(folder.glob(f"{part}_*.webp"))) for part in ("train", "test"))
     classes = (torch.from_numpy(labels[name]).long() for name in ("train_y", "test_y"))

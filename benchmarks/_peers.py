@@ -16,7 +16,11 @@ from typing import Any
 SCRIPTS = Path(__file__).parent / "peers"
 
 
-class NoPeersError(Exception):
+class NotMeasuredError(Exception):
+    """What a benchmark needs is not on this machine."""
+
+
+class NoPeersError(NotMeasuredError):
     """There is nothing to compare with here."""
 
 

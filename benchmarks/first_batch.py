@@ -57,7 +57,6 @@ def main() -> dict[str, Any]:
         "claim": "C9",
         "goal": "≤ 1/3 of fastai's time",
         "measured": f"{ratio:.2f}: {seconds}",
-        "in_short": seconds,
         "n": len(runs["thalweg"]),
         "seconds": figures,
         "ours to fastai's": round(ratio, 3),

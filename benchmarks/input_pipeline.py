@@ -63,7 +63,6 @@ def _figures(found: dict[str, list[Seconds]]) -> dict[str, object]:
         "claim": "C5",
         "goal": f"≥ {LIMIT:g} × ImageFolder's",
         "measured": f"{plain} ×; {knowing} × with its best flags",
-        "in_short": f"{plain} × torchvision's ImageFolder, {knowing} × with its best flags",
         "n": min(map(len, found.values())),
         "µs an image": {name: round(us, 1) for name, us in wall.items()},
         "processor's µs an image": {name: round(us, 1) for name, us in cpu.items()},

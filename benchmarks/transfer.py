@@ -30,7 +30,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import thalweg
-from benchmarks._peers import named_python, plain_environment
+from benchmarks._peers import NotMeasuredError, named_python, plain_environment
 from thalweg.classical import linear_classifier
 from thalweg.data import load_dataset
 from thalweg.models.efficientnet_lite import package_name
@@ -63,6 +63,8 @@ FEW, CLASSES = 40, 5  # samples a class, of so many classes, for near and far
 
 
 def main() -> dict[str, object]:
+    if not DATA.is_dir():
+        raise NotMeasuredError(f"the photographs are not in {DATA}")
     found: dict[str, object] = {"n": REPEATS, "goal": GOAL}
     with TemporaryDirectory() as folder:
         for name in SETS:

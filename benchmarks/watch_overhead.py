@@ -67,7 +67,9 @@ def convnet() -> nn.Module:
 SUBJECTS = {
     "mlp": Subject(mlp, (784,), 32, (300, 1000, 3000, 10_000), 1.10),
     "convnet": Subject(convnet, (3, 32, 32), 64, (100, 300, 1000), 1.05),
-    "resnet18": Subject(partial(MODELS["resnet18"], CLASSES), (3, 32, 32), 64, (100,), 1.05),
+    "resnet18": Subject(
+        partial(MODELS["resnet18"], CLASSES, input_shape=(3, 32, 32)), (3, 32, 32), 64, (100,), 1.05
+    ),
 }
 
 
