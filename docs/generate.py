@@ -61,14 +61,16 @@ def schedules_page() -> str:
 
 
 def losses_page() -> str:
+    from thalweg.tasks.label_losses import LABEL_LOSSES
     from thalweg.tasks.losses import LOSSES
     from thalweg.tasks.penalties import PENALTIES
     from thalweg.tasks.value_losses import VALUE_LOSSES
 
     classes = _registry_page("Losses", "--task.loss NAME", LOSSES)
     values = _registry_page("Losses of values", "--task.loss NAME", VALUE_LOSSES)
+    labels = _registry_page("Losses of several labels", "--task.loss NAME", LABEL_LOSSES)
     use = "--task.penalty NAME --task.penalty_weight λ"
-    return "\n".join((classes, values, _registry_page("Penalties", use, PENALTIES)))
+    return "\n".join((classes, labels, values, _registry_page("Penalties", use, PENALTIES)))
 
 
 def _registry_page(title: str, use: str, entries: Mapping[str, Any]) -> str:

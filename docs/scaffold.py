@@ -175,7 +175,7 @@ from torch import Tensor
 
 from thalweg.data.modality import Modality, Prepared, ReadOptions, SourceRow, StoredInputs
 from thalweg.data.row_digests import row_digests
-from thalweg.data.samples import Samples
+from thalweg.data.samples import Quarantined, Samples
 from thalweg.data.sources.{name}_file import {camel}List, read_lines
 from thalweg.errors import UsageError
 from thalweg.recipes.vectors import vectors
@@ -206,9 +206,15 @@ def restore(values: Mapping[str, Any]) -> {camel}Preprocessing:
 
 
 def read(samples: Samples, options: ReadOptions) -> StoredInputs:
-    """The samples as they are, with a digest of each."""
+    """The samples as they are, with a digest of each; those that cannot be used, by name."""
     good = np.array([bool(np.isfinite(row).all()) for row in samples.inputs])
-    return StoredInputs(rows=samples.inputs, digests=row_digests(samples.inputs), good=good)
+    bad = [samples.names[row] for row in np.flatnonzero(~good)]
+    return StoredInputs(
+        rows=samples.inputs,
+        digests=row_digests(samples.inputs),
+        good=good,
+        quarantined=tuple(Quarantined(name, "a number is not finite") for name in bad),
+    )
 
 
 def prepare(stored: StoredInputs, train: np.ndarray, features: tuple[str, ...]) -> Prepared:
@@ -445,7 +451,7 @@ def scaffold_modality(root: Path, name: str) -> list[str]:
     _add_import(modalities, f"from thalweg.data.modalities.{name} import {name.upper()}")
     _insert(modalities, after="        VECTOR,\n", text=f"        {name.upper()},\n")
     _add_import(sources, f"from thalweg.data.sources.{name}_file import {name}_file")
-    _insert(sources, after="        class_folders,\n", text=f"        {name}_file,\n")
+    _insert(sources, after="        csv_table,\n", text=f"        {name}_file,\n")
     tests = root / "tests/data/test_modalities.py"
     row = f'    "{words["hyphens"]}": lambda folder: json_lines(folder, ".{words["hyphens"]}"),\n'
     _insert(tests, after="ROWS = {\n", text=row)
@@ -465,7 +471,7 @@ def scaffold_task(root: Path, name: str) -> list[str]:
     _insert(table, after="        REGRESSION,\n", text=f"        {name.upper()},\n")
     tests = root / "tests/tasks/test_tasks.py"
     row = f'    "{words["hyphens"]}": np.arange(60.0) % 7,\n'
-    _insert(tests, after="LABELS = {\n", text=row)
+    _insert(tests, after="LABELS: dict[str, Labels | np.ndarray] = {\n", text=row)
     return [
         f"wrote src/thalweg/tasks/{name}.py, its line in __init__.py,",
         f"and a row of LABELS in {tests.relative_to(root)}",
