@@ -31,6 +31,15 @@ def short_runs_are_not_measured(request, monkeypatch):
 
 
 @pytest.fixture(autouse=True)
+def _compiler_is_as_before():
+    """Once anything is compiled, watchers of all later models attach fewer hooks."""
+    yield
+    compiler = sys.modules.get("thalweg.observe.compiler")
+    if compiler is not None and compiler.compiler_in_use():
+        sys.modules["torch"].compiler.reset()
+
+
+@pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("THALWEG_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
 

@@ -6,8 +6,8 @@ watcher's own functions are hidden from the compiler.
 """
 
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, no_type_check
 
 import torch
@@ -25,6 +25,20 @@ def compiler_in_use() -> bool:
         return False
     backends: dict[int, Any] | None = getattr(compiler.eval_frame, "cached_backends", None)
     return backends is None or any(map(callable, backends.values()))  # None has it disabled
+
+
+@contextmanager
+def preserve_compiler() -> Iterator[None]:
+    """Forget what is compiled within, so that a watcher attaches hooks afterwards as before.
+
+    What was compiled before stays, and then so does what is compiled within.
+    """
+    was_in_use = compiler_in_use()
+    try:
+        yield
+    finally:
+        if not was_in_use and compiler_in_use():
+            torch.compiler.reset()
 
 
 @no_type_check

@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from math import inf
 from time import perf_counter, sleep
 
 import pytest
@@ -13,6 +14,8 @@ from torch import nn
 from thalweg.borrow import Subject
 from thalweg.data.batch import Batch
 from thalweg.models import MODELS
+from thalweg.observe.compiler import compiler_in_use
+from thalweg.planning.speed import autotune as autotuning
 from thalweg.planning.speed import cache
 from thalweg.planning.speed.accuracy_check import LEAST_COSINE, Gradient, deviation
 from thalweg.planning.speed.autotune import autotune
@@ -24,6 +27,12 @@ pytestmark = pytest.mark.measures
 
 LONG = 10**6  # steps: a run that any measurement pays for
 BF16, FP32 = Numerics(dtype="bfloat16"), Numerics()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_compiled(monkeypatch):
+    """Where a step takes long, as on a busy machine, a long run is worth compiling."""
+    monkeypatch.setattr(autotuning, "COMPILE_ON_CPU_FROM", inf)
 
 
 class Kernel(nn.Module):
@@ -239,6 +248,15 @@ class OwnForward(nn.Module):
 
     def forward(self, x):
         return self.second(F.softsign(self.first(x)))
+
+
+@pytest.mark.slow  # it compiles
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
+def test_a_candidate_that_was_compiled_leaves_the_compiler_as_it_was(monkeypatch):
+    monkeypatch.setattr(autotuning, "COMPILE_ON_CPU_FROM", 0.0)
+    result = autotune(subject(OwnForward(), 16, 8), FP32, steps=LONG, always=True)
+    assert any(row.numerics.compile for row in result.rows)
+    assert not compiler_in_use()
 
 
 @pytest.mark.slow  # it loads the compiler

@@ -15,6 +15,7 @@ import torch
 
 from thalweg.borrow import Subject, preserve_random_state
 from thalweg.data.batch import Inputs, tensors_of
+from thalweg.observe.compiler import preserve_compiler
 from thalweg.planning.speed.benchmark import Benchmark, NumericsResult, start_benchmark
 from thalweg.training.numerics import Numerics
 
@@ -48,13 +49,13 @@ def autotune(
     """Search for the fastest numerics that are accurate enough, beginning at `start`.
 
     Fields in `fixed` stay. The result is `start` itself if `steps` updates are too few for
-    autotuning to pay (unless `always`), or if the model fails in float32. The model and all random
-    states are left as they were.
+    autotuning to pay (unless `always`), or if the model fails in float32. The model, all random
+    states and the compiler are left as they were.
     """
     if not always and steps * MAX_SHARE < COST:
         return AutotuneResult(chosen=start, note=f"precision not measured: only {steps} steps")
     device = subject.batches[0].targets.device
-    with preserve_random_state():
+    with preserve_random_state(), preserve_compiler():
         try:
             benchmark = start_benchmark(subject, start)
             step = benchmark.step_seconds(start)
