@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from thalweg.errors import UnknownNameError, UsageError
-from thalweg.models import MODELS
+from thalweg.models import MODELS, input_kind
 from thalweg.models.build import build_model
 
 IMAGES = (3, 32, 32)
@@ -25,8 +25,14 @@ BATTERY: dict[str, Any] = {  # one member of every family, small enough to train
     "cifar_vgg11_bn": {"dropout": 0.0},
     "efficientnet_lite0": {"dropout": 0.0},
     "vit_tiny": {"depth": 2, "patch_size": 8},
+    "rnn_lm": {"width": 16},
+    "lstm_lm": {"width": 16},
+    "gru_lm": {"width": 16, "depth": 2},
+    "transformer_lm": {"width": 16, "depth": 2, "heads": 2},
 }
-CASES = [(name, IMAGES) for name in BATTERY] + [
+SHAPES = {"numbers": IMAGES, "tokens": (12,)}
+OF_NUMBERS = [name for name in BATTERY if input_kind(name) == "numbers"]
+CASES = [(name, SHAPES[input_kind(name)]) for name in BATTERY] + [
     ("mlp", (5,)),
     ("convnet", (1, 8, 8)),
     ("convnet", (3, 64, 64)),
@@ -44,25 +50,37 @@ def built(name, shape=IMAGES, num_classes=10, **changes):
     return MODELS[name](num_classes, input_shape=shape, **changes)
 
 
+def samples_for(name, shape):
+    """Random inputs of the model's kind; targets are a class a sample, or a token a position."""
+    if input_kind(name) == "tokens":
+        tokens = torch.randint(10, (16, shape[0] + 1))
+        return tokens[:, :-1], tokens[:, 1:]
+    return torch.randn(16, *shape), torch.arange(16) % 10
+
+
+def loss_of(model, inputs, targets):
+    return F.cross_entropy(model(inputs).flatten(0, -2), targets.flatten())
+
+
 @pytest.mark.parametrize(("name", "shape"), CASES, ids=str)
 def test_every_model_starts_at_chance_and_passes_gradients_to_every_weight(name, shape):
     model = built(name, shape, **BATTERY[name])
-    inputs, targets = torch.randn(16, *shape), torch.arange(16) % 10
-    loss = F.cross_entropy(model(inputs), targets)
+    inputs, targets = samples_for(name, shape)
+    loss = loss_of(model, inputs, targets)
     assert loss.item() == pytest.approx(log(10), rel=0.03)
     loss.backward()
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     assert all(weight.grad.isfinite().all() for weight in trained)
-    assert model.eval()(inputs).shape == (16, 10)
-    assert F.cross_entropy(model(inputs), targets).item() == pytest.approx(log(10), rel=0.1)
+    assert model.eval()(inputs).shape == (*targets.shape, 10)
+    assert loss_of(model, inputs, targets).item() == pytest.approx(log(10), rel=0.1)
 
 
-@pytest.mark.parametrize("name", BATTERY)
-def test_every_model_serves_as_a_regressor(name):
+@pytest.mark.parametrize("name", OF_NUMBERS)
+def test_every_model_of_numbers_serves_as_a_regressor(name):
     assert built(name, num_classes=1, **BATTERY[name])(torch.randn(4, *IMAGES)).shape == (4, 1)
 
 
-@pytest.mark.parametrize("name", [name for name in BATTERY if name not in ("mlp", "tabular")])
+@pytest.mark.parametrize("name", [n for n in OF_NUMBERS if n not in ("mlp", "tabular")])
 def test_memory_order_does_not_change_the_outcome(name):
     model, inputs = built(name, **BATTERY[name]).eval(), torch.randn(4, *IMAGES)
     expected = model(inputs)
@@ -130,7 +148,9 @@ def test_residual_blocks_start_as_the_identity(name):
         torch.testing.assert_close(block(inputs), inputs)
 
 
-@pytest.mark.parametrize("name", sorted(set(BATTERY) - {"mlp", "tabular", "vit_tiny", "airbench"}))
+@pytest.mark.parametrize(
+    "name", sorted(set(OF_NUMBERS) - {"mlp", "tabular", "vit_tiny", "airbench"})
+)
 def test_filters_have_he_initialisation(name):
     """Var w = 2 / fan in or 2 / fan out: arXiv:1502.01852, eq. 10 and 14."""
     for module in built(name).modules():

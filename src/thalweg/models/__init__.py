@@ -1,6 +1,7 @@
 """Networks trained by gradient, one file per architecture; `pieces` holds their building blocks."""
 
 from collections.abc import Callable
+from typing import Literal
 
 from torch.nn import Module
 
@@ -23,6 +24,7 @@ from thalweg.models.mlp import mlp
 from thalweg.models.pretrained.timm_model import PREFIX, timm_model
 from thalweg.models.resnet import resnet18, resnet34, resnet50, resnet101, resnext50_32x4d
 from thalweg.models.resnext import resnext29_8x64d, resnext29_16x64d
+from thalweg.models.sequences import gru_lm, lstm_lm, rnn_lm, transformer_lm
 from thalweg.models.tabular import tabular
 from thalweg.models.vgg import (
     cifar_vgg11_bn,
@@ -41,7 +43,10 @@ from thalweg.models.vgg import (
 from thalweg.models.vit import vit_small, vit_tiny
 from thalweg.registry import Registry
 
-__all__ = ["MODELS"]
+__all__ = ["MODELS", "input_kind"]
+
+# They read token numbers, int64 [batch, time]; `num_classes` is the size of their vocabulary.
+LANGUAGE_MODELS = (rnn_lm, lstm_lm, gru_lm, transformer_lm)
 
 MODELS: Registry[Callable[..., Module]] = Registry(
     "model",
@@ -82,6 +87,12 @@ MODELS: Registry[Callable[..., Module]] = Registry(
         vgg16_bn,
         vgg19,
         vgg19_bn,
+        *LANGUAGE_MODELS,
     ),
     families={PREFIX: timm_model},
 )
+
+
+def input_kind(name: str) -> Literal["numbers", "tokens"]:
+    """The kind of inputs of a network: real numbers, such as images, or numbers of tokens."""
+    return "tokens" if name in {model.__name__ for model in LANGUAGE_MODELS} else "numbers"

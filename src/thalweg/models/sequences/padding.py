@@ -1,0 +1,42 @@
+"""Padded sequences through recurrent layers: padding changes neither outputs nor states."""
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+State = tuple[Tensor, ...]
+
+
+def run_over_real_tokens(
+    layers: nn.RNNBase,
+    inputs: Float[Tensor, "batch time dim"],
+    mask: Bool[Tensor, "batch time"],
+    *,
+    state: State | None = None,
+) -> tuple[Float[Tensor, "batch time width"], State]:
+    """The outputs at real positions, 0 at padding, and the state behind each row's last token.
+
+    Padding may stand anywhere: the real tokens are moved to the front and their outputs back. A row
+    without any keeps its state.
+    """
+    order = (~mask).to(torch.int8).argsort(dim=1, stable=True)  # real tokens first
+    lengths = mask.sum(1)
+    packed = pack_padded_sequence(
+        _gather(inputs, order), lengths.clamp_min(1).cpu(), batch_first=True, enforce_sorted=False
+    )
+    start = state if state is None or len(state) > 1 else state[0]
+    outputs, end = layers(packed, start)
+    states: State = end if isinstance(end, tuple) else (end,)
+    padded, _ = pad_packed_sequence(outputs, batch_first=True, total_length=inputs.shape[1])
+    back = order.argsort(dim=1)
+    if state is not None:
+        empty = (lengths == 0)[None, :, None]
+        states = tuple(torch.where(empty, o, n) for o, n in zip(state, states, strict=True))
+    return _gather(padded, back) * mask[..., None].to(padded.dtype), states
+
+
+def _gather(
+    rows: Float[Tensor, "batch time dim"], order: Int64[Tensor, "batch time"]
+) -> Float[Tensor, "batch time dim"]:
+    return rows.gather(1, order[..., None].expand(-1, -1, rows.shape[-1]))
