@@ -15,11 +15,12 @@ from thalweg.data.dataset import Dataset
 from thalweg.data.groups import Groups, group_digests, group_notes, groups_in_names
 from thalweg.data.images.decode import POLICY_VERSION
 from thalweg.data.images.load_pixels import remarks_of
+from thalweg.data.images.mirror_test import mirror_test_of_rows, sample_rows
 from thalweg.data.images.survey_process import take_survey
 from thalweg.data.modalities import modality_of
 from thalweg.data.modalities.image import remark_notes
 from thalweg.data.modality import Modality, Prepared, Preprocessing, ReadOptions, StoredInputs
-from thalweg.data.near_copies import link_near_copies
+from thalweg.data.near_copies import NearCopies, link_near_copies
 from thalweg.data.samples import SPLITS, Files, Quarantined, Samples
 from thalweg.data.sources import samples_at
 from thalweg.data.sources.group_column import NO_GROUPS
@@ -75,9 +76,8 @@ def load_dataset(
     stored = modality.read(samples, ReadOptions(image_size, progress, overlap, survey, divides))
     copies = None
     if stored.decoding is None:
-        good = np.flatnonzero(stored.good)
-        copies = link_near_copies(
-            stored.digests, modality.near_copies(stored.rows, good, stored.original_size)
+        copies = _near_copies(
+            modality, stored, targets.values, has_classes=bool(targets.class_names)
         )
     quarantined = samples.quarantined + stored.quarantined
     _check_quarantined(quarantined, targets, stored.good)
@@ -135,9 +135,15 @@ def wait_for_decoding(dataset: Dataset) -> Dataset:
         return dataset
     rows = dataset.decoding.finish()
     joined = np.frombuffer(b"".join(row.digest for row in rows), dtype=np.uint8)
-    good = np.flatnonzero([not row.reason for row in rows])
-    pairs = dataset.modality.near_copies(dataset.inputs, good, dataset.facts.original_size)
-    copies = link_near_copies(joined.reshape(len(rows), -1), pairs)
+    stored = StoredInputs(
+        rows=dataset.inputs,
+        digests=joined.reshape(len(rows), -1),
+        good=np.array([not row.reason for row in rows]),
+        original_size=dataset.facts.original_size,
+    )
+    copies = _near_copies(
+        dataset.modality, stored, dataset.targets, has_classes=bool(dataset.class_names)
+    )
     notes = remark_notes(remarks_of(rows), dataset.names)
     if copies is not None:
         notes += copies.notes(dataset.targets, indices=dataset.indices, names=dataset.names)
@@ -147,6 +153,28 @@ def wait_for_decoding(dataset: Dataset) -> Dataset:
         near_copied=None if copies is None else copies.share(dataset.indices),
         decoding=None,
     )
+
+
+def _near_copies(
+    modality: Modality, stored: StoredInputs, targets: np.ndarray, *, has_classes: bool
+) -> NearCopies | None:
+    """Families of near copies; None where they cannot be told.
+
+    A mirrored copy with another target is none unless mirror images are known to keep the class.
+    """
+    good = np.flatnonzero(stored.good)
+    pairs = modality.near_copies(stored.rows, good, stored.original_size)
+    if pairs is None:
+        return None
+
+    def mirror_keeps_class() -> bool:
+        if not has_classes:
+            return False
+        test = mirror_test_of_rows(stored.rows, targets, sample_rows(targets, good))
+        return test is not None and not test.is_harmful
+
+    pairs = pairs.without_other_classes(targets, mirror_keeps_class)
+    return link_near_copies(stored.digests, pairs)
 
 
 def _targets(samples: Samples, task: str) -> Targets:

@@ -12,6 +12,7 @@ from torch import Tensor
 from thalweg.data.batch import Inputs
 from thalweg.data.images.background_decoding import BackgroundDecoding
 from thalweg.data.images.file_survey import Survey
+from thalweg.data.near_copies import CopyPairs
 from thalweg.data.samples import Quarantined, Samples
 from thalweg.data.statistics import Moments
 from thalweg.data.tables.column import Column
@@ -131,9 +132,9 @@ class Modality:
     has_augmented_views: bool = False  # test-time augmentation is possible
     # Raw samples are uint8 [height, width, channel], or float32 [number], or neither.
     layout: Literal["pixels", "row", ""] = ""
-    # Pairs of rows that are near copies, int64 [pairs, 2], of stored rows, those to look at, and
-    # the original size; None where near copies cannot be told.
-    near_copies: Callable[[Any, np.ndarray, tuple[int, int]], np.ndarray | None] = (
+    # Pairs of rows that are near copies, of stored rows, those to look at, and the original size;
+    # None where near copies cannot be told.
+    near_copies: Callable[[Any, np.ndarray, tuple[int, int]], CopyPairs | None] = (
         lambda rows, good, original_size: None
     )
     implied_keys: Callable[[DataFacts], Mapping[str, object]] = lambda facts: {}  # of the recipe

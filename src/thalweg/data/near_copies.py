@@ -1,7 +1,8 @@
 """Near copies of samples: kept on one side of the splits that are made, and named."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,6 +12,30 @@ from thalweg.wording import some
 
 LARGEST_SHARE = 0.05  # of all samples in one family; a fixed camera makes most images alike
 LEAST_FAMILY = 20  # samples, below which a family is not too large
+MOST_MISLABELLED = 0.5  # of the mirrored pairs; more show that a mirror image is another class
+
+
+class CopyPairs(NamedTuple):
+    """Pairs of rows that hold near copies, each int64 [pairs, 2] with its smaller row first."""
+
+    upright: np.ndarray
+    mirrored: np.ndarray  # one is near the other's mirror image
+
+    def without_other_classes(
+        self, targets: np.ndarray, mirror_keeps_class: Callable[[], bool]
+    ) -> "CopyPairs":
+        """Leave out mirrored pairs with different targets, where a mirror image may change them.
+
+        It may if half of the mirrored pairs differ, or if `mirror_keeps_class` cannot deny it. It
+        is called only if some differ.
+        """
+        first, second = targets[self.mirrored[:, 0]], targets[self.mirrored[:, 1]]
+        differ = first != second
+        if differ.ndim > 1:  # of several labels, all must agree
+            differ = differ.any(axis=1)
+        if not differ.any() or (differ.mean() < MOST_MISLABELLED and mirror_keeps_class()):
+            return self
+        return self._replace(mirrored=self.mirrored[~differ])
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +46,7 @@ class NearCopies:
     families: np.ndarray  # uint8 [n, 16], equal within a family; of other samples their content's
     rows: np.ndarray  # int64, of the samples that are in a family
     alike: int = 0  # samples of families that are too large to be copies
+    mirrored: int = 0  # pairs of different contents that are near each other's mirror image
 
     def share(self, indices: Mapping[str, np.ndarray]) -> float:
         """The share of the validation samples that are near copies of training samples.
@@ -52,7 +78,11 @@ class NearCopies:
         extra = sum(len(rows) - 1 for rows in members)
         across = [rows for rows in members if len(set(rows.values())) > 1]
         examples = some([_example(rows, names) for rows in across or members])
-        subject = f"{extra:,} images are near copies of others (compressed, resized or cut anew)"
+        mirrored = f"; {self.mirrored:,} pairs mirrored" if self.mirrored else ""
+        subject = (
+            f"{extra:,} images are near copies of others "
+            f"(compressed, resized or cut anew{mirrored})"
+        )
         if across:
             text = f"{len(across):,} near copies stand in more than one split: {examples}"
             notes += [subject, Caveat(text, "Near copies across the splits")]
@@ -81,29 +111,32 @@ class NearCopies:
         ]
 
 
-def link_near_copies(digests: np.ndarray, pairs: np.ndarray | None) -> NearCopies | None:
-    """Link pairs of near copies, int64 [m, 2], to families; None where there are no pairs to know.
+def link_near_copies(digests: np.ndarray, pairs: CopyPairs | None) -> NearCopies | None:
+    """Link pairs of near copies to families; None where there are no pairs to know.
 
     The digest of a family is the least of its members', so that it follows from contents alone.
     Families of more than 5 % of the samples are what a fixed camera sees, and are not linked.
     """
     if pairs is None:
         return None
-    if not len(pairs):
+    joined = np.concatenate(pairs)
+    if not len(joined):
         return NearCopies(digests, digests, np.zeros(0, dtype=np.int64))
     distinct, contents = np.unique(digests, axis=0, return_inverse=True)
     contents = contents.reshape(-1)
-    homes = _homes(len(distinct), contents[pairs])  # the least content, as they are sorted
+    homes = _homes(len(distinct), contents[joined])  # the least content, as they are sorted
     sizes = np.bincount(homes[contents], minlength=len(distinct))  # samples
     largest = max(LEAST_FAMILY, int(LARGEST_SHARE * len(digests)))
     is_linked = (np.bincount(homes, minlength=len(distinct)) > 1)[homes]
     is_family = is_linked & (sizes <= largest)[homes]
     homes = np.where(is_family, homes, np.arange(len(distinct)))
+    mirrored = np.unique(np.sort(contents[pairs.mirrored], axis=1), axis=0)
     return NearCopies(
         digests,
         families=distinct[homes[contents]],
         rows=np.flatnonzero(is_family[contents]),
         alike=int((is_linked & ~is_family)[contents].sum()),
+        mirrored=int(is_family[mirrored[:, 0]].sum()),
     )
 
 

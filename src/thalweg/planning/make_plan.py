@@ -5,12 +5,11 @@ from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from thalweg.borrow import preserve_random_state
 from thalweg.data import Dataset, load_dataset
-from thalweg.data.images.mirror_test import mirror_test, sample_rows
+from thalweg.data.images.mirror_test import mirror_test_of_rows, sample_rows
 from thalweg.data.modalities import MODALITIES
 from thalweg.data.samples import Samples
 from thalweg.data.sources import samples_at
@@ -83,13 +82,10 @@ def _without_harmful_flip(recipe: Recipe, dataset: Dataset) -> tuple[Recipe, Dat
     rows = dataset.indices["train"]
     if not dataset.class_names or dataset.modality.layout != "pixels":
         return recipe, dataset
-    classes = dataset.targets
-    if classes.ndim > 1:  # of several labels, each combination is a class here
-        classes = np.unique(classes, axis=0, return_inverse=True)[1].reshape(-1)
-    chosen = rows[sample_rows(classes[rows])]
+    chosen = sample_rows(dataset.targets, rows)
     if dataset.decoding is not None:
         dataset.decoding.wait_for(chosen)
-    test = mirror_test((dataset.inputs[row] for row in chosen), classes[chosen])
+    test = mirror_test_of_rows(dataset.inputs, dataset.targets, chosen)
     if test is None or not test.is_harmful:
         return recipe, dataset
     edits: dict[str, object] = {

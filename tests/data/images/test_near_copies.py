@@ -4,12 +4,12 @@ from io import BytesIO
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw, ImageEnhance
+from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
 from thalweg.data import Caveat, load_dataset
 from thalweg.data.images.find_near_copies import near_copies
 from thalweg.data.load import wait_for_decoding
-from thalweg.data.near_copies import link_near_copies
+from thalweg.data.near_copies import CopyPairs, link_near_copies
 
 SIZE = 96
 
@@ -70,8 +70,9 @@ def stack(images, size=64):
     return np.stack([np.asarray(image.resize((size, size))) for image in images])
 
 
-def pairs_of(images):
-    return {tuple(pair) for pair in near_copies(images, np.arange(len(images))).tolist()}
+def pairs_of(images, kind="upright"):
+    pairs = near_copies(images, np.arange(len(images)))
+    return {tuple(pair) for pair in getattr(pairs, kind).tolist()}
 
 
 @pytest.fixture(scope="module")
@@ -88,10 +89,35 @@ def test_copies_are_found(photographs, kind):
     assert len(found) >= 19
 
 
+@pytest.mark.parametrize("size", [28, 32, 33, 40, 64, 75])
+def test_mirrored_copies_are_found(photographs, size):
+    copies = [ImageOps.mirror(image) for image in photographs[:20]]
+    images = stack(photographs + copies, size)
+    assert pairs_of(images, "mirrored") == {(row, 60 + row) for row in range(20)}
+    assert not pairs_of(images)
+
+
+@pytest.mark.parametrize("kind", COPIES)
+def test_mirrored_copies_that_were_changed_too_are_found(photographs, kind):
+    copies = [ImageOps.mirror(COPIES[kind](image)) for image in photographs[:20]]
+    pairs = pairs_of(stack(photographs + copies), "mirrored")
+    assert pairs <= {(row, 60 + row) for row in range(20)}
+    assert len(pairs) >= 18
+
+
+def test_a_symmetric_image_is_no_mirrored_copy_of_itself(photographs):
+    halves = [np.asarray(image.resize((32, 64))) for image in photographs[:30]]
+    images = np.stack([np.concatenate([half, half[:, ::-1]], axis=1) for half in halves])
+    assert not pairs_of(images, "mirrored")
+    twice = np.concatenate([images, images[:3]])
+    assert pairs_of(twice) == {(0, 30), (1, 31), (2, 32)}
+    assert not pairs_of(twice, "mirrored")
+
+
 def test_grey_images_and_rows_that_are_left_out(photographs):
     images = stack([*photographs, jpeg(photographs[3], 70)])[..., :1]
     assert pairs_of(images) == {(3, 60)}
-    assert not len(near_copies(images, np.arange(60)))
+    assert not any(map(len, near_copies(images, np.arange(60))))
     assert near_copies(images[:, :16, :16], np.arange(61)) is None
 
 
@@ -137,7 +163,9 @@ def woven(seed):
 
 @pytest.mark.parametrize("kind", [on_paper, on_one_background, plain, sky, woven])
 def test_images_that_look_alike_are_no_copies(kind):
-    assert not pairs_of(stack([kind(seed) for seed in range(120)]))
+    images = stack([kind(seed) for seed in range(120)])
+    assert not pairs_of(images)
+    assert not pairs_of(images, "mirrored")
 
 
 def test_images_that_were_too_small_are_not_compared(scans):
@@ -206,13 +234,87 @@ def test_other_labels_are_told(folder):
     assert any("1 near copies bear more than one label" in note for note in notes)
 
 
+@pytest.fixture
+def mirrored_folder(tmp_path, photographs):
+    """Each photograph, and of every third its mirror image."""
+    for row, image in enumerate(photographs):
+        home = tmp_path / f"class{row % 2}"
+        home.mkdir(exist_ok=True)
+        image.save(home / f"{row}.png")
+        if row % 3 == 0:
+            ImageOps.mirror(image).save(home / f"{row} mirrored.jpg", quality=80)
+    return tmp_path
+
+
+def test_mirrored_copies_stay_on_one_side_and_are_told(mirrored_folder):
+    for seed in range(3):
+        dataset = load_dataset(mirrored_folder, seed=seed)
+        splits = split_of(dataset)
+        for row in range(0, 60, 3):
+            name = f"class{row % 2}/{row}"
+            assert splits[f"{name}.png"] == splits[f"{name} mirrored.jpg"]
+    (note,) = [note for note in dataset.notes if "near copies" in note]
+    assert note.startswith(
+        "20 images are near copies of others (compressed, resized or cut anew; 20 pairs mirrored)"
+    )
+
+
+def test_mirrored_copies_of_few_other_labels_are_told(mirrored_folder):
+    """Mirror images keep the class here: 19 of 20 pairs show it, and the test agrees."""
+    path = mirrored_folder / "class0" / "0 mirrored.jpg"
+    path.rename(mirrored_folder / "class1" / "0 mirrored.jpg")
+    notes = load_dataset(mirrored_folder).notes
+    assert any("1 near copies bear more than one label" in note for note in notes)
+
+
+def test_a_mirrored_copy_of_another_class_is_no_duplicate(tmp_path, photographs):
+    """To the left, to the right: each image of the one class is a mirror image of the other's."""
+    for row, image in enumerate(photographs):
+        for label, picture in (("left", image), ("right", ImageOps.mirror(image))):
+            (tmp_path / label).mkdir(exist_ok=True)
+            picture.save(tmp_path / label / f"{row}.png")
+    dataset = load_dataset(tmp_path)
+    assert dataset.near_copied == 0
+    assert not any("near copies" in note for note in dataset.notes)
+
+
+class TestOtherClasses:
+    pairs = CopyPairs(np.array([[0, 1]]), np.array([[0, 2], [1, 3], [4, 5]]))
+    targets = np.array([0, 1, 1, 1, 2, 2])
+
+    def test_few_pairs_of_two_classes_are_mislabelled_unless_mirrors_change_the_class(self):
+        assert self.pairs.without_other_classes(self.targets, lambda: True) is self.pairs
+        kept = self.pairs.without_other_classes(self.targets, lambda: False)
+        assert kept.mirrored.tolist() == [[1, 3], [4, 5]]
+        assert kept.upright.tolist() == [[0, 1]]
+
+    def test_many_pairs_of_two_classes_show_that_mirrors_change_the_class(self):
+        kept = self.pairs.without_other_classes(np.array([0, 1, 1, 0, 2, 2]), lambda: True)
+        assert kept.mirrored.tolist() == [[4, 5]]
+
+    def test_of_several_labels_all_must_agree(self):
+        labels = np.stack([self.targets > 0, self.targets > 1], axis=1).astype(np.float32)
+        kept = self.pairs.without_other_classes(labels, lambda: False)
+        assert kept.mirrored.tolist() == [[1, 3], [4, 5]]
+
+    def test_mirrors_are_not_tested_where_all_agree(self):
+        def fail():
+            raise AssertionError
+
+        assert self.pairs.without_other_classes(np.zeros(6), fail) is self.pairs
+
+
+def as_pairs(*pairs):
+    return CopyPairs(np.array(pairs), np.zeros((0, 2), dtype=np.int64))
+
+
 class TestFamilies:
     digests = np.random.default_rng(0).integers(0, 255, (100, 16), dtype=np.uint8)
 
     def test_chains_and_exact_copies_are_one_family(self):
         digests = self.digests.copy()
         digests[50] = digests[1]  # an exact copy, whose pair was not found
-        copies = link_near_copies(digests, np.array([[1, 2], [2, 3], [7, 9]]))
+        copies = link_near_copies(digests, as_pairs([1, 2], [2, 3], [7, 9]))
         families = [family.tobytes() for family in copies.families]
         assert len({families[row] for row in (1, 2, 3, 50)}) == 1
         assert families[1] in {digests[row].tobytes() for row in (1, 2, 3)}
@@ -220,8 +322,18 @@ class TestFamilies:
         assert families[8] == digests[8].tobytes()
         assert copies.rows.tolist() == [1, 2, 3, 7, 9, 50]
 
+    def test_mirrored_pairs_join_families_and_are_counted_by_content(self):
+        digests = self.digests.copy()
+        digests[50] = digests[1]
+        mirrored = np.array([[1, 2], [2, 50], [5, 9]])
+        copies = link_near_copies(digests, as_pairs([2, 3])._replace(mirrored=mirrored))
+        families = [family.tobytes() for family in copies.families]
+        assert len({families[row] for row in (1, 2, 3, 50)}) == 1
+        assert families[5] == families[9]
+        assert copies.mirrored == 2
+
     def test_a_family_too_large_is_a_fixed_camera(self):
-        pairs = np.array([[row, row + 1] for row in range(40)])
+        pairs = as_pairs(*([row, row + 1] for row in range(40)))
         copies = link_near_copies(self.digests, pairs)
         assert (copies.families == self.digests).all()
         assert copies.alike == 41
@@ -232,7 +344,7 @@ class TestFamilies:
     def test_the_share_counts_no_exact_copies(self):
         digests = self.digests.copy()
         digests[60] = digests[5]
-        copies = link_near_copies(digests, np.array([[1, 51], [5, 60], [7, 8]]))
+        copies = link_near_copies(digests, as_pairs([1, 51], [5, 60], [7, 8]))
         splits = {"train": np.arange(50), "val": np.arange(50, 100), "test": np.array([], int)}
         assert copies.share(splits) == 1 / 50
 

@@ -6,7 +6,7 @@ a body. A flip teaches a network to confuse them.
 
 from collections.abc import Iterable
 from math import sqrt
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -42,12 +42,28 @@ class MirrorTest(NamedTuple):
         )
 
 
-def sample_rows(classes: Int[np.ndarray, " row"]) -> Int[np.ndarray, " sample"]:
-    """Rows for the test: as many of each of the largest classes, spread over the data."""
+def sample_rows(targets: np.ndarray, rows: Int[np.ndarray, " row"]) -> Int[np.ndarray, " sample"]:
+    """Some of these rows for the test: as many of each of the largest classes, spread over them."""
+    classes = _classes(targets)[rows]
     values, counts = np.unique(classes, return_counts=True)
     largest = values[np.argsort(-counts, kind="stable")[:MOST_CLASSES]]
     each = MOST_IMAGES // max(1, len(largest))
-    return np.sort(np.concatenate([_spread(np.flatnonzero(classes == c), each) for c in largest]))
+    places = [_spread(np.flatnonzero(classes == c), each) for c in largest]
+    return np.asarray(rows[np.sort(np.concatenate(places))])
+
+
+def mirror_test_of_rows(
+    inputs: Any, targets: np.ndarray, rows: Int[np.ndarray, " row"]
+) -> MirrorTest | None:
+    """Make the test with these rows of images; None for too few."""
+    return mirror_test((inputs[row] for row in rows), _classes(targets)[rows])
+
+
+def _classes(targets: np.ndarray) -> Int[np.ndarray, " sample"]:
+    """Class numbers; of several labels, each combination is a class here."""
+    if targets.ndim == 1:
+        return targets
+    return np.unique(targets, axis=0, return_inverse=True)[1].reshape(-1)
 
 
 def mirror_test(

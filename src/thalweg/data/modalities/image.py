@@ -31,6 +31,7 @@ from thalweg.data.modality import (
     SourceRow,
     StoredInputs,
 )
+from thalweg.data.near_copies import CopyPairs
 from thalweg.data.row_digests import row_digests
 from thalweg.data.samples import Files, Quarantined, Samples
 from thalweg.data.statistics import Moments, image_statistics
@@ -179,7 +180,7 @@ def _first_flips(split: AugmentedSplit) -> Tensor:
 
 def _near_copies(
     rows: np.ndarray, good: np.ndarray, original_size: tuple[int, int]
-) -> np.ndarray | None:
+) -> CopyPairs | None:
     """Pairs of near copies; None for images that were too small to tell, as they are or were."""
     return near_copies(rows, good) if min(original_size) >= LEAST_SIZE else None
 

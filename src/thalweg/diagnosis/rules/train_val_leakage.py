@@ -17,7 +17,7 @@ def train_val_leakage(history: History, *, share: float = 0.01) -> Finding | Non
     not show, and the checkpoint and hyper-parameters chosen by it are the wrong ones.
 
     Evidence: hashes of the samples' bytes, across the splits and within the training split; of
-    images that thalweg trains on, near copies too (compressed, resized or cut anew).
+    images that thalweg trains on, near copies too (compressed, resized, mirrored or cut anew).
     Threshold: 1 % of the validation samples and twice the rate of copies within the training split
     (inputs of a few discrete values coincide by nature), and three standard errors of the count
     more than that rate; a warning from five samples on, or three that are half of the split.
