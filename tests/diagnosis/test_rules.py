@@ -551,3 +551,54 @@ def test_first_updates_that_wipe_out_the_weights_are_a_rate_too_high(ratio, loss
     moved = {name: {0: ratio, 2: ratio / 2} for name in MATRICES}
     run = history(**TEN, loss=losses, update_ratio=moved)
     assert (learning_rate_too_high(run) is not None) == named
+
+
+AT_ONCE = {"loss": [2.3, nan], "weight_not_finite": [0]}  # weights that are finite, but overflow
+LEAP = {"update_ratio": {name: {0: inf} for name in MATRICES}}
+DEAD = {"dead_units": {"0": {1: 1.0}, "1": {1: 1.0}}}
+
+
+@pytest.mark.parametrize("ratio", [inf, 1e7, 3.0])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_first_update_after_which_nothing_is_finite_is_a_rate_too_high(ratio, count):
+    moved = {name: {0: ratio} for name in MATRICES[:count]}
+    diagnosis = diagnose(history(**TEN, **AT_ONCE, **DEAD, update_ratio=moved))
+    assert [cause.rule for cause in diagnosis.causes] == ["learning-rate-too-high"]
+    assert "loss-not-finite" in diagnosis.headline.consequences
+    (lower, _) = diagnosis.headline.prescriptions
+    assert lower.edit["optimizer.lr"] <= 0.1
+
+
+def test_the_rate_follows_from_the_first_update_and_not_from_those_that_grew_with_the_loss():
+    moved = {name: {0: 10.0, 1: 1e6, 2: 1e9} for name in MATRICES}
+    run = history(**{**TEN, **AT_ONCE, "loss": [2.3, 1e9, 1e20, nan]}, update_ratio=moved)
+    assert learning_rate_too_high(run).prescriptions[0].edit == {"optimizer.lr": 1e-4}
+
+
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [
+        ({"update_ratio": {"a": {0: 1e-3}}}, "a small update"),
+        ({"loss": [*FALLING, nan]}, "an overflow long after"),
+        ({"loss": [2.3, nan, 1.1, 1.0]}, "a batch of NaN alone"),
+        ({"gradient_norm": {"a.weight": {0: inf}}}, "a slope without bound"),
+        ({"identical_rows": {name: {0: 1.0} for name in MATRICES}}, "weights that began at zero"),
+    ],
+)
+def test_a_run_that_is_not_finite_for_another_reason_is_no_rate_too_high(change, names):
+    run = history(**{**TEN, **AT_ONCE, **LEAP, **change})
+    assert learning_rate_too_high(run) is None, names
+
+
+def test_units_that_are_dead_in_a_network_that_overflows_are_no_cause():
+    diagnosis = diagnose(history(**TEN, **AT_ONCE, **DEAD))
+    assert diagnosis.headline.rule == "loss-not-finite"
+    assert "dead-relu" in diagnosis.not_checked
+    before = {"dead_units": {"0": {0: 1.0}, "1": {0: 1.0}}}
+    assert "dead-relu" in [f.rule for f in diagnose(history(**TEN, **AT_ONCE, **before)).causes]
+
+
+def test_units_that_died_before_a_batch_of_nan_are_evidence():
+    losses = [2.3, nan, *noisy(2.3, 2.3)]
+    run = history(**TEN, loss=losses, weight_not_finite=[0], dead_units={"0": {50: 1.0}})
+    assert "dead-relu" in [f.rule for f in diagnose(run).findings]

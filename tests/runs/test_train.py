@@ -144,6 +144,21 @@ def test_loss_that_is_no_number_stops_before_the_update(scans, tmp_path):
     assert saved.isfinite().all()
 
 
+@pytest.mark.parametrize(
+    ("data", "edits"),
+    [
+        ("scans", {"model": "mlp"}),
+        ("scans", {"model": "convnet", "batch_size": 64}),  # its running variance overflows
+        ("diabetes", {}),  # dropout, of which no search for the place is a validation
+    ],
+)
+def test_a_rate_that_overflows_at_once_is_the_cause(data, edits, request, tmp_path):
+    with pytest.raises(FailedRunError) as failed:
+        train(request.getfixturevalue(data), out=tmp_path, epochs=2, lr=1e25, **edits)
+    (cause,) = thalweg.Run(failed.value.path).diagnosis.causes
+    assert cause.rule == "learning-rate-too-high"
+
+
 def _checkpointed_weights(run):
     from safetensors.torch import load_file
 

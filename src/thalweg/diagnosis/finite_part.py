@@ -31,16 +31,15 @@ def first_lasting_nan(history: History) -> int | None:
     """The step from which on the run is NaN or infinite; None if it recovers or never is.
 
     A batch whose loss is 0/0 changes no weight: the steps after it are evidence as any others.
+    Weights that overflow in the forward pass are finite themselves: then the losses alone show it.
     """
-    losses = sorted(history.series(LOSS).items())
-    steps = [step for step, loss in losses if not isfinite(loss)]
     weights = [step for step, flag in history.series(WEIGHT_NOT_FINITE).items() if flag == 1]
-    if weights:
-        return min([*weights, *steps])
-    if not steps or WEIGHT_NOT_FINITE in history:
-        return None
-    finite_after = any(isfinite(loss) for step, loss in losses if step > steps[0])
-    return None if finite_after else steps[0]
+    lasting: list[int] = []
+    for step, loss in sorted(history.series(LOSS).items(), reverse=True):
+        if isfinite(loss):
+            break
+        lasting.append(step)
+    return min([*weights, *lasting], default=None)
 
 
 def finite_part(history: History, end: int) -> History:

@@ -113,6 +113,7 @@ def report_failure(
     """Record and diagnose a loss or weight that is not finite; return the error to raise."""
     if isinstance(error, NonFiniteLossError) and recorder.progress.step <= error.step:
         recorder.watcher.step(error.loss)  # it belongs to the history that is diagnosed
+    recorder.watcher.close()  # it would take the search for the place for a validation
     place, samples = _nonfinite_place(recorder, error)
     recorder.writer.event("not-finite", error.problem, step=error.step, seen=place, samples=samples)
     headline = _close(recorder, "failed").diagnosis.headline

@@ -1,11 +1,21 @@
-from math import isfinite, nan
+from collections.abc import Collection, Sequence
+from math import inf, isfinite, nan
 
 import numpy as np
 
 from thalweg.diagnosis.evidence import Curve, curve, finite_values, number
+from thalweg.diagnosis.finite_part import finite_part, first_lasting_nan
 from thalweg.diagnosis.rule import Finding, Prescription, rule
 from thalweg.record import History
-from thalweg.record.quantities import CHANCE_LOSS, DEAD_UNITS, LEARNING_RATE, LOSS, UPDATE_RATIO
+from thalweg.record.quantities import (
+    CHANCE_LOSS,
+    DEAD_UNITS,
+    GRADIENT_NORM,
+    IDENTICAL_ROWS,
+    LEARNING_RATE,
+    LOSS,
+    UPDATE_RATIO,
+)
 
 HEALTHY_UPDATE = 1e-3  # ‖Δw‖/‖w‖ that a good learning rate gives; CS231n notes
 VIOLENT = 0.5  # a share of its norm that no sound update moves a matrix by
@@ -17,6 +27,7 @@ MOST_DECADES = 4  # that a learning rate is to be lowered by
 STUCK = 0.97  # of the loss of chance
 FIRST = 6  # steps: later ones may already be those of a model that has collapsed
 FEWEST_MATRICES = 3
+USUAL_LR = 1e-3  # which trains most networks, with Adam at least
 EARLY = 100  # steps in which too high a learning rate shows itself
 
 
@@ -42,6 +53,7 @@ EARLY = 100  # steps in which too high a learning rate shows itself
         "unstable-log",
         "over-regularised",
     ),
+    after_nan=True,
 )
 def learning_rate_too_high(
     history: History, *, jump: float = 2.0, stuck: float = 0.9, update: float = 0.1
@@ -60,15 +72,24 @@ def learning_rate_too_high(
     matrix by more than a tenth of its norm in one step. Or: five times the start, and a matrix
     moved by half of its norm, unless the loss then fell to a third of its start: after a leap of
     fifty times the start even then. Or, without a leap: the median matrix moved by a tenth in one
-    of the first updates, and a hundred steps later the loss is still that of chance.
+    of the first updates, and a hundred steps later the loss is still that of chance. Or: the
+    median matrix moved by half of its norm in one of the first updates, and within as many steps
+    the run overflowed for good, from finite gradients. Matrices that began at zero do not count.
     False alarms: a sound learning rate on inputs or targets that are not scaled has the same
     effect; then the data finding, which comes first, is the cause.
     Convicted by: a tenth of the learning rate on a copy, for 50 steps, falls further.
     Source: LeCun, Bottou, Orr and Müller 1998, "Efficient BackProp", §4.6 (divergence beyond
     2/λ_max); Stanford CS231n notes, "Ratio of weights:updates".
     """
+    overflow = first_lasting_nan(history)
+    if overflow is not None:
+        history = finite_part(history, overflow)
     losses = curve(history, LOSS)
-    if len(losses) < 2 or losses.steps[0] != min(history.series(LOSS)):
+    if not len(losses) or losses.steps[0] != min(history.series(LOSS)):
+        return None
+    if overflow is not None and (at_once := _overflow_at_once(history, losses, overflow)):
+        return at_once
+    if len(losses) < 2:
         return None
     start, peak, end = _start(losses), float(losses.values[1:].max()), _end(history, losses)
     reference = max(start, 0.0) or nan
@@ -78,7 +99,7 @@ def learning_rate_too_high(
     lasts = not isfinite(end) or end > reference * LASTING or _units_died(history)
     harmed = lasts or peak > EXTREME * reference
     violent = isfinite(moved) and moved > VIOLENT and peak > 5 * reference and harmed
-    lr = max(max(series.values()) for series in history.by_place(LEARNING_RATE).values())
+    lr = _learning_rate(history)
     outcome = f"the loss leapt from {number(start)} to {number(peak)} and {_ending(end)}"
     if not (leapt and failed and moved >= update) and not violent:
         typical = _typical_first_update(history)
@@ -104,6 +125,48 @@ def learning_rate_too_high(
         ),
         prescriptions=_prescriptions(lr, moved, start),
     )
+
+
+def _overflow_at_once(history: History, losses: Curve, overflow: int) -> Finding | None:
+    """The finding where the first updates wiped out the weights and the run then overflowed."""
+    is_zero = {
+        name for name, flags in history.by_place(IDENTICAL_ROWS).items() if any(flags.values())
+    }
+    moved = _median_update(_first_updates(history, leave_out=is_zero))
+    if overflow - losses.steps[0] > FIRST or not moved >= VIOLENT or _gradient_overflowed(history):
+        return None
+    lr, start = _learning_rate(history), _start(losses)
+    size = f"{moved:,.0%} of their norm" if moved < 100 else f"{number(moved)} times their norm"
+    if not isfinite(moved):
+        size = "more than can be measured"
+    return Finding(
+        severity="error",
+        summary=f"with learning rate {number(lr)} the first updates moved the weight matrices by "
+        f"{size}, and from step {overflow} on nothing is finite",
+        evidence=finite_values(
+            {
+                "learning rate": lr,
+                "first loss": start,
+                "typical first update, share of the weight": moved,
+            }
+        ),
+        prescriptions=_prescriptions(
+            lr,
+            # The very first update alone has not grown with the loss, so it shows the rate.
+            _median_update(_first_updates(history, leave_out=is_zero, within=0)),
+            start,
+            most_decades=inf,
+        ),
+    )
+
+
+def _gradient_overflowed(history: History) -> bool:
+    series = history.by_place(GRADIENT_NORM).values()
+    return not all(isfinite(norm) for one in series for norm in one.values())
+
+
+def _learning_rate(history: History) -> float:
+    return max(max(series.values()) for series in history.by_place(LEARNING_RATE).values())
 
 
 def _start(losses: Curve) -> float:
@@ -144,11 +207,23 @@ def _largest_update(history: History) -> tuple[float, str]:
 
 def _typical_first_update(history: History) -> float:
     """The largest early update of the median weight matrix; 0 where fewer than three are known."""
-    largest = [
-        max(ratio for step, ratio in series.items() if step - min(series) <= FIRST)
-        for series in history.by_place(UPDATE_RATIO).values()
+    largest = _first_updates(history)
+    return _median_update(largest) if len(largest) >= FEWEST_MATRICES else 0.0
+
+
+def _median_update(ratios: Sequence[float]) -> float:
+    return float(np.median(ratios)) if ratios else 0.0
+
+
+def _first_updates(
+    history: History, *, leave_out: Collection[str] = (), within: int = FIRST
+) -> list[float]:
+    """The largest update of each weight matrix in its first steps; infinite where it overflowed."""
+    return [
+        max(ratio for step, ratio in series.items() if step - min(series) <= within)
+        for place, series in history.by_place(UPDATE_RATIO).items()
+        if place not in leave_out
     ]
-    return float(np.median(largest)) if len(largest) >= FEWEST_MATRICES else 0.0
 
 
 def _never_fell(history: History, losses: Curve) -> bool:
@@ -161,15 +236,17 @@ def _ending(end: float) -> str:
     return f"settled at {number(end)}" if isfinite(end) else "then overflowed"
 
 
-def _prescriptions(lr: float, moved: float, start: float) -> tuple[Prescription, ...]:
+def _prescriptions(
+    lr: float, moved: float, start: float, *, most_decades: float = MOST_DECADES
+) -> tuple[Prescription, ...]:
     """A lower rate: by as many decades as the updates show, by one where none was measured.
 
-    By four at most: larger updates had grown with the loss, and show no rate.
+    By four at most where updates had grown with the loss: they show no rate.
     """
-    decades = round(np.log10(max(moved / HEALTHY_UPDATE, 10.0))) if isfinite(moved) else 1
-    decades = min(decades, MOST_DECADES)
-    factor = 10.0**decades
-    lower = float(f"{lr / factor:.1g}")
+    decades = np.log10(max(moved / HEALTHY_UPDATE, 10.0)) if isfinite(moved) else 1
+    lower = float(f"{lr / 10.0 ** min(round(decades), most_decades):.1g}")
+    if most_decades == inf and not isfinite(moved):  # measured, and beyond any number
+        lower = USUAL_LR
     return (
         Prescription(
             change=f"lower the learning rate from {number(lr)} to about {number(lower)}",
