@@ -566,7 +566,8 @@ def test_a_first_update_after_which_nothing_is_finite_is_a_rate_too_high(ratio, 
     assert [cause.rule for cause in diagnosis.causes] == ["learning-rate-too-high"]
     assert "loss-not-finite" in diagnosis.headline.consequences
     (lower, _) = diagnosis.headline.prescriptions
-    assert lower.edit["optimizer.lr"] <= 0.1
+    rate: Any = lower.edit["optimizer.lr"]
+    assert rate <= 0.1
 
 
 def test_the_rate_follows_from_the_first_update_and_not_from_those_that_grew_with_the_loss():
