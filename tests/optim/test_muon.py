@@ -154,6 +154,23 @@ def test_sign_descent_is_lions_formula():
     torch.testing.assert_close(weight.detach(), expected)
 
 
+def test_a_table_of_tokens_is_adamws_and_does_not_decay():
+    """A token that does not occur keeps its row; an orthogonal update would move all rows."""
+    model: Any = MODELS["transformer_lm"](7, input_shape=(8,), width=16, depth=1, heads=2)
+    before = model.embedding.weight.detach().clone()
+    optimizer = OPTIMIZERS["muon"](
+        model.named_parameters(), lr=0.01, weight_decay=0.5, momentum=0.9
+    )
+    names = {group["name"]: len(group["params"]) for group in optimizer.param_groups}
+    assert names == {"weights": 4, "head": 1, "embeddings": 1}
+    nn.init.normal_(model.head.weight)
+    model(torch.tensor([[0, 1, 2]])).square().mean().backward()
+    optimizer.step()
+    change = (model.embedding.weight - before).abs()
+    assert not change[3:].any()
+    assert change[:3].max().item() == pytest.approx(0.01, rel=0.01)  # Adam's first step is ± lr
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer_brings_a_small_net_down(name):
     torch.manual_seed(0)

@@ -24,6 +24,7 @@ MAX_GRAM_STEPS, LONG = 3, 2  # iterate on X Xᵀ up to so many steps, from this 
 ADAM_RMS = 0.2  # typical root mean square of an AdamW update, so that one lr suits both groups
 ADAM_BETAS = (0.9, 0.95)
 EPS = 1e-8
+EMBEDDING = "embedding.weight"  # the end of the name of a table of tokens
 SGD_MOMENTUM = 0.85  # for the groups that SGD steps, as in the CIFAR-10 speed records
 
 
@@ -169,7 +170,8 @@ def muon(
 ) -> Muon:
     """Train hidden matrices and convolution filters by Muon; the head, biases and norms by AdamW.
 
-    The head is the last matrix: its rows are the classes, not directions to equalise.
+    The head is the last matrix: its rows are the classes, not directions to equalise. So are those
+    of a table of tokens, named `embedding`: AdamW trains it, without decay.
 
     `unit_norm` keeps each hidden matrix at the norm √rows; lr is then the share of it that a step
     changes. `head_rate` and `bias_rate`, unless 0, train the head, and biases and norms, by SGD
@@ -179,7 +181,8 @@ def muon(
     """
     named = [(name, weight) for name, weight in named_weights]
     weights = [weight for _, weight in named if weight.requires_grad]
-    matrices = [weight for weight in weights if weight.ndim >= 2]
+    tables = [w for name, w in named if name.endswith(EMBEDDING) and w.requires_grad]
+    matrices = [w for w in weights if w.ndim >= 2 and not any(w is table for table in tables)]
     early = _biases_of_frozen_layers(named) if frozen_bias_share < 1 else []
     vectors = [w for w in weights if w.ndim < 2 and not any(w is other for other in early)]
     head = _non_matrix_options(head_rate, lr, weight_decay)
@@ -187,6 +190,7 @@ def muon(
     groups: list[dict[str, Any]] = [
         {"name": "weights", "params": matrices[:-1], "rule": "unit" if unit_norm else "orthogonal"},
         {"name": "head", "params": matrices[-1:], **head},
+        {"name": "embeddings", "params": tables, "rule": "adamw", "weight_decay": 0.0},
         {"name": "biases and norms", "params": vectors, **bias},
         {"name": "early biases", "params": early, "until": frozen_bias_share, **bias},
     ]
