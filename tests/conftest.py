@@ -31,6 +31,14 @@ def short_runs_are_not_measured(request, monkeypatch):
 
 
 @pytest.fixture(autouse=True)
+def _tables_are_trained_alone(request, monkeypatch):
+    """Trees beside each table of the tests would take longer than the networks."""
+    finish = sys.modules.get("thalweg.runs.finish")
+    if finish is not None and request.node.get_closest_marker("trees") is None:
+        monkeypatch.setattr(finish, "compare_with_trees", lambda *args, **options: None)
+
+
+@pytest.fixture(autouse=True)
 def _compiler_is_as_before():
     """Once anything is compiled, watchers of all later models attach fewer hooks."""
     yield

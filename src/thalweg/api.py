@@ -97,13 +97,19 @@ def train(
         devices=devices,
         transfer=transfer,
     )
-    if targets is not None or not isinstance(path, str | Path):
-        from thalweg.data.in_memory import save_in_memory
-
-        path, column = save_in_memory(path, targets, Path(out))
-        options |= short_edits(target=target or column or None)
+    path, column = _path_of_data(path, targets, Path(out))
+    options |= short_edits(target=target or column or None)
     with progress_by_default(progress) as counters:
         return start.train(path, {**(edits or {}), **options}, out=out, progress=counters)
+
+
+def _path_of_data(data: Any, targets: Any, out: Path) -> tuple[str | Path, str]:
+    """The path of data, saved beside the runs if they are in memory, and their target column."""
+    if targets is None and isinstance(data, str | Path):
+        return data, ""
+    from thalweg.data.in_memory import save_in_memory
+
+    return save_in_memory(data, targets, out)
 
 
 def plan(
@@ -263,7 +269,8 @@ def resume_cross_validation(
 
 
 def ladder_steps(
-    path: str | Path,
+    path: Any,
+    targets: Any = None,
     *,
     minutes: float = 1.0,
     rungs: Sequence[str] = (),
@@ -287,12 +294,13 @@ def ladder_steps(
     """
     from thalweg.ladders.ladder import run_ladder
 
+    path, column = _path_of_data(path, targets, Path(out))
     options = short_edits(
         epochs=epochs,
         lr=lr,
         batch_size=batch_size,
         image_size=image_size,
-        target=target,
+        target=target or column or None,
         task=task,
         device=device,
         devices=devices,
@@ -311,7 +319,8 @@ def ladder_steps(
 
 
 def ladder(
-    path: str | Path,
+    path: Any,
+    targets: Any = None,
     *,
     minutes: float = 1.0,
     rungs: Sequence[str] = (),
@@ -329,13 +338,13 @@ def ladder(
     out: str | Path = "runs",
     progress: Progress | None = None,
 ) -> "Ladder":
-    """Train from the simplest model to the strongest on the data at `path`; compare their scores.
+    """Train from the simplest model to the strongest on one data set; compare their scores.
 
     The folder of the returned ladder holds the picture, the table as JSON, a page, and a run for
     each network.
 
     Args:
-        path: what `train` takes.
+        path, targets: what `train` takes, data in memory too.
         minutes: budget. A rung that takes longer than what is left is skipped, with a reason.
         rungs: names of the rungs to run; by default all that fit the data.
         k: number of neighbours; by default chosen inside the training split.
@@ -352,6 +361,7 @@ def ladder(
     with progress_by_default(progress) as counters:
         *_, last = ladder_steps(
             path,
+            targets,
             minutes=minutes,
             rungs=rungs,
             k=k,

@@ -44,6 +44,19 @@ class RunError(ThalwegError, OSError):
     """A run folder cannot be read, written or claimed."""
 
 
+class MissingPackageError(ThalwegError):
+    """A part needs a package that is not installed; the rest goes on without it."""
+
+
+class TooLongError(ThalwegError):
+    """A part needs more time than it has: about so many seconds, or more than it had."""
+
+    def __init__(self, seconds: float, *, is_bound: bool = False) -> None:
+        words = "takes more than" if is_bound else "needs about"
+        super().__init__(f"{words} {max(1, round(seconds)):,} s")
+        self.seconds = seconds
+
+
 class ThalwegWarning(UserWarning):
     """The category of all warnings of thalweg, so that one filter silences or raises them."""
 

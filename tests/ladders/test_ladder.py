@@ -19,9 +19,9 @@ from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 import thalweg
 from thalweg.api import InterruptedLadderError, Progress, ladder_steps
 from thalweg.data import load_dataset
-from thalweg.errors import DataError, UnknownNameError, UsageError
+from thalweg.errors import DataError, TooLongError, UnknownNameError, UsageError
 from thalweg.ladders.ladder import _time_share, select_rungs
-from thalweg.ladders.ladder_data import LadderData, TooLongError
+from thalweg.ladders.ladder_data import LadderData
 from thalweg.ladders.rungs import RUNGS, networks
 from thalweg.ladders.score_interval import score_interval
 from thalweg.record import RunReader

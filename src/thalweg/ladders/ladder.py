@@ -11,11 +11,11 @@ from torch import Tensor
 
 from thalweg.classical.checks import check_count, check_penalty
 from thalweg.data import Dataset
-from thalweg.errors import DataError, UsageError
+from thalweg.errors import DataError, MissingPackageError, TooLongError, UsageError
 from thalweg.files import replace_file
 from thalweg.ladders.advice import advice, best_rung, rung_to_stop_at
 from thalweg.ladders.ladder_data import LadderData, LadderOptions
-from thalweg.ladders.rung import MissingPackageError, RungMaker, RungResult, TooLongError
+from thalweg.ladders.rung import RungMaker, RungResult
 from thalweg.ladders.rungs import RUNGS
 from thalweg.ladders.score_interval import score_interval
 from thalweg.planning.checks import check_alone, check_edits, check_recipe

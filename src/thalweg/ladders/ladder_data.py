@@ -14,7 +14,7 @@ from torch import Tensor
 from thalweg.classical.cross_validation import Split, repeated_splits
 from thalweg.classical.features import colour_histogram, concatenation, hog, standardisation
 from thalweg.data import DataFacts, Dataset
-from thalweg.errors import ThalwegError
+from thalweg.errors import TooLongError
 from thalweg.planning.progress import Progress
 
 PIXELS_SIDE = 32  # px: rungs on raw pixels see images no larger: 3,072 numbers
@@ -22,15 +22,6 @@ FEATURES_SIDE = 64  # px: edges of the size of a cell are what HOG counts
 RESIZE_BATCH = 512  # images resized together
 TUNING_SAMPLES = 10_000  # training samples that settings are chosen on
 TRAIN_SCORE_SAMPLES = 2_000  # training samples that the train score is measured on
-
-
-class TooLongError(ThalwegError):
-    """A rung needs more time than is left: about so many seconds, or more than it had."""
-
-    def __init__(self, seconds: float, *, is_bound: bool = False) -> None:
-        words = "takes more than" if is_bound else "needs about"
-        super().__init__(f"{words} {max(1, round(seconds)):,} s")
-        self.seconds = seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

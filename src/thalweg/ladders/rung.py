@@ -9,15 +9,9 @@ from torch import Tensor
 
 from thalweg.data import DataFacts
 from thalweg.data.modalities import MODALITIES
-from thalweg.errors import ThalwegError
 from thalweg.ladders.ladder_data import LadderData
-from thalweg.ladders.ladder_data import TooLongError as TooLongError
 from thalweg.record.ladder import STRONG, Kind
 from thalweg.tasks import TASKS
-
-
-class MissingPackageError(ThalwegError):
-    """A rung needs a package that is not installed."""
 
 
 class RungResult(NamedTuple):

@@ -203,6 +203,12 @@ class EvaluationRecipe:
         at_least=0,
         at_most=1,
     )
+    trees_seconds: float = key(
+        10.0,
+        "Most seconds for gradient-boosted trees on a table, whose score stands beside the "
+        "network's in the report; 0: none.",
+        at_least=0,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

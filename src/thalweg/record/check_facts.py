@@ -119,6 +119,18 @@ def _is_resizing(value: JSON) -> bool:
     return list_of(lambda stage: list_of(is_count)(stage) and len(stage) == 2)(value)
 
 
+def _is_comparison(value: JSON) -> bool:
+    """The score of another model, its seconds, rounds and verdict; or why there is none."""
+    if not isinstance(value, dict):
+        return False
+    if value.keys() == {"reason"}:
+        return is_text(value["reason"])
+    if value.keys() != {"score", "seconds", "rounds", "verdict"}:
+        return False
+    is_counted = is_number(value["seconds"]) and is_count(value["rounds"])
+    return is_counted and is_number_or_none(value["score"]) and is_text(value["verdict"])
+
+
 FACTS: Mapping[str, Check] = {
     **dict.fromkeys(
         ("source", "task", "answers", "headline_metric", "model", "fingerprint", "state"), is_text
@@ -138,5 +150,6 @@ FACTS: Mapping[str, Check] = {
     "time_spent": object_of(is_number),
     "selection": _is_selection,
     "resizing": _is_resizing,
+    "trees": _is_comparison,
     "caveats": list_of(_is_caveat),
 }

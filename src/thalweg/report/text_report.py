@@ -28,6 +28,7 @@ from thalweg.report.facts import NO_UPDATES, SPLITS, Facts, is_share, metric_nam
 from thalweg.report.label_scores import label_scores
 from thalweg.report.score_interval import score_interval
 from thalweg.report.selection import selection_text, stages_text
+from thalweg.report.trees import trees_text
 from thalweg.report.verdict import progress_note, sentence, title_of, titles_by_reason, verdict
 from thalweg.wording import NARROW, count, duration, figure, percent, times, visible
 
@@ -106,6 +107,8 @@ def _figures(facts: Facts, columns: int) -> list[str]:
         rows[0] = (rows[0][0], f"{rows[0][1]} ({interval})")
     if selection := selection_text(facts):
         rows.append(("saved", selection))
+    if trees := trees_text(facts):
+        rows.append(("boosted trees", trees))
     if sizes := stages_text(facts):
         rows.append(("image sizes", sizes))
     if facts.test_uses:

@@ -8,6 +8,7 @@ from thalweg.report.facts import Facts, is_share, metric_name
 from thalweg.report.score_interval import score_interval
 from thalweg.report.selection import selection_in_short
 from thalweg.report.tag import bullet_list, section, terms
+from thalweg.report.trees import trees_text
 from thalweg.report.verdict import (
     Verdict,
     progress_note,
@@ -156,6 +157,8 @@ def _score(facts: Facts) -> str:
     value = facts.metrics[metric]
     text = percent(value) if is_share(metric) else figure(value)
     below = [_soft(_interval(facts, metric)), _soft(selection_in_short(facts))]
+    if trees := trees_text(facts):
+        below.append(_soft(f"Gradient-boosted trees: {trees}"))
     return (
         f'<div class="score"><p class="figure">{text}</p><p>{markup(metric_name(metric))}</p>'
         f"{''.join(below)}{_others(facts, metric)}</div>"

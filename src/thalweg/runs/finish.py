@@ -1,6 +1,7 @@
 """The end of a run: its best weights evaluated, saved and reported, or its failure explained."""
 
 from contextlib import closing
+from time import monotonic
 
 from torch import Tensor
 
@@ -11,6 +12,7 @@ from thalweg.inference.saved_model import save_model
 from thalweg.runs.recorder import RunRecorder
 from thalweg.runs.results import model_card, predicted_numbers, prediction_rows, split_scores
 from thalweg.runs.run import FailedRunError, Run
+from thalweg.runs.tree_baseline import compare_with_trees
 from thalweg.training.evaluate import Evaluation, evaluate
 from thalweg.training.nonfinite import (
     NonFiniteLossError,
@@ -38,9 +40,22 @@ def finish(recorder: RunRecorder, state: str) -> Run:
     recorder.writer.set("metrics", metrics)
     recorder.writer.set("selection", _selection(recorder))
     recorder.writer.predictions(prediction_rows(plan, "val", evaluation))
+    if trees := _compare_with_trees(recorder, evaluation):
+        recorder.writer.set("trees", trees)
     card = model_card(plan, metrics)
     _save_model(recorder, card)
     return _close(recorder, state, val_predictions=predicted_numbers(plan.task, evaluation.logits))
+
+
+def _compare_with_trees(recorder: RunRecorder, evaluation: Evaluation) -> dict[str, object] | None:
+    """Gradient-boosted trees beside a table's network; nobody who interrupts waits for them."""
+    if recorder.signal:
+        return None
+    recorder.clock.start("trees")
+    left = recorder.deadline - monotonic()
+    comparison = compare_with_trees(recorder.plan, evaluation, seconds=left)
+    recorder.clock.start("saving")
+    return comparison
 
 
 def _selection(recorder: RunRecorder) -> dict[str, object]:

@@ -9,6 +9,7 @@ from thalweg.data.tables.column import OTHER, Column
 
 MOST_ENTRIES = 1_000  # of a category; rarer texts share the entry of unseen ones
 LEAST_ROWS = 2  # training rows that an entry needs: one row teaches nothing of others
+MOST_FOR_TREES = 254  # entries that HistGradientBoosting takes, beside the unseen ones
 LEAST_MISSING = 5  # training rows without a value, from which on an input says so
 
 
@@ -52,6 +53,11 @@ def sizes_of(columns: Sequence[Column]) -> dict[int, int]:
     places = number_places(columns)
     pairs = zip(columns, places, strict=True)
     return {place: len(column.texts) for column, place in pairs if column.kind == "category"}
+
+
+def categorical_places(columns: Sequence[Column]) -> list[int]:
+    """Places of the numbers that are categories with few enough entries for boosted trees."""
+    return [place for place, size in sizes_of(columns).items() if size <= MOST_FOR_TREES]
 
 
 def missing_places(rows: np.ndarray, train: np.ndarray, categories: Sequence[int]) -> list[int]:

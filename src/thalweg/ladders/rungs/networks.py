@@ -12,13 +12,13 @@ import numpy as np
 from torch import Tensor
 
 from thalweg.data import Batches
+from thalweg.errors import TooLongError
 from thalweg.files import draft_of, replace_file
 from thalweg.inference.saved_model import SavedModel, load_model
 from thalweg.ladders.ladder_data import FEATURES_SIDE, PIXELS_SIDE, TRAIN_SCORE_SAMPLES, LadderData
 from thalweg.ladders.rung import (
     RungMaker,
     RungResult,
-    TooLongError,
     classified_images_only,
     equal_lengths_only,
     images_only,
@@ -59,7 +59,8 @@ def rung_edits(
     user_edits = dict(data.options.edits or {})
     if from_features:  # the user's data options already acted when the features were extracted
         user_edits = {key: v for key, v in user_edits.items() if not key.startswith("data.")}
-    return {"seed": data.options.seed, "device": data.device, **edits, **user_edits}
+    own = {"seed": data.options.seed, "device": data.device, "evaluation.trees_seconds": 0.0}
+    return {**own, **edits, **user_edits}  # trees have a rung of their own
 
 
 def run_plan(data: LadderData, plan: Plan, *, name: str) -> RungResult:

@@ -5,13 +5,11 @@ from time import perf_counter
 import torch
 
 from thalweg.data import DataFacts
-from thalweg.errors import UsageError
+from thalweg.errors import MissingPackageError, TooLongError, UsageError
 from thalweg.ladders.ladder_data import LadderData
 from thalweg.ladders.rung import (
-    MissingPackageError,
     RungMaker,
     RungResult,
-    TooLongError,
     classified_images_only,
 )
 from thalweg.ladders.rungs.networks import run_plan, rung_edits

@@ -5,8 +5,9 @@ from time import perf_counter
 import torch
 
 from thalweg.classical.features import standardisation, visual_words
+from thalweg.errors import TooLongError
 from thalweg.ladders.ladder_data import PIXELS_SIDE, LadderData
-from thalweg.ladders.rung import RungMaker, RungResult, TooLongError, classified_images_only
+from thalweg.ladders.rung import RungMaker, RungResult, classified_images_only
 from thalweg.ladders.rungs.linear import fit_classifier
 
 WORD_COUNTS = (1600, 800, 400, 200, 100)
