@@ -21,6 +21,6 @@ def trees_text(facts: Facts) -> str:
     if score is None or not metric:
         return "not compared: their score is not a number"
     value = percent(score) if is_share(metric) else figure(score)
-    judged = VERDICTS.get(trees["verdict"])
+    judgement = VERDICTS.get(trees["verdict"])
     cost = f"{count(trees['rounds'], 'round')}, {duration(trees['seconds'])}"
-    return f"{metric_name(metric)} {value}{f', {judged}' if judged else ''} ({cost})"
+    return f"{metric_name(metric)} {value}{f', {judgement}' if judgement else ''} ({cost})"

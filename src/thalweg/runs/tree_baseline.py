@@ -89,7 +89,7 @@ def _score(plan: Plan, errors: np.ndarray, targets: np.ndarray) -> float:
 
 
 def _verdict(fewer: np.ndarray) -> str:
-    """By the errors that the trees lack on the same rows, and their 95 % interval (paired)."""
+    """Compare the errors that the trees lack on the same rows with their 95 % interval (paired)."""
     if len(fewer) < LEAST:
         return "unknown"
     half = INTERVAL * float(fewer.std(ddof=1)) / sqrt(len(fewer))
