@@ -22,6 +22,7 @@ from thalweg.models.pieces.initialise import (
 )
 from thalweg.models.pieces.norm import NORMS
 from thalweg.models.pieces.residual import ResidualBlock
+from thalweg.models.pieces.squared_relu import squared_relu
 
 POINTS = [-30.0, -3.0, -1.0, -0.1, 0.0, 0.1, 1.0, 3.0, 30.0]
 FORMULAE = {
@@ -291,3 +292,17 @@ def test_orthogonal_filters_by_name():
 def test_what_a_residual_network_cannot_take_is_refused(changes):
     with pytest.raises(UsageError, match="needs a norm"):
         MODELS["resnet20"](5, input_shape=(3, 32, 32), **changes)
+
+
+def test_the_gradient_of_the_squared_relu_is_autograds_of_every_order():
+    x = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(squared_relu, x)
+    assert torch.autograd.gradgradcheck(squared_relu, x)
+    own, expected = (torch.autograd.grad(f(x).sum(), x)[0] for f in (squared_relu, plain_square))
+    assert torch.equal(own, expected)
+
+
+def plain_square(x):
+    rectified = torch.relu(x)
+    assert torch.equal(squared_relu(x.detach()), (rectified * rectified).detach())
+    return rectified * rectified

@@ -1,10 +1,9 @@
 """A Transformer decoder: rotary positions, normalised queries and keys, squared ReLU.
 
 Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762. Norms of queries and keys: Henry et
-al. 2020, https://arxiv.org/abs/2010.04245. Squared ReLU: So et al. 2021,
-https://arxiv.org/abs/2109.08668. Soft-capped logits: Gemma 2, https://arxiv.org/abs/2408.00118, §2.
-The combination and the zeros at the ends of branches: modded-nanogpt and nanochat,
-https://github.com/karpathy/nanochat (MIT).
+al. 2020, https://arxiv.org/abs/2010.04245. Soft-capped logits: Gemma 2,
+https://arxiv.org/abs/2408.00118, §2. The combination and the zeros at the ends of branches:
+modded-nanogpt and nanochat, https://github.com/karpathy/nanochat (MIT).
 """
 
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from thalweg.errors import UsageError
+from thalweg.models.pieces.squared_relu import squared_relu
 from thalweg.models.sequences.decoder import Decoder, State
 from thalweg.models.sequences.memory import Memory
 from thalweg.models.sequences.rotary import rotate, rotations
@@ -111,8 +111,7 @@ class FeedForward(nn.Module):
         nn.init.zeros_(self.fc2.weight)
 
     def forward(self, x: Float[Tensor, "batch time width"]) -> Float[Tensor, "batch time width"]:
-        hidden = F.relu(self.fc1(x))
-        return self.fc2(hidden * hidden)
+        return self.fc2(squared_relu(self.fc1(x)))
 
 
 class Block(nn.Module):
