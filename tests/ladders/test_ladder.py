@@ -22,7 +22,7 @@ from thalweg.data import load_dataset
 from thalweg.errors import DataError, TooLongError, UnknownNameError, UsageError
 from thalweg.ladders.ladder import _time_share, select_rungs
 from thalweg.ladders.ladder_data import LadderData
-from thalweg.ladders.rungs import RUNGS, networks
+from thalweg.ladders.rungs import RUNGS, networks, ridge
 from thalweg.ladders.score_interval import score_interval
 from thalweg.record import RunReader
 from thalweg.record.ladder import read_ladder
@@ -279,6 +279,56 @@ def test_a_fit_ends_at_its_time(cells, tmp_path, monkeypatch):
     found = thalweg.ladder(cells, rungs=("chance", "knn", "softmax"), out=tmp_path)
     assert found.left_out["softmax"] == "takes more than 60 s"
     assert found.left_out["knn"] == "takes more than 60 s"
+
+
+@pytest.mark.parametrize("rung", ["ridge", "knn", "softmax", "svm", "hog-softmax"])
+@pytest.mark.parametrize("options", [{}, {"k": 3, "penalty": 0.1}])
+def test_no_rung_is_begun_without_time(rung, options, scans, tmp_path, monkeypatch):
+    monkeypatch.setattr(LadderData, "limit_time", limit_to_nothing)
+    ladder = thalweg.ladder(scans, rungs=("chance", rung), out=tmp_path, **options)
+    assert ladder.left_out[rung].startswith(("takes more than 60 s", "needs about"))
+
+
+@pytest.mark.parametrize("rung", ["ridge", "knn"])
+def test_no_rung_of_values_is_begun_without_time(rung, diabetes, tmp_path, monkeypatch):
+    monkeypatch.setattr(LadderData, "limit_time", limit_to_nothing)
+    ladder = thalweg.ladder(diabetes, rungs=("chance", rung), out=tmp_path)
+    assert ladder.left_out[rung].startswith(("takes more than 60 s", "needs about"))
+
+
+def after(checks):
+    """A clock that is past the rung's time at its so-manieth look."""
+    looks = iter(range(10**6))
+
+    def check_time(data):
+        if next(looks) >= checks:
+            raise TooLongError(60, is_bound=True)
+
+    return check_time
+
+
+@pytest.mark.parametrize(
+    ("rung", "looks"),
+    # Before the first: the pixels, 512 at a time. Then parts of sums, folds, words' iterations.
+    [("ridge", 2), ("knn", 2), ("knn", 6), ("visual-words", 3), ("hog-softmax", 2)],
+)
+def test_a_fit_in_closed_form_is_interrupted(rung, looks, scans, tmp_path, monkeypatch):
+    monkeypatch.setattr(LadderData, "check_time", after(looks))
+    ladder = thalweg.ladder(scans, rungs=("chance", rung), out=tmp_path)
+    assert ladder.left_out[rung] == "takes more than 60 s"
+
+
+@pytest.mark.parametrize(("width", "penalty"), [(40, None), (2000, None), (2000, 0.1)])
+def test_a_solution_that_does_not_fit_is_not_begun(width, penalty, tmp_path, monkeypatch):
+    """Of more features than samples, too; a part that cannot be interrupted is estimated."""
+    draw = np.random.default_rng(0)
+    monkeypatch.setattr(ridge, "_operations_per_second", lambda device: 1.0)
+    monkeypatch.setattr(ridge, "least_squares", None)
+    monkeypatch.setattr(ridge, "choose_by_gcv", None)
+    rungs = ("chance", "ridge")
+    inputs = draw.normal(size=(100, width)).astype(np.float32)
+    ladder = thalweg.ladder(inputs, inputs[:, 0], rungs=rungs, penalty=penalty, out=tmp_path)
+    assert ladder.left_out["ridge"].startswith("needs about")
 
 
 def test_trees_that_take_too_long_are_left_out_after_a_few_rounds(cells, tmp_path):

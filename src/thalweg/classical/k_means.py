@@ -1,5 +1,6 @@
 """k-means clustering: k centres of least mean squared distance to the points."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -28,11 +29,13 @@ def k_means(
     tolerance: float = 1e-4,
     seed: int = 0,
     start: Float[Tensor, "cluster dim"] | None = None,
+    check: Callable[[], None] | None = None,
 ) -> Clusters:
     """Run Lloyd's algorithm from k-means++ centres (Arthur & Vassilvitskii 2007), or from `start`.
 
     It stops when inertia falls by less than `tolerance` of itself. A cluster that loses all its
-    points moves to the point that is farthest from its own centre.
+    points moves to the point that is farthest from its own centre. `check` is called before each
+    iteration, and may raise.
     Raises: DataError (empty, not finite), UsageError (more clusters than points).
     """
     check_vectors(points, "points")
@@ -43,6 +46,8 @@ def k_means(
     check_columns(start, dim=points.shape[1], what="start")
     centers, before = start.to(points), float("inf")
     for iteration in range(max_iterations):
+        if check is not None:
+            check()
         assignment, distances = nearest_center(points, centers)
         inertia = distances.sum(dtype=torch.float64).item()
         if before - inertia <= tolerance * inertia:

@@ -4,7 +4,7 @@ Counts, means and centred sums of products accumulate in float64 and merge part 
 & LeVeque 1983, The American Statistician 37(3)): no subtraction of two large numbers.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -47,20 +47,30 @@ class Moments:
 
 
 def moments(
-    inputs: Shaped[Tensor, "sample dim"], targets: Float[Tensor, "sample output"]
+    inputs: Shaped[Tensor, "sample dim"],
+    targets: Float[Tensor, "sample output"],
+    *,
+    check: Callable[[], None] | None = None,
 ) -> Moments:
     """Compute the moments of one table, read part by part (it may be memory-mapped).
 
     float64 tables are multiplied in float64, all others in float32 by parts. Sums are then accurate
     to about 1e-6, which matters only for least squares without a penalty on nearly collinear
-    features.
+    features. `check` is called before each part, and may raise.
     Raises: DataError.
     """
     check_vectors(inputs, "inputs")
     check_values(targets, rows=len(inputs))
     rows = max(ROWS_PER_PART, 4 * inputs.shape[1])  # parts, too, take memory of dim²
     pairs = zip(inputs.split(rows), targets.split(rows), strict=True)
-    return _sum(_moments(*pair) for pair in pairs)
+
+    def parts() -> Iterator[Moments]:
+        for pair in pairs:
+            if check is not None:
+                check()
+            yield _moments(*pair)
+
+    return _sum(parts())
 
 
 def streamed_moments(batches: Iterable[tuple[Tensor, Tensor]]) -> Moments:

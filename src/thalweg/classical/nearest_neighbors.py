@@ -5,7 +5,7 @@ by row. Fitting costs nothing and a prediction a pass over all samples, the oppo
 uses need, but it is the first baseline for all of them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -152,11 +152,13 @@ def choose_k(
     metric: Metric = "l2",
     tie: Tie = "nearest",
     seed: int = 0,
+    check: Callable[[], None] | None = None,
 ) -> ChosenK:
     """Choose the k of best mean accuracy in cross-validation, the largest of equals.
 
     One search per fold, at the largest k, serves all candidates. The defaults are CS231n's.
-    Candidates larger than a fold's training part are skipped.
+    Candidates larger than a fold's training part are skipped. `check` is called before each fold,
+    and may raise.
     Raises: UsageError if none is left.
     """
     check_vectors(inputs, "inputs")
@@ -168,6 +170,8 @@ def choose_k(
         check_count(min(candidates, default=0), name="k", most=most, of="a fold's samples")
     accuracies: dict[int, list[float]] = {k: [] for k in usable}
     for train, val in splits:
+        if check is not None:
+            check()
         neighbors = nearest_neighbors(inputs[val], inputs[train], k=max(usable), metric=metric)
         neighbor_targets = targets[train][neighbors.indices]
         for k in usable:

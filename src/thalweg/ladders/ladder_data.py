@@ -1,6 +1,6 @@
 """The samples in the form that each rung of the ladder takes, its options, and the time left."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import inf
@@ -61,6 +61,11 @@ class LadderData:
         self.time_limit = max(0.0, self.deadline - monotonic()) * share
         self.rung_deadline = monotonic() + self.time_limit
 
+    def check_seconds(self, seconds: float) -> None:
+        """Raise TooLongError where so many more seconds are not left. For what has no loop."""
+        if monotonic() + seconds > self.rung_deadline:
+            raise TooLongError(seconds)
+
     def check_time(self) -> None:
         """Raise TooLongError once the rung has used its time. For loops of a rung to call."""
         if monotonic() > self.rung_deadline:
@@ -74,11 +79,20 @@ class LadderData:
         """uint8 [n, channel, y, x]; images larger than `side` px are resized by area averages."""
         batches = []
         for rows in torch.from_numpy(self.dataset.indices[split]).split(RESIZE_BATCH):
+            self.check_time()
             images = torch.from_numpy(self.dataset.inputs[rows.numpy()]).permute(0, 3, 1, 2)
             if images.shape[2] > side:
                 images = F.interpolate(images.float(), size=(side, side), mode="area").round()
             batches.append(images.to(torch.uint8).contiguous())
         return torch.cat(batches).to(self.device)
+
+    def extract(self, extractor: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+        """One row of features an image, with a look at the clock now and then."""
+        rows = []
+        for batch in images.split(RESIZE_BATCH):
+            self.check_time()
+            rows.append(extractor(batch))
+        return torch.cat(rows)
 
     @cached_property
     def train_inputs(self) -> Tensor:
@@ -105,7 +119,9 @@ class LadderData:
         if self.facts.input_shape[0] == 3:
             extractors.append(colour_histogram)
         extract = concatenation(*extractors)
-        train, val = (extract(self.images(s, FEATURES_SIDE)) for s in ("train", "val"))
+        train, val = (
+            self.extract(extract, self.images(s, FEATURES_SIDE)) for s in ("train", "val")
+        )
         scale = standardisation(train)
         return scale(train), scale(val)
 

@@ -5,6 +5,7 @@ normalised in contrast and whitened (ZCA), k-means finds the words, the distance
 patch of an image, and the codes are averaged over a grid.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -66,12 +67,13 @@ def visual_words(
     grid: int = 2,
     num_patches: int = 100_000,
     seed: int = 0,
+    check: Callable[[], None] | None = None,
 ) -> VisualWords:
     """Learn words from random patches of these images, without targets.
 
     `patch` and `stride` are in pixels; codes are averaged in each of `grid` × `grid` cells. "hard"
     counts the nearest word; "triangle" gives max(0, mean distance − distance to the word), of which
-    about half are zero.
+    about half are zero. `check` is called before each iteration of k-means, and may raise.
     Cost: patches · words · components products per image: 1,600 words on CIFAR-10, 0.25 GFLOP.
     Raises: DataError (images), UsageError (more words than patches).
     """
@@ -82,7 +84,9 @@ def visual_words(
     check_images(images, smallest=patch + (grid - 1) * stride)
     sample = normalise_contrast(random_patches(images, patch=patch, count=num_patches, seed=seed))
     whitener = whitening(sample, kind="zca", epsilon=WHITENING_FLOOR)
-    clusters = k_means(whitener(sample), num_words, max_iterations=50, tolerance=1e-3, seed=seed)
+    clusters = k_means(
+        whitener(sample), num_words, max_iterations=50, tolerance=1e-3, seed=seed, check=check
+    )
     return VisualWords(
         words=clusters.centers,
         whitener=whitener,

@@ -64,19 +64,23 @@ def _choose_k(data: LadderData) -> tuple[int, str]:
             num_classes=data.facts.num_classes,
             candidates=K_CANDIDATES,
             num_folds=num_folds,
+            check=data.check_time,
         ).k
     else:
-        k = _choose_k_for_values(inputs, targets, num_folds)
+        k = _choose_k_for_values(data, inputs, targets, num_folds=num_folds)
     return k, f"k = {k} by {num_folds} folds of {len(inputs):,}"
 
 
-def _choose_k_for_values(inputs: Tensor, targets: Tensor, num_folds: int) -> int:
+def _choose_k_for_values(
+    data: LadderData, inputs: Tensor, targets: Tensor, *, num_folds: int
+) -> int:
     """Choose the k of least squared error."""
     splits = folds(targets, num_folds=num_folds)
     most = min(len(train) for train, _ in splits)
     candidates = [k for k in K_CANDIDATES if k <= most]
     squared_errors = dict.fromkeys(candidates, 0.0)
     for train, val in splits:
+        data.check_time()
         neighbors = nearest_neighbors(inputs[val], inputs[train], k=candidates[-1])
         neighbor_targets = targets[train][neighbors.indices].double()
         for k in candidates:

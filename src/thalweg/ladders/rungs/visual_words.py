@@ -20,8 +20,11 @@ def fit_visual_words(data: LadderData) -> RungResult:
     num_words = _affordable_words(data)
     images = data.images("train", PIXELS_SIDE)
     patch = min(PATCH, images.shape[2] // 2)
-    extract = visual_words(images, num_words=num_words, patch=patch, seed=data.options.seed)
-    train, val = extract(images), extract(data.images("val", PIXELS_SIDE))
+    extractor = visual_words(
+        images, num_words=num_words, patch=patch, seed=data.options.seed, check=data.check_time
+    )
+    train = data.extract(extractor, images)
+    val = data.extract(extractor, data.images("val", PIXELS_SIDE))
     scale = standardisation(train)
     vectors = scale(train), scale(val)
     result = fit_classifier(data, vectors, loss="squared-svm", penalties=PENALTIES)
