@@ -65,3 +65,12 @@ def test_an_initialisation_is_shown_as_a_table(capsys):
 def test_a_change_that_cannot_be_is_refused():
     with pytest.raises(UsageError, match="cannot be built"):
         model("mlp", features=4, changes={"depht": 3})
+
+
+def test_a_language_model_is_shown_for_texts(capsys):
+    model("transformer_lm", num_classes=65, context=64, json=True)
+    anatomy = json.loads(capsys.readouterr().out)
+    assert anatomy["layers"][-1]["output_shape"] == [64, 65]
+    assert anatomy["weights"] == 2 * 65 * 128 + 4 * 12 * 128**2
+    with pytest.raises(UsageError, match="reads texts"):
+        model("lstm_lm", init=True)

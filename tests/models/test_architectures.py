@@ -156,6 +156,9 @@ def test_vit_reads_images_of_any_size_that_divides_into_patches(pool):
 
 
 BAD = [
+    ("lstm_lm", (3, 32, 32), {}, "reads texts"),
+    ("transformer_lm", (3, 32, 32), {}, "reads texts"),
+    ("transformer_lm", (32,), {"width": 30}, "does not divide into heads"),
     ("vit_tiny", (3, 30, 30), {}, "whole patches"),
     ("resnet18", (3, 8, 8), {}, "at least 16 × 16"),
     ("resnet50", (3, 48, 48), {"stem": "imagenet"}, "at least 64 × 64"),

@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING
 
 from thalweg.cli.output import print_json
 from thalweg.cli.terminal import table
+from thalweg.errors import UsageError
 
 INIT_SAMPLES = 64  # random inputs that an initialisation is measured on
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from thalweg.recipes.recipe import Changes
 
@@ -22,6 +23,7 @@ def model(
     image_size: int = 224,
     channels: int = 3,
     features: int = 0,
+    context: int = 256,
     changes: dict[str, int | float | bool | str] | None = None,
     effective: bool = False,
     init: bool = False,
@@ -41,6 +43,8 @@ def model(
         Channels of the images.
     features: int
         Length of the vectors, for a network that reads vectors.
+    context: int
+        Tokens of a text, for a network that reads texts; num_classes is then their vocabulary.
     changes: dict
         Settings of the network, as --changes.depth 20 --changes.activation tanh.
     effective: bool
@@ -51,7 +55,7 @@ def model(
         Print JSON instead of a table.
     """
     from thalweg.classical.checks import check_count
-    from thalweg.models import MODELS
+    from thalweg.models import MODELS, input_kind
     from thalweg.models.anatomy.summary import summary
     from thalweg.models.build import WIDEST, build_model
 
@@ -59,14 +63,18 @@ def model(
         print_json(models=list(MODELS)) if json else print("\n".join(MODELS))
         return
     sizes = {"num_classes": num_classes, "image_size": image_size, "channels": channels}
-    for option, size in (sizes | ({"features": features} if features else {})).items():
+    sizes |= {"context": context} | ({"features": features} if features else {})
+    for option, size in sizes.items():
         check_count(size, name=option, most=WIDEST, of="the largest size")
     shape = (features,) if features else (channels, image_size, image_size)
+    if reads_tokens := input_kind(name) == "tokens":
+        _refuse_measurements_of_pixels(name, effective=effective, init=init)
+        shape = (context,)
     network = build_model(name, num_classes, input_shape=shape, changes=changes or {})
     if init:
         _show_initialisation(network, shape, changes=changes or {}, json=json)
         return
-    anatomy = summary(network, shape)
+    anatomy = summary(network, _token_example(context) if reads_tokens else shape)
     extra = {"effective_field": _effective_field(network, shape)} if effective else {}
     if json:
         layers = [layer._asdict() for layer in anatomy.layers]
@@ -92,6 +100,23 @@ def model(
     )
     if effective:
         print(f"effective receptive field of the last map: {extra['effective_field']:.0f} px")
+
+
+def _refuse_measurements_of_pixels(name: str, *, effective: bool, init: bool) -> None:
+    """Raise UsageError for a measurement that feeds random real numbers."""
+    if effective or init:
+        raise UsageError(
+            f"{name} reads texts: it has no receptive field, and no scale on random numbers",
+            seen="--effective" if effective else "--init",
+            fix="leave it out, or a network for images or vectors",
+        )
+
+
+def _token_example(context: int) -> "dict[str, Tensor]":
+    """A text of so many tokens, by the name that language models take it by."""
+    import torch
+
+    return {"tokens": torch.zeros(1, context, dtype=torch.int64)}
 
 
 def _show_initialisation(

@@ -42,6 +42,32 @@ def test_totals_are_pytorchs(name, shape):
     assert found.layers[-1].output_shape == (10,)
 
 
+@pytest.mark.parametrize(
+    ("name", "device"), [("rnn_lm", "cpu"), ("gru_lm", "cpu"), ("transformer_lm", "meta")]
+)
+def test_totals_of_a_language_model_are_pytorchs(name, device):
+    """PyTorch counts recurrent layers on the CPU alone, and attention on the meta device."""
+    with torch.device(device):
+        model = MODELS[name](10, input_shape=(24,), width=32, depth=2).eval()
+        tokens = torch.zeros(1, 24, dtype=torch.int64)
+    anatomy = summary(model, {"tokens": tokens})
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(tokens)
+    assert anatomy.flops == counter.get_total_flops()
+    assert anatomy.weights == sum(weight.numel() for weight in model.parameters())
+    assert anatomy.layers[-1].output_shape == (24, 10)
+
+
+def test_an_lstm_costs_four_vanilla_layers():
+    costs = {}
+    for name in ("rnn_lm", "lstm_lm"):
+        model = MODELS[name](10, input_shape=(24,), width=32)
+        anatomy = summary(model, {"tokens": torch.zeros(1, 24, dtype=torch.int64)})
+        [costs[name]] = [row.flops for row in anatomy.layers if row.name == "layers"]
+    assert costs["rnn_lm"] == 24 * 2 * (2 * 32 * 32)
+    assert costs["lstm_lm"] == 4 * costs["rnn_lm"]
+
+
 # published: 483 at ResNet-50's last map, 427 with the stride on its 3×3, 435 and 212
 FIELDS = {"resnet18": ("layer4.1.conv2", 435), "vgg16": ("features.30", 212)}
 

@@ -8,12 +8,13 @@ matrix products and convolutions only.
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from thalweg.models.anatomy.receptive_field import FieldTracer
+from thalweg.models.sequences.transformer import SelfAttention
 from thalweg.models.vit import Attention
 
 
@@ -49,7 +50,8 @@ def summary(model: nn.Module, input_shape: tuple[int, ...] | Mapping[str, Tensor
     tracer, rows = FieldTracer(next(iter([*inputs, *group.values()]))), []
 
     def record(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+        def hook(module: nn.Module, args: tuple[Any, ...], result: Any) -> None:
+            output: Tensor = result if isinstance(result, Tensor) else result[0]  # before the state
             if output is args[0]:
                 return  # the identity, such as a shortcut that needs nothing
             if isinstance(module, nn.Linear) and args[0].ndim == 2:
@@ -60,7 +62,7 @@ def summary(model: nn.Module, input_shape: tuple[int, ...] | Mapping[str, Tensor
         return hook
 
     for name, module in traced.named_modules():
-        if not list(module.children()) or isinstance(module, Attention):
+        if not list(module.children()) or isinstance(module, Attention | SelfAttention):
             module.register_forward_hook(record(name))
     with torch.no_grad(), tracer:
         traced(*inputs, **group)
@@ -105,7 +107,10 @@ def _flops(module: nn.Module, inputs: Tensor, shape: tuple[int, ...]) -> int:
         return 2 * prod(shape) * module.weight[0].numel()
     if isinstance(module, nn.Linear):
         return 2 * prod(shape) * module.in_features
-    if isinstance(module, Attention):  # queries · keys, then weights · values
+    if isinstance(module, nn.RNNBase):  # every weight at every step; biases are only added
+        matrices = [weight.numel() for weight in module.parameters() if weight.ndim == 2]
+        return 2 * inputs.shape[1] * sum(matrices)
+    if isinstance(module, Attention | SelfAttention):  # queries · keys, then weights · values
         patches, dim = inputs.shape[1:]
         return 4 * patches * patches * dim
     return 0

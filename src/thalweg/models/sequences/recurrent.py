@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
+from thalweg.models.pieces.token_shape import context_length
 from thalweg.models.sequences.attention import ATTENTIONS
 from thalweg.models.sequences.decoder import Decoder, State
 from thalweg.models.sequences.memory import Memory
@@ -159,6 +160,7 @@ def rnn_lm(
 
     `num_classes` is the size of the vocabulary. `depth` layers have `width` units each.
     """
+    context_length(input_shape, model="rnn_lm")
     return RecurrentDecoder(num_classes, cell="rnn", width=width, depth=depth, dropout=dropout)
 
 
@@ -176,6 +178,7 @@ def lstm_lm(
     `num_classes` is the size of the vocabulary. `depth` layers have `width` units each, whose
     forget gates start at sigmoid(`forget_bias`).
     """
+    context_length(input_shape, model="lstm_lm")
     return RecurrentDecoder(
         num_classes,
         cell="lstm",
@@ -198,4 +201,5 @@ def gru_lm(
 
     `num_classes` is the size of the vocabulary. `depth` layers have `width` units each.
     """
+    context_length(input_shape, model="gru_lm")
     return RecurrentDecoder(num_classes, cell="gru", width=width, depth=depth, dropout=dropout)

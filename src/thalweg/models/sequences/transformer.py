@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from thalweg.errors import UsageError
 from thalweg.models.pieces.squared_relu import squared_relu
+from thalweg.models.pieces.token_shape import context_length
 from thalweg.models.sequences.decoder import Decoder, State
 from thalweg.models.sequences.memory import Memory
 from thalweg.models.sequences.rotary import rotate, rotations
@@ -301,8 +302,9 @@ class TransformerDecoder(Decoder):
         entries: Sequence[MemoryEntries | None],
     ) -> Float[Tensor, "batch time token"]:
         x = self.embedding(tokens)
-        if torch.is_autocast_enabled(x.device.type):
-            x = x.to(torch.get_autocast_dtype(x.device.type))  # or the stream would stay float32
+        device = x.device.type
+        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+            x = x.to(torch.get_autocast_dtype(device))  # or the stream would stay float32
         rotation = rotations(positions, self.head_dim, dtype=x.dtype)
         x = self.dropout(normalise(x))
         for block, visible in zip(self.blocks, entries, strict=True):
@@ -398,11 +400,12 @@ def transformer_lm(
     `num_classes` is the size of the vocabulary. Each token looks at `context` last ones; 0: at as
     many as a training sample has.
     """
+    tokens = context_length(input_shape, model="transformer_lm")
     return TransformerDecoder(
         num_classes,
         width=width,
         depth=depth,
         heads=heads,
-        context=context or input_shape[0],
+        context=context or tokens,
         dropout=dropout,
     )
