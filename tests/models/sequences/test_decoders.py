@@ -217,6 +217,18 @@ def test_an_embedding_is_a_one_hot_vector_times_a_matrix():
     assert decoder.embedding.weight.shape == (VOCABULARY, WIDTH)
 
 
+@pytest.mark.parametrize("name", ["lstm", "gru"])
+def test_activations_of_units_are_the_states_after_each_token(name):
+    decoder, tokens = decoder_of(name), torch.randint(VOCABULARY, (3, TIME))
+    activations = decoder.unit_activations(tokens)
+    assert activations.shape == (2, 3, TIME, WIDTH)
+    _, state = decoder.forward_with_state(tokens[:, :5], decoder.initial_state(3))
+    close(activations[:, :, 4], torch.tanh(state[1]) if name == "lstm" else state[0])
+    if name == "gru":
+        hidden, _ = decoder.hidden_states(tokens, decoder.initial_state(3))
+        close(activations[-1], hidden)
+
+
 def test_the_forget_gates_start_open():
     layers = nn.LSTM(3, 4, 2)
     set_forget_bias(layers, 1.0)
@@ -259,6 +271,20 @@ def test_rotated_products_depend_on_the_distance_alone():
     ]
     close(torch.stack(products), products[0].expand(3))
     close(rotate(q, rotations(torch.tensor([9]), 8, dtype=q.dtype)).norm(), q.norm())
+
+
+def test_in_bfloat16_losses_and_gradients_are_nearly_those_of_float32(case):
+    decoder, tokens, memory = case
+    measurements = []
+    for reduced in (False, True):
+        decoder.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=reduced):
+            logits = decoder(tokens, memory)
+            loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
+        loss.backward()
+        assert logits.dtype == torch.float32
+        measurements.append((loss.detach(), decoder.head.weight.grad.norm()))
+    torch.testing.assert_close(*measurements, rtol=0.05, atol=0)  # of 8 bits, through all layers
 
 
 def test_slots_hold_the_last_positions():

@@ -121,6 +121,21 @@ class RecurrentDecoder(Decoder):
         hidden, end = self.layers(inputs, start)
         return hidden, end if self.num_states > 1 else (end,)
 
+    @torch.no_grad()
+    def unit_activations(
+        self, tokens: Int64[Tensor, "batch time"]
+    ) -> Float[Tensor, "layer batch time unit"]:
+        """The state of each unit after each token: of an LSTM its cells, between −1 and 1 by tanh.
+
+        Coloured over the text, single units show what they count, such as the end of a quotation.
+        Source: Karpathy, Johnson, Fei-Fei 2015, https://arxiv.org/abs/1506.02078, §4.2.
+        """
+        state, steps = self.initial_state(len(tokens), device=tokens.device), []
+        for column in tokens.split(1, dim=1):
+            _, state = self.hidden_states(column, state)
+            steps.append(torch.tanh(state[1]) if self.num_states > 1 else state[0])
+        return torch.stack(steps, dim=2)
+
     def attention_weights(
         self, tokens: Int64[Tensor, "batch time"], memory: Memory
     ) -> Float[Tensor, "batch time entry"]:
