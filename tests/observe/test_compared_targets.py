@@ -15,6 +15,7 @@ from thalweg.record.quantities import (
     CLASS_COUNT,
     INSTRUMENT_FAILED,
     NUM_CLASSES,
+    RECONSTRUCTED,
     TARGET_DISTINCT,
     TARGET_HIGH,
     TARGET_IS_INDEX,
@@ -258,3 +259,39 @@ def test_outputs_surer_than_smoothed_targets_do_not_unsettle_the_labels(smoothin
     watcher.close()
     assert 0 not in watcher.history.series(TARGETS_COMPARED, "batch").values()
     assert max(watcher.history.series(ACCURACY)) >= 240
+
+
+def entropy_by_hand(model, inputs, labels):
+    """Keras' binary cross-entropy, which takes any targets."""
+    chances = model(inputs).clamp(1e-7, 1 - 1e-7)
+    return -(labels * chances.log() + (1 - labels) * (1 - chances).log()).mean()
+
+
+def test_labels_reproduce_a_binary_entropy_that_is_written_by_hand():
+    model = nn.Sequential(nn.Linear(6, 1), nn.Sigmoid())
+    labels = (digits() % 3)[:, None].float()
+    history = train(model, entropy_by_hand, inputs=vectors(), labels=labels)
+    assert max(history.by_place(TARGET_HIGH)[""].values()) == 2
+    assert findings(history)[RULE] == "error"
+    others = (digits() % 2)[:, None].float()  # yielded, but not what the loss compares
+    history = train(
+        nn.Sequential(nn.Linear(6, 1), nn.Sigmoid()),
+        lambda model, inputs, _: entropy_by_hand(model, inputs, (inputs[:, :1] > 0).float()),
+        inputs=vectors(),
+        labels=others,
+    )
+    assert TARGET_HIGH not in history
+    assert RULE not in findings(history)
+
+
+def test_known_targets_are_not_the_inputs_that_outputs_resemble():
+    inputs = vectors(width=1) * 2
+    labels = (inputs > 0).float()
+    history = train(
+        nn.Linear(1, 1),
+        lambda model, x, y: F.binary_cross_entropy_with_logits(model(x), y),
+        inputs=inputs,
+        labels=labels,
+    )
+    assert RECONSTRUCTED in history  # outputs of the inputs' shape, on their side of one half
+    assert RULE not in findings(history)

@@ -206,7 +206,12 @@ A = {
     ),
     "38648195": Real(
         several_labels,
-        ("loss-does-not-fit-task", "unscaled-inputs", "over-regularised"),
+        (
+            "softmax-for-many-labels",
+            "loss-does-not-fit-task",
+            "unscaled-inputs",
+            "over-regularised",
+        ),
         lambda m: m > 0.8,
     ),
     "stats-418955": Real(raw_parabola, ("unscaled-targets", *HIGH), lambda m: m < 0.3),

@@ -34,8 +34,8 @@ BANDS, BITS = 6, 96
 MOST_BITS = 18  # of the 96 by which the hashes of copies differ
 NEIGHBORS = 24  # candidates of one bucket that each image is compared with
 ROWS_AT_ONCE = 64
-CELLS_AT_ONCE = 1024
-PAIRS_AT_ONCE = 1024
+CELLS_AT_ONCE = 256
+PAIRS_AT_ONCE = 256
 _NO_PAIRS = np.zeros((0, 2), dtype=np.int64)
 _ONES = np.array([bin(byte).count("1") for byte in range(256)], dtype=np.uint8)
 

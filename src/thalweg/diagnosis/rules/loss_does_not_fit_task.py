@@ -177,10 +177,10 @@ def _binary_entropy(history: History, loss: str) -> Iterator[Problem]:
 def _leaves_unit_interval(history: History) -> bool:
     """True if targets lie beyond 0…1 at the last reading before the loss leapt.
 
-    From outputs that have run away, the gradient no longer shows the targets. Those of an
-    autoencoder are its inputs.
+    From outputs that have run away, the gradient no longer shows the targets. Where none were
+    seen, those of an autoencoder are its inputs.
     """
-    ends = latest(history, RECONSTRUCTED)
+    ends = {} if TARGET_LOW in history else latest(history, RECONSTRUCTED)
     if ends.get("lowest", 0.0) < -BEYOND or ends.get("highest", 1.0) > 1 + BEYOND:
         return True
     losses = curve(history, LOSS)
