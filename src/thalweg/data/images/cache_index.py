@@ -18,7 +18,7 @@ from thalweg.data.samples import Files
 from thalweg.data.threads import in_threads
 
 DIGEST_BYTES = 16
-CHECKED_AT_ONCE = 256 << 20  # bytes, after which their pages are released
+CHECKED_AT_ONCE = 8 << 20  # bytes, after which their pages are released
 BYTES_PER_TASK = 1 << 20
 RACY_NS = 2_000_000_000  # a file that changed this shortly before its stat may change unseen
 
