@@ -410,6 +410,45 @@ def predict(run: str | Path, sources: Any) -> "Predictions":
     return load(run).predict(sources)
 
 
+def generate(
+    run: str | Path,
+    prompt: str = "",
+    *,
+    length: int = 500,
+    temperature: float = 0.8,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    seed: int = 0,
+    greedy: bool = False,
+    beams: int = 1,
+) -> str:
+    """Write text after the prompt with a run that was trained on a text; return what follows it.
+
+    Args:
+        prompt: the text to go on with; without it, the beginning of a line.
+        length: tokens to write: characters, or pieces of words.
+        temperature: below 1 likely tokens become likelier, above 1 less so; 0 takes the likeliest.
+        top_k: choose among this many of the likeliest tokens; 0: among all.
+        top_p: choose among the likeliest tokens that together have this probability.
+        seed: another seed writes another text.
+        greedy: take the likeliest token at each place.
+        beams: more than 1 searches for a likely text with so many candidates at each place.
+
+    Raises: DataError for a prompt with unknown characters; UsageError for a run of another kind.
+    """
+    from thalweg.inference.write_text import Writing, write_text
+
+    writing = Writing(
+        length=length,
+        temperature=0.0 if greedy else temperature,
+        top_k=top_k,
+        top_p=top_p,
+        seed=seed,
+        beams=beams,
+    )
+    return "".join(write_text(load(run), prompt, writing))
+
+
 def watch(
     model: "nn.Module",
     optimizer: Any,

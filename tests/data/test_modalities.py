@@ -28,6 +28,12 @@ def table(folder):
     return folder / "table.csv", folder / "table.csv"
 
 
+def text(folder):
+    path = folder / "river.txt"
+    path.write_text("".join(np.random.default_rng(0).choice(list("river of stones\n"), 3_000)))
+    return path, path
+
+
 def json_lines(folder, suffix):
     path = folder / f"samples{suffix}"
     lines = [{"values": [i / 7, -1.5], "target": "xy"[i // 20]} for i in range(40)]
@@ -38,6 +44,7 @@ def json_lines(folder, suffix):
 ROWS = {
     "image": images,
     "vector": table,
+    "text": text,
 }
 
 
@@ -64,10 +71,12 @@ def test_its_recipe_names_a_model_that_takes_its_example_and_its_batches(case):
     recipe, facts = recipe_for(dataset.facts), dataset.facts
     check_recipe(recipe, facts)
     changes = recipe.model.changes
-    model = build_model(recipe.model.name, 3, input_shape=facts.input_shape, changes=changes)
+    size, shape = facts.vocabulary or 3, facts.input_shape
+    model = build_model(recipe.model.name, size, input_shape=shape, changes=changes)
     batch = next(Batches(dataset, "train", batch_size=8, augment=recipe.augment).stream())
     for inputs in (dataset.modality.example(facts, 5), batch.inputs):
-        assert forward(model.eval(), inputs).shape == (row_count(inputs), 3)
+        rows, *_, outputs = forward(model.eval(), inputs).shape  # tokens of a text may be between
+        assert (rows, outputs) == (row_count(inputs), size)
 
 
 def test_its_batches_begin_anywhere_and_leave_the_random_state_alone(case):

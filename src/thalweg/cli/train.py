@@ -160,7 +160,10 @@ def _run_with_progress(action: "Callable[[Progress], Run]", *, json: bool) -> in
         return 0
     print_run(run.reader, run.diagnosis, json=json)
     if not json:
-        print(f"\nreport   {run.path / 'report.html'}\npredict  thalweg predict {run.path} FILE…")
+        use = f"predict  thalweg predict {run.path} FILE…"
+        if run.reader.meta.get("answers") == "tokens":
+            use = f'generate thalweg generate {run.path} --prompt "…"'
+        print(f"\nreport   {run.path / 'report.html'}\n{use}")
     return 0
 
 
@@ -209,9 +212,11 @@ def _estimate_facts(expected: "Estimate") -> Mapping[str, object]:
 
 def _plan_facts(plan: "Plan") -> Mapping[str, object]:
     facts, counts = plan.dataset.facts, plan.dataset.facts.counts
+    classes, baselines = len(plan.dataset.class_names), plan.baselines
+    losses = ", ".join(f"{name} {loss:.3f}" for name, loss in baselines.items())
     return {
         "task": facts.task,
-        "classes": len(plan.dataset.class_names),
+        **({"loss of simple models": f"{losses} nat a token"} if losses else {"classes": classes}),
         "samples": ", ".join(f"{number} {split}" for split, number in counts.items() if number),
         "left out": len(plan.dataset.quarantined),
         "input": " × ".join(map(str, facts.input_shape)),

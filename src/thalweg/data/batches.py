@@ -71,7 +71,9 @@ class Batches:
         self._ready, self._raw = self._hold(is_augmented=augmentation is not None)
         # Positions are picked beside the samples, so that no pick waits for the device.
         self._home = self._device if self._is_held else torch.device("cpu")
-        self._targets = torch.from_numpy(dataset.targets[self._rows]).to(self._home)
+        self._targets = torch.zeros(0)  # where the samples hold their own
+        if self._modality.own_targets is None:
+            self._targets = torch.from_numpy(dataset.targets[self._rows]).to(self._home)
         origin = AugmentedSplit(dataset.inputs, len(self._rows), seed, self._home, self._device)
         self._augment = None
         if augmentation is not None:
@@ -137,9 +139,8 @@ class Batches:
         # Computed whole where a rank has no rows, or padding goes by the batch's longest sample.
         if len(positions) < count or (count > 1 and self._array is None):
             return cut_batch(self._batch(number, resize), rank=rank, count=count)
-        targets = self._targets.index_select(0, positions)
         part = part_of(len(positions), rank=rank, count=count)
-        positions = part.of(positions)
+        targets, positions = self._targets_at(positions), part.of(positions)
         if self._ready is not None:
             return Batch(self._ordered(self._ready.index_select(0, positions)), targets)
         raw: Any = self._gather(positions)
@@ -150,10 +151,17 @@ class Batches:
             chance = torch.Generator(self._device)
             chance.manual_seed(derived_seed(self._seed, epoch, place))
             raw = self._augment(raw, chance, positions=positions, epoch=epoch, part=part)
+        if self._modality.own_targets is not None:
+            targets = self._modality.own_targets(raw)
         inputs: Inputs = self._preprocessing.to_inputs(raw)
         if not self._channels_last:
             inputs = each_tensor(inputs, Tensor.contiguous)
         return Batch(inputs, to_device(targets, self._device))
+
+    def _targets_at(self, positions: Tensor) -> Tensor:
+        if self._modality.own_targets is not None:
+            return self._targets
+        return self._targets.index_select(0, positions)
 
     def _ordered(self, ready: Tensor) -> Tensor:
         """[n, h, w, c] as [n, c, h, w], in the memory order that the model takes; others as is."""

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from hashlib import sha256
 from itertools import chain
@@ -25,6 +25,7 @@ from thalweg.data.samples import SPLITS, Files, Quarantined, Samples
 from thalweg.data.sources import samples_at
 from thalweg.data.sources.group_column import NO_GROUPS
 from thalweg.data.split import Holdout, class_notes, duplicate_notes, split_rows
+from thalweg.data.text.divide_text import TextOptions
 from thalweg.errors import DataError, UsageError
 from thalweg.recipes.facts import DataFacts
 from thalweg.tasks import TASKS
@@ -33,6 +34,7 @@ from thalweg.wording import some
 
 MOST_QUARANTINED = 0.2  # a larger share is no accident: the run ends
 LEAST_SIZE, MOST_SIZE = 4, 2048  # pixels
+FROM_TEXT = TextOptions()  # all is chosen from the text
 LABELS = "a class or a number for each sample"
 
 
@@ -40,7 +42,7 @@ def load_dataset(
     path: str | Path,
     *,
     image_size: int = 0,
-    val_fraction: float = 0.2,
+    val_fraction: float | None = None,
     test_fraction: float = 0.0,
     folds: int = 0,
     fold: int = 1,
@@ -48,30 +50,40 @@ def load_dataset(
     target: str = "",
     group: str = "",
     task: str = "",
+    text: TextOptions = FROM_TEXT,
     progress: Callable[[int, int], None] | None = None,
     overlap: bool = False,
     list_samples: Callable[[], Samples] | None = None,
 ) -> Dataset:
     """The samples at `path`, decoded, split and measured, with notes on what was noticed.
 
-    `image_size` is the side of the square in pixels; 0 chooses it from the images. `folds` divides
-    the samples for training and validation anew, and `fold` (from 1) validates. `target` is a
-    table's column to predict, `group` that of samples that stay together (see `samples_at`); of
-    image files the names may say so. `task` is preferred where the labels suit several tasks.
-    `progress` is called with (done, all) while images are decoded. `list_samples` returns what
-    `samples_at` does, for a caller that has listed them already.
+    `image_size` is the side of the square in pixels; 0 chooses it from the images. `val_fraction`
+    is the share to hold out; None: as the modality suggests. `folds` divides the samples for
+    training and validation anew, and `fold` (from 1) validates. `target` is a table's column to
+    predict, `group` that of samples that stay together (see `samples_at`); of image files the names
+    may say so. `task` is preferred where the labels suit several tasks. `text` has the options of
+    one long text. `progress` is called with (done, all) while images are decoded. `list_samples`
+    returns what `samples_at` does, for a caller that has listed them already.
     Raises DataError for data that cannot be used, UsageError for an impossible option.
     """
     check_image_size(image_size)
     holdout = Holdout(
-        val_fraction=val_fraction, test_fraction=test_fraction, folds=folds, fold=fold, seed=seed
+        val_fraction=0.2 if val_fraction is None else val_fraction,
+        test_fraction=test_fraction,
+        folds=folds,
+        fold=fold,
+        seed=seed,
     )
     holdout.check()
     surveyed = take_survey(str(path), target=target, group=group, size=image_size)
     list_samples = list_samples or partial(samples_at, Path(path), target=target, group=group)
     samples, survey = surveyed or (list_samples(), None)
-    targets = _targets(samples, task)
     modality = modality_of(samples.inputs)
+    if val_fraction is None:
+        holdout = replace(holdout, val_fraction=modality.val_fraction)
+    if modality.divide is not None:
+        samples = modality.divide(samples, text, holdout)
+    targets = _targets(samples, task)
     divides = holdout.divides(samples.splits)
     stored = modality.read(samples, ReadOptions(image_size, progress, overlap, survey, divides))
     copies = None
@@ -91,7 +103,11 @@ def load_dataset(
         use_groups=use_groups,
     )
     prepared = modality.prepare(stored, indices["train"], samples.features)
-    notes += duplicate_notes(stored.digests, targets.values, indices=indices, names=samples.names)
+    if modality.divide is None:
+        digests, names = stored.digests, samples.names
+        notes += duplicate_notes(digests, targets.values, indices=indices, names=names)
+    else:
+        notes = []  # the modality has said how it divides, and what stands in both parts
     if copies is not None:
         notes += copies.notes(targets.values, indices=indices, names=samples.names)
     if targets.class_names:
@@ -276,6 +292,8 @@ def _facts(
     values = targets.values[indices["train"]]
     is_real = values.dtype.kind == "f" and not targets.class_names
     shape = tuple(modality.input_shape(prepared.rows[0]))
+    further = {"input_shape": shape, **modality.facts(prepared)}
+    names = {part.name for part in fields(DataFacts)}
     return DataFacts(
         modality=modality.name,
         task=targets.task,
@@ -285,7 +303,8 @@ def _facts(
         target_mean=float(values.mean(dtype=np.float64)) if is_real else 0.0,
         target_std=(float(values.std(dtype=np.float64)) or 1.0) if is_real else 1.0,
         label_rates=targets.label_rates(indices["train"]),
-        **{"input_shape": shape, **modality.facts(prepared)},
+        extra={name: value for name, value in further.items() if name not in names},
+        **{name: value for name, value in further.items() if name in names},
     )
 
 

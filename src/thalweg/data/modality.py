@@ -14,8 +14,11 @@ from thalweg.data.images.background_decoding import BackgroundDecoding
 from thalweg.data.images.file_survey import Survey
 from thalweg.data.near_copies import CopyPairs
 from thalweg.data.samples import Quarantined, Samples
+from thalweg.data.split import Holdout
 from thalweg.data.statistics import Moments
 from thalweg.data.tables.column import Column
+from thalweg.data.text.divide_text import TextOptions
+from thalweg.data.text.vocabulary import Vocabulary
 from thalweg.recipes.facts import DataFacts
 from thalweg.recipes.recipe import Recipe
 
@@ -148,5 +151,13 @@ class Modality:
     target_notes: Callable[[Prepared, np.ndarray, np.ndarray], Sequence[str]] = (
         lambda prepared, targets, train: ()
     )
+    # A source's samples → the samples to train on, such as the windows of one long text. None: the
+    # same.
+    divide: Callable[[Samples, TextOptions, Holdout], Samples] | None = None
+    val_fraction: float = 0.2  # of the samples, held out where the user names no share
+    # The targets that raw samples hold themselves, such as the tokens that follow. None: none.
+    own_targets: Callable[[Any], Tensor] | None = None
+    # The vocabulary of a preprocessing whose targets are tokens, so that a model can write text.
+    vocabulary: Callable[[Any], Vocabulary | None] = lambda preprocessing: None
     # Preprocessing and facts for a pretrained network, by the statistics of its inputs.
     pretrained_format: Callable[[Any, DataFacts, Moments], tuple[Any, DataFacts]] | None = None

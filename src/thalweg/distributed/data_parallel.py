@@ -95,7 +95,7 @@ def evaluate_together(
     """Evaluate as `evaluate` does, each rank on some of the batches; None on all ranks but 0."""
     if ranks.is_alone:
         return evaluate(model, batches, task, dtype=dtype)
-    own = predict_batches(model, batches.every(ranks.rank, ranks.count), dtype=dtype)
+    own = predict_batches(model, batches.every(ranks.rank, ranks.count), task, dtype=dtype)
     per_rank = ranks.to_first([tuple(tensor.cpu() for tensor in pair) for pair in own])
     if not ranks.is_first:
         return None

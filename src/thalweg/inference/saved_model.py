@@ -62,6 +62,12 @@ class ModelSpec:
     label_rates: tuple[float, ...] = ()  # shares of the training samples with each of many labels
 
     @property
+    def token_bytes(self) -> tuple[bytes, ...]:
+        """The bytes of each token of a text's vocabulary; () for other inputs."""
+        vocabulary = self.modality.vocabulary(self.preprocessing)
+        return () if vocabulary is None else vocabulary.token_bytes
+
+    @property
     def modality(self) -> Modality:
         """The modality of the inputs."""
         return MODALITIES[self.preprocessing.modality]

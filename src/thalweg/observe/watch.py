@@ -79,7 +79,7 @@ def watch(
         chosen += curvature_instruments()
     runner = InstrumentRunner(chosen, guard)
     guard.history.add(OPTIMIZERS, first_step, {"": float(len(optimizers))})
-    if num_classes is not None and (task is None or TASKS[task].answers == "classes"):
+    if num_classes is not None and (task is None or TASKS[task].answers in ("classes", "tokens")):
         samples.set_num_classes(num_classes, step=first_step, chance=chance_loss)
     if runner.needs_samples:
         samples.read_loaders()

@@ -14,6 +14,7 @@ from thalweg.data.images.progressive_resizing import resize_longer_side
 from thalweg.data.load import check_image_size
 from thalweg.data.modalities import MODALITIES
 from thalweg.data.split import Holdout
+from thalweg.data.text.divide_text import TextOptions
 from thalweg.distributed.ranks import is_one_of_many
 from thalweg.errors import UsageError
 from thalweg.models import MODELS
@@ -39,6 +40,7 @@ def check_edits(recipe: Recipe, edits: Collection[str]) -> None:
         fold=data.fold,
     ).check()
     check_image_size(data.image_size)
+    TextOptions(data.context, data.tokenizer, data.pieces).check()
     if "model.name" in edits:
         _check_model_settings(recipe)
     if recipe.task.name != AUTO:
@@ -158,7 +160,7 @@ def _check_task(recipe: Recipe, facts: DataFacts) -> None:
             seen=f"task.label_smoothing={task.label_smoothing}, a {task.name}",
             fix="task.label_smoothing=0",
         )
-    if recipe.transfer.method != "none" and kind.answers == "other":
+    if recipe.transfer.method != "none" and kind.answers in ("tokens", "other"):
         raise UsageError(
             "a head can be fitted for classes, labels and values only",
             seen=f"task.name={task.name}, transfer.method={recipe.transfer.method}",

@@ -6,8 +6,6 @@ from math import ceil, nan
 from statistics import median
 from time import perf_counter
 
-from torch import Tensor
-
 from thalweg.borrow import preserve_random_state
 from thalweg.models.anatomy.summary import summary
 from thalweg.optim.state_bytes import state_bytes
@@ -62,7 +60,7 @@ def estimate_plan(plan: Plan) -> Estimate:
                 times.append(perf_counter() - start)
                 start = perf_counter()
     example = plan.dataset.modality.example(plan.dataset.facts, 1)
-    layers = summary(model, tuple(example.shape[1:]) if isinstance(example, Tensor) else example)
+    layers = summary(model, example)
     step_seconds = median(times[WARM_UP_STEPS:]) if len(times) > WARM_UP_STEPS else nan
     copies = 2 if plan.recipe.optimizer.ema_decay else 1
     return Estimate(
@@ -87,4 +85,4 @@ def _validation_steps(plan: Plan) -> float:
     """All validations, in steps: a forward pass is a third of a step, two of which go backward."""
     recipe, count = plan.recipe, plan.dataset.facts.counts.get("val", 0)
     each = ceil(count / (recipe.batch.size * recipe.batch.accumulate)) / 3
-    return each * (ceil(recipe.budget.epochs / recipe.evaluation.interval) + 1)
+    return each * (ceil(plan.steps / plan.validation_interval) + 1)

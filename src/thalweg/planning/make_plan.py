@@ -13,6 +13,7 @@ from thalweg.data.images.mirror_test import mirror_test_of_rows, sample_rows
 from thalweg.data.modalities import MODALITIES
 from thalweg.data.samples import Samples
 from thalweg.data.sources import samples_at
+from thalweg.data.text.divide_text import TextOptions
 from thalweg.errors import UsageError
 from thalweg.planning.checks import check_edits, check_model, check_recipe
 from thalweg.planning.plan import Plan
@@ -47,10 +48,16 @@ def make_plan(
     requested = requested.edited(transfer)
     progress = progress or Progress()
     dataset = read_dataset(
-        requested, progress, note=note, overlap=overlap, list_samples=list_samples
+        requested,
+        progress,
+        note=note,
+        overlap=overlap,
+        list_samples=list_samples,
+        has_own_fraction="data.val_fraction" in changes,
     )
     facts, number_of_notes = dataset.facts, len(dataset.notes)
     defaults: dict[str, object] = {"device": best_device(), "data.path": changes["data.path"]}
+    defaults["data.val_fraction"] = dataset.modality.val_fraction
     if transfer:
         defaults |= transfer_edits(facts, requested.transfer.method) | transfer
     defaults |= dataset.modality.implied_keys(facts)
@@ -127,6 +134,8 @@ def _recipe_with(defaults: Recipe, user_edits: Mapping[str, object]) -> Recipe:
         reset["model.changes"] = {}  # they were for the other network
     if not takes_soft_targets(recipe.task.loss):
         reset["task.label_smoothing"] = 0.0
+    if "budget.epochs" in user_edits:
+        reset["budget.steps"] = 0
     if not recipe.augment.flip:
         reset["augment.alternating_flip"] = False
     if recipe.evaluation.test_time_augmentation == "none":
@@ -149,8 +158,12 @@ def read_dataset(
     note: str = "",
     overlap: bool = False,
     list_samples: Callable[[], Samples] | None = None,
+    has_own_fraction: bool = True,
 ) -> Dataset:
-    """Read the recipe's data as its network needs them; `note` is added to the data set's notes."""
+    """Read the recipe's data as its network needs them; `note` is added to the data set's notes.
+
+    Without `has_own_fraction` the modality says how much validates, not the recipe.
+    """
     data = recipe.data
     if not data.path:
         raise UsageError("no data was named", fix="thalweg train PATH, or data.path in the recipe")
@@ -162,7 +175,7 @@ def read_dataset(
     dataset = load_dataset(
         data.path,
         image_size=data.image_size,
-        val_fraction=data.val_fraction,
+        val_fraction=data.val_fraction if has_own_fraction else None,
         test_fraction=data.test_fraction,
         folds=data.folds,
         fold=data.fold,
@@ -170,6 +183,7 @@ def read_dataset(
         target=data.target,
         group=data.group,
         task="" if recipe.task.name == AUTO else recipe.task.name,
+        text=TextOptions(data.context, data.tokenizer, data.pieces),
         progress=show,
         overlap=overlap and recipe.transfer.method == "none",  # features are of all at once
         list_samples=list_samples,

@@ -21,7 +21,7 @@ from thalweg.optim import OPTIMIZERS, SCHEDULES
 from thalweg.optim.ema import WeightAverage
 from thalweg.optim.muon import Muon
 from thalweg.recipes.recipe import Recipe
-from thalweg.tasks import Task
+from thalweg.tasks import TASKS, Task
 from thalweg.tasks.penalties import penalty
 from thalweg.training.deferred_loss_check import DeferredLossCheck
 from thalweg.training.loop import Step, train
@@ -95,7 +95,8 @@ class Plan:
 
     @property
     def steps(self) -> int:
-        return self.steps_per_epoch * self.recipe.budget.epochs
+        budget = self.recipe.budget
+        return budget.steps or self.steps_per_epoch * budget.epochs
 
     @property
     def batches(self) -> int:
@@ -104,9 +105,20 @@ class Plan:
 
     def ends_with_validation(self, steps: int) -> bool:
         """Return whether a validation follows the last of so many steps."""
-        return steps % (self.steps_per_epoch * self.recipe.evaluation.interval) == 0 or (
-            steps == self.steps
-        )
+        return steps % self.validation_interval == 0 or steps == self.steps
+
+    @property
+    def validation_interval(self) -> int:
+        """Updates from one validation to the next."""
+        evaluation = self.recipe.evaluation
+        return evaluation.steps or self.steps_per_epoch * evaluation.interval
+
+    @cached_property
+    def baselines(self) -> Mapping[str, float]:
+        """The validation loss of simple models by name, where the task has some."""
+        rows = (self.dataset.indices[split] for split in ("train", "val"))
+        targets = (self.dataset.targets[part] for part in rows)
+        return TASKS[self.recipe.task.name].baselines(self.spec, *targets)
 
     def build_model(self) -> nn.Module:
         """Build the network with fresh weights, which follow from the seed."""

@@ -1,7 +1,8 @@
 """The facts about a data set that a recipe is chosen by."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +20,11 @@ class DataFacts:
     num_numbers: int = 0  # of a table: inputs that are measurements; they come first
     categories: tuple[int, ...] = ()  # of a table: entries of each one-hot category, last
     label_rates: tuple[float, ...] = ()  # shares of the training samples with each of many labels
+
+    vocabulary: int = 0  # of a text: different tokens
+    tokens: int = 0  # of a text: tokens of the training split
+    token_noun: str = ""  # of a text: character, or token
+    extra: Mapping[str, Any] = field(default_factory=dict)  # of a modality of another package
 
     @property
     def has_one_class(self) -> bool:

@@ -42,6 +42,14 @@ class DataRecipe:
         "Column of samples that stay in one split, such as a patient's; empty: a column or file "
         "names that say so, and near copies of images; none: neither.",
     )
+    context: int = key(
+        0, "Tokens of a text that the network sees at once; 0: chosen by its length.", at_least=0
+    )
+    tokenizer: Literal["auto", "characters", "bpe"] = key(
+        "auto",
+        "Tokens of a text: characters, or pieces of words (bpe). auto: characters up to 5 million.",
+    )
+    pieces: int = key(0, "Pieces of words to learn from a text; 0 chooses.", at_least=0)
     target: str = key(
         "", "Column of a table to predict; empty: `target`, or else the last.", short="target"
     )
@@ -77,8 +85,9 @@ class TransferRecipe:
 class TaskRecipe:
     name: str = key(
         AUTO,
-        "Predict one of several classes (classification), any number of labels (multi-label) or a "
-        "number (regression). auto: as the targets suggest.",
+        "Predict one of several classes (classification), any number of labels (multi-label), a "
+        "number (regression) or the next token of a text (next-token). auto: as the targets "
+        "suggest.",
         short="task",
     )
     loss: str = key(
@@ -179,6 +188,9 @@ class PrecisionRecipe:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BudgetRecipe:
     epochs: int = key(10, "Passes over the training split.", at_least=1, short="epochs")
+    steps: int = key(
+        0, "Updates of the whole training, where not whole passes; 0: `epochs` says.", at_least=0
+    )
     patience: int = key(
         0, "Stop after this many epochs without a better validation score; 0: never.", at_least=0
     )
@@ -191,6 +203,9 @@ class BudgetRecipe:
 class EvaluationRecipe:
     interval: int = key(
         1, "Epochs from one validation to the next; the last is always validated.", at_least=1
+    )
+    steps: int = key(
+        0, "Updates from one validation to the next; 0: `interval` says, in epochs.", at_least=0
     )
     test_time_augmentation: Literal["none", "flip", "shift"] = key(
         "none",

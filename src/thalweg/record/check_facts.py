@@ -147,7 +147,7 @@ FACTS: Mapping[str, Check] = {
     "original_size": list_of(is_count),
     **dict.fromkeys(("environment", "recipe"), object_of(is_text)),
     "metrics": object_of(is_number_or_none),
-    "time_spent": object_of(is_number),
+    **dict.fromkeys(("time_spent", "baselines"), object_of(is_number)),
     "selection": _is_selection,
     "resizing": _is_resizing,
     "trees": _is_comparison,

@@ -33,6 +33,8 @@ def _no_better_than_chance(facts: Facts) -> Iterator[Caveat]:
         yield from _beside_mean(facts)
     elif facts.answers == "labels":
         yield from _beside_chance_loss(facts)
+    elif facts.answers == "tokens":
+        yield from _beside_counts(facts)
 
 
 def _beside_majority(facts: Facts) -> Iterator[Caveat]:
@@ -70,6 +72,19 @@ def _beside_mean(facts: Facts) -> Iterator[Caveat]:
         f"on {count(len(targets), f'{split} sample')} the predictions are not shown to be nearer "
         "than always answering the mean",
     )
+
+
+def _beside_counts(facts: Facts) -> Iterator[Caveat]:
+    """Compare the loss with those of the tables of counts."""
+    loss, counts = facts.metrics.get("val_loss"), facts.meta.get("baselines") or {}
+    better = [name for name in ("unigram", "trigram") if loss and counts.get(name, loss) < loss]
+    if loss and better:
+        name = better[-1]
+        yield Caveat(
+            "Counting does better",
+            f"the validation loss is {figure(loss)}; a table of counts ({name}s of the training "
+            f"text) has {figure(counts[name])}: train longer, or on more text",
+        )
 
 
 def _beside_chance_loss(facts: Facts) -> Iterator[Caveat]:

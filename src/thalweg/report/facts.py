@@ -21,11 +21,14 @@ METRICS = {
     "mae": "mean absolute error",
     "r2": "R²",
     "loss": "loss",
+    "bits_per_byte": "bits per byte",
+    "perplexity": "perplexity",
+    "token_accuracy": "token accuracy",
 }
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
 NO_UPDATES = "updates: the head was fitted to frozen features, there were none"
 _SHARES = (
-    *("accuracy", "top5_accuracy"),
+    *("accuracy", "top5_accuracy", "token_accuracy"),
     *("mean_average_precision", "macro_f1", "micro_f1", "exact_match"),
 )
 
@@ -48,7 +51,7 @@ class Facts:
 
     @property
     def answers(self) -> str:
-        """The kind of the task's answers: classes, labels, values or other."""
+        """The kind of the task's answers: classes, labels, values, tokens or other."""
         return str(self.meta.get("answers") or older_runs.answers(self.meta))
 
     @property

@@ -15,6 +15,7 @@ from thalweg.report.curves_section import curves_section
 from thalweg.report.errors_section import errors_section
 from thalweg.report.facts import Facts, read_facts
 from thalweg.report.labels_section import labels_section
+from thalweg.report.language_section import language_section
 from thalweg.report.page import html_page
 from thalweg.report.predictions_section import predictions_section
 from thalweg.report.regression_section import regression_section
@@ -26,6 +27,7 @@ ERRORS = {  # by the kind of the answers
     "classes": errors_section,
     "labels": labels_section,
     "values": regression_section,
+    "tokens": language_section,
 }
 SCRIPT = Path(__file__).with_name("report.js")
 

@@ -26,6 +26,7 @@ from thalweg.report.confusion import confusion, mistakes
 from thalweg.report.curvature_section import spectrum_terms
 from thalweg.report.facts import NO_UPDATES, SPLITS, Facts, is_share, metric_name, read_facts
 from thalweg.report.label_scores import label_scores
+from thalweg.report.language_section import baseline_rows, samples
 from thalweg.report.score_interval import score_interval
 from thalweg.report.selection import selection_text, stages_text
 from thalweg.report.trees import trees_text
@@ -37,10 +38,12 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 LARGEST = 1e300  # of a value in a curve
 SPARK = 24  # columns of a sparkline
 MOST_ROWS = 5  # pairs and classes
+MOST_LINES = 12  # of a text that the network wrote
 MOST_NAMES = 8  # checks passed; more are counted
 CURVES = (
     *(LOSS, VAL_LOSS, ACCURACY, VAL_ACCURACY, VAL_R2, VAL_MAE),
     *map(quantity_called, ("val_mean_average_precision", "val_macro_f1")),
+    *map(quantity_called, ("val_bits_per_byte", "val_token_accuracy")),
 )
 _COLORS = {"error": "31", "warning": "33", "good": "32", "plain": "0"}
 
@@ -149,6 +152,8 @@ def _sparkline(values: Sequence[float]) -> str:
 
 
 def _errors(facts: Facts, columns: int) -> list[str]:
+    if facts.answers == "tokens":
+        return _written(facts, columns)
     if not facts.predictions or facts.answers not in ("classes", "labels"):
         return []
     if facts.answers == "labels":
@@ -169,6 +174,22 @@ def _errors(facts: Facts, columns: int) -> list[str]:
     scored = sorted((s for s in matrix.scores() if s.samples), key=lambda s: s.recall)[:MOST_ROWS]
     weakest = [(visible(s.name), f"recall {percent(s.recall)}, n = {s.samples}") for s in scored]
     return [*lines, "", "weakest classes", *_terms(weakest, columns, indent=2)]
+
+
+def _written(facts: Facts, columns: int) -> list[str]:
+    """The losses of simple models beside the network's, and the last text that it wrote."""
+    rows = [
+        (name, f"{figure(nat)} nat a token, {figure(bits)} bits a byte")
+        for name, nat, bits in baseline_rows(facts)
+    ]
+    lines = ["validation loss beside simple models", *_terms(rows, columns, indent=2)]
+    if not (written := samples(facts)):
+        return lines if rows else []
+    text = str(written[-1].detail.get("text") or "").strip().split("\n")
+    wrapped = [part for line in text for part in _wrap_text(line, columns - 2) or [""]]
+    shown = [f"  {line}".rstrip() for line in wrapped[:MOST_LINES]]
+    lines += [""] * bool(rows) if rows else []
+    return [*(lines if rows else []), f"written after {count(written[-1].step, 'step')}", *shown]
 
 
 def _label_errors(facts: Facts, columns: int) -> list[str]:

@@ -158,18 +158,21 @@ class _ProgressLine:
             done, total = progress.samples
             return _row(progress.phase, bar and _bar(done, total), total and f"{done}/{total}")
         done, epochs = progress.step // progress.steps_per_epoch, self._epochs()
+        if ended and progress.step % progress.steps_per_epoch:
+            done += 1  # validated within an epoch
         return _row(
             bar and f"{progress.phase:<10}",
             bar and _bar(progress.step, progress.steps),
             f"epoch {done if ended else min(done + 1, epochs)}/{epochs}",
-            not ended and f"step {progress.step}/{progress.steps}",
+            (not ended or progress.step % progress.steps_per_epoch != 0)
+            and f"step {progress.step}/{progress.steps}",
             *self._speed(),
             _figure("loss", float(progress.loss)),
             _figure(*progress.metric),
         )
 
     def _epochs(self) -> int:
-        return self.progress.steps // self.progress.steps_per_epoch
+        return -(-self.progress.steps // self.progress.steps_per_epoch)
 
     def _speed(self) -> tuple[str, str]:
         progress = self.progress

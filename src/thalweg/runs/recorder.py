@@ -22,11 +22,13 @@ from thalweg.planning.progress import Progress
 from thalweg.record import History, RunReader, RunWriter
 from thalweg.record.environment import environment
 from thalweg.record.quantities import NEAR_COPIED, WATCHED_BY
+from thalweg.report.language_section import SAMPLE
 from thalweg.runs.backbone import Backbone, FeatureBatches
 from thalweg.runs.checkpoints import Checkpoints
 from thalweg.runs.recipe_edits import EDITED, recipe_edits, recipe_fact
 from thalweg.runs.results import split_scores
 from thalweg.runs.session import Session, build_session
+from thalweg.runs.written_sample import first_sample_step, written_sample
 from thalweg.tasks import TASKS
 from thalweg.training.checkpoint import Checkpoint, latest_checkpoint
 from thalweg.training.evaluate import Evaluation
@@ -34,6 +36,7 @@ from thalweg.training.interrupt import Interrupt
 from thalweg.training.loop import Step
 from thalweg.wording import some
 
+SHOWN = 160  # characters of a text that the network writes, in the progress
 TIME_UP = "time-up"  # the kind of event
 
 
@@ -91,6 +94,7 @@ class RunRecorder:
     backbone: Backbone | None  # of a pretrained network
     best: BestStep = BestStep()
     checkpoints: Checkpoints
+    first_sample: int = 0  # updates before the first text that the network writes; 0: none
     deadline: float = inf  # on the monotonic clock: training ends there, whole or not
     _saved_at: float = field(default_factory=monotonic)
 
@@ -120,6 +124,8 @@ class RunRecorder:
         """Measure the update just made."""
         self.watcher.step(step.loss, logits=step.logits, batch=(None, step.targets))
         self.progress.step, self.progress.loss = step.index + 1, step.loss.detach()
+        if step.index + 1 == self.first_sample:
+            self.record_sample(step.index + 1)
 
     def record_validation(self, evaluation: Evaluation | None, done: int) -> None:
         """Record the scores after `done` updates, and whether they are the best."""
@@ -128,9 +134,18 @@ class RunRecorder:
         self.watcher.log(**scores)
         score = scores[headline]
         self.progress.metric = (headline, score)
+        if self.plan.task.lower_is_better:
+            score = -score
         if self.best.is_worse_than(score, evaluation.loss):
             self.best = BestStep(done, score, evaluation, evaluation.loss)
+        self.record_sample(done)
         self.enter("training")
+
+    def record_sample(self, done: int) -> None:
+        """Record and show a text that the network writes after `done` updates, if it writes any."""
+        if text := written_sample(self.session):
+            self.writer.event(SAMPLE, f"wrote: {text[:SHOWN]}…", step=done, text=text)
+            self.progress.messages.append(f"step {done:,} writes: {text.strip()[:SHOWN]}…")
 
     def save(self, done: int) -> None:
         """Save a checkpoint: everything that a resumed run needs after `done` updates."""
@@ -242,6 +257,7 @@ def open_recorder(
             interrupt=interrupt,
             backbone=backbone,
             checkpoints=Checkpoints(folder / "checkpoints"),
+            first_sample=first_sample_step(session),
         )
         _describe(recorder, start)
         if edits := recipe_edits(facts, plan.recipe):
@@ -326,6 +342,7 @@ def _run_facts(plan: Plan) -> dict[str, Any]:
         "input_shape": list(facts.input_shape),
         "original_size": list(facts.original_size),
         "preprocessing": plan.dataset.preprocessing.to_dict(),
+        "baselines": dict(plan.baselines),
         "steps": plan.steps,
         "steps_per_epoch": plan.steps_per_epoch,
         "epochs": recipe.budget.epochs,

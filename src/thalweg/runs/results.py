@@ -22,7 +22,9 @@ def split_scores(split: str, evaluation: Evaluation) -> dict[str, float]:
 
 
 def predicted_numbers(task: Task, logits: Tensor) -> Tensor:
-    """The predicted class (int64) or value (float32) of each sample."""
+    """The predicted class or tokens (int64), or value (float32), of each sample."""
+    if task.predicted is not None:
+        return task.predicted(logits)
     decoded = task.decode(logits).float()
     return decoded.max(dim=1).indices if task.num_classes else decoded.flatten()
 
@@ -52,6 +54,8 @@ def _pretrained_lines(recipe: Recipe) -> list[str]:
 def _task_lines(plan: Plan) -> list[str]:
     """The lines of a model card about the task: its classes or labels."""
     facts, names = plan.dataset.facts, plan.dataset.class_names
+    if not names:
+        return [f"- task: {plan.recipe.task.name}"]
     noun = "labels" if facts.label_rates else "classes"
     lines = [
         f"- task: {plan.recipe.task.name}, {facts.num_classes} {noun}: {', '.join(names[:50])}"

@@ -8,6 +8,7 @@ from thalweg.tasks.classification import (
     per_class_recall,
 )
 from thalweg.tasks.multi_label import MULTI_LABEL, multi_label
+from thalweg.tasks.next_token import NEXT_TOKEN, next_token
 from thalweg.tasks.regression import REGRESSION, regression
 from thalweg.tasks.task import Task, TaskType
 
@@ -18,6 +19,7 @@ __all__ = [
     "classification",
     "confusion",
     "multi_label",
+    "next_token",
     "per_class_recall",
     "regression",
 ]
@@ -29,5 +31,6 @@ TASKS = Registry(
         MULTI_LABEL,
         CLASSIFICATION,
         REGRESSION,
+        NEXT_TOKEN,
     ),
 )

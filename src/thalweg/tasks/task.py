@@ -81,6 +81,8 @@ class TargetFacts(Protocol):
     def target_std(self) -> float: ...
     @property
     def label_rates(self) -> tuple[float, ...]: ...  # () where a sample has one class or value
+    @property
+    def token_bytes(self) -> tuple[bytes, ...]: ...  # () where the targets are no tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +144,14 @@ class Task:
     num_classes: int = 0  # 0 where the targets are no classes
     chance_loss: float  # of a model that knows nothing; NaN where that depends on the data
     metrics: Mapping[str, Metric]
-    headline: str  # the metric that picks the best model; higher is better
+    headline: str  # the metric that picks the best model, or "loss"
+    lower_is_better: bool = False  # of the headline
+    # Outputs and targets of a batch → what an evaluation holds of them, a row a sample, for
+    # `metrics`, `condensed_loss`, `predicted` and `read`.
+    condense: LossFn = lambda outputs, targets: outputs
+    condensed_loss: LossFn | None = None  # None: `loss_fn`
+    # The predicted class or value of each sample; None: by `decode`.
+    predicted: Callable[[Tensor], Tensor] | None = None
     decode: Callable[[Tensor], Tensor]  # logits → probabilities, or values in the target's unit
     predict: Callable[[Tensor, Sequence[str]], Prediction]  # of a decoded row and the class names
     read: Callable[[Tensor, Tensor, Sequence[str]], Readout]  # logits, targets, class names
@@ -157,10 +166,14 @@ class TaskType:
     """
 
     name: str
-    answers: Literal["classes", "labels", "values", "other"]
+    answers: Literal["classes", "labels", "values", "tokens", "other"]
     targets: Callable[[Labels | np.ndarray, str], Targets | None]  # None: not this task's labels
     losses: Mapping[str, Callable[..., Tensor]]
     standard_loss: str  # what the recipe's `auto` means
     build: Callable[[TargetFacts, TaskRecipe], Task]
     # As `targets`, where the user names this task: also for labels that suit another one better.
     named_targets: Callable[[Labels | np.ndarray, str], Targets | None] = lambda labels, place: None
+    # The validation loss of simple models by name, of training and validation targets.
+    baselines: Callable[[TargetFacts, np.ndarray, np.ndarray], Mapping[str, float]] = (
+        lambda facts, train, val: {}
+    )

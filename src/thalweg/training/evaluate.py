@@ -15,7 +15,7 @@ from thalweg.tasks import Task
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """Loss and metrics over all samples at once, with the outputs they came from (on the CPU)."""
+    """Loss and metrics over all samples at once, with what is held of the outputs (on the CPU)."""
 
     loss: float
     metrics: dict[str, float]
@@ -39,21 +39,22 @@ def evaluate(
     Every module's mode and the random state are restored.
     Raises: DataError when there is no batch.
     """
-    pairs = predict_batches(model, batches, dtype=dtype, views=views, first=first)
+    pairs = predict_batches(model, batches, task, dtype=dtype, views=views, first=first)
     return evaluate_outputs(pairs, task)
 
 
 def predict_batches(
     model: nn.Module,
     batches: Iterable[Batch],
+    task: Task,
     *,
     dtype: torch.dtype = torch.float32,
     views: AugmentedViews = ONE_VIEW,
     first: Tensor | None = None,
 ) -> list[tuple[Tensor, Tensor]]:
-    """The model's logits for each batch, in evaluation mode, with its targets.
+    """The model's outputs for each batch, in evaluation mode, with its targets.
 
-    Every module's mode and the random state are restored.
+    The task says what of them is held. Every module's mode and the random state are restored.
     """
     pairs: list[tuple[Tensor, Tensor]] = []
     done = 0
@@ -63,7 +64,8 @@ def predict_batches(
             device, end = targets.device, done + len(targets)
             with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
                 own = None if first is None else first[done:end].to(device)
-                pairs.append((views(model, inputs, own), targets))
+                outputs = views(model, inputs, own)
+            pairs.append((task.condense(outputs, targets), targets))
             done = end
     return pairs
 
@@ -78,6 +80,6 @@ def evaluate_outputs(pairs: Sequence[tuple[Tensor, Tensor]], task: Task) -> Eval
     logits, targets = (torch.cat(parts) for parts in zip(*pairs, strict=True))
     logits = logits.float()
     with torch.no_grad():
-        loss = task.loss_fn(logits, targets).item()
+        loss = (task.condensed_loss or task.loss_fn)(logits, targets).item()
         metrics = {name: metric(logits, targets) for name, metric in task.metrics.items()}
     return Evaluation(loss=loss, metrics=metrics, logits=logits.cpu(), targets=targets.cpu())

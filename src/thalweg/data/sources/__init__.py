@@ -15,6 +15,7 @@ from thalweg.data.sources.class_folders import class_folders
 from thalweg.data.sources.csv_manifest import csv_manifest
 from thalweg.data.sources.csv_table import csv_table
 from thalweg.data.sources.group_column import NO_GROUPS
+from thalweg.data.sources.text_file import text_file
 from thalweg.errors import DataError
 from thalweg.registry import Registry
 
@@ -29,12 +30,13 @@ SOURCES: Registry[Source] = Registry(
         array_file,
         csv_manifest,
         csv_table,
+        text_file,
         class_folders,
     ),
 )
 LAYOUTS = (
     "a folder with a folder per class, a table (CSV, Parquet or Arrow) of paths and labels or of "
-    "numbers, an .npz or .npy file, a .zip or .tar of one of these, or the word digits"
+    "numbers, an .npz or .npy file, a .zip or .tar of one of these, a .txt file, or the word digits"
 )
 
 

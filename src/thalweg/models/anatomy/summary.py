@@ -36,17 +36,23 @@ class Summary(NamedTuple):
     weight_bytes: int
 
 
-def summary(model: nn.Module, input_shape: tuple[int, ...] | Mapping[str, Tensor]) -> Summary:
+def summary(
+    model: nn.Module, input_shape: tuple[int, ...] | Tensor | Mapping[str, Tensor]
+) -> Summary:
     """One row per innermost layer, in the order in which they run.
 
-    The model itself does not run, change or move: a copy on the meta device does. Where it takes
-    several tensors by name, an example of one sample stands for the shape.
+    The model itself does not run, change or move: a copy on the meta device does. An
+    example of one sample can stand for the shape: token numbers, or several tensors by name.
     """
     traced = _meta_copy(model)
+    inputs: list[Tensor] = []
+    group: dict[str, Tensor] = {}
     if isinstance(input_shape, tuple):
-        inputs, group = [torch.empty(1, *input_shape, device="meta")], {}
+        inputs = [torch.empty(1, *input_shape, device="meta")]
+    elif isinstance(input_shape, Tensor):
+        inputs = [input_shape.to("meta")]
     else:
-        inputs, group = [], {name: tensor.to("meta") for name, tensor in input_shape.items()}
+        group = {name: tensor.to("meta") for name, tensor in input_shape.items()}
     tracer, rows = FieldTracer(next(iter([*inputs, *group.values()]))), []
 
     def record(name: str) -> Callable[..., None]:

@@ -1,0 +1,1 @@
+"""Text: read from a file, divided into tokens, and cut into windows."""

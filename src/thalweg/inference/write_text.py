@@ -1,0 +1,105 @@
+"""Write text with a trained language model: a prompt → the text that follows, piece by piece."""
+
+import codecs
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from thalweg.data.text.vocabulary import Vocabulary
+from thalweg.errors import UsageError
+from thalweg.inference.generate import beam_search, generate
+from thalweg.inference.saved_model import SavedModel
+from thalweg.models.sequences.decoder import Decoder
+
+LONGEST = 100_000  # tokens
+MOST_BEAMS = 64
+START = "\n"  # the prompt where there is none: what stands before a line
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Writing:
+    """How the next token is chosen. A temperature of 0 is the likeliest token, always."""
+
+    length: int = 500  # tokens
+    temperature: float = 0.8
+    top_k: int = 0  # of the likeliest tokens; 0: of all
+    top_p: float = 1.0  # of the likeliest tokens that together have this probability
+    seed: int = 0
+    beams: int = 1  # more than 1: the likeliest text that a search of so many finds
+
+    def check(self) -> None:
+        """Raise UsageError for an impossible value."""
+        bounds = (
+            ("length", self.length, 1 <= self.length <= LONGEST, f"1 to {LONGEST:,} tokens"),
+            ("temperature", self.temperature, 0 <= self.temperature <= 100, "0 to 100, as 0.8"),
+            ("top_k", self.top_k, self.top_k >= 0, "a number of tokens, or 0 for all"),
+            ("top_p", self.top_p, 0 < self.top_p <= 1, "above 0 and up to 1, as 0.9"),
+            ("beams", self.beams, 1 <= self.beams <= MOST_BEAMS, f"1 to {MOST_BEAMS}"),
+        )
+        for name, value, is_valid, fix in bounds:
+            if not is_valid:
+                raise UsageError(f"{name} cannot be {value}", fix=fix)
+
+
+def write_text(model: SavedModel, prompt: str, writing: Writing) -> Iterator[str]:
+    """Yield the text after the prompt, as it is written.
+
+    Raises: UsageError for a model that writes no text, or an impossible value; DataError for a
+    prompt with unknown characters.
+    """
+    vocabulary = model.spec.modality.vocabulary(model.spec.preprocessing)
+    if vocabulary is None:
+        raise UsageError(
+            "this model writes no text",
+            seen=f"its samples are {model.spec.modality.noun}s",
+            fix="thalweg predict RUN FILE…, or a run that was trained on a .txt file",
+        )
+    writing.check()
+    return continuation(model.module, vocabulary, prompt, writing)
+
+
+def continuation(
+    decoder: Decoder, vocabulary: Vocabulary, prompt: str, writing: Writing
+) -> Iterator[str]:
+    """Yield the text after the prompt; the module is in evaluation mode already.
+
+    Raises, at once: DataError for a prompt with unknown characters.
+    """
+    tokens = vocabulary.encode(prompt or _start(vocabulary)).tolist()
+    return _pieces(module, vocabulary, tokens, writing)
+
+
+@torch.inference_mode()
+def _pieces(
+    decoder: Decoder, vocabulary: Vocabulary, prompt: list[int], writing: Writing
+) -> Iterator[str]:
+    """The text of tokens; bytes that end within a character wait for the rest of it."""
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    for token in _tokens(module, prompt, writing):
+        if piece := decoder.decode(vocabulary.token_bytes[token]):
+            yield piece
+    if rest := decoder.decode(b"", final=True):
+        yield rest
+
+
+def _start(vocabulary: Vocabulary) -> str:
+    """A line break, or the first token of a vocabulary that has none."""
+    return START if START.encode() in vocabulary.token_bytes else vocabulary.decode([0])
+
+
+def _tokens(decoder: Decoder, prompt: list[int], writing: Writing) -> Iterator[int]:
+    if writing.beams > 1:
+        ((best, *_),) = beam_search(module, [prompt], length=writing.length, beams=writing.beams)
+        yield from best.tokens
+        return
+    for column in generate(
+        module,
+        [prompt],
+        length=writing.length,
+        temperature=writing.temperature,
+        top_k=writing.top_k,
+        top_p=writing.top_p,
+        seed=writing.seed,
+    ):
+        yield int(column[0])
