@@ -59,7 +59,7 @@ def train(
     by its dotted name, such as {"optimizer.weight_decay": 0.1}.
 
     Args:
-        path: a folder with a folder of images per class, a CSV file, a .npz file, or "digits"; or
+        path: a folder with a folder of images per class, a CSV, .npz or .txt file, or "digits"; or
             data in memory: a data frame, an array, a tensor.
         targets: of data in memory, one for each sample; not for a data frame with `target`.
         model: name of an architecture, as in docs/reference/models.md.

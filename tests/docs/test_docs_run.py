@@ -6,6 +6,7 @@ stands for any number and "…" for anything. A block after `<!-- not run: reaso
 """
 
 import os
+import random
 import re
 import subprocess
 import sys
@@ -46,8 +47,12 @@ def with_blocks(pages):
 
 @pytest.fixture
 def desk(tmp_path, monkeypatch):
-    """A folder with what the pages speak of: photos/, a photo of its own, a quiet environment."""
+    """A folder with what the pages speak of: photos/, a photo, a text; a quiet environment."""
     photos(tmp_path)
+    words = ["river", "valley", "stone", "water", "falls", "slope", "down", "the", "a", "of"]
+    chance = random.Random(0)
+    lines = (" ".join(chance.choices(words, k=8)) for _ in range(500))
+    (tmp_path / "input.txt").write_text("\n".join(lines))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("THALWEG_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")

@@ -122,7 +122,7 @@ def test_it_writes(run, capsys):
 
 def test_greedy_writing_takes_the_likeliest_token_of_the_whole_text(run):
     model = thalweg.load(run.path)
-    vocabulary = model.spec.preprocessing.vocabulary
+    vocabulary = model.spec.modality.vocabulary(model.spec.preprocessing)
     prompt = "the river "
     written = thalweg.generate(run.path, prompt, length=5, greedy=True)
     tokens = torch.from_numpy(vocabulary.encode(prompt + written)).long()
@@ -133,7 +133,7 @@ def test_greedy_writing_takes_the_likeliest_token_of_the_whole_text(run):
 
 def test_beams_find_the_likeliest_text_where_there_are_as_many_as_tokens(run):
     model = thalweg.load(run.path)
-    vocabulary = model.spec.preprocessing.vocabulary
+    vocabulary = model.spec.modality.vocabulary(model.spec.preprocessing)
     size, prompt = len(vocabulary), vocabulary.encode("the ").tolist()
     texts = torch.cartesian_prod(torch.arange(size), torch.arange(size))
     tokens = torch.cat((torch.tensor([prompt] * len(texts)), texts), dim=1)

@@ -22,7 +22,7 @@ from thalweg.recipes.old_names import OLD_NAMES
 _GROUPS = {
     "Start here": {
         "demo": "Train on real scans, sabotage the run, diagnose both. A minute on two cores.",
-        "train": "Train a model on a folder of images, a table or arrays, and report on it.",
+        "train": "Train a model on images, a table, arrays or a text, and report on it.",
         "generate": "Write text with a run that was trained on a text.",
         "predict": "Classify images or predict numbers with a trained run.",
         "run": "Run anybody's training script, watched; say what is wrong while and after it runs.",

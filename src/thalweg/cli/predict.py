@@ -50,7 +50,7 @@ def predict(
         The folder of a finished run.
     files: Path
         Image files, or folders of images at any depth. For a model of tables: CSV, Parquet or
-        Arrow files.
+        Arrow files; for one of texts: text files.
     csv: bool
         Print CSV: a row per prediction, a column per class.
     json: bool

@@ -43,12 +43,12 @@ def train(
     print_config: Annotated[bool, Parameter(group=RECIPE)] = False,
     **recipe: object,
 ) -> int:
-    """Train a model on a folder of images, a table or arrays, and report on it.
+    """Train a model on a folder of images, a table, arrays or a text, and report on it.
 
     Parameters
     ----------
     path: str
-        A folder with a folder of images per class, a CSV file, a .npz file, or "digits".
+        A folder with a folder of images per class, a CSV, .npz or .txt file, or "digits".
     out: Path
         Folder in which the run's own folder is created.
     resume: Path

@@ -81,8 +81,7 @@ def load_dataset(
     modality = modality_of(samples.inputs)
     if val_fraction is None:
         holdout = replace(holdout, val_fraction=modality.val_fraction)
-    if modality.divide is not None:
-        samples = modality.divide(samples, text, holdout)
+    samples = modality.divide(samples, text, holdout) if modality.divide else samples
     targets = _targets(samples, task)
     divides = holdout.divides(samples.splits)
     stored = modality.read(samples, ReadOptions(image_size, progress, overlap, survey, divides))
@@ -95,24 +94,18 @@ def load_dataset(
     _check_quarantined(quarantined, targets, stored.good)
     use_groups = group != NO_GROUPS
     families = stored.digests if copies is None or not use_groups else copies.families
-    indices, notes = _split(
-        replace(stored, digests=families),
-        targets,
-        samples,
-        holdout=holdout,
-        use_groups=use_groups,
-    )
+    grouped = replace(stored, digests=families)
+    indices, notes = _split(grouped, targets, samples, holdout=holdout, use_groups=use_groups)
     prepared = modality.prepare(stored, indices["train"], samples.features)
-    if modality.divide is None:
-        digests, names = stored.digests, samples.names
-        notes += duplicate_notes(digests, targets.values, indices=indices, names=names)
-    else:
-        notes = []  # the modality has said how it divides, and what stands in both parts
+    # A modality that divides says how, and what stands in both parts.
+    notes = (
+        []
+        if modality.divide
+        else notes + _duplicate_notes(stored, targets, samples, indices=indices)
+    )
     if copies is not None:
         notes += copies.notes(targets.values, indices=indices, names=samples.names)
-    if targets.class_names:
-        train, val = (targets.class_counts(indices[name]) for name in ("train", "val"))
-        notes += class_notes(targets.class_names, train=train, val=val)
+    notes += _class_notes(targets, indices)
     notes += _target_notes(modality, prepared, targets, train=indices["train"])
     return Dataset(
         inputs=prepared.rows,
@@ -263,6 +256,20 @@ def _groups(samples: Samples, classes: np.ndarray) -> Groups | None:
     if samples.groups:
         return Groups(samples.groups, samples.group_place)
     return groups_in_names(samples.names, classes) if isinstance(samples.inputs, Files) else None
+
+
+def _duplicate_notes(
+    stored: StoredInputs, targets: Targets, samples: Samples, *, indices: Mapping[str, np.ndarray]
+) -> list[str]:
+    values, names = targets.values, samples.names
+    return duplicate_notes(stored.digests, values, indices=indices, names=names)
+
+
+def _class_notes(targets: Targets, indices: Mapping[str, np.ndarray]) -> list[str]:
+    if not targets.class_names:
+        return []
+    train, val = (targets.class_counts(indices[name]) for name in ("train", "val"))
+    return class_notes(targets.class_names, train=train, val=val)
 
 
 def _target_notes(

@@ -19,7 +19,7 @@ START = "\n"  # the prompt where there is none: what stands before a line
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Writing:
-    """How the next token is chosen. A temperature of 0 is the likeliest token, always."""
+    """The settings by which tokens are chosen; a temperature of 0 takes the likeliest."""
 
     length: int = 500  # tokens
     temperature: float = 0.8
@@ -49,37 +49,38 @@ def write_text(model: SavedModel, prompt: str, writing: Writing) -> Iterator[str
     prompt with unknown characters.
     """
     vocabulary = model.spec.modality.vocabulary(model.spec.preprocessing)
-    if vocabulary is None:
+    decoder = model.module
+    if vocabulary is None or not isinstance(decoder, Decoder):
         raise UsageError(
             "this model writes no text",
             seen=f"its samples are {model.spec.modality.noun}s",
             fix="thalweg predict RUN FILE…, or a run that was trained on a .txt file",
         )
     writing.check()
-    return continuation(model.module, vocabulary, prompt, writing)
+    return continuation(decoder, vocabulary, prompt, writing=writing)
 
 
 def continuation(
-    decoder: Decoder, vocabulary: Vocabulary, prompt: str, writing: Writing
+    decoder: Decoder, vocabulary: Vocabulary, prompt: str, *, writing: Writing
 ) -> Iterator[str]:
-    """Yield the text after the prompt; the module is in evaluation mode already.
+    """Yield the text after the prompt; the decoder's mode is as before.
 
     Raises, at once: DataError for a prompt with unknown characters.
     """
     tokens = vocabulary.encode(prompt or _start(vocabulary)).tolist()
-    return _pieces(module, vocabulary, tokens, writing)
+    return _pieces(decoder, vocabulary, tokens, writing=writing)
 
 
 @torch.inference_mode()
 def _pieces(
-    decoder: Decoder, vocabulary: Vocabulary, prompt: list[int], writing: Writing
+    decoder: Decoder, vocabulary: Vocabulary, prompt: list[int], *, writing: Writing
 ) -> Iterator[str]:
     """The text of tokens; bytes that end within a character wait for the rest of it."""
-    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-    for token in _tokens(module, prompt, writing):
-        if piece := decoder.decode(vocabulary.token_bytes[token]):
+    utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    for token in _tokens(decoder, prompt, writing):
+        if piece := utf8.decode(vocabulary.token_bytes[token]):
             yield piece
-    if rest := decoder.decode(b"", final=True):
+    if rest := utf8.decode(b"", final=True):
         yield rest
 
 
@@ -90,11 +91,11 @@ def _start(vocabulary: Vocabulary) -> str:
 
 def _tokens(decoder: Decoder, prompt: list[int], writing: Writing) -> Iterator[int]:
     if writing.beams > 1:
-        ((best, *_),) = beam_search(module, [prompt], length=writing.length, beams=writing.beams)
+        ((best, *_),) = beam_search(decoder, [prompt], length=writing.length, beams=writing.beams)
         yield from best.tokens
         return
     for column in generate(
-        module,
+        decoder,
         [prompt],
         length=writing.length,
         temperature=writing.temperature,

@@ -136,6 +136,9 @@ def _recipe_with(defaults: Recipe, user_edits: Mapping[str, object]) -> Recipe:
         reset["task.label_smoothing"] = 0.0
     if "budget.epochs" in user_edits:
         reset["budget.steps"] = 0
+    if "budget.steps" in user_edits and defaults.budget.steps:
+        share = recipe.budget.steps / defaults.budget.steps
+        reset["evaluation.steps"] = max(1, round(share * defaults.evaluation.steps))
     if not recipe.augment.flip:
         reset["augment.alternating_flip"] = False
     if recipe.evaluation.test_time_augmentation == "none":

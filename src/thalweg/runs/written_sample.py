@@ -7,6 +7,7 @@ import torch
 from thalweg.borrow import preserve_modes, preserve_random_state
 from thalweg.data.text.vocabulary import Vocabulary
 from thalweg.inference.write_text import Writing, continuation
+from thalweg.models.sequences.decoder import Decoder
 from thalweg.runs.session import Session
 
 LENGTH = 200  # tokens
@@ -33,9 +34,13 @@ def written_sample(session: Session, *, length: int = LENGTH) -> str:
     averaged = nullcontext() if average is None else average.averaged_model()
     with averaged, preserve_random_state(), preserve_modes(model), torch.no_grad():
         model.eval()
-        return "".join(continuation(model, vocabulary, "", writing))
+        assert isinstance(model, Decoder)
+        return "".join(continuation(model, vocabulary, "", writing=writing))
 
 
 def _vocabulary(session: Session) -> Vocabulary | None:
+    """The vocabulary of a network that writes; None for all others."""
     dataset = session.plan.dataset
+    if not isinstance(session.model, Decoder):
+        return None
     return dataset.modality.vocabulary(dataset.preprocessing)

@@ -63,11 +63,11 @@ def _histories(tokens: Int64[np.ndarray, " n"], length: int, size: int) -> Int64
 
 
 def _looked_up(
-    keys: Int64[np.ndarray, " n"], known: Int64[np.ndarray, " k"], values: Int64[np.ndarray, " k"]
+    keys: Int64[np.ndarray, " n"], entries: Int64[np.ndarray, " k"], values: Int64[np.ndarray, " k"]
 ) -> Int64[np.ndarray, " n"]:
-    """The value of each key in the sorted `known`; 0 for another key."""
-    places = np.searchsorted(known, keys).clip(max=len(known) - 1)
-    return np.where(known[places] == keys, values[places], 0)
+    """The value of each key in the sorted `entries`; 0 for another key."""
+    places = np.searchsorted(entries, keys).clip(max=len(entries) - 1)
+    return np.where(entries[places] == keys, values[places], 0)
 
 
 def _mean_loss(probability: Float[np.ndarray, " m"]) -> float:

@@ -29,8 +29,8 @@ class AugmentedViews:
         self,
         model: Forward,
         inputs: Inputs,
-        first: Float[Tensor, "n *output"] | None = None,
-    ) -> Float[Tensor, "n *output"]:
+        first: Float[Tensor, "*output"] | None = None,
+    ) -> Float[Tensor, "*output"]:
         """The model's averaged outputs, float32.
 
         "flip" averages the image and its mirror image. "shift" gives these a quarter each, and an
