@@ -69,11 +69,13 @@ def test_targets_follow_the_inputs_in_every_batch(text):
     dataset = load_dataset(text)
     tokens = dataset.inputs.tokens
     for batches in (training(dataset), Batches(dataset, "val", batch_size=16)):
-        for batch in batches:
-            assert torch.equal(batch.inputs[:, 1:], batch.targets[:, :-1])
-            assert batch.inputs.dtype == batch.targets.dtype == torch.int64
-    (first, *_) = Batches(dataset, "val", batch_size=16)
-    assert first.inputs[0].tolist() == tokens[18_000:18_016].tolist()
+        for inputs, targets in batches:
+            assert isinstance(inputs, torch.Tensor)
+            assert torch.equal(inputs[:, 1:], targets[:, :-1])
+            assert inputs.dtype == targets.dtype == torch.int64
+    ((first, _), *_) = Batches(dataset, "val", batch_size=16)
+    assert isinstance(first, torch.Tensor)
+    assert first[0].tolist() == tokens[18_000:18_016].tolist()
 
 
 def test_each_epoch_begins_at_another_place_and_a_resumed_one_at_its_own(text):
