@@ -22,7 +22,7 @@ MOST_REPEATED = 0.05  # of the validation text; a licence or a heading recurs in
 LEAST_WINDOWS = 8  # of the validation split, where the context is chosen
 MOST_CONTEXT, LEAST_CONTEXT = 8_192, 2
 CONTEXTS = (256, 128, 64, 32, 16)  # tokens
-TOKENS_FOR_CONTEXT = 4_000  # of the text for each token of the context that is chosen
+TOKENS_FOR_CONTEXT = 3_500  # of the text for each token of the context that is chosen
 
 Tokenizer = Literal["auto", "characters", "bpe"]
 
