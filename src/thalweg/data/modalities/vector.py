@@ -57,7 +57,7 @@ class VectorPreprocessing:
     mean: tuple[float, ...]  # in the number's unit
     std: tuple[float, ...]
     features: tuple[str, ...] = ()  # names of the numbers, in order; () where they have none
-    columns: tuple[Column, ...] = ()  # of a table; () where all are of numbers
+    columns: tuple[Column, ...] = ()  # of a table; () where all are of plain numbers
     indicators: tuple[int, ...] = ()  # places of the numbers whose absence is an input
 
     def __repr__(self) -> str:
@@ -147,7 +147,7 @@ def prepare(stored: StoredInputs, train: np.ndarray, features: tuple[str, ...]) 
         mean=tuple(m if own else 0.0 for m, own in zip(mean, is_number, strict=True)),
         std=tuple(s if own else 1.0 for s, own in zip(std, is_number, strict=True)),
         features=features,
-        columns=fitted.columns if any(c.kind != "number" for c in fitted.columns) else (),
+        columns=fitted.columns if any(c.kind != "number" or c.form for c in fitted.columns) else (),
         indicators=tuple(indicators),
     )
     return Prepared(fitted.rows, preprocessing, (*fitted.notes, *notes))

@@ -14,6 +14,7 @@ from thalweg.data.sources.builtin_digits import builtin_digits
 from thalweg.data.sources.class_folders import class_folders
 from thalweg.data.sources.csv_manifest import csv_manifest
 from thalweg.data.sources.csv_table import csv_table
+from thalweg.data.sources.foreign_files import FOREIGN_REMEDIES
 from thalweg.data.sources.group_column import NO_GROUPS
 from thalweg.data.sources.text_file import text_file
 from thalweg.errors import DataError
@@ -72,7 +73,9 @@ def _samples_at(path: Path, *, target: str, group: str) -> Samples:
             fix=f"leave the {role} out, or give a table: CSV, Parquet or Arrow",
         )
     if is_there:
-        raise DataError(f"the layout of {path} is not recognised", fix=f"give {LAYOUTS}")
+        remedy = FOREIGN_REMEDIES.get(path.suffix.lower(), "")
+        fix = f"{remedy}; or give {LAYOUTS}" if remedy else f"give {LAYOUTS}"
+        raise DataError(f"the layout of {path} is not recognised", fix=fix)
     raise DataError(f"there is no {path}", seen=_nearby(path), fix=f"give {LAYOUTS}")
 
 

@@ -35,6 +35,7 @@ class ArrowFile:
     columns: tuple[str, ...]  # as the file has them
     first: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    has_decimal_commas: bool = False
 
     def rows(self) -> Iterator[TableRow]:
         """The header, then all rows that are not empty. DataError if the file is damaged."""

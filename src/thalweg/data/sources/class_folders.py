@@ -3,7 +3,8 @@
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,10 +26,13 @@ from thalweg.data.samples import (
     Samples,
     split_called,
 )
+from thalweg.data.sources.foreign_files import FOREIGN_REMEDIES
 from thalweg.data.sources.table_file import TABLE_SUFFIXES
 from thalweg.errors import DataError, printable
 from thalweg.wording import some
 
+_PICTURE_WORDS = frozenset({"images", "image", "imgs", "img", "inputs", "pictures", "photos"})
+_MASK_WORDS = frozenset({"masks", "mask", "labels", "annotations", "segmentation", "gt"})
 _TABLES = (*TABLE_SUFFIXES, ".npz")
 MOST_WRAPPINGS = 3  # folders around the folder of classes
 DEEPEST = 6  # levels below a folder that are searched for an image
@@ -59,6 +63,8 @@ def class_folders(path: Path) -> Samples | None:
     homes = _class_homes(path, top, skipped)
     if not homes:
         raise _no_classes(path)
+    _check_names(path, [label for split, label, _ in homes if split == UNSPLIT])
+    notes += _shared_folders(path, homes)
     names: list[str] = []
     codes: list[int] = []
     splits: list[int] = []
@@ -252,16 +258,72 @@ def _mode(entry: os.DirEntry[str]) -> int:
         return 0
 
 
+def _check_names(path: Path, labels: Sequence[str]) -> None:
+    """Raise DataError where the folders cannot be classes: train and val, or images and masks."""
+    quoted = " and ".join(repr(printable(label)) for label in labels)
+    if len(labels) > 1 and all(split_called(label) != UNSPLIT for label in labels):
+        raise DataError(
+            f"{path} has splits, but no class folders in them",
+            seen=f"{quoted} hold images; labels of detection or segmentation are not read",
+            fix="put the images of each class into train/CLASS and val/CLASS, or list them with "
+            "their classes in a CSV of path,label",
+        )
+    words = {label.lower() for label in labels}
+    if len(words) == 2 and words & _PICTURE_WORDS and words & _MASK_WORDS:
+        raise DataError(
+            f"{path} has no class folders",
+            seen=f"{quoted}: images and their masks; segmentation is no task here",
+            fix="name the folder of the class folders; rename these two if they are classes",
+        )
+
+
+def _shared_folders(root: Path, homes: Sequence[tuple[int, str, str]]) -> list[str]:
+    """A note where each class has folders of the same names, which may be the classes."""
+    inner = [
+        {name.rpartition("/")[2] for name in _paths_in(root, folder)} for _, _, folder in homes
+    ]
+    shared = sorted(set.intersection(*inner)) if len(inner) > 1 else []
+    words = [name for name in shared if not name.isdecimal()]
+    if len(words) < 2:
+        return []
+    names = some([repr(printable(name)) for name in words])
+    return [
+        f"each class folder holds the folders {names}: taken as parts of the class; if they are "
+        "the classes, put them on top"
+    ]
+
+
 def _no_classes(path: Path) -> DataError:
     """The error for a folder without class folders, with what it holds instead."""
-    suffixes = Counter(
-        suffix_of(entry.name) or "no suffix"
-        for entry in _entries(path, "")
-        if not is_ignored(entry.name)
-    )
-    tables = [e.name for e in _entries(path, "") if e.name.lower().endswith(_TABLES)]
+    suffixes = Counter(_suffixes_below(path))
+    entries = [entry.name for entry in _entries(path, "") if not is_ignored(entry.name)]
+    tables = [name for name in entries if name.lower().endswith(_TABLES)]
     held = ", ".join(f"{count:,} × {suffix}" for suffix, count in suffixes.most_common(5))
     fix = "put the images of each class into a folder with the class's name"
     if tables:
-        fix = f"name the file: thalweg train {path / tables[0]}"
+        fix = f"name the file: thalweg train {path / min(tables, key=_table_rank)}"
+    elif suffixes and (remedy := FOREIGN_REMEDIES.get(suffixes.most_common(1)[0][0])):
+        fix = remedy
     return DataError(f"{path} has no class folders with images", seen=held or "nothing", fix=fix)
+
+
+def _suffixes_below(path: Path) -> Iterator[str]:
+    """The suffixes of files in the folder and in those directly in it."""
+    for entry in _entries(path, ""):
+        if is_ignored(entry.name):
+            continue
+        if _mode(entry) != stat.S_IFDIR:
+            yield suffix_of(entry.name) or "no suffix"
+            continue
+        with suppress(OSError):
+            names = [inner.name for inner in _entries(path, entry.name)]
+            yield from (suffix_of(name) or "no suffix" for name in names if not is_ignored(name))
+
+
+def _table_rank(name: str) -> tuple[int, str]:
+    """Tables to train on first; those to predict, or to fill in, last."""
+    words = name.lower()
+    if any(word in words for word in ("submission", "sample")):
+        return 3, name
+    split = split_called(name.partition(".")[0])
+    return {SPLITS.index("train"): 0, UNSPLIT: 1}.get(split, 2), name

@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -11,13 +12,16 @@ from pathlib import Path
 
 from thalweg.data.archives.bounds import BoundedStream
 from thalweg.data.sources.table import TableRow
+from thalweg.data.tables.cells import is_number
 from thalweg.errors import DataError
 from thalweg.registry import unknown_name
+from thalweg.wording import some
 
 LABEL_WORDS = ("target", "label", "labels", "class", "class_name", "category", "species", "y")
 CSV_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 _DELIMITERS = ",;\t|"
 _SNIFFED_ROWS = 50
+_MOST_TITLE_ROWS = 20
 LONGEST_CELL = 1 << 24  # characters
 csv.field_size_limit(LONGEST_CELL)  # Python's own limit, 131,072, is below a long text's length
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
@@ -32,9 +36,18 @@ class CsvFile:
     delimiter: str
     first: tuple[str, ...]  # the first row, stripped: the header, unless it is data
     notes: tuple[str, ...] = ()
+    title_rows: int = 0  # above the header, which are no part of the table
+
+    @property
+    def has_decimal_commas(self) -> bool:
+        """Return whether a comma in a number is rather decimal than one of thousands."""
+        return self.delimiter == ";"
 
     def rows(self) -> Iterator[TableRow]:
         """All rows except empty ones, the first included. DataError if the file is no CSV."""
+        yield from islice(self._every_row(), self.title_rows, None)
+
+    def _every_row(self) -> Iterator[TableRow]:
         with _text(self.path, self.encoding) as file:
             reader = csv.reader(file, delimiter=self.delimiter)
             try:
@@ -57,10 +70,16 @@ def csv_file(path: Path) -> CsvFile | None:
     encoding = _encoding(path)
     delimiter = max(_DELIMITERS, key=lambda mark: _fitness(path, encoding, mark))
     table = CsvFile(path, encoding, delimiter, ())
-    first = next(table.rows(), None)
-    if first is None:
+    rows = [row.cells for row in islice(table.rows(), _SNIFFED_ROWS)]
+    if not rows:
         raise DataError(f"{path} is empty", fix="a header and a row for each sample")
-    return CsvFile(path, encoding, delimiter, tuple(cell.strip() for cell in first.cells))
+    above = _title_rows(rows)
+    first = tuple(cell.strip() for cell in rows[above])
+    notes: tuple[str, ...] = ()
+    if above:
+        lines = some([repr(" ".join(filter(None, cells))[:40]) for cells in rows[:above]])
+        notes = (f"{above} rows above the header are no part of the table: {lines}",)
+    return CsvFile(path, encoding, delimiter, first, notes, above)
 
 
 def column_called(header: Iterable[str], words: tuple[str, ...]) -> int:
@@ -92,11 +111,34 @@ def _fitness(path: Path, encoding: str, delimiter: str) -> tuple[float, int, int
         rows = [row.cells for row in islice(table.rows(), _SNIFFED_ROWS)]
     except DataError:
         return 0.0, 0, 0
+    rows = rows[_title_rows(rows) :]
     if not rows or len(rows[0]) < 2:
         return 0.0, 0, 0
     share = sum(len(cells) == len(rows[0]) for cells in rows) / len(rows)
     left = sum(any(mark in cell for mark in _DELIMITERS[1:]) for cells in rows for cell in cells)
     return share, -left, len(rows[0])
+
+
+def _title_rows(rows: Sequence[Sequence[str]]) -> int:
+    """The number of rows above the header: a title, a source, comments; 0 for none.
+
+    They have one cell each, or begin with a #; the header below them has a word for each cell of
+    nearly all rows.
+    """
+    widths = Counter(map(len, rows))
+    width = max(widths, key=lambda w: (widths[w], w), default=0)
+    headers = (
+        place
+        for place, cells in enumerate(rows[: _MOST_TITLE_ROWS + 1])
+        if len(cells) == width and all(cell.strip() and not is_number(cell) for cell in cells)
+    )
+    above = next(headers, 0)
+    are_titles = all(
+        cells[0].lstrip().startswith("#")
+        or (sum(map(bool, cells)) == 1 and not len(cells) == width == 2)  # x and a nameless column
+        for cells in rows[:above]
+    )
+    return above if are_titles and width > 1 and len(rows) > above + 1 else 0
 
 
 def _encoding(path: Path) -> str:

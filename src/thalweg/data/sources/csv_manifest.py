@@ -1,6 +1,7 @@
 """A CSV that lists image files with their labels, and perhaps their splits."""
 
 import os.path
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -36,6 +37,7 @@ _PATH_WORDS = (
     *("path", "file", "filename", "file_name", "filepath", "file_path"),
     *("image", "image_path", "image_file", "image_name", "img", "img_path"),
 )
+_ADDRESS = re.compile("(?:https?|ftp|s3|gs)://", re.IGNORECASE)
 _SAMPLED_ROWS = 400  # to detect the columns of images and splits
 _TRIED_ROWS = 20  # of them, whose files are looked for
 
@@ -90,6 +92,7 @@ def csv_manifest(path: Path, *, target: str = "", group: str = "") -> Samples | 
     columns = _columns(table, target, group=group) if table is not None else None
     if table is None or columns is None:
         return None
+    _check_addresses(table, columns)
     listing = _Listing()
     for row in islice(table.rows(), int(columns.has_header), None):
         _add_row(row, columns, listing=listing, table=table)
@@ -114,6 +117,19 @@ def csv_manifest(path: Path, *, target: str = "", group: str = "") -> Samples | 
         quarantined=tuple(listing.quarantined),
         notes=tuple(notes),
     )
+
+
+def _check_addresses(table: Table, columns: _Columns) -> None:
+    """Raise DataError where the first images are addresses: nothing is fetched."""
+    rows = islice(table.rows(), int(columns.has_header), _TRIED_ROWS)
+    cells = [row.cells[columns.path].strip() for row in rows if len(row.cells) > columns.path]
+    addresses = [cell for cell in cells if _ADDRESS.match(cell)]
+    if 2 * len(addresses) > len(cells):
+        raise DataError(
+            f"{table.path} lists images by their addresses, and nothing is fetched",
+            seen=some(addresses),
+            fix="download them beside the table, and list their files",
+        )
 
 
 def _labels(listing: _Listing, columns: _Columns) -> Labels:

@@ -27,6 +27,7 @@ from thalweg.data.sources.split_column import SplitColumn, split_column
 from thalweg.data.sources.table import Table, TableRow
 from thalweg.data.sources.table_file import table_file
 from thalweg.data.sources.target_default import column_cells, default_target
+from thalweg.data.sources.target_numbers import TargetNumbers, target_numbers
 from thalweg.data.tables.cells import is_missing, is_number
 from thalweg.data.tables.column import Column, category_text
 from thalweg.data.tables.infer_column import column_notes, infer_column, is_one_text
@@ -50,6 +51,7 @@ class _Columns(NamedTuple):
     has_header: bool
     labels: LabelColumns = LabelColumns()  # where each label has a column of its own
     group: int = -1  # of rows that stay together
+    numbers: TargetNumbers = TargetNumbers()
 
 
 @dataclass(slots=True)
@@ -149,7 +151,15 @@ def _columns(table: Table, target_name: str, *, group: str = "") -> tuple[_Colum
         others = [column for column in others if column not in constant]
         names_of = some([repr(names[column]) for column in constant])
         notes.append(f"columns of one text in all rows are left out: {names_of}")
-    inferred = {c: infer_column(names[c], column_cells(sample, c)) for c in others}
+    if empty := [c for c in others if all(map(is_missing, column_cells(sample, c)))]:
+        others = [column for column in others if column not in empty]
+        names_of = some([repr(names[column]) for column in empty])
+        notes.append(f"columns without a value are left out: {names_of}")
+    commas = table.has_decimal_commas
+    inferred = {
+        c: infer_column(names[c], column_cells(sample, c), has_decimal_commas=commas)
+        for c in others
+    }
     if left_out := [repr(names[column]) for column in others if inferred[column] is None]:
         text = f"columns of free text are left out: {some(left_out)}"
         notes.append(Caveat(text, "Columns were left out"))
@@ -161,7 +171,12 @@ def _columns(table: Table, target_name: str, *, group: str = "") -> tuple[_Colum
             seen=f"columns: {', '.join(map(repr, names))}",
             fix="for images, call the column of their files 'path'",
         )
-    return _Columns(features, target, splits, names, has_header, labels, group_place), notes
+    numbers = TargetNumbers()
+    if not labels.indices:
+        numbers = target_numbers(column_cells(sample, target), has_decimal_commas=commas)
+        notes += numbers.notes(names[target])
+    roles_and_columns = features, target, splits, names, has_header, labels, group_place, numbers
+    return _Columns(*roles_and_columns), notes
 
 
 def _numbers_rows(name: str, rows: Sequence[list[str]], column: int) -> bool:
@@ -191,12 +206,14 @@ def _add_rows(rows: list[TableRow], columns: _Columns, *, contents: _Table, tabl
             reason = refusal
         elif is_missing(row.cells[columns.target]):
             reason = "no target"
+        elif refusal := columns.numbers.refusal(row.cells[columns.target]):
+            reason = refusal
         else:
             good.append(row)
             continue
         contents.quarantined.append(Quarantined(f"row {row.line}", reason))
     for row in good:
-        text = row.cells[columns.target].strip()
+        text = columns.numbers.text(row.cells[columns.target])
         if columns.labels.indices:
             text = columns.labels.text(row.cells)
         contents.lines.append(row.line)

@@ -24,11 +24,14 @@ class Placement(NamedTuple):
     folder: str = ""  # put before it
     suffix: str = ""  # put after it
     parts: int = 0  # its last parts, which alone are used; 0: all
+    ending: str = ""  # put in place of its suffix
 
     def name(self, cell: str) -> str:
         """The path of a cell."""
         parts = [part for part in cell.replace("\\", "/").split("/") if part not in ("", ".")]
         tail = "/".join(parts[-self.parts :]) if self.parts else cell
+        if self.ending:
+            tail = tail.removesuffix(Path(tail).suffix) + self.ending
         return (f"{self.folder}/{tail}" if self.folder else tail) + self.suffix
 
     def note(self) -> str:
@@ -40,6 +43,8 @@ class Placement(NamedTuple):
             ways.append(f"in {self.folder}/")
         if self.suffix:
             ways.append(f"with {self.suffix} added")
+        if self.ending:
+            ways.append(f"with {self.ending} as suffix")
         return ", ".join(ways)
 
 
@@ -94,11 +99,15 @@ def _placements(folders: Sequence[str], cells: Sequence[str]) -> Iterator[Placem
     has_suffix = all(suffix_of(cell) in SUFFIXES for cell in cells)
     lengths = [len(cell.replace("\\", "/").strip("/").split("/")) for cell in cells]
     most = min(lengths)
-    suffixes = ("",) if has_suffix else _common_suffixes()
+    suffixes = ("",) if has_suffix else tuple(_common_suffixes())
     for parts in (0, *range(most, 0, -1)):
         for folder in folders:
             for suffix in suffixes:
                 yield Placement(folder, suffix, parts)
+    if has_suffix:  # .JPG where the files are .jpg, or were converted since
+        for folder in ("", *folders):
+            for ending in _common_suffixes():
+                yield Placement(folder, ending=ending)
 
 
 def _common_suffixes() -> Iterable[str]:

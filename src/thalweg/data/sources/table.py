@@ -31,5 +31,9 @@ class Table(Protocol):
     def notes(self) -> tuple[str, ...]:
         """Notes on columns that are left out because of their type."""
 
+    @property
+    def has_decimal_commas(self) -> bool:
+        """Return whether a comma in a number is rather decimal than one of thousands."""
+
     def rows(self) -> Iterator[TableRow]:
         """All rows except empty ones, the first included. DataError for a damaged file."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from thalweg.data.sources.table import Table
 from thalweg.data.tables.cells import is_missing, is_number
 from thalweg.data.tables.infer_column import infer_column, is_free_text
+from thalweg.data.tables.written_numbers import number_form
 from thalweg.errors import DataError
 from thalweg.wording import some
 
@@ -73,4 +74,4 @@ def _is_hinted(name: str) -> bool:
 def _is_numeric(cells: Sequence[str]) -> bool:
     """Return whether most cells that are not missing hold a number."""
     present = [cell for cell in cells if not is_missing(cell)]
-    return sum(map(is_number, present)) * 2 > len(present)
+    return sum(map(is_number, present)) * 2 > len(present) or bool(number_form(present))

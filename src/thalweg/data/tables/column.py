@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from math import isnan
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -9,6 +10,8 @@ from jaxtyping import Float64
 
 from thalweg.data.tables.cells import is_missing, is_number, plain_numbers
 from thalweg.data.tables.dates import FORMS, date_numbers, moment_in
+from thalweg.data.tables.written_numbers import FORMS as NUMBER_FORMS
+from thalweg.data.tables.written_numbers import written_number
 
 Kind = Literal["number", "flag", "category", "date"]
 LARGEST = float(np.finfo(np.float32).max)
@@ -27,7 +30,7 @@ class Column:
     name: str
     kind: Kind = "number"
     texts: tuple[str, ...] = ()  # of a category: the texts of the entries 1, 2, …; 0 is any other
-    form: str = ""  # of a date
+    form: str = ""  # of a date, or of numbers that are not plain ones
     origin: float = 0.0  # of a date: the earliest one, in days since the year 1
     parts: tuple[str, ...] = ()  # of a date: the numbers that are made of it
 
@@ -49,7 +52,10 @@ class Column:
         if self.kind == "flag":
             flags = [FLAGS.get(cell.strip().lower(), np.nan) for cell in cells]
             return np.array(flags, dtype=np.float64).reshape(-1, 1)
-        values = plain_numbers(cells)
+        if self.form:
+            values = np.array([written_number(cell, self.form) for cell in cells], dtype=np.float64)
+        else:
+            values = plain_numbers(cells)
         return np.where(np.abs(values) <= LARGEST, values, np.nan).reshape(-1, 1)
 
     def is_readable(self, cell: str) -> bool:
@@ -58,7 +64,9 @@ class Column:
             return True
         if self.kind == "date":
             return moment_in(cell, self.form) is not None
-        return cell.strip().lower() in FLAGS if self.kind == "flag" else is_number(cell)
+        if self.kind == "flag":
+            return cell.strip().lower() in FLAGS
+        return not isnan(written_number(cell, self.form)) if self.form else is_number(cell)
 
     def with_texts(self, texts: Sequence[str]) -> "Column":
         return replace(self, texts=tuple(texts))
@@ -78,6 +86,8 @@ def restore_column(values: Mapping[str, Any]) -> Column:
     words = (column.name, column.form, *texts, *parts)
     if not all(isinstance(word, str) for word in words) or column.kind not in get_args(Kind):
         raise ValueError(f"no column: {str(values)[:60]}")
+    if column.kind == "number" and column.form and not column.form.startswith(NUMBER_FORMS):
+        raise ValueError(f"no form of numbers: {column.form[:60]!r}")
     if column.kind == "date":
         column.numbers(["2000-01-01"])  # raises KeyError for a part that does not exist
         if not column.form.startswith(FORMS) or not parts:

@@ -5,14 +5,19 @@ from collections.abc import Sequence
 from thalweg.data.tables.cells import is_missing, is_number
 from thalweg.data.tables.column import FLAGS, Column
 from thalweg.data.tables.dates import AMBIGUOUS, date_form, earliest, parts_that_vary
+from thalweg.data.tables.written_numbers import number_form
 from thalweg.wording import some
 
 FREE_TEXT_ROWS = 20  # fewer may all differ by chance
 
 
-def infer_column(name: str, cells: Sequence[str]) -> Column | None:
+def infer_column(
+    name: str, cells: Sequence[str], *, has_decimal_commas: bool = False
+) -> Column | None:
     """The column, a category still without entries; None where it holds free text."""
     present = [cell.strip() for cell in cells if not is_missing(cell)]
+    if form := number_form(present, has_decimal_commas=has_decimal_commas):
+        return Column(name=name, form=form)
     if sum(map(is_number, present)) * 2 > len(present):
         return Column(name=name)
     if {cell.lower() for cell in present} <= FLAGS.keys():
@@ -41,6 +46,8 @@ def column_notes(columns: Sequence[Column]) -> list[str]:
         names = [column.name for column in columns if column.kind == kind]
         if names:
             notes.append(f"columns of {words}: {some([repr(name) for name in names])}")
+    written = [column for column in columns if column.kind == "number" and column.form]
+    notes += [f"the numbers of {column.name!r} are read like {column.form}" for column in written]
     doubtful = [column for column in columns if column.form in AMBIGUOUS]
     return notes + [
         f"the dates of {column.name!r} are read as {column.form}; they might be "
