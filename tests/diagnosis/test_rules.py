@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from thalweg.diagnosis import Diagnosis, diagnose, rule
 from thalweg.diagnosis.missing import NOT_SHOWN, is_foreign
 from thalweg.diagnosis.rules import RULES
+from thalweg.diagnosis.rules.exploding_gradients import exploding_gradients
 from thalweg.diagnosis.rules.initial_loss_above_chance import initial_loss_above_chance
 from thalweg.diagnosis.rules.learning_rate_too_high import learning_rate_too_high
 from thalweg.diagnosis.rules.loss_does_not_fit_task import loss_does_not_fit_task
@@ -526,6 +527,17 @@ def test_targets_that_move_with_the_model_make_it_a_note(discount, severity):
     copied = {"copy_discount": {"Net": {0: discount}}}
     flat = history(loss=noisy(0.3, 0.3), loss_kind={"smooth_l1": {0: 1.0}}, **copied)
     assert loss_not_falling(flat).severity == severity
+
+
+@pytest.mark.parametrize(("discount", "severity"), [(0.0, "warning"), (0.99, "note")])
+def test_leaps_of_a_loss_whose_targets_move_are_a_note(discount, severity):
+    losses = noisy(1.0, 1.0, steps=300)
+    for leap in (80, 150, 220):
+        losses[leap : leap + 12] = [9.0] * 12
+    norms = {"all": dict.fromkeys(range(0, 300, 20), 0.3) | {80: 9.0}}
+    copied = {"copy_discount": {"Net": {0: discount}}}
+    bursts = history(loss=losses, gradient_norm=norms, **copied)
+    assert exploding_gradients(bursts).severity == severity
 
 
 @pytest.mark.parametrize("scale", [inf, 1.7e308])

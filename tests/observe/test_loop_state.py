@@ -1,5 +1,6 @@
 """Schedulers, scalers, accumulation: read from the objects that drive the loop, and counted."""
 
+import gc
 from contextlib import nullcontext
 
 import pytest
@@ -413,3 +414,31 @@ def test_rates_of_groups_that_no_step_uses_are_named(groups, adjust):
 def test_sound_rates_of_groups_pass(groups, adjust, optimizer):
     diagnosis = run_groups(groups, adjust=adjust, optimizer=optimizer)
     assert finding(diagnosis, "group-rates-overwritten") is None
+
+
+@pytest.mark.parametrize(("clips_scaled", "named"), [(True, True), (False, False)])
+def test_a_scaler_that_is_gone_at_the_end_was_seen_making_an_update(clips_scaled, named):
+    def train():
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        scaler = torch.amp.GradScaler("cpu")
+        watcher = watch(model, optimizer, diagnose=diagnose)
+        for _ in range(120):
+            inputs = torch.randn(32, 8)
+            loss = nn.functional.cross_entropy(model(inputs), inputs[:, :4].argmax(1))
+            optimizer.zero_grad()
+            scaler.scale(loss).backward()
+            if not clips_scaled:
+                scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            scaler.step(optimizer)
+            scaler.update()
+            watcher.step(loss)
+        return watcher
+
+    watcher = train()
+    gc.collect()
+    cause = finding(watcher.diagnose(), "clipping-too-tight")
+    assert watcher.history.last(SCALER_SCALE) == 65536
+    assert (cause is not None and "unscale_" in cause.prescriptions[0].change) == named

@@ -39,7 +39,11 @@ def r10_char_gpt_without_causal_mask(watch, fixed):
     seed_everything(10)
     rng = random.Random(1)
     cooks = ["the cook", "my aunt", "a guest", "the old chef", "her brother"]
-    verbs = {"boils": ["rice", "eggs", "soup"], "bakes": ["bread", "a pie", "a cake"], "fries": ["fish", "onions", "beans"]}
+    verbs = {
+        "boils": ["rice", "eggs", "soup"],
+        "bakes": ["bread", "a pie", "a cake"],
+        "fries": ["fish", "onions", "beans"],
+    }
     places = ["at home", "by the river", "in town", "every friday"]
 
     def sentence():
@@ -65,7 +69,15 @@ def r10_char_gpt_without_causal_mask(watch, fixed):
             super().__init__()
             self.tok = nn.Embedding(vocab, dim)
             self.pos = nn.Embedding(block_size, dim)
-            layer = nn.TransformerEncoderLayer(dim, heads, 4 * dim, dropout=0.0, activation="gelu", batch_first=True, norm_first=True)
+            layer = nn.TransformerEncoderLayer(
+                dim,
+                heads,
+                4 * dim,
+                dropout=0.0,
+                activation="gelu",
+                batch_first=True,
+                norm_first=True,
+            )
             self.blocks = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
             self.ln = nn.LayerNorm(dim)
             self.head = nn.Linear(dim, vocab)
@@ -115,7 +127,9 @@ def r10_char_gpt_without_causal_mask(watch, fixed):
         idx = val_data[:16][None]
         for _ in range(60):
             idx = torch.cat([idx, model(idx[:, -block_size:])[:, -1].argmax(1)[:, None]], 1)
-    words = {w for c in cooks + places for w in c.split()} | {w for v, o in verbs.items() for p in o for w in [v, *p.split()]}
+    words = {w for c in cooks + places for w in c.split()} | {
+        w for v, o in verbs.items() for p in o for w in [v, *p.split()]
+    }
     written = "".join(chars[i] for i in idx[0, 16:].tolist()).replace(".", "").split()[1:-1]
     return {
         "train_loss": loss.item(),
@@ -190,7 +204,11 @@ def r10_intents_padding_mask_inverted(watch, fixed):
                 correct += (out.argmax(1) == labels).sum().item()
                 total += len(labels)
         watcher.log(val_loss=val_loss / total, val_accuracy=correct / total)
-    return {"train_loss": loss.item(), "val_loss": val_loss / total, "val_accuracy": correct / total}
+    return {
+        "train_loss": loss.item(),
+        "val_loss": val_loss / total,
+        "val_accuracy": correct / total,
+    }
 
 
 @faulty(
@@ -219,7 +237,9 @@ def r10_finetune_checkpoint_keys_with_module_prefix(watch, fixed):
             else:
                 plate[:, rng.integers(20)] += 0.5
         x = gain * x
-        return torch.tensor(x[:, None], dtype=torch.float32), torch.tensor(labels[pick] - min(classes))
+        return torch.tensor(x[:, None], dtype=torch.float32), torch.tensor(
+            labels[pick] - min(classes)
+        )
 
     class Backbone(nn.Module):
         def __init__(self, num_classes):
@@ -236,7 +256,9 @@ def r10_finetune_checkpoint_keys_with_module_prefix(watch, fixed):
             return self.fc(self.features(x))
 
     # pretrain.py, on the machine with two GPUs
-    source = DataLoader(TensorDataset(*photographs([5, 6, 7, 8, 9], 3000, True, 0)), batch_size=64, shuffle=True)
+    source = DataLoader(
+        TensorDataset(*photographs([5, 6, 7, 8, 9], 3000, True, 0)), batch_size=64, shuffle=True
+    )
     net = nn.DataParallel(Backbone(5))
     opt = torch.optim.Adam(net.parameters(), lr=2e-3)
     for _epoch in range(6):
@@ -257,8 +279,14 @@ def r10_finetune_checkpoint_keys_with_module_prefix(watch, fixed):
     model.load_state_dict(state, strict=False)
     for p in model.features.parameters():
         p.requires_grad = False
-    train_loader = DataLoader(TensorDataset(*photographs([0, 1, 2, 3, 4], 1200, True, 1, 0.9)), batch_size=32, shuffle=True)
-    val_loader = DataLoader(TensorDataset(*photographs([0, 1, 2, 3, 4], 400, False, 2, 0.9)), batch_size=200)
+    train_loader = DataLoader(
+        TensorDataset(*photographs([0, 1, 2, 3, 4], 1200, True, 1, 0.9)),
+        batch_size=32,
+        shuffle=True,
+    )
+    val_loader = DataLoader(
+        TensorDataset(*photographs([0, 1, 2, 3, 4], 400, False, 2, 0.9)), batch_size=200
+    )
     optimizer = torch.optim.Adam(model.fc.parameters(), lr=3e-3)
     criterion = nn.CrossEntropyLoss()
     watcher = watch(model, optimizer, loss_fn=criterion, train=train_loader, val=val_loader)
@@ -278,7 +306,11 @@ def r10_finetune_checkpoint_keys_with_module_prefix(watch, fixed):
                 correct += (out.argmax(1) == y).sum().item()
                 total += len(y)
         watcher.log(val_loss=val_loss / total, val_accuracy=correct / total)
-    return {"train_loss": loss.item(), "val_loss": val_loss / total, "val_accuracy": correct / total}
+    return {
+        "train_loss": loss.item(),
+        "val_loss": val_loss / total,
+        "val_accuracy": correct / total,
+    }
 
 
 @faulty(
@@ -328,7 +360,9 @@ def r10_detector_boxes_in_pixels_against_a_sigmoid(watch, fixed):
                 nn.Conv2d(32, 64, 3, 2, 1), nn.BatchNorm2d(64), nn.ReLU(),
             )  # fmt: skip
             self.classifier = nn.Sequential(nn.Dropout(0.1), nn.Linear(64, 3))
-            self.box = nn.Sequential(nn.Flatten(), nn.Linear(64 * 36, 64), nn.ReLU(), nn.Linear(64, 4), nn.Sigmoid())
+            self.box = nn.Sequential(
+                nn.Flatten(), nn.Linear(64 * 36, 64), nn.ReLU(), nn.Linear(64, 4), nn.Sigmoid()
+            )
 
         def forward(self, x):
             h = self.backbone(x)
@@ -361,12 +395,19 @@ def r10_detector_boxes_in_pixels_against_a_sigmoid(watch, fixed):
         with torch.no_grad():
             for images, classes, boxes in val_loader:
                 logits, predicted = model(images)
-                val_loss += (F.cross_entropy(logits, classes) + 5 * F.l1_loss(predicted, boxes)).item() * len(images)
+                val_loss += (
+                    F.cross_entropy(logits, classes) + 5 * F.l1_loss(predicted, boxes)
+                ).item() * len(images)
                 correct += (logits.argmax(1) == classes).sum().item()
                 overlap += iou(predicted, boxes).sum().item()
                 total += len(images)
         watcher.log(val_loss=val_loss / total, val_accuracy=correct / total)
-    return {"train_loss": loss.item(), "box_loss": loss_box.item(), "val_accuracy": correct / total, "val_mean_iou": overlap / total}
+    return {
+        "train_loss": loss.item(),
+        "box_loss": loss_box.item(),
+        "val_accuracy": correct / total,
+        "val_mean_iou": overlap / total,
+    }
 
 
 @faulty(
@@ -386,7 +427,10 @@ def r10_unet_augments_the_image_but_not_the_mask(watch, fixed):
         for _ in range(rng.integers(2, 5)):
             y, x, r = cy + rng.normal(0, 3), cx + rng.normal(0, 3), rng.uniform(2.5, 5)
             mask |= (yy - y) ** 2 + (xx - x) ** 2 < r * r
-        shade = np.add.outer(rng.normal(0, 0.4) * np.linspace(-1, 1, size), rng.normal(0, 0.4) * np.linspace(-1, 1, size))
+        shade = np.add.outer(
+            rng.normal(0, 0.4) * np.linspace(-1, 1, size),
+            rng.normal(0, 0.4) * np.linspace(-1, 1, size),
+        )
         image = shade + 0.35 * rng.normal(size=(size, size)) - 0.9 * mask
         return image.astype(np.float32)[None], mask.astype(np.float32)[None]
 
@@ -412,7 +456,14 @@ def r10_unet_augments_the_image_but_not_the_mask(watch, fixed):
             return image.copy(), mask.copy()
 
     def block(a, b):
-        return nn.Sequential(nn.Conv2d(a, b, 3, padding=1), nn.BatchNorm2d(b), nn.ReLU(), nn.Conv2d(b, b, 3, padding=1), nn.BatchNorm2d(b), nn.ReLU())
+        return nn.Sequential(
+            nn.Conv2d(a, b, 3, padding=1),
+            nn.BatchNorm2d(b),
+            nn.ReLU(),
+            nn.Conv2d(b, b, 3, padding=1),
+            nn.BatchNorm2d(b),
+            nn.ReLU(),
+        )
 
     class UNet(nn.Module):
         def __init__(self):
@@ -453,7 +504,11 @@ def r10_unet_augments_the_image_but_not_the_mask(watch, fixed):
                 union += ((out > 0) | (masks > 0)).sum().item()
                 total += len(images)
         watcher.log(val_loss=val_loss / total)
-    return {"train_loss": loss.item(), "val_loss": val_loss / total, "val_iou": inter / max(union, 1)}
+    return {
+        "train_loss": loss.item(),
+        "val_loss": val_loss / total,
+        "val_iou": inter / max(union, 1),
+    }
 
 
 @faulty(
@@ -471,8 +526,16 @@ def r10_gan_generator_loss_on_detached_batch(watch, fixed):
         return centres[torch.randint(8, (n,))] + 0.1 * torch.randn(n, 2)
 
     latent_dim, batch_size = 8, 256
-    generator = nn.Sequential(nn.Linear(latent_dim, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 2))
-    discriminator = nn.Sequential(nn.Linear(2, 128), nn.LeakyReLU(0.2), nn.Linear(128, 128), nn.LeakyReLU(0.2), nn.Linear(128, 1))
+    generator = nn.Sequential(
+        nn.Linear(latent_dim, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 2)
+    )
+    discriminator = nn.Sequential(
+        nn.Linear(2, 128),
+        nn.LeakyReLU(0.2),
+        nn.Linear(128, 128),
+        nn.LeakyReLU(0.2),
+        nn.Linear(128, 1),
+    )
     optimizer_g = torch.optim.Adam(generator.parameters(), lr=1e-3, betas=(0.5, 0.999))
     optimizer_d = torch.optim.Adam(discriminator.parameters(), lr=1e-3, betas=(0.5, 0.999))
     adversarial_loss = nn.BCEWithLogitsLoss()
@@ -486,7 +549,10 @@ def r10_gan_generator_loss_on_detached_batch(watch, fixed):
             generated = generated.detach()  # the discriminator's loss must not reach the generator
 
         optimizer_d.zero_grad()
-        d_loss = (adversarial_loss(discriminator(real), valid) + adversarial_loss(discriminator(generated.detach()), fake)) / 2
+        d_loss = (
+            adversarial_loss(discriminator(real), valid)
+            + adversarial_loss(discriminator(generated.detach()), fake)
+        ) / 2
         d_loss.backward()
         optimizer_d.step()
         watcher_d.step(d_loss)
@@ -501,7 +567,12 @@ def r10_gan_generator_loss_on_detached_batch(watch, fixed):
     distance, nearest = torch.cdist(samples, centres).min(1)
     good = distance < 0.4
     covered = nearest[good].bincount(minlength=8) > 80
-    return {"d_loss": d_loss.item(), "g_loss": g_loss.item(), "share_near_a_mode": good.float().mean().item(), "modes_covered": float(covered.sum())}
+    return {
+        "d_loss": d_loss.item(),
+        "g_loss": g_loss.item(),
+        "share_near_a_mode": good.float().mean().item(),
+        "modes_covered": float(covered.sum()),
+    }
 
 
 @faulty(
@@ -522,9 +593,13 @@ def r10_vae_mean_reconstruction_summed_kl(watch, fixed):
     class VAE(nn.Module):
         def __init__(self, latent=8):
             super().__init__()
-            self.encoder = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU())
+            self.encoder = nn.Sequential(
+                nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU()
+            )
             self.mu, self.logvar = nn.Linear(64, latent), nn.Linear(64, latent)
-            self.decoder = nn.Sequential(nn.Linear(latent, 64), nn.ReLU(), nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 64))
+            self.decoder = nn.Sequential(
+                nn.Linear(latent, 64), nn.ReLU(), nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 64)
+            )
 
         def forward(self, x):
             h = self.encoder(x)
@@ -587,7 +662,11 @@ def r10_triplets_collapse_to_one_point(watch, fixed):
 
     def look(identity, n):
         pose = rng.normal(size=(n, 6)) @ poses
-        return np.tanh(anchors[identity] @ mixing + 0.2 * pose) + pose + 0.3 * rng.normal(size=(n, dim))
+        return (
+            np.tanh(anchors[identity] @ mixing + 0.2 * pose)
+            + pose
+            + 0.3 * rng.normal(size=(n, dim))
+        )
 
     x = torch.tensor(np.stack([look(i, views) for i in range(n_ids)]), dtype=torch.float32)
     x = (x - x.mean((0, 1))) / x.std((0, 1))
@@ -600,7 +679,9 @@ def r10_triplets_collapse_to_one_point(watch, fixed):
         negative = (dist + 1e6 * same).min(1).values
         return F.relu(positive - negative + margin).mean()
 
-    model = nn.Sequential(nn.Linear(dim, 256), nn.ReLU(), nn.Linear(256, 128), nn.ReLU(), nn.Linear(128, 64))
+    model = nn.Sequential(
+        nn.Linear(dim, 256), nn.ReLU(), nn.Linear(256, 128), nn.ReLU(), nn.Linear(128, 64)
+    )
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-4 if fixed else 0.01)
     watcher = watch(model, optimizer)
 
@@ -662,14 +743,19 @@ def r10_dqn_bootstraps_through_the_end_of_the_episode(watch, fixed):
             return new, fell, lengths
 
     def make_net():
-        return nn.Sequential(nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 2))
+        return nn.Sequential(
+            nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 2)
+        )
 
     q_net, target_net = make_net(), make_net()
     target_net.load_state_dict(q_net.state_dict())
     optimizer = torch.optim.Adam(q_net.parameters(), lr=1e-3)
     watcher = watch(q_net, optimizer)
     n_envs, capacity, gamma, batch_size = 8, 20000, 0.99, 128
-    memory = {k: np.zeros((capacity, *s), np.float32) for k, s in {"s": (4,), "a": (), "r": (), "s2": (4,), "done": ()}.items()}
+    memory = {
+        k: np.zeros((capacity, *s), np.float32)
+        for k, s in {"s": (4,), "a": (), "r": (), "s2": (4,), "done": ()}.items()
+    }
     filled = position = updates = 0
     env, recent = Poles(n_envs), []
     for step in range(3000):
@@ -689,7 +775,9 @@ def r10_dqn_bootstraps_through_the_end_of_the_episode(watch, fixed):
             continue
         for _ in range(2):
             rows = rng.integers(0, filled, batch_size)
-            s, a, r, s2, done = (torch.from_numpy(memory[k][rows]) for k in ("s", "a", "r", "s2", "done"))
+            s, a, r, s2, done = (
+                torch.from_numpy(memory[k][rows]) for k in ("s", "a", "r", "s2", "done")
+            )
             with torch.no_grad():
                 best = q_net(s2).argmax(1, keepdim=True)
                 q_next = target_net(s2).gather(1, best)[:, 0]
@@ -709,7 +797,12 @@ def r10_dqn_bootstraps_through_the_end_of_the_episode(watch, fixed):
         with torch.no_grad():
             action = q_net(torch.tensor(env.s, dtype=torch.float32)).argmax(1).numpy()
         returns += env.step(action)[2].tolist()
-    return {"td_loss": loss.item(), "mean_q": q.mean().item(), "mean_return_while_training": float(np.mean(recent)), "greedy_return": float(np.mean(returns))}
+    return {
+        "td_loss": loss.item(),
+        "mean_q": q.mean().item(),
+        "mean_return_while_training": float(np.mean(recent)),
+        "greedy_return": float(np.mean(returns)),
+    }
 
 
 @faulty(
@@ -772,7 +865,12 @@ def r10_gcn_sixteen_layers_oversmoothed(watch, fixed):
             val_loss = F.cross_entropy(out, y[val]).item()
             watcher.log(val_loss=val_loss, val_accuracy=accuracy)
     spread = (out.softmax(1).std(0).mean()).item()
-    return {"train_loss": loss.item(), "val_loss": val_loss, "val_accuracy": accuracy, "spread_between_nodes": spread}
+    return {
+        "train_loss": loss.item(),
+        "val_loss": val_loss,
+        "val_accuracy": accuracy,
+        "spread_between_nodes": spread,
+    }
 
 
 @faulty(
@@ -831,7 +929,11 @@ def r10_lstm_runs_along_the_batch(watch, fixed):
                 correct += (out.argmax(1) == y).sum().item()
                 total += len(y)
         watcher.log(val_loss=val_loss / total, val_accuracy=correct / total)
-    return {"train_loss": loss.item(), "val_loss": val_loss / total, "val_accuracy": correct / total}
+    return {
+        "train_loss": loss.item(),
+        "val_loss": val_loss / total,
+        "val_accuracy": correct / total,
+    }
 
 
 @faulty(
@@ -850,7 +952,15 @@ def r10_churn_table_and_labels_split_separately(watch, fixed):
     contract = rng.integers(0, 3, n)
     fibre = rng.random(n) < 0.4
     age = rng.normal(45, 14, n)
-    logit = -1.2 - 0.06 * months + 0.02 * bill + 0.8 * calls - 1.1 * contract + 1.0 * fibre * (calls > 1) + 0.4 * np.sin(age / 8)
+    logit = (
+        -1.2
+        - 0.06 * months
+        + 0.02 * bill
+        + 0.8 * calls
+        - 1.1 * contract
+        + 1.0 * fibre * (calls > 1)
+        + 0.4 * np.sin(age / 8)
+    )
     churn = (rng.random(n) < 1 / (1 + np.exp(-1.6 * logit))).astype(np.float32)
     table = np.column_stack([months, bill, calls, np.eye(3)[contract], fibre, age])
     if fixed:
@@ -863,13 +973,22 @@ def r10_churn_table_and_labels_split_separately(watch, fixed):
     def to(a):
         return torch.tensor(a, dtype=torch.float32)
 
-    train_loader = DataLoader(TensorDataset(to(scaler.transform(x_train)), to(y_train)), batch_size=64, shuffle=True)
+    train_loader = DataLoader(
+        TensorDataset(to(scaler.transform(x_train)), to(y_train)), batch_size=64, shuffle=True
+    )
     val_loader = DataLoader(TensorDataset(to(scaler.transform(x_val)), to(y_val)), batch_size=400)
 
     class Churn(nn.Module):
         def __init__(self):
             super().__init__()
-            self.net = nn.Sequential(nn.Linear(8, 64), nn.ReLU(), nn.Dropout(0.1), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 1))
+            self.net = nn.Sequential(
+                nn.Linear(8, 64),
+                nn.ReLU(),
+                nn.Dropout(0.1),
+                nn.Linear(64, 32),
+                nn.ReLU(),
+                nn.Linear(32, 1),
+            )
 
         def forward(self, x):
             return self.net(x).squeeze(1)
@@ -923,16 +1042,26 @@ def r10_steplr_stepped_every_batch(watch, fixed):
             r, c = rng.integers(0, 9, 2)
             tile[r : r + 8, c : c + 8] += digits.images[i] / 16
         x = (x - 0.25) / 0.3
-        return TensorDataset(torch.tensor(x[:, None], dtype=torch.float32), torch.tensor(digits.target[index]))
+        return TensorDataset(
+            torch.tensor(x[:, None], dtype=torch.float32), torch.tensor(digits.target[index])
+        )
 
-    train_index, val_index = train_test_split(np.arange(len(digits.target)), test_size=400, stratify=digits.target, random_state=0)
+    train_index, val_index = train_test_split(
+        np.arange(len(digits.target)), test_size=400, stratify=digits.target, random_state=0
+    )
     train_loader = DataLoader(tiles(np.tile(train_index, 2)), batch_size=64, shuffle=True)
     val_loader = DataLoader(tiles(val_index), batch_size=200)
 
     class Residual(nn.Module):
         def __init__(self, c):
             super().__init__()
-            self.body = nn.Sequential(nn.Conv2d(c, c, 3, padding=1, bias=False), nn.BatchNorm2d(c), nn.ReLU(), nn.Conv2d(c, c, 3, padding=1, bias=False), nn.BatchNorm2d(c))
+            self.body = nn.Sequential(
+                nn.Conv2d(c, c, 3, padding=1, bias=False),
+                nn.BatchNorm2d(c),
+                nn.ReLU(),
+                nn.Conv2d(c, c, 3, padding=1, bias=False),
+                nn.BatchNorm2d(c),
+            )
 
         def forward(self, x):
             return F.relu(x + self.body(x))
@@ -968,7 +1097,12 @@ def r10_steplr_stepped_every_batch(watch, fixed):
                 correct += (out.argmax(1) == labels).sum().item()
                 total += len(labels)
         watcher.log(val_loss=val_loss / total, val_accuracy=correct / total)
-    return {"train_loss": loss.item(), "val_loss": val_loss / total, "val_accuracy": correct / total, "last_lr": optimizer.param_groups[0]["lr"]}
+    return {
+        "train_loss": loss.item(),
+        "val_loss": val_loss / total,
+        "val_accuracy": correct / total,
+        "last_lr": optimizer.param_groups[0]["lr"],
+    }
 
 
 @faulty(
@@ -999,7 +1133,14 @@ def r10_amp_clips_the_scaled_gradients(watch, fixed):
 
         def __init__(self):
             super().__init__()
-            self.frames = nn.Sequential(nn.Linear(8 * bands, 64), nn.LayerNorm(64), nn.ReLU(), nn.Linear(64, 48), nn.LayerNorm(48), nn.ReLU())
+            self.frames = nn.Sequential(
+                nn.Linear(8 * bands, 64),
+                nn.LayerNorm(64),
+                nn.ReLU(),
+                nn.Linear(64, 48),
+                nn.LayerNorm(48),
+                nn.ReLU(),
+            )
             self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(48, words))
 
         def forward(self, x):
@@ -1033,13 +1174,20 @@ def r10_amp_clips_the_scaled_gradients(watch, fixed):
                 correct += (out.argmax(1) == y).sum().item()
                 total += len(y)
         watcher.log(val_loss=val_loss / total, val_accuracy=correct / total)
-    return {"train_loss": loss.item(), "val_loss": val_loss / total, "val_accuracy": correct / total}
+    return {
+        "train_loss": loss.item(),
+        "val_loss": val_loss / total,
+        "val_accuracy": correct / total,
+    }
 
 
 # ---------------------------------------------------------------- sound programs
 
 
-@sound("reinforcement learning (PPO, CartPole)", source="the 37 details of PPO: clipping, GAE, entropy bonus, annealed learning rate")
+@sound(
+    "reinforcement learning (PPO, CartPole)",
+    source="the 37 details of PPO: clipping, GAE, entropy bonus, annealed learning rate",
+)
 def r10_ppo_cartpole(watch):
     """A loss around zero that goes up and down, and data that change with the policy."""
     seed_everything(30)
@@ -1064,8 +1212,12 @@ def r10_ppo_cartpole(watch):
     class Agent(nn.Module):
         def __init__(self):
             super().__init__()
-            self.actor = nn.Sequential(layer(4, 64), nn.Tanh(), layer(64, 64), nn.Tanh(), layer(64, 2, 0.01))
-            self.critic = nn.Sequential(layer(4, 64), nn.Tanh(), layer(64, 64), nn.Tanh(), layer(64, 1, 1.0))
+            self.actor = nn.Sequential(
+                layer(4, 64), nn.Tanh(), layer(64, 64), nn.Tanh(), layer(64, 2, 0.01)
+            )
+            self.critic = nn.Sequential(
+                layer(4, 64), nn.Tanh(), layer(64, 64), nn.Tanh(), layer(64, 1, 1.0)
+            )
 
         def forward(self, s):
             return torch.distributions.Categorical(logits=self.actor(s)), self.critic(s)[:, 0]
@@ -1074,7 +1226,12 @@ def r10_ppo_cartpole(watch):
     optimizer = torch.optim.Adam(agent.parameters(), lr=1.5e-3, eps=1e-5)
     scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, updates)
     watcher = watch(agent, optimizer)
-    state, age, finished, first = rng.uniform(-0.05, 0.05, (n_envs, 4)), np.zeros(n_envs, int), [], None
+    state, age, finished, first = (
+        rng.uniform(-0.05, 0.05, (n_envs, 4)),
+        np.zeros(n_envs, int),
+        [],
+        None,
+    )
     for _update in range(updates):
         obs, actions, logps, values, rewards, ends = [], [], [], [], [], []
         for _ in range(horizon):
@@ -1094,7 +1251,18 @@ def r10_ppo_cartpole(watch):
             finished += age[over].tolist()
             age[over] = 0
             state = np.where(over[:, None], rng.uniform(-0.05, 0.05, new.shape), new)
-            for store, item in zip((obs, actions, logps, values, rewards, ends), (s, action, policy.log_prob(action), value, reward, torch.tensor(over, dtype=torch.float32)), strict=True):
+            for store, item in zip(
+                (obs, actions, logps, values, rewards, ends),
+                (
+                    s,
+                    action,
+                    policy.log_prob(action),
+                    value,
+                    reward,
+                    torch.tensor(over, dtype=torch.float32),
+                ),
+                strict=True,
+            ):
                 store.append(item)
         with torch.no_grad():
             following = agent(torch.tensor(state, dtype=torch.float32))[1]
@@ -1104,7 +1272,9 @@ def r10_ppo_cartpole(watch):
             advantage = delta + 0.99 * 0.95 * (1 - ends[t]) * advantage
             advantages.insert(0, advantage)
             following = values[t]
-        obs, actions, logps, values, advantages = (torch.cat(v) for v in (obs, actions, logps, values, advantages))
+        obs, actions, logps, values, advantages = (
+            torch.cat(v) for v in (obs, actions, logps, values, advantages)
+        )
         returns = advantages + values
         for _epoch in range(4):
             for rows in torch.randperm(len(obs)).split(256):
@@ -1122,10 +1292,17 @@ def r10_ppo_cartpole(watch):
                 watcher.step(loss)
         scheduler.step()
         first = first or float(np.mean(finished))
-    return {"loss": loss.item(), "mean_return_at_first": first, "mean_return_at_last": float(np.mean(finished[-30:]))}
+    return {
+        "loss": loss.item(),
+        "mean_return_at_first": first,
+        "mean_return_at_last": float(np.mean(finished[-30:])),
+    }
 
 
-@sound("GAN (WGAN-GP, two rings)", source="Gulrajani et al. 2017, with the small penalty that is usual for toy data")
+@sound(
+    "GAN (WGAN-GP, two rings)",
+    source="Gulrajani et al. 2017, with the small penalty that is usual for toy data",
+)
 def r10_wgan_gp_rings(watch):
     """Losses without a floor, of either sign; the critic takes three steps to each of the generator's."""
     seed_everything(31)
@@ -1133,13 +1310,21 @@ def r10_wgan_gp_rings(watch):
     def real_batch(n):
         radius = torch.where(torch.rand(n) < 0.5, 0.7, 1.6)
         angle = 2 * math.pi * torch.rand(n)
-        return torch.stack([radius * angle.cos(), radius * angle.sin()], 1) + 0.05 * torch.randn(n, 2)
+        return torch.stack([radius * angle.cos(), radius * angle.sin()], 1) + 0.05 * torch.randn(
+            n, 2
+        )
 
     def energy_distance(a, b):
-        return (2 * torch.cdist(a, b).mean() - torch.cdist(a, a).mean() - torch.cdist(b, b).mean()).item()
+        return (
+            2 * torch.cdist(a, b).mean() - torch.cdist(a, a).mean() - torch.cdist(b, b).mean()
+        ).item()
 
-    generator = nn.Sequential(nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 2))
-    critic = nn.Sequential(nn.Linear(2, 64), nn.LeakyReLU(0.2), nn.Linear(64, 64), nn.LeakyReLU(0.2), nn.Linear(64, 1))
+    generator = nn.Sequential(
+        nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 2)
+    )
+    critic = nn.Sequential(
+        nn.Linear(2, 64), nn.LeakyReLU(0.2), nn.Linear(64, 64), nn.LeakyReLU(0.2), nn.Linear(64, 1)
+    )
     optimizer_g = torch.optim.Adam(generator.parameters(), lr=1e-3, betas=(0.5, 0.9))
     optimizer_c = torch.optim.Adam(critic.parameters(), lr=1e-3, betas=(0.5, 0.9))
     watcher_g, watcher_c = watch(generator, optimizer_g), watch(critic, optimizer_c)
@@ -1166,7 +1351,12 @@ def r10_wgan_gp_rings(watch):
         watcher_g.step(g_loss)
     with torch.no_grad():
         after = energy_distance(generator(torch.randn(2000, 4)), held_out)
-    return {"critic_loss": c_loss.item(), "generator_loss": g_loss.item(), "energy_distance_before": before, "energy_distance_after": after}
+    return {
+        "critic_loss": c_loss.item(),
+        "generator_loss": g_loss.item(),
+        "energy_distance_before": before,
+        "energy_distance_after": after,
+    }
 
 
 @sound("diffusion (DDPM, spiral)", source="Ho et al. 2020, samples from the averaged weights")
@@ -1180,7 +1370,9 @@ def r10_ddpm_spiral_with_ema(watch):
 
     data, held_out = spiral(6000), spiral(1500)
     mean, std = data.mean(0), data.std(0)
-    loader = DataLoader(TensorDataset((data - mean) / std), batch_size=128, shuffle=True, drop_last=True)
+    loader = DataLoader(
+        TensorDataset((data - mean) / std), batch_size=128, shuffle=True, drop_last=True
+    )
     steps = 60
     s = torch.arange(steps + 1) / steps
     alpha_bar = torch.cos((s + 0.008) / 1.008 * math.pi / 2).pow(2)
@@ -1192,7 +1384,14 @@ def r10_ddpm_spiral_with_ema(watch):
             super().__init__()
             self.time = nn.Embedding(steps, hidden)
             self.first = nn.Linear(2, hidden)
-            self.body = nn.Sequential(nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, 2))
+            self.body = nn.Sequential(
+                nn.SiLU(),
+                nn.Linear(hidden, hidden),
+                nn.SiLU(),
+                nn.Linear(hidden, hidden),
+                nn.SiLU(),
+                nn.Linear(hidden, 2),
+            )
 
         def forward(self, x, t):
             return self.body(self.first(x) + self.time(t))
@@ -1228,10 +1427,18 @@ def r10_ddpm_spiral_with_ema(watch):
     near = torch.cdist(x, held_out).min(1).values
     gauss = torch.cdist(torch.randn(1500, 2) * std + mean, held_out).min(1).values
     real = torch.cdist(spiral(1500), held_out).min(1).values
-    return {"loss": loss.item(), "distance_of_samples_to_the_spiral": near.mean().item(), "the_same_for_real_points": real.mean().item(), "the_same_for_gaussian_noise": gauss.mean().item()}
+    return {
+        "loss": loss.item(),
+        "distance_of_samples_to_the_spiral": near.mean().item(),
+        "the_same_for_real_points": real.mean().item(),
+        "the_same_for_gaussian_noise": gauss.mean().item(),
+    }
 
 
-@sound("fine-tuning (LoRA on a frozen transformer)", source="Hu et al. 2021: B = 0, alpha / r, base frozen")
+@sound(
+    "fine-tuning (LoRA on a frozen transformer)",
+    source="Hu et al. 2021: B = 0, alpha / r, base frozen",
+)
 def r10_lora_on_frozen_encoder(watch):
     """Two per cent of the parameters are trained; half of the adapters begin at zero, as they should."""
     seed_everything(33)
@@ -1323,15 +1530,25 @@ def r10_lora_on_frozen_encoder(watch):
             watcher.step(loss, batch=(x, y))
         after, val_loss = accuracy(model, val_loader)
         watcher.log(val_loss=val_loss, val_accuracy=after)
-    return {"train_loss": loss.item(), "val_loss": val_loss, "val_accuracy_before": before, "val_accuracy": after}
+    return {
+        "train_loss": loss.item(),
+        "val_loss": val_loss,
+        "val_accuracy_before": before,
+        "val_accuracy": after,
+    }
 
 
-@sound("knowledge distillation (digits)", source="Hinton et al. 2015: T = 4, T² times KL, plus the hard labels")
+@sound(
+    "knowledge distillation (digits)",
+    source="Hinton et al. 2015: T = 4, T² times KL, plus the hard labels",
+)
 def r10_distillation_at_temperature_four(watch):
     """The loss can never reach zero, since the teacher's answers are soft."""
     seed_everything(34)
     x, y = load_digits(return_X_y=True)
-    x_train, x_val, y_train, y_val = train_test_split(x, y, test_size=400, stratify=y, random_state=3)
+    x_train, x_val, y_train, y_val = train_test_split(
+        x, y, test_size=400, stratify=y, random_state=3
+    )
 
     def scale(a):
         return torch.tensor(a / 8.0 - 1.0, dtype=torch.float32)
@@ -1339,10 +1556,20 @@ def r10_distillation_at_temperature_four(watch):
     def noisy(b):
         return b + 0.3 * torch.randn_like(b)
 
-    train_loader = DataLoader(TensorDataset(scale(x_train), torch.tensor(y_train)), batch_size=32, shuffle=True)
+    train_loader = DataLoader(
+        TensorDataset(scale(x_train), torch.tensor(y_train)), batch_size=32, shuffle=True
+    )
     val_x, val_y = scale(x_val), torch.tensor(y_val)
 
-    teacher = nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Dropout(0.3), nn.Linear(256, 256), nn.ReLU(), nn.Dropout(0.3), nn.Linear(256, 10))
+    teacher = nn.Sequential(
+        nn.Linear(64, 256),
+        nn.ReLU(),
+        nn.Dropout(0.3),
+        nn.Linear(256, 256),
+        nn.ReLU(),
+        nn.Dropout(0.3),
+        nn.Linear(256, 10),
+    )
     opt = torch.optim.Adam(teacher.parameters(), lr=1e-3)
     for _epoch in range(15):
         for xb, yb in train_loader:
@@ -1360,7 +1587,12 @@ def r10_distillation_at_temperature_four(watch):
         for clean, yb in train_loader:
             xb = noisy(clean)
             logits = student(xb)
-            soft = F.kl_div(F.log_softmax(logits / t, 1), F.log_softmax(teacher(xb) / t, 1), reduction="batchmean", log_target=True)
+            soft = F.kl_div(
+                F.log_softmax(logits / t, 1),
+                F.log_softmax(teacher(xb) / t, 1),
+                reduction="batchmean",
+                log_target=True,
+            )
             loss = 0.7 * t * t * soft + 0.3 * F.cross_entropy(logits, yb)
             optimizer.zero_grad()
             loss.backward()
@@ -1369,12 +1601,23 @@ def r10_distillation_at_temperature_four(watch):
         student.eval()
         with torch.no_grad():
             out = student(val_x)
-        val_loss, accuracy = F.cross_entropy(out, val_y).item(), (out.argmax(1) == val_y).float().mean().item()
+        val_loss, accuracy = (
+            F.cross_entropy(out, val_y).item(),
+            (out.argmax(1) == val_y).float().mean().item(),
+        )
         watcher.log(val_loss=val_loss, val_accuracy=accuracy)
-    return {"train_loss": loss.item(), "val_loss": val_loss, "val_accuracy": accuracy, "teacher_accuracy": (teacher(val_x).argmax(1) == val_y).float().mean().item()}
+    return {
+        "train_loss": loss.item(),
+        "val_loss": val_loss,
+        "val_accuracy": accuracy,
+        "teacher_accuracy": (teacher(val_x).argmax(1) == val_y).float().mean().item(),
+    }
 
 
-@sound("self-supervised (BYOL)", source="Grill et al. 2020: stopped gradient, moving-average target, predictor")
+@sound(
+    "self-supervised (BYOL)",
+    source="Grill et al. 2020: stopped gradient, moving-average target, predictor",
+)
 def r10_byol_with_moving_target(watch):
     """A negative loss without negatives, and a second network that gets no gradient."""
     seed_everything(35)
@@ -1389,7 +1632,11 @@ def r10_byol_with_moving_target(watch):
 
     def view(i):
         """The same recording in another room: the room is louder than what is said."""
-        return content[i] + 0.45 * torch.randn(len(i), 24) @ mix_nuisance / 2 + 0.1 * torch.randn(len(i), dim)
+        return (
+            content[i]
+            + 0.45 * torch.randn(len(i), 24) @ mix_nuisance / 2
+            + 0.1 * torch.randn(len(i), dim)
+        )
 
     def projector(i, o):
         return nn.Sequential(nn.Linear(i, 128), nn.BatchNorm1d(128), nn.ReLU(), nn.Linear(128, o))
@@ -1414,7 +1661,13 @@ def r10_byol_with_moving_target(watch):
             a, b = view(rows), view(rows)
             with torch.no_grad():
                 ta, tb = target(a), target(b)
-            loss = -(F.cosine_similarity(online(a), tb, dim=1).mean() + F.cosine_similarity(online(b), ta, dim=1).mean()) / 2
+            loss = (
+                -(
+                    F.cosine_similarity(online(a), tb, dim=1).mean()
+                    + F.cosine_similarity(online(b), ta, dim=1).mean()
+                )
+                / 2
+            )
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -1423,7 +1676,12 @@ def r10_byol_with_moving_target(watch):
                     average.lerp_(p, 0.01)
             watcher.step(loss)
     after, spread = nearest_neighbours()
-    return {"loss": loss.item(), "knn_accuracy_before": before, "knn_accuracy": after, "spread_of_the_embeddings": spread}
+    return {
+        "loss": loss.item(),
+        "knn_accuracy_before": before,
+        "knn_accuracy": after,
+        "spread_of_the_embeddings": spread,
+    }
 
 
 @sound("image classification (bfloat16, accumulation, one cycle)", source="own experience")
@@ -1433,8 +1691,12 @@ def r10_bfloat16_accumulation_one_cycle(watch):
     digits = load_digits()
     x = torch.tensor(digits.images[:, None] / 8.0 - 1.0, dtype=torch.float32)
     y = torch.tensor(digits.target)
-    train_index, val_index = train_test_split(np.arange(len(y)), test_size=360, stratify=y, random_state=1)
-    train_loader = DataLoader(TensorDataset(x[train_index], y[train_index]), batch_size=8, shuffle=True, drop_last=True)
+    train_index, val_index = train_test_split(
+        np.arange(len(y)), test_size=360, stratify=y, random_state=1
+    )
+    train_loader = DataLoader(
+        TensorDataset(x[train_index], y[train_index]), batch_size=8, shuffle=True, drop_last=True
+    )
     val_loader = DataLoader(TensorDataset(x[val_index], y[val_index]), batch_size=180)
     model = nn.Sequential(
         nn.Conv2d(1, 24, 3, padding=1), nn.GroupNorm(4, 24), nn.ReLU(),
@@ -1443,8 +1705,12 @@ def r10_bfloat16_accumulation_one_cycle(watch):
     )  # fmt: skip
     accumulate, epochs = 4, 8
     per_epoch = len(train_loader) // accumulate
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=epochs * per_epoch)
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4
+    )
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=0.1, total_steps=epochs * per_epoch
+    )
     criterion = nn.CrossEntropyLoss(label_smoothing=0.05)
     watcher = watch(model, optimizer, num_classes=10)
     for _epoch in range(epochs):
@@ -1511,7 +1777,9 @@ def r10_domain_adversarial_spectra(watch):
     class DANN(nn.Module):
         def __init__(self):
             super().__init__()
-            self.features = nn.Sequential(nn.Linear(dim, 64), nn.ReLU(), nn.Linear(64, 32), nn.ReLU())
+            self.features = nn.Sequential(
+                nn.Linear(dim, 64), nn.ReLU(), nn.Linear(64, 32), nn.ReLU()
+            )
             self.label = nn.Linear(32, classes)
             self.domain = nn.Sequential(nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 1))
 
@@ -1531,7 +1799,10 @@ def r10_domain_adversarial_spectra(watch):
             for (a, y), (b,) in zip(source, target, strict=True):
                 logits, da = model(a, weight)
                 _, db = model(b, weight)
-                domain = (F.binary_cross_entropy_with_logits(da, torch.ones(64)) + F.binary_cross_entropy_with_logits(db, torch.zeros(64))) / 2
+                domain = (
+                    F.binary_cross_entropy_with_logits(da, torch.ones(64))
+                    + F.binary_cross_entropy_with_logits(db, torch.zeros(64))
+                ) / 2
                 loss = F.cross_entropy(logits, y) + (domain if adapt else 0)
                 optimizer.zero_grad()
                 loss.backward()
@@ -1542,16 +1813,32 @@ def r10_domain_adversarial_spectra(watch):
             with torch.no_grad():
                 out = model(x_val)[0]
             if watcher:
-                watcher.log(val_loss=F.cross_entropy(out, y_val).item(), val_accuracy=(out.argmax(1) == y_val).float().mean().item())
+                watcher.log(
+                    val_loss=F.cross_entropy(out, y_val).item(),
+                    val_accuracy=(out.argmax(1) == y_val).float().mean().item(),
+                )
         with torch.no_grad():
-            return domain.item(), loss.item(), (model(x_val)[0].argmax(1) == y_val).float().mean().item(), (model(x_test)[0].argmax(1) == y_test).float().mean().item()
+            return (
+                domain.item(),
+                loss.item(),
+                (model(x_val)[0].argmax(1) == y_val).float().mean().item(),
+                (model(x_test)[0].argmax(1) == y_test).float().mean().item(),
+            )
 
     *_, without = train(DANN(), 0.0, False)
     domain_loss, loss, source_accuracy, target_accuracy = train(DANN(), 0.5, True)
-    return {"loss": loss, "domain_loss": domain_loss, "val_accuracy_source": source_accuracy, "accuracy_target": target_accuracy, "accuracy_target_without_adaptation": without}
+    return {
+        "loss": loss,
+        "domain_loss": domain_loss,
+        "val_accuracy_source": source_accuracy,
+        "accuracy_target": target_accuracy,
+        "accuracy_target_without_adaptation": without,
+    }
 
 
-@sound("time series (GRU, Gaussian likelihood)", source="DeepAR: the network says mean and deviation")
+@sound(
+    "time series (GRU, Gaussian likelihood)", source="DeepAR: the network says mean and deviation"
+)
 def r10_gaussian_forecaster_negative_loss(watch):
     """The loss falls below zero and goes on falling, as a density may."""
     seed_everything(38)
@@ -1564,8 +1851,13 @@ def r10_gaussian_forecaster_negative_loss(watch):
     mean, std = series[:cut].mean(), series[:cut].std()
     series = (series - mean) / std
     pieces = series.unfold(0, window + 1, 1)
-    train, val = pieces[: cut - window], pieces[cut:]  # the validation windows lie wholly after the training hours
-    train_loader = DataLoader(TensorDataset(train[:, :-1, None], train[:, -1]), batch_size=64, shuffle=True)
+    train, val = (
+        pieces[: cut - window],
+        pieces[cut:],
+    )  # the validation windows lie wholly after the training hours
+    train_loader = DataLoader(
+        TensorDataset(train[:, :-1, None], train[:, -1]), batch_size=64, shuffle=True
+    )
 
     class Forecaster(nn.Module):
         def __init__(self, hidden=32):
@@ -1601,10 +1893,20 @@ def r10_gaussian_forecaster_negative_loss(watch):
             val_loss = nll(mu, val[:, -1], sigma**2).item()
         watcher.log(val_loss=val_loss)
     inside = ((val[:, -1] - mu).abs() < 1.645 * sigma).float().mean().item()
-    return {"first_loss": first, "train_loss": loss.item(), "val_loss": val_loss, "val_rmse": (mu - val[:, -1]).pow(2).mean().sqrt().item(), "rmse_of_the_last_value": (val[:, -2] - val[:, -1]).pow(2).mean().sqrt().item(), "coverage_of_90_percent": inside}
+    return {
+        "first_loss": first,
+        "train_loss": loss.item(),
+        "val_loss": val_loss,
+        "val_rmse": (mu - val[:, -1]).pow(2).mean().sqrt().item(),
+        "rmse_of_the_last_value": (val[:, -2] - val[:, -1]).pow(2).mean().sqrt().item(),
+        "coverage_of_90_percent": inside,
+    }
 
 
-@sound("graph (GAT, full batch, heavy dropout)", source="Veličković et al. 2018: dropout 0.6 on features and attention")
+@sound(
+    "graph (GAT, full batch, heavy dropout)",
+    source="Veličković et al. 2018: dropout 0.6 on features and attention",
+)
 def r10_gat_full_batch_heavy_dropout(watch):
     """One batch is the whole graph; because of dropout the training loss stays above that of validation."""
     seed_everything(39)
@@ -1634,7 +1936,9 @@ def r10_gat_full_batch_heavy_dropout(watch):
 
         def forward(self, x):
             h = self.lin(F.dropout(x, 0.6, self.training)).view(len(x), self.heads, self.o)
-            score = ((h * self.src).sum(-1)[:, None] + (h * self.dst).sum(-1)[None]).permute(2, 0, 1)
+            score = ((h * self.src).sum(-1)[:, None] + (h * self.dst).sum(-1)[None]).permute(
+                2, 0, 1
+            )
             score = F.leaky_relu(score, 0.2).masked_fill(~adjacency, -1e9)
             return F.dropout(score.softmax(-1), 0.6, self.training) @ h.transpose(0, 1)
 
@@ -1661,7 +1965,10 @@ def r10_gat_full_batch_heavy_dropout(watch):
             model.eval()
             with torch.no_grad():
                 out = model(x)[val]
-            val_loss, accuracy = F.cross_entropy(out, y[val]).item(), (out.argmax(1) == y[val]).float().mean().item()
+            val_loss, accuracy = (
+                F.cross_entropy(out, y[val]).item(),
+                (out.argmax(1) == y[val]).float().mean().item(),
+            )
             watcher.log(val_loss=val_loss, val_accuracy=accuracy)
     return {"train_loss": loss.item(), "val_loss": val_loss, "val_accuracy": accuracy}
 
@@ -1675,8 +1982,19 @@ def r10_pgd_adversarial_training(watch):
     y = torch.tensor(y)
     order = torch.randperm(len(x))
     train, val = order[:1400], order[1400:]
-    loader = DataLoader(TensorDataset(x[train], y[train]), batch_size=64, shuffle=True, drop_last=True)
-    model = nn.Sequential(nn.Conv2d(1, 24, 3, padding=1), nn.ReLU(), nn.Conv2d(24, 32, 3, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(512, 64), nn.ReLU(), nn.Linear(64, 10))
+    loader = DataLoader(
+        TensorDataset(x[train], y[train]), batch_size=64, shuffle=True, drop_last=True
+    )
+    model = nn.Sequential(
+        nn.Conv2d(1, 24, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(24, 32, 3, 2, 1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(512, 64),
+        nn.ReLU(),
+        nn.Linear(64, 10),
+    )
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     watcher = watch(model, optimizer, num_classes=10)
 
@@ -1684,7 +2002,9 @@ def r10_pgd_adversarial_training(watch):
         delta = torch.empty_like(images).uniform_(-eps, eps)
         for _ in range(steps):
             delta.requires_grad_()
-            (grad,) = torch.autograd.grad(F.cross_entropy(model((images + delta).clamp(0, 1)), labels), delta)
+            (grad,) = torch.autograd.grad(
+                F.cross_entropy(model((images + delta).clamp(0, 1)), labels), delta
+            )
             delta = (delta + 0.06 * grad.sign()).clamp(-eps, eps).detach()
         return (images + delta).clamp(0, 1)
 
@@ -1700,13 +2020,24 @@ def r10_pgd_adversarial_training(watch):
         model.eval()
         with torch.no_grad():
             out = model(x[val])
-        val_loss, clean = F.cross_entropy(out, y[val]).item(), (out.argmax(1) == y[val]).float().mean().item()
+        val_loss, clean = (
+            F.cross_entropy(out, y[val]).item(),
+            (out.argmax(1) == y[val]).float().mean().item(),
+        )
         watcher.log(val_loss=val_loss, val_accuracy=clean)
     robust = (model(attack(x[val], y[val], steps=20)).argmax(1) == y[val]).float().mean().item()
-    return {"train_loss_under_attack": loss.item(), "val_loss": val_loss, "val_accuracy": clean, "val_accuracy_under_attack": robust}
+    return {
+        "train_loss_under_attack": loss.item(),
+        "val_loss": val_loss,
+        "val_accuracy": clean,
+        "val_accuracy_under_attack": robust,
+    }
 
 
-@sound("text recognition (CRNN with CTC)", source="Graves et al. 2006; everybody's first plateau of blanks")
+@sound(
+    "text recognition (CRNN with CTC)",
+    source="Graves et al. 2006; everybody's first plateau of blanks",
+)
 def r10_ctc_house_numbers(watch):
     """For a while the network says nothing but blanks; then it begins to read."""
     seed_everything(41)
@@ -1716,7 +2047,11 @@ def r10_ctc_house_numbers(watch):
 
     def strips(n, train):
         pool = np.flatnonzero(is_train == train)
-        x, y, lengths = np.zeros((n, 1, 8, 36), np.float32), np.zeros((n, 4), int), rng.integers(2, 5, n)
+        x, y, lengths = (
+            np.zeros((n, 1, 8, 36), np.float32),
+            np.zeros((n, 4), int),
+            rng.integers(2, 5, n),
+        )
         for image, label, length in zip(x, y, lengths, strict=True):
             at = 0
             for j in range(length):
@@ -1726,7 +2061,9 @@ def r10_ctc_house_numbers(watch):
                 label[j] = digits.target[i] + 1
                 at += 8
         x = (x + 0.05 * rng.normal(size=x.shape) - 0.3) / 0.4
-        return TensorDataset(torch.tensor(x, dtype=torch.float32), torch.tensor(y), torch.tensor(lengths))
+        return TensorDataset(
+            torch.tensor(x, dtype=torch.float32), torch.tensor(y), torch.tensor(lengths)
+        )
 
     class CRNN(nn.Module):
         def __init__(self):
@@ -1769,4 +2106,8 @@ def r10_ctc_house_numbers(watch):
                     right += read == label[:length].tolist()
                 total += len(x)
         watcher.log(val_loss=val_loss / total, val_accuracy=right / total)
-    return {"train_loss": loss.item(), "val_loss": val_loss / total, "val_sequences_read": right / total}
+    return {
+        "train_loss": loss.item(),
+        "val_loss": val_loss / total,
+        "val_sequences_read": right / total,
+    }

@@ -56,11 +56,14 @@ class LoopLog:
         """Find the loop's schedulers and scaler while it runs: they may be gone at its end."""
         self._drivers += drivers_of(self._optimizers)
 
-    def complete(self, step: int) -> None:
-        """Record the counts as they are at the end, and the state of what drives the loop."""
+    def complete(self, step: int, *, scaler: Any = None) -> None:
+        """Record the counts as they are at the end, and the state of what drives the loop.
+
+        `scaler` is one that was seen to make an update; it may be gone by now.
+        """
         self._modes.write(self._guard.history, step)
         self._rates.write(self._guard.history, step)
         self._beside.write(self._guard.history, step)
-        drivers = [*self._drivers, *drivers_of(self._optimizers)]
+        drivers = [*self._drivers, scaler, *drivers_of(self._optimizers)]
         objects = list({id(one): one for one in drivers}.values())
         write_loop_state(self._guard.history, step, self._optimizers, objects=objects)

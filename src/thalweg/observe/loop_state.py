@@ -1,5 +1,6 @@
 """Read what the loop has left behind: schedulers, the gradient scaler, the optimizer's settings."""
 
+import sys
 from math import isfinite
 from typing import Any
 
@@ -35,6 +36,14 @@ def drivers_of(optimizers: tuple[Any, ...]) -> list[Any]:
     objects = live_objects(torch.amp.GradScaler, LRScheduler)
     scalers = [one for one in objects if isinstance(one, torch.amp.GradScaler)]
     return [*schedulers_of(optimizers, objects), *scalers]
+
+
+def stepping_scaler() -> Any:
+    """The gradient scaler within whose `step` this is called, or None. Cost: microseconds."""
+    frame, code = sys._getframe(1), torch.amp.GradScaler.step.__code__
+    while frame is not None and frame.f_code is not code:
+        frame = frame.f_back
+    return None if frame is None else frame.f_locals.get("self")
 
 
 def write_loop_state(

@@ -20,6 +20,7 @@ from thalweg.observe.hooks import StepHooks, ValidationHook
 from thalweg.observe.instrument import REGRESSIVE, Moment, PassCounts
 from thalweg.observe.instrument_runner import InstrumentRunner
 from thalweg.observe.local_shard import local_gradient, local_part, whole_norm_factor, whole_value
+from thalweg.observe.loop_state import stepping_scaler
 from thalweg.observe.model_copies import ModelCopies
 from thalweg.observe.rank_digests import RankDigests
 from thalweg.observe.reading_schedule import first_reading, next_probe, next_reading
@@ -59,6 +60,7 @@ class Readings:
     ) -> None:
         self._calls = CallHooks(model, guard.report_failure)
         self.validation = ValidationHook(self._calls)
+        self.scaler: Any = None  # the gradient scaler that made an update, if one was seen
         self.due = first_reading(first_step, EVERY)  # the step of the next reading
         self._model, self._bare = model, bare_module(model)
         self._optimizers, self._loss_fn = optimizers, loss_fn
@@ -230,6 +232,7 @@ class Readings:
         self._next_probe = next_probe(step, EVERY, often=often)
 
     def _measure_update(self, update: Update) -> None:
+        self.scaler = self.scaler or stepping_scaler()
         weights = update.weights
         parts = [local_part(weight).detach() for _, weight in weights]
         moment = self._moment(

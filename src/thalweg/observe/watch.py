@@ -278,7 +278,8 @@ class Watcher:
         with self._guard("watch"):
             self._readings.complete(self._step)
         with self._guard("loop"):
-            self._loop.complete(max(self._first_step, self._step - 1))
+            last = max(self._first_step, self._step - 1)
+            self._loop.complete(last, scaler=self._readings.scaler)
         self.flush()
 
     def _stop(self) -> None:

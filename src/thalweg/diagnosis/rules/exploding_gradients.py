@@ -1,7 +1,7 @@
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from thalweg.diagnosis.evidence import curve, gradient_norms, number, value
+from thalweg.diagnosis.evidence import curve, gradient_norms, is_bootstrapped, number, value
 from thalweg.diagnosis.rule import Finding, Prescription, rule
 from thalweg.record import History
 from thalweg.record.quantities import BATCH_SIZE, CHANCE_LOSS, GRADIENT_NORM, LOSS
@@ -29,8 +29,9 @@ def exploding_gradients(
     times, by 8 robust deviations, and 0.3 of chance (or of the start; all of it with batches of
     four or fewer); after which the median of ten losses stays above half as much again: what had
     been learned is lost, where one hard batch leaves no trace; and a reading of gradient norm 10
-    times the usual. A note if the loss came down to a tenth of its start all the same.
-    False alarms: targets that move, as a value network's, where the loss rises with them.
+    times the usual. A note if the loss came down to a tenth of its start all the same, or the
+    targets move with a copy of the model, as a value network's, and the loss with them.
+    False alarms: rare batches that are much harder than the others.
     Convicted by: clipping at the 90th percentile on a copy calms the loss.
     Source: Pascanu, Mikolov and Bengio 2013; Google tuning playbook (clip at the 90th percentile).
     """
@@ -48,7 +49,7 @@ def exploding_gradients(
     usual = float(np.median(norms))
     start, late = float(np.median(losses.head(0.05, 5))), float(np.median(losses.tail(0.2)))
     return Finding(
-        severity="note" if late < 0.1 * start else "warning",
+        severity="note" if late < 0.1 * start or is_bootstrapped(history) else "warning",
         summary=f"the gradient norm is {number(usual)} as a rule and {number(float(norms.max()))} "
         f"at its worst; the loss leapt {leaps} times",
         evidence={"usual norm": usual, "highest norm": float(norms.max()), "leaps": float(leaps)},
