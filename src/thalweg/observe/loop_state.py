@@ -2,6 +2,7 @@
 
 import sys
 from math import isfinite
+from types import FrameType
 from typing import Any
 
 import torch
@@ -40,7 +41,8 @@ def drivers_of(optimizers: tuple[Any, ...]) -> list[Any]:
 
 def stepping_scaler() -> Any:
     """The gradient scaler within whose `step` this is called, or None. Cost: microseconds."""
-    frame, code = sys._getframe(1), torch.amp.GradScaler.step.__code__
+    frame: FrameType | None = sys._getframe(1)
+    code = torch.amp.GradScaler.step.__code__
     while frame is not None and frame.f_code is not code:
         frame = frame.f_back
     return None if frame is None else frame.f_locals.get("self")
