@@ -565,6 +565,21 @@ def test_first_updates_that_wipe_out_the_weights_are_a_rate_too_high(ratio, loss
     assert (learning_rate_too_high(run) is not None) == named
 
 
+@pytest.mark.parametrize(
+    ("ratio", "peak", "severity"),
+    [(1.9, 4.5, "warning"), (0.9, 4.5, None), (1.9, 3.0, None), (60.0, 3.7, "warning")],
+)
+def test_a_network_that_learns_after_its_weights_were_replaced_is_a_warning(ratio, peak, severity):
+    moved = {name: {0: 0.02, 5: ratio} for name in MATRICES} | {"d.weight": {0: 0.0, 5: 1e12}}
+    zeros = {"d.weight": {0: 1.0}}
+    losses = [2.3, 2.4, peak, peak, *noisy(2.2, 1.1)]
+    run = history(**TEN, loss=losses, update_ratio=moved, identical_rows=zeros)
+    finding = learning_rate_too_high(run)
+    assert (finding and finding.severity) == severity
+    if severity:
+        assert f"by {ratio:.0%} of their norm, and the loss leapt from 2.3" in finding.summary
+
+
 AT_ONCE = {"loss": [2.3, nan], "weight_not_finite": [0]}  # weights that are finite, but overflow
 LEAP = {"update_ratio": {name: {0: inf} for name in MATRICES}}
 DEAD = {"dead_units": {"0": {1: 1.0}, "1": {1: 1.0}}}

@@ -5,7 +5,7 @@ import numpy as np
 
 from thalweg.diagnosis.evidence import Curve, curve, finite_values, number
 from thalweg.diagnosis.finite_part import finite_part, first_lasting_nan
-from thalweg.diagnosis.rule import Finding, Prescription, rule
+from thalweg.diagnosis.rule import Finding, Prescription, Severity, rule
 from thalweg.record import History
 from thalweg.record.quantities import (
     CHANCE_LOSS,
@@ -19,6 +19,8 @@ from thalweg.record.quantities import (
 
 HEALTHY_UPDATE = 1e-3  # ‖Δw‖/‖w‖ that a good learning rate gives; CS231n notes
 VIOLENT = 0.5  # a share of its norm that no sound update moves a matrix by
+REPLACED = 1.0  # a share of its norm: a matrix that moves so far keeps nothing of its start
+LEAP = 1.5  # times the first loss, after updates that replaced most matrices
 EXTREME = 50.0  # times the first loss: no sound training leaps so far
 LASTING = 1 / 3  # of the first loss: below it, an early leap did no lasting harm
 VARIES = 3.0  # ratio of the chance levels of several readings, from which on tasks differ
@@ -74,7 +76,10 @@ def learning_rate_too_high(
     fifty times the start even then. Or, without a leap: the median matrix moved by a tenth in one
     of the first updates, and a hundred steps later the loss is still that of chance. Or: the
     median matrix moved by half of its norm in one of the first updates, and within as many steps
-    the run overflowed for good, from finite gradients. Matrices that began at zero do not count.
+    the run overflowed for good, from finite gradients. Or, as a warning: the median matrix moved by
+    all of its norm in one of the first updates, and the loss leapt to 1.5 times its start, however
+    it ended: networks whose norms undo the scale of their weights learn even then, but less well.
+    Matrices that began at zero do not count.
     False alarms: a sound learning rate on inputs or targets that are not scaled has the same
     effect; then the data finding, which comes first, is the cause.
     Convicted by: a tenth of the learning rate on a copy, for 50 steps, falls further.
@@ -101,17 +106,20 @@ def learning_rate_too_high(
     violent = isfinite(moved) and moved > VIOLENT and peak > 5 * reference and harmed
     lr = _learning_rate(history)
     outcome = f"the loss leapt from {number(start)} to {number(peak)} and {_ending(end)}"
+    severity: Severity = "error"
     if not (leapt and failed and moved >= update) and not violent:
-        typical = _typical_first_update(history)
-        if not (typical >= update and _never_fell(history, losses)):
+        typical, replaced, place = _typical_first_update(history), _replaced_share(history), ""
+        first = "the first updates moved most weight matrices by"
+        if typical >= update and _never_fell(history, losses):
+            moved = typical
+            outcome = f"{first} {moved:.0%}, and the loss never fell below {number(start)}"
+        elif replaced >= REPLACED and peak > LEAP * reference:
+            moved, severity = replaced, "warning"
+            outcome = f"{first} {moved:.0%} of their norm, and {outcome}"
+        else:
             return None
-        moved, place = typical, ""
-        outcome = (
-            f"the first updates moved most weight matrices by {typical:.0%}, and the loss never "
-        )
-        outcome += f"fell below {number(start)}"
     return Finding(
-        severity="error",
+        severity=severity,
         summary=f"with learning rate {number(lr)} {outcome}",
         where=place,
         evidence=finite_values(
@@ -129,9 +137,7 @@ def learning_rate_too_high(
 
 def _overflow_at_once(history: History, losses: Curve, overflow: int) -> Finding | None:
     """The finding where the first updates wiped out the weights and the run then overflowed."""
-    is_zero = {
-        name for name, flags in history.by_place(IDENTICAL_ROWS).items() if any(flags.values())
-    }
+    is_zero = _began_at_zero(history)
     moved = _median_update(_first_updates(history, leave_out=is_zero))
     if overflow - losses.steps[0] > FIRST or not moved >= VIOLENT or _gradient_overflowed(history):
         return None
@@ -209,6 +215,17 @@ def _typical_first_update(history: History) -> float:
     """The largest early update of the median weight matrix; 0 where fewer than three are known."""
     largest = _first_updates(history)
     return _median_update(largest) if len(largest) >= FEWEST_MATRICES else 0.0
+
+
+def _replaced_share(history: History) -> float:
+    """As `_typical_first_update`, of the matrices that did not begin at zero alone."""
+    largest = _first_updates(history, leave_out=_began_at_zero(history))
+    return _median_update(largest) if len(largest) >= FEWEST_MATRICES else 0.0
+
+
+def _began_at_zero(history: History) -> set[str]:
+    flags = history.by_place(IDENTICAL_ROWS)
+    return {name for name, series in flags.items() if any(series.values())}
 
 
 def _median_update(ratios: Sequence[float]) -> float:
