@@ -50,6 +50,13 @@ def test_what_is_none(cells):
     assert number_form(cells) == ""
 
 
+def test_long_cells_take_no_time():
+    """A pattern that tried all ways would not end."""
+    for cell in ("+" + " " * 10**6 + "!", "1." * 10**6 + "!", "9" * 10**6 + "%"):
+        assert number_form([cell, cell + "1", cell + "2"]) == ""
+        assert isnan(written_number(cell, "1,234.5 $"))
+
+
 def table(folder, name, head, rows, delimiter=","):
     path = folder / name
     lines = [delimiter.join(cells) for cells in [head, *rows]]
@@ -115,6 +122,21 @@ def test_a_word_among_numbered_classes_is_a_class(tmp_path):
     dataset = load_dataset(table(tmp_path, "t.csv", ["x", "label"], rows))
     assert "none" in dataset.class_names
     assert not dataset.quarantined
+
+
+@pytest.mark.parametrize("code", ["-999", "9999", "-99.0"])
+def test_a_code_for_missing_values_is_told(code, tmp_path):
+    rows = [[code if x % 9 == 0 else f"{x / 30}", f"{x * x}"] for x in range(60)]
+    notes = load_dataset(table(tmp_path, "t.csv", ["x", "y"], rows)).notes
+    (note,) = [note for note in notes if "means a missing value" in note]
+    assert note.startswith(f"7 cells of 'x' are {float(code):.0f}, all others 0.03333 to 1.967")
+
+
+@pytest.mark.parametrize("scale", [20, 1000])
+def test_a_number_among_others_like_it_is_no_code(scale, tmp_path):
+    rows = [["-999" if x % 9 == 0 else f"{x * scale - 999}", f"{x * x}"] for x in range(60)]
+    notes = load_dataset(table(tmp_path, "t.csv", ["x", "y"], rows)).notes
+    assert not any("means a missing value" in note for note in notes)
 
 
 def test_columns_without_a_value_are_left_out(tmp_path):

@@ -31,6 +31,7 @@ from thalweg.data.sources.target_numbers import TargetNumbers, target_numbers
 from thalweg.data.tables.cells import is_missing, is_number
 from thalweg.data.tables.column import Column, category_text
 from thalweg.data.tables.infer_column import column_notes, infer_column, is_one_text
+from thalweg.data.tables.missing_codes import missing_code_note
 from thalweg.errors import DataError
 from thalweg.wording import some
 
@@ -165,6 +166,8 @@ def _columns(table: Table, target_name: str, *, group: str = "") -> tuple[_Colum
         notes.append(Caveat(text, "Columns were left out"))
     features = tuple((place, column) for place, column in inferred.items() if column is not None)
     notes += column_notes([column for _, column in features])
+    codes = (missing_code_note(column, column_cells(sample, place)) for place, column in features)
+    notes += [note for note in codes if note]
     if not features:
         raise DataError(
             f"{table.path} has no column to learn from beside the target {names[target]!r}",

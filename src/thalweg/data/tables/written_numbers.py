@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from thalweg.data.tables.cells import cell_number, is_number
 
 SHARE = 0.95  # of the cells that must be numbers in the form; the others count as missing
+LONGEST = 40  # characters of a number with its unit; longer cells are not looked at
 LEAST_CELLS = 3
 LEAST_DISTINCT = 3  # sizes such as "12 oz" and "16 oz" are rather two categories
 
@@ -73,6 +74,8 @@ def written_number(cell: str, form: str) -> float:
 
 def _parts(cell: str) -> tuple[str, str] | None:
     """The unit beside the number, and its sign and digits; None for what is no number."""
+    if len(cell) > LONGEST:
+        return None
     match = _CELL.fullmatch(cell)
     if match is None or (match["before"] and match["after"]):
         return None
