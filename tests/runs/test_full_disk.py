@@ -22,6 +22,7 @@ class FullDisk:
 
     def __init__(self, monkeypatch, fails):
         self.fails = fails
+        monkeypatch.setattr("thalweg.runs.recorder.SPACING", 0.0)  # each epoch is saved
         monkeypatch.setattr("thalweg.training.checkpoint.write_new", self)
 
     def __call__(self, path, data, *, flush=False):

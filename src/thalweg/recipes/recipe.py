@@ -195,7 +195,8 @@ class BudgetRecipe:
         0, "Stop after this many epochs without a better validation score; 0: never.", at_least=0
     )
     checkpoint_seconds: float = key(
-        60.0, "Most seconds of training that a crash can cost; each epoch is saved too."
+        60.0,
+        "Most seconds of training that a crash can cost; each epoch of a second or more is saved.",
     )
 
 

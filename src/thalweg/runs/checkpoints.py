@@ -6,30 +6,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from thalweg.errors import TrainingError
 from thalweg.runs.session import Session
 from thalweg.training.checkpoint import (
+    Snapshot,
     UnwritableCheckpointError,
+    check_weights,
     latest_checkpoint,
     prune,
-    save_checkpoint,
+    take_snapshot,
+    write_checkpoint,
 )
-
-State = Mapping[str, Tensor]
 
 
 @dataclass(slots=True)
 class Checkpoints:
     """The checkpoints of a run: the newest two, and the one of the best weights.
 
-    Best weights that the disk does not take are held in memory until the end.
+    Best weights that are not on the disk are held in memory until a later checkpoint is written.
     """
 
     folder: Path
     is_failing: bool = False  # the last save failed
-    _unsaved: tuple[State, State] | None = field(default=None, repr=False)  # weights, average
+    _best: Snapshot | None = field(default=None, repr=False)  # not on the disk
 
     def save(self, session: Session, *, done: int, extra: Mapping[str, Any], best: int) -> str:
         """Save the session after `done` updates; `best` is the step of the best weights, −1: none.
@@ -37,20 +36,33 @@ class Checkpoints:
         Returns the reason where the disk takes no checkpoint, else "". The first must succeed.
         Raises: TrainingError where there is none yet, or for weights that are not finite.
         """
-        problem = self._try(session, done, extra)
+        snapshot = _take_snapshot(session, done, extra)
+        held = [] if self._best is None or self._best.step != best else [self._best]
+        problem = self._try([*held, snapshot])
         if problem and done == 0:
             raise problem
-        protected = best if best >= 0 else None
         if problem:
             self.make_room(best)
-            problem = self._try(session, done, extra)
+            problem = self._try([*held, snapshot])
         self.is_failing = problem is not None
-        if best == done:
-            self._unsaved = _copy(session) if problem else None
         if problem:
+            self._best = snapshot if best == done else next(iter(held), None)
             return problem.seen
-        prune(self.folder, keep=2, best=protected)
+        self._best = None
+        prune(self.folder, keep=2, best=best if best >= 0 else None)
         return ""
+
+    def hold_best(
+        self, session: Session, *, done: int, extra: Mapping[str, Any], best: int
+    ) -> None:
+        """Hold the session in memory if its weights, after `done` updates, are the best.
+
+        Raises: NonFiniteWeightsError.
+        """
+        if best == done:
+            self._best = _take_snapshot(session, done, extra)
+        else:
+            check_weights(session.model, step=done)
 
     def make_room(self, best: int) -> None:
         """Delete all checkpoints but the newest and the one of the best weights."""
@@ -59,37 +71,20 @@ class Checkpoints:
 
     def restore_best(self, session: Session, step: int) -> bool:
         """Restore the best weights, of that step, from disk or memory; False: they are lost."""
-        if self._unsaved is not None:
-            weights, average = self._unsaved
-            session.model.load_state_dict(weights)
-            if session.average is not None:
-                session.average.load(average)
-            return True
-        checkpoint = latest_checkpoint(self.folder, step=step)
-        if checkpoint is not None:
-            checkpoint.restore(session.model, session.optimizer, session.average)
-        return checkpoint is not None
+        is_held = self._best is not None and self._best.step == step
+        saved = self._best if is_held else latest_checkpoint(self.folder, step=step)
+        if saved is not None:
+            saved.restore(session.model, session.optimizer, session.average)
+        return saved is not None
 
-    def _try(
-        self, session: Session, done: int, extra: Mapping[str, Any]
-    ) -> UnwritableCheckpointError | None:
+    def _try(self, snapshots: list[Snapshot]) -> UnwritableCheckpointError | None:
         try:
-            save_checkpoint(
-                self.folder,
-                step=done,
-                model=session.model,
-                optimizer=session.optimizer,
-                average=session.average,
-                extra=extra,
-            )
+            for snapshot in snapshots:
+                write_checkpoint(self.folder, snapshot)
         except UnwritableCheckpointError as error:
             return error
         return None
 
 
-def _copy(session: Session) -> tuple[State, State]:
-    def on_cpu(state: State) -> State:
-        return {name: weight.detach().to("cpu", copy=True) for name, weight in state.items()}
-
-    average = {} if session.average is None else session.average.average
-    return on_cpu(session.model.state_dict()), on_cpu(average)
+def _take_snapshot(session: Session, done: int, extra: Mapping[str, Any]) -> Snapshot:
+    return take_snapshot(session.model, session.optimizer, session.average, step=done, extra=extra)

@@ -107,7 +107,7 @@ class NoRecorder:
 
 
 def fit(session: Session, recorder: RunRecorder | NoRecorder, *, start: int) -> None:
-    """Make the updates that are left; validate and save a checkpoint after each epoch.
+    """Make the updates that are left; validate after each epoch, and save checkpoints.
 
     Every rank runs this loop, so that all of them issue the same collectives in the same order.
     The first rank's recorder decides where training starts and when it is over.

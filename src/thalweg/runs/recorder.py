@@ -38,6 +38,7 @@ from thalweg.wording import some
 
 SHOWN = 160  # characters of a text that the network writes, in the progress
 TIME_UP = "time-up"  # the kind of event
+SPACING = 1.0  # s of training from one checkpoint to the next, at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,18 +149,27 @@ class RunRecorder:
             self.progress.messages.append(f"step {done:,} writes: {text.strip()[:SHOWN]}…")
 
     def save(self, done: int) -> None:
-        """Save a checkpoint: everything that a resumed run needs after `done` updates."""
+        """Save a checkpoint: everything that a resumed run needs after `done` updates.
+
+        After epochs that take a fraction of a second, most saves only hold the best weights: those
+        on the disk may be a second old.
+        """
+        best = self.best
+        entry: dict[str, Any] = {
+            "done": done,
+            "best": best.step if best.is_scored else -1,
+            "extra": {"best": best.to_dict()},
+        }
+        is_due = self.is_checkpoint_due or monotonic() - self._saved_at >= SPACING
+        if not (is_due or self.signal or done in (0, self.plan.steps)):
+            self.checkpoints.hold_best(self.session, **entry)
+            return
         self.clock.start("saving")
         self.writer.set("time_spent", self.clock.seconds)
         self.watcher.flush()  # what a resumed run will not measure again must be safe first
         self.writer.flush()
-        best, was_failing = self.best, self.checkpoints.is_failing
-        problem = self.checkpoints.save(
-            self.session,
-            done=done,
-            best=best.step if best.is_scored else -1,
-            extra={"best": best.to_dict()},
-        )
+        was_failing = self.checkpoints.is_failing
+        problem = self.checkpoints.save(self.session, **entry)
         if problem and not was_failing:
             self.announce("checkpoint-failed", self._checkpoint_failure(problem), step=done)
         self.clock.start("training")

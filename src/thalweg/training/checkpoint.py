@@ -17,7 +17,7 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from thalweg.errors import TrainingError
 from thalweg.files import check_no_link, check_tensor_file, read_json_object, write_new
@@ -61,6 +61,66 @@ class Checkpoint:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """Everything that a checkpoint holds, as copies on the CPU."""
+
+    step: int  # the next update to make
+    extra: Mapping[str, JSON]
+    tensors: Mapping[str, Tensor]
+    plain: Mapping[str, JSON]
+
+    def restore(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        average: WeightAverage | None = None,
+    ) -> None:
+        """Restore weights, their average, optimizer and random state, byte for byte."""
+        state.restore(self.tensors, self.plain, model=model, optimizer=optimizer, average=average)
+
+
+def check_weights(model: nn.Module, *, step: int) -> None:
+    """Raise NonFiniteWeightsError if a weight is NaN or infinite; `step` is the next update."""
+    if bad := nonfinite_weight(model):
+        raise NonFiniteWeightsError(bad, step=step)
+
+
+def take_snapshot(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: WeightAverage | None = None,
+    *,
+    step: int,
+    extra: Mapping[str, JSON],
+) -> Snapshot:
+    """Copy the state into memory. Raises: NonFiniteWeightsError if a weight is not finite."""
+    check_weights(model, step=step)
+    tensors, plain = state.collect(model, optimizer, average)
+    return Snapshot(step=step, extra=dict(extra), tensors=tensors, plain=plain)
+
+
+def write_checkpoint(folder: Path, snapshot: Snapshot) -> Path:
+    """Write `folder/step-…` and return its path.
+
+    Raises: UnwritableCheckpointError if the disk is full or fails: the previous checkpoints stay
+    intact.
+    """
+    data = safetensors.torch.save(dict(snapshot.tensors))
+    manifest = {
+        "format": FORMAT,
+        "step": snapshot.step,
+        "extra": dict(snapshot.extra),
+        "state": snapshot.plain,
+        "sha256": {_STATE: sha256(data).hexdigest()},
+    }
+    with _as_training_error(
+        "no checkpoint could be written to", folder, kind=UnwritableCheckpointError
+    ):
+        check_no_link(folder)
+        return _commit(folder, snapshot.step, {_STATE: data, _MANIFEST: _sealed(manifest)})
+
+
 def save_checkpoint(
     folder: Path,
     *,
@@ -75,22 +135,8 @@ def save_checkpoint(
     Raises: TrainingError if the disk is full or fails, NonFiniteWeightsError if a weight is NaN or
     infinite. Either way the previous checkpoints stay intact.
     """
-    if bad := nonfinite_weight(model):
-        raise NonFiniteWeightsError(bad, step=step)
-    tensors, plain = state.collect(model, optimizer, average)
-    data = safetensors.torch.save(tensors)
-    manifest = {
-        "format": FORMAT,
-        "step": step,
-        "extra": dict(extra),
-        "state": plain,
-        "sha256": {_STATE: sha256(data).hexdigest()},
-    }
-    with _as_training_error(
-        "no checkpoint could be written to", folder, kind=UnwritableCheckpointError
-    ):
-        check_no_link(folder)
-        return _commit(folder, step, {_STATE: data, _MANIFEST: _sealed(manifest)})
+    snapshot = take_snapshot(model, optimizer, average, step=step, extra=extra)
+    return write_checkpoint(folder, snapshot)
 
 
 def latest_checkpoint(folder: Path, *, step: int | None = None) -> Checkpoint | None:
