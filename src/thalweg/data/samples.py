@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, SupportsIndex, overload
 
@@ -72,6 +73,7 @@ class Samples:
     columns: tuple[Column, ...] = ()  # of a table, whose cells the numbers were made of
 
 
+@lru_cache(maxsize=1024)
 def split_called(word: str) -> int:
     """The split that a folder or a cell names, as an index into SPLITS; UNSPLIT for other words.
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from inspect import signature
 from json import dumps
 
@@ -10,7 +11,7 @@ from numpy import errstate
 from thalweg.diagnosis.finite_part import finite_part, first_lasting_nan
 from thalweg.diagnosis.missing import NOT_SHOWN, how_to_measure
 from thalweg.diagnosis.notebook_page import notebook_page
-from thalweg.diagnosis.rule import SEVERITIES, STAGES, Finding, Rule
+from thalweg.diagnosis.rule import SEVERITIES, STAGES, Check, Finding, Rule
 from thalweg.diagnosis.rules import rules_with_plugins
 from thalweg.diagnosis.text_page import text_page
 from thalweg.record import History
@@ -92,14 +93,22 @@ def diagnose(history: History, rules: Iterable[Rule] | None = None) -> Diagnosis
 
 def too_few_points(rule: Rule, history: History) -> str:
     """The reason why the silence of a rule means nothing; "" where it means something."""
-    limits = signature(rule.check).parameters
-    least = next((limits[n].default for n in ("least", "least_steps") if n in limits), 0)
+    least = _least_points(rule.check)
     for quantity in rule.needs:
+        if not least or quantity not in COUNTED:
+            continue
         points = max((len(series) for series in history.by_place(quantity).values()), default=0)
-        if quantity in COUNTED and points < least:
+        if points < least:
             more = "train longer" if quantity is LOSS else "train longer, or validate more often"
             return f"{points} points of {quantity.name} are too few: it takes {least}; {more}"
     return ""
+
+
+@cache
+def _least_points(check: Check) -> float:
+    """The number of points below which a check is silent: the default of its keyword; 0: any."""
+    limits = signature(check).parameters
+    return next((limits[n].default for n in ("least", "least_steps") if n in limits), 0)
 
 
 def _finding(rule: Rule, history: History) -> Finding | None:

@@ -30,6 +30,7 @@ class LoopLog:
     ) -> None:
         self._guard = guard
         self._drivers = [scheduler]  # and what else moves the loop, once it was looked for
+        self._searched_at = -1  # the step at which they were last looked for at the end
         self._modes = ModeLog(model, optimizers)
         self._weights = WeightLog(optimizers, guard.step)
         self._rates = GroupRates(optimizers)
@@ -64,6 +65,8 @@ class LoopLog:
         self._modes.write(self._guard.history, step)
         self._rates.write(self._guard.history, step)
         self._beside.write(self._guard.history, step)
-        drivers = [*self._drivers, scaler, *drivers_of(self._optimizers)]
-        objects = list({id(one): one for one in drivers}.values())
+        if step != self._searched_at:  # a diagnosis and then the close: the same objects
+            self.find_drivers()
+            self._searched_at = step
+        objects = list({id(one): one for one in [*self._drivers, scaler]}.values())
         write_loop_state(self._guard.history, step, self._optimizers, objects=objects)

@@ -57,10 +57,12 @@ class WeightAverage:
     @contextmanager
     def averaged_model(self) -> Iterator[nn.Module]:
         """Swap the averaged weights into the model; restore its own afterwards, bit for bit."""
-        state = self.model.state_dict()
-        weights: dict[str, Tensor] = {name: w.detach().clone() for name, w in state.items()}
-        self.model.load_state_dict(self.average)
+        own = [*self._weights, *self._buffers]
+        copies = [tensor.clone() for tensor in own]
+        with torch.no_grad():
+            torch._foreach_copy_(own, [*self._means, *self._copies])
         try:
             yield self.model
         finally:
-            self.model.load_state_dict(weights)
+            with torch.no_grad():
+                torch._foreach_copy_(own, copies)

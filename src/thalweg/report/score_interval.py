@@ -1,6 +1,7 @@
 """The 95 % interval of a score over the samples that it was measured on."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from math import isfinite
 from typing import NamedTuple
 
@@ -41,7 +42,7 @@ def score_interval(facts: Facts, metric: str) -> ScoreInterval | None:
         right = sum(row.target == row.predicted for row in rows)
         return ScoreInterval(*wilson_interval(right, len(rows)), len(rows), is_share=True)
     if name == "r2" and facts.answers == "values":
-        return _r2_interval(*target_and_predicted(rows))
+        return _r2_interval(*(column.tobytes() for column in target_and_predicted(rows)))
     return None
 
 
@@ -52,8 +53,13 @@ def target_and_predicted(rows: Sequence[PredictionRow]) -> tuple[np.ndarray, np.
     return table[:, 0], table[:, 1]
 
 
-def _r2_interval(targets: np.ndarray, predicted: np.ndarray) -> ScoreInterval | None:
-    """The percentile bootstrap (Efron & Tibshirani 1993, §13.3); every call draws the same."""
+@lru_cache(maxsize=4)
+def _r2_interval(target_bytes: bytes, predicted_bytes: bytes) -> ScoreInterval | None:
+    """The percentile bootstrap (Efron & Tibshirani 1993, §13.3); every call draws the same.
+
+    A report shows it in three places.
+    """
+    targets, predicted = (np.frombuffer(data) for data in (target_bytes, predicted_bytes))
     size = len(targets)
     if not 2 <= size <= MOST_SAMPLES:
         return None

@@ -148,18 +148,19 @@ def _columns(table: Table, target_name: str, *, group: str = "") -> tuple[_Colum
         others = [column for column in others if column not in row_numbers]
         names_of = some([repr(names[column]) for column in row_numbers])
         notes.append(f"columns that only number the rows are left out: {names_of}")
-    if constant := [c for c in others if is_one_text(column_cells(sample, c))]:
+    cells = {column: column_cells(sample, column) for column in others}
+    if constant := [column for column in others if is_one_text(cells[column])]:
         others = [column for column in others if column not in constant]
         names_of = some([repr(names[column]) for column in constant])
         notes.append(f"columns of one text in all rows are left out: {names_of}")
-    if empty := [c for c in others if all(map(is_missing, column_cells(sample, c)))]:
+    if empty := [column for column in others if all(map(is_missing, cells[column]))]:
         others = [column for column in others if column not in empty]
         names_of = some([repr(names[column]) for column in empty])
         notes.append(f"columns without a value are left out: {names_of}")
     commas = table.has_decimal_commas
     inferred = {
-        c: infer_column(names[c], column_cells(sample, c), has_decimal_commas=commas)
-        for c in others
+        column: infer_column(names[column], cells[column], has_decimal_commas=commas)
+        for column in others
     }
     if left_out := [repr(names[column]) for column in others if inferred[column] is None]:
         text = f"columns of free text are left out: {some(left_out)}"
@@ -235,8 +236,11 @@ def _numbers(cells: Sequence[str], place: int, column: Column, *, contents: _Tab
     """The numbers of a column's cells, and NaN; a category's codes, from 1."""
     if column.kind == "category":
         codes = contents.categories.setdefault(place, {})
-        texts = map(category_text, cells)
-        numbers = [codes.setdefault(text, len(codes) + 1) for text in texts]
+        code_of = {
+            cell: codes.setdefault(category_text(cell), len(codes) + 1)
+            for cell in dict.fromkeys(cells)
+        }
+        numbers = [code_of[cell] for cell in cells]
         return np.array(numbers, dtype=np.float64).reshape(-1, 1)
     values = column.numbers(cells)
     if not np.isfinite(values).all():

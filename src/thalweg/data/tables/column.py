@@ -45,12 +45,14 @@ class Column:
         """The cells as numbers; NaN for what is missing, the entry's number for a category."""
         if self.kind == "category":
             entries = {text: index for index, text in enumerate(self.texts, start=1)}
-            codes = [entries.get(category_text(cell), OTHER) for cell in cells]
+            code_of = {cell: entries.get(category_text(cell), OTHER) for cell in set(cells)}
+            codes = [code_of[cell] for cell in cells]
             return np.array(codes, dtype=np.float64).reshape(-1, 1)
         if self.kind == "date":
             return date_numbers(cells, form=self.form, parts=self.parts, origin=self.origin)
         if self.kind == "flag":
-            flags = [FLAGS.get(cell.strip().lower(), np.nan) for cell in cells]
+            flag_of = {cell: FLAGS.get(cell.strip().lower(), np.nan) for cell in set(cells)}
+            flags = [flag_of[cell] for cell in cells]
             return np.array(flags, dtype=np.float64).reshape(-1, 1)
         if self.form:
             values = np.array([written_number(cell, self.form) for cell in cells], dtype=np.float64)

@@ -1,8 +1,9 @@
 """Tell from the cells of a column what it holds."""
 
+from collections import Counter
 from collections.abc import Sequence
 
-from thalweg.data.tables.cells import is_missing, is_number
+from thalweg.data.tables.cells import are_all_finite, is_missing, is_number
 from thalweg.data.tables.column import FLAGS, Column
 from thalweg.data.tables.dates import AMBIGUOUS, date_form, earliest, parts_that_vary
 from thalweg.data.tables.written_numbers import number_form
@@ -15,15 +16,21 @@ def infer_column(
     name: str, cells: Sequence[str], *, has_decimal_commas: bool = False
 ) -> Column | None:
     """The column, a category still without entries; None where it holds free text."""
-    present = [cell.strip() for cell in cells if not is_missing(cell)]
+    if are_all_finite(cells):
+        return Column(name=name)
+    counts = Counter[str]()  # a column of categories has few texts
+    for cell, count in Counter(cells).items():
+        if not is_missing(cell):
+            counts[cell.strip()] += count
+    present = list(counts.elements())
     if form := number_form(present, has_decimal_commas=has_decimal_commas):
         return Column(name=name, form=form)
-    if sum(map(is_number, present)) * 2 > len(present):
+    if 2 * sum(count for text, count in counts.items() if is_number(text)) > counts.total():
         return Column(name=name)
-    if {cell.lower() for cell in present} <= FLAGS.keys():
+    if {text.lower() for text in counts} <= FLAGS.keys():
         return Column(name=name, kind="flag")
-    if form := date_form(present):
-        parts, origin = parts_that_vary(present, form), earliest(present, form)
+    if form := date_form(list(counts)):
+        parts, origin = parts_that_vary(list(counts), form), earliest(list(counts), form)
         return Column(name=name, kind="date", form=form, parts=parts, origin=origin)
     return None if is_free_text(present) else Column(name=name, kind="category")
 
