@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from thalweg.errors import UsageError
+from thalweg.models.pieces.byte_dropout import ByteDropout
 
 LARGEST = 3.0  # standard deviations, beyond which a number grows ever more slowly
 LEAST_WIDTH = 1e-4  # standard deviations, of a bin between equal quantiles
@@ -102,7 +103,7 @@ def tabular(
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise([model.num_features, *[width] * depth]):
         layers += [nn.Linear(inputs, outputs), nn.ReLU()]
-        layers += [nn.Dropout(dropout)] if dropout else []
+        layers += [ByteDropout(dropout)] if dropout else []
     model.body = nn.Sequential(*layers)
     model.head = nn.Linear(width if depth else model.num_features, num_classes)
     nn.init.normal_(model.head.weight, std=0.01)  # near-equal logits: the first loss is chance

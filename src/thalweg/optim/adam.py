@@ -7,6 +7,7 @@ from torch import nn
 
 from thalweg.optim.compiler_free import compiler_free
 from thalweg.optim.groups import weight_groups
+from thalweg.optim.lean_adamw import lean_adamw
 
 
 def adamw(
@@ -24,7 +25,7 @@ def adamw(
     """
     groups = weight_groups(named_weights, weight_decay=weight_decay)
     betas = (momentum, beta2)
-    return compiler_free(torch.optim.AdamW)(groups, lr=lr, betas=betas, eps=eps, fused=True)
+    return lean_adamw()(groups, lr=lr, betas=betas, eps=eps, fused=True)
 
 
 def adam(

@@ -11,6 +11,7 @@ from thalweg.errors import UsageError
 from thalweg.models import MODELS
 from thalweg.models.anatomy.signal_scale import activation_statistics, signal_trend
 from thalweg.models.pieces.activation import ACTIVATIONS, widening
+from thalweg.models.pieces.byte_dropout import ByteDropout
 from thalweg.models.pieces.drop_path import DropPath, depth_rates
 from thalweg.models.pieces.initialise import (
     INITIALISATIONS,
@@ -238,6 +239,33 @@ def test_stochastic_depth_drops_whole_samples_and_keeps_the_mean():
     assert dropped.mean().item() == pytest.approx(1, abs=0.02)
     assert drop.eval()(branch) is branch
     assert depth_rates(0.3, 4) == pytest.approx([0, 0.1, 0.2, 0.3])
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.2, 0.5])
+@pytest.mark.parametrize("count", [100, 800], ids=["torch's numbers", "bytes"])
+def test_dropout_drops_its_share_and_keeps_the_mean(rate, count):
+    torch.manual_seed(0)
+    inputs = torch.ones(count, 21, requires_grad=True)
+    dropout = ByteDropout(rate)
+    outputs = torch.stack([dropout(inputs) for _ in range(2_000_000 // inputs.numel())])
+    dropped = (outputs == 0).float()
+    assert dropped.mean().item() == pytest.approx(rate, abs=0.004)
+    assert outputs.mean().item() == pytest.approx(1.0, abs=0.004)
+    flat = dropped.flatten()[: dropped.numel() // 8 * 8].view(-1, 8)  # the bytes of a number
+    torch.testing.assert_close(flat.mean(0), torch.full((8,), rate), atol=0.006, rtol=0)
+    pairs = torch.corrcoef(flat.T) - torch.eye(8)
+    assert pairs.abs().max() < 0.01  # four standard deviations of independent entries are 0.008
+    outputs[0].sum().backward()
+    torch.testing.assert_close(inputs.grad, outputs[0].detach())
+    assert dropout.eval()(inputs) is inputs
+
+
+def test_dropout_follows_from_the_seed():
+    inputs = torch.ones(80, 100)
+    torch.manual_seed(1)
+    first = ByteDropout(0.3)(inputs)
+    torch.manual_seed(1)
+    assert torch.equal(first, ByteDropout(0.3)(inputs))
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet20", "resnext29_8x64d"])
