@@ -132,6 +132,8 @@ def _recipe_with(defaults: Recipe, user_edits: Mapping[str, object]) -> Recipe:
     reset: dict[str, object] = {}
     if recipe.model.name != defaults.model.name:
         reset["model.changes"] = {}  # they were for the other network
+    if recipe.optimizer.name != defaults.optimizer.name:
+        reset["optimizer.changes"] = {}
     if not takes_soft_targets(recipe.task.loss):
         reset["task.label_smoothing"] = 0.0
     if "budget.epochs" in user_edits:

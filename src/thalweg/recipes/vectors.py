@@ -1,22 +1,39 @@
 """Rows of a table, with a class or a number each."""
 
 from collections.abc import Mapping
+from math import ceil
+from typing import NamedTuple
 
-from thalweg.recipes.amount import batch_size, epochs
+from thalweg.recipes.amount import epochs
 from thalweg.recipes.facts import DataFacts
 from thalweg.recipes.recipe import (
     BatchRecipe,
     BudgetRecipe,
     Changes,
+    EvaluationRecipe,
     ModelRecipe,
     OptimizerRecipe,
     Recipe,
+    ScheduleRecipe,
 )
 
-MOST_BINS, LEAST_BINS = 16, 4  # of a number; fewer than the least are of no use
+FINE_BINS, BINS, LEAST_BINS = 32, 16, 4  # of a number; fewer than the least are of no use
+FINE_FROM = 4_000  # training rows, whose bins may be fine
 MOST_FEATURES = 768  # of all numbers together
 EMBEDDED = 16  # entries of a category, from which on it is embedded
 FEW, SOME = 2_000, 8_000  # training rows
+WIDTH = 128
+VALIDATIONS = 20  # of a run, at most
+
+
+class Amount(NamedTuple):
+    """How long and how hard a table of some size is trained."""
+
+    updates: int
+    batch: int
+    lr: float
+    ema_decay: float
+    dropout: float
 
 
 def vectors(facts: DataFacts, chosen: Mapping[str, object]) -> Recipe:
@@ -25,31 +42,46 @@ def vectors(facts: DataFacts, chosen: Mapping[str, object]) -> Recipe:
     Numbers in pieces let a network bend as often as trees do: Gorishniy et al. 2022,
     arXiv:2203.05556. Strong weight decay and dropout suit small tables: Kadra et al. 2021,
     arXiv:2106.11189. The average of the weights stands in for an ensemble: on a validation split of
-    some hundred rows, the best of many noisy epochs would be a lucky one.
+    some hundred rows, the best of many noisy epochs would be a lucky one. Few updates at a high
+    rate, of large batches in a narrow network, end as high as four times as many at a fifth of it.
     Measured beside gradient-boosted trees by benchmarks/tables.py.
     """
-    samples = facts.counts["train"]
-    size = batch_size(samples, largest=256)
-    updates = 800 if samples < FEW else 1_500 if samples < SOME else 4_000
+    amount = _amount(facts.counts["train"])
+    samples, size = facts.counts["train"], amount.batch
+    passes = epochs(samples, batch=size, updates=amount.updates, least=10, most=100)
+    wish = chosen.get("budget.epochs")
+    interval = ceil((wish if isinstance(wish, int) else passes) / VALIDATIONS)
     return Recipe(
-        model=ModelRecipe(name="tabular", changes=_network(facts)),
+        model=ModelRecipe(name="tabular", changes=_network(facts, amount.dropout)),
         optimizer=OptimizerRecipe(
-            name="adamw", lr=2e-3, weight_decay=0.2, momentum=0.9, ema_decay=0.99
+            name="adamw",
+            lr=amount.lr,
+            weight_decay=0.2,
+            momentum=0.9,
+            ema_decay=amount.ema_decay,
+            changes={"beta2": 0.99},
         ),
+        schedule=ScheduleRecipe(name="cosine"),
         batch=BatchRecipe(size=size),
-        budget=BudgetRecipe(epochs=epochs(samples, batch=size, updates=updates, least=10, most=60)),
+        budget=BudgetRecipe(epochs=passes),
+        evaluation=EvaluationRecipe(interval=interval),
     )
 
 
-def _network(facts: DataFacts) -> Changes:
+def _amount(samples: int) -> Amount:
+    if samples < FEW:
+        return Amount(updates=200, batch=64, lr=6e-3, ema_decay=0.97, dropout=0.2)
+    if samples < SOME:
+        return Amount(updates=700, batch=128, lr=1e-2, ema_decay=0.97, dropout=0.05)
+    return Amount(updates=1_400, batch=256, lr=1e-2, ema_decay=0.98, dropout=0.0)
+
+
+def _network(facts: DataFacts, dropout: float) -> Changes:
     samples, numbers = facts.counts["train"], facts.num_numbers
-    bins = min(MOST_BINS, MOST_FEATURES // max(1, numbers))
+    most = BINS if samples < FINE_FROM else FINE_BINS
+    bins = min(most, MOST_FEATURES // max(1, numbers))
     embedded = [size for size in facts.categories if size > EMBEDDED]
-    changes: dict[str, int | float | str | bool] = {
-        "width": 128 if samples < FEW else 256,
-        "depth": 2,
-        "dropout": 0.2 if samples < SOME else 0.05,
-    }
+    changes: dict[str, int | float | str | bool] = {"width": WIDTH, "depth": 2, "dropout": dropout}
     if numbers and bins >= LEAST_BINS:
         changes |= {"numbers": numbers, "bins": bins}
     if embedded:
