@@ -19,6 +19,7 @@ from thalweg.data import load_dataset
 from thalweg.data.digits import write_digits
 from thalweg.data.samples import SPLITS, UNSPLIT, Files
 from thalweg.data.sources import samples_at
+from thalweg.data.sources.find_images import find_images, image_folders
 from thalweg.errors import DataError, UnknownNameError, UsageError
 
 
@@ -764,3 +765,12 @@ def test_a_plug_in_may_read_folders(tmp_path, monkeypatch):
     plug_in = SimpleNamespace(load=lambda: points)
     monkeypatch.setattr("thalweg.registry.entry_points", lambda group: [plug_in])
     assert samples_at(tmp_path) is samples
+
+
+def test_runs_beside_a_table_are_not_searched_for_its_images(tmp_path):
+    for folder in ("runs/first", "photos/cats"):
+        (tmp_path / folder / "inner").mkdir(parents=True)
+        (tmp_path / folder / "7.png").write_bytes(b"")
+    (tmp_path / "runs/first/run.db").write_bytes(b"")
+    assert list(image_folders(tmp_path)) == ["photos", "runs", "photos/cats"]
+    assert find_images(tmp_path, ["7"]).folder == "photos/cats"

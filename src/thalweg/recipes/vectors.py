@@ -27,7 +27,7 @@ VALIDATIONS = 20  # of a run, at most
 
 
 class Amount(NamedTuple):
-    """How long and how hard a table of some size is trained."""
+    """The length of a training and its strength, by the number of rows."""
 
     updates: int
     batch: int
@@ -72,7 +72,7 @@ def _amount(samples: int) -> Amount:
     if samples < FEW:
         return Amount(updates=200, batch=64, lr=6e-3, ema_decay=0.97, dropout=0.2)
     if samples < SOME:
-        return Amount(updates=700, batch=128, lr=1e-2, ema_decay=0.97, dropout=0.05)
+        return Amount(updates=800, batch=128, lr=8e-3, ema_decay=0.97, dropout=0.1)
     return Amount(updates=1_400, batch=256, lr=1e-2, ema_decay=0.98, dropout=0.0)
 
 

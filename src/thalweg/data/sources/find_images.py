@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from thalweg.data.images.formats import SUFFIXES, suffix_of
+from thalweg.record.schema import DATABASE
 
 DEEPEST = 3  # levels of folders below the table's
 MOST_FOLDERS = 100
@@ -66,13 +67,18 @@ def find_images(root: Path, cells: Sequence[str]) -> Placement | None:
 
 
 def image_folders(root: Path) -> Iterator[str]:
-    """Folders with images, or with folders of images, below the root; the root itself is ""."""
+    """Folders with images, or with folders of images, below the root; the root itself is "".
+
+    Runs that lie there are passed over.
+    """
     pending = [("", 0)]
     for _ in range(MOST_FOLDERS):
         if not pending:
             return
         folder, depth = pending.pop(0)
         entries = _entries(root / folder)
+        if folder and any(name == DATABASE for name, _ in entries):
+            continue  # a run, such as one trained on this table
         inner = [name for name, is_folder in entries if is_folder]
         holds_images = any(suffix_of(name) in SUFFIXES for name, _ in entries)
         if holds_images or (folder and inner):
