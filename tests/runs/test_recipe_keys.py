@@ -213,7 +213,7 @@ def _val_accuracy():
 def test_every_optimizer_trains_by_its_name(vectors, tmp_path, name):
     rate = {"sgd": 0.1, "momentum": 0.1, "momentum_velocity": 0.1, "nesterov": 0.1}.get(name, 0.01)
     edits = {"optimizer.name": name, "optimizer.momentum": 0.9}
-    run = train(vectors, out=tmp_path, lr=rate, epochs=10, edits=edits)
+    run = train(vectors, out=tmp_path, lr=rate, epochs=10, batch_size=16, edits=edits)
     assert run.metrics["val_accuracy"] > 0.9
 
 

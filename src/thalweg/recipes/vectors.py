@@ -13,6 +13,7 @@ from thalweg.recipes.recipe import (
     EvaluationRecipe,
     ModelRecipe,
     OptimizerRecipe,
+    PrecisionRecipe,
     Recipe,
     ScheduleRecipe,
 )
@@ -23,6 +24,8 @@ MOST_FEATURES = 768  # of all numbers together
 EMBEDDED = 16  # entries of a category, from which on it is embedded
 FEW, SOME = 2_000, 8_000  # training rows
 WIDTH = 128
+# A product is over before a second thread has begun; beside another job it takes 20 times as long.
+THREADS = 1
 VALIDATIONS = 20  # of a run, at most
 
 
@@ -63,6 +66,7 @@ def vectors(facts: DataFacts, chosen: Mapping[str, object]) -> Recipe:
         ),
         schedule=ScheduleRecipe(name="cosine"),
         batch=BatchRecipe(size=size),
+        precision=PrecisionRecipe(threads=THREADS),
         budget=BudgetRecipe(epochs=passes),
         evaluation=EvaluationRecipe(interval=interval),
     )
