@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -157,11 +158,8 @@ def _columns(table: Table, target_name: str, *, group: str = "") -> tuple[_Colum
         others = [column for column in others if column not in empty]
         names_of = some([repr(names[column]) for column in empty])
         notes.append(f"columns without a value are left out: {names_of}")
-    commas = table.has_decimal_commas
-    inferred = {
-        column: infer_column(names[column], cells[column], has_decimal_commas=commas)
-        for column in others
-    }
+    infer = partial(infer_column, has_decimal_commas=table.has_decimal_commas)
+    inferred = {column: infer(names[column], cells[column]) for column in others}
     if left_out := [repr(names[column]) for column in others if inferred[column] is None]:
         text = f"columns of free text are left out: {some(left_out)}"
         notes.append(Caveat(text, "Columns were left out"))
