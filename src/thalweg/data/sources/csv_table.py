@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -131,7 +130,6 @@ def _columns(table: Table, target_name: str, *, group: str = "") -> tuple[_Colum
         notes.append(f"{table.path.name} has no header: its columns are numbered")
     sample = [row.cells for row in islice(table.rows(), int(has_header), ROWS_PER_CHUNK)]
     splits = split_column(names, sample)
-    split = splits.index
     notes += splits.notes()
     labels = named_columns(names, target_name)
     target = labels.indices[0] if labels.indices else target_column(names, target_name)
@@ -139,10 +137,10 @@ def _columns(table: Table, target_name: str, *, group: str = "") -> tuple[_Colum
         labels = prefixed_columns(names, sample)
         target = labels.indices[0] if labels.indices else target
     if target < 0:
-        target = default_target(table, names, split=split, sample=sample)
+        target = default_target(table, names, split=splits.index, sample=sample)
         notes.append(f"target: the last column, {names[target]!r}; --target NAME takes another")
     group_place = group_column(names, sample, group)
-    roles = {split, target, group_place, *labels.indices}
+    roles = {splits.index, target, group_place, *labels.indices}
     others = [column for column in range(len(names)) if column not in roles]
     row_numbers = [c for c in others if has_header and _numbers_rows(names[c], sample, c)]
     if row_numbers:
@@ -158,8 +156,11 @@ def _columns(table: Table, target_name: str, *, group: str = "") -> tuple[_Colum
         others = [column for column in others if column not in empty]
         names_of = some([repr(names[column]) for column in empty])
         notes.append(f"columns without a value are left out: {names_of}")
-    infer = partial(infer_column, has_decimal_commas=table.has_decimal_commas)
-    inferred = {column: infer(names[column], cells[column]) for column in others}
+    commas = table.has_decimal_commas
+    inferred = {
+        column: infer_column(names[column], cells[column], has_decimal_commas=commas)
+        for column in others
+    }
     if left_out := [repr(names[column]) for column in others if inferred[column] is None]:
         text = f"columns of free text are left out: {some(left_out)}"
         notes.append(Caveat(text, "Columns were left out"))
