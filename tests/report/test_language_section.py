@@ -7,7 +7,7 @@ from report.test_html_report import Page
 
 from thalweg.diagnosis import diagnose
 from thalweg.record import PredictionRow, RunReader, RunWriter
-from thalweg.record.quantities import CHANCE_LOSS, LOSS, VAL_LOSS
+from thalweg.record.quantities import CHANCE_LOSS, LOSS, UPDATE_RATIO, VAL_LOSS
 from thalweg.report import render_html, render_text
 
 EVIL = "<script>alert('x')</script>\x1b[2J\u202e"
@@ -77,6 +77,24 @@ def test_a_network_behind_counts_is_a_caveat(tmp_path, loss, name):
     text = render_text(*language_run(tmp_path, loss=loss))
     assert ("Counting does better" in text) == bool(name)
     assert name in text
+
+
+def test_steps_by_the_thousand_are_not_cut_in_the_headline(tmp_path):
+    reader, diagnosis = language_run(tmp_path)
+    with RunWriter(tmp_path) as writer:
+        writer.set("steps", 1_200)
+        writer.set("selection", {"step": 1_200, "by_score": True})
+    page = Page(render_html(RunReader(reader.path), diagnosis))
+    assert "weights of step 1,200 of 1,200" in page.words
+
+
+def test_the_first_update_of_zeros_does_not_flatten_the_chart(tmp_path):
+    language_run(tmp_path)
+    with RunWriter(tmp_path) as writer:
+        for step in range(20):
+            writer.add(UPDATE_RATIO, step, {"head.weight": 1e-3 if step else 9e12})
+    reader = RunReader(tmp_path)
+    assert "10¹²" not in render_html(reader, diagnose(reader.history))
 
 
 def test_an_unfinished_run_without_scores_is_reported(tmp_path):

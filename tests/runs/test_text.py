@@ -100,7 +100,7 @@ def test_a_changed_text_is_not_resumed(run, text, tmp_path):
 
 
 def test_the_texts_cost_no_bit_of_the_training(run, text, tmp_path, monkeypatch):
-    monkeypatch.setattr("thalweg.runs.recorder.written_sample", lambda session: "")
+    monkeypatch.setattr("thalweg.runs.recorder.written_sample", lambda session, length: "")
     silent = thalweg.train(text, out=tmp_path, edits=EDITS)
     assert weights_of(silent) == weights_of(run)
 

@@ -2,7 +2,8 @@
 
 import os
 import sys
-from math import isnan
+from collections.abc import Sequence
+from math import isnan, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ from thalweg.cli.recipe_options import RECIPE, recipe_edits, takes_recipe_keys
 from thalweg.cli.settings import gather_settings
 from thalweg.cli.terminal import table
 from thalweg.runs.progress_line import show_progress
+from thalweg.wording import count, duration
 
 if TYPE_CHECKING:
     from thalweg.planning.speed.benchmark import NumericsResult
@@ -59,7 +61,19 @@ def plan(
         return
     header = ("computed in", "ms a step", "loss off", "cosine", "")
     print(table(header, map(_cells, benchmark.rows)))
-    print(f"\n{ready.recipe.model.name}, batches of {ready.recipe.batch.size}: {benchmark.note}")
+    chosen, facts = ready.recipe, ready.dataset.facts
+    changes = ", ".join(f"{name} {value}" for name, value in chosen.model.changes.items())
+    size = f" at {words}" if (words := ready.dataset.modality.size(facts)) else ""
+    network = f"{chosen.model.name} ({changes})" if changes else chosen.model.name
+    batch = f"batches of {chosen.batch.size} {ready.dataset.modality.noun}s{size}"
+    time = duration(ready.steps * _step_seconds(benchmark.rows))
+    print(f"\n{network}, {batch}: {benchmark.note}")
+    print(f"{count(ready.steps, 'step')}, about {time} beside the validations")
+
+
+def _step_seconds(rows: "Sequence[NumericsResult]") -> float:
+    """Seconds of a step in the chosen setting; NaN where none was timed."""
+    return next((row.seconds for row in rows if row.verdict == "chosen"), nan)
 
 
 def _fields(row: "NumericsResult") -> dict[str, object]:

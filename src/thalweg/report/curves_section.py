@@ -1,8 +1,9 @@
 """The section of learning curves: one chart for each group of series."""
 
+from collections.abc import Mapping
 from math import isfinite
 
-from thalweg.record import Quantity
+from thalweg.record import Quantity, Series
 from thalweg.record.quantities import (
     ACCURACY,
     CHANCE_LOSS,
@@ -23,6 +24,7 @@ from thalweg.report.selection import selected_step, selection_text, stages, stag
 from thalweg.report.tag import section, table
 from thalweg.wording import NARROW, count, figure, markup
 
+FROM_ZERO = 1e6  # times its norm: no update of a weight that is not zero moves it so far
 MOST_ROWS = 40  # validations in the table under the curves; of more, evenly spaced ones
 MOST_EVENTS = 4  # marked; the latest of more
 MARKS = {"loss-not-finite": "not a number", "interrupted": "interrupted", "resumed": "resumed"}
@@ -113,9 +115,20 @@ def _weights(facts: Facts) -> list[str]:
         (GRADIENT_NORM, "Gradient norm", "median and range"),
         (UPDATE_RATIO, "Update ratio", "‖Δw‖ / ‖w‖"),
     ):
-        lines = [spread_line("median", facts.history.by_place(quantity))]
+        places = facts.history.by_place(quantity)
+        if quantity is UPDATE_RATIO:
+            places = _without_first_of_zero(places)
+        lines = [spread_line("median", places)]
         charts.append(line_chart(_small(facts, quantity.name, title, unit=unit), lines))
     return charts
+
+
+def _without_first_of_zero(places: Mapping[str, Series]) -> dict[str, Series]:
+    """The ratios without those of weights that were zero: there the norm divides by nearly 0."""
+    return {
+        place: {step: ratio for step, ratio in series.items() if not ratio > FROM_ZERO}
+        for place, series in places.items()
+    }
 
 
 def _small(facts: Facts, key: str, title: str, *, unit: str = "") -> Chart:

@@ -32,7 +32,7 @@ def selection_text(facts: Facts) -> str:
 
 def selection_in_short(facts: Facts) -> str:
     """Such as "weights of epoch 2 of 50"; "" if unknown."""
-    return selection_text(facts).partition(" (")[0].partition(",")[0]
+    return selection_text(facts).partition(" (")[0].partition(", the ")[0]
 
 
 def selected_step(facts: Facts) -> int:

@@ -28,7 +28,12 @@ from thalweg.runs.checkpoints import Checkpoints
 from thalweg.runs.recipe_edits import EDITED, recipe_edits, recipe_fact
 from thalweg.runs.results import split_scores
 from thalweg.runs.session import Session, build_session
-from thalweg.runs.written_sample import first_sample_step, written_sample
+from thalweg.runs.written_sample import (
+    LAST_LENGTH,
+    LENGTH,
+    first_sample_step,
+    written_sample,
+)
 from thalweg.tasks import TASKS
 from thalweg.training.checkpoint import Checkpoint, latest_checkpoint
 from thalweg.training.evaluate import Evaluation
@@ -144,7 +149,8 @@ class RunRecorder:
 
     def record_sample(self, done: int) -> None:
         """Record and show a text that the network writes after `done` updates, if it writes any."""
-        if text := written_sample(self.session):
+        length = LAST_LENGTH if done == self.plan.steps else LENGTH
+        if text := written_sample(self.session, length=length):
             self.writer.event(SAMPLE, f"wrote: {text[:SHOWN]}…", step=done, text=text)
             self.progress.messages.append(f"step {done:,} writes: {text.strip()[:SHOWN]}…")
 

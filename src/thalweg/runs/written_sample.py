@@ -10,7 +10,7 @@ from thalweg.inference.write_text import Writing, continuation
 from thalweg.models.sequences.decoder import Decoder
 from thalweg.runs.session import Session
 
-LENGTH = 200  # tokens
+LENGTH, LAST_LENGTH = 200, 600  # tokens, after a validation and at the end
 FIRST_SHARE = 1 / 40  # of the updates, before the first text
 
 
