@@ -24,7 +24,7 @@ CHECKS = {
         "tests/models/test_models.py",
         "test_every_model_starts_at_chance_and_passes_gradients_to_every_weight"
         "[toy_thing-(3, 32, 32)]",
-        "test_every_model_serves_as_a_regressor[toy_thing]",
+        "test_every_model_of_numbers_serves_as_a_regressor[toy_thing]",
     ),
     "modality": (
         "tests/data/test_modalities.py",
