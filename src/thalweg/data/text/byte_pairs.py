@@ -58,7 +58,7 @@ class BytePairs:
 
 def fit_byte_pairs(text: str, *, size: int) -> BytePairs:
     """Learn `size` pieces from a text. Raises DataError where the package is absent."""
-    package = _package()
+    package = _package(" or --data.tokenizer characters")
     tokenizer = package.Tokenizer(package.models.BPE())
     tokenizer.pre_tokenizer = package.pre_tokenizers.ByteLevel(add_prefix_space=False)
     trainer = package.trainers.BpeTrainer(
@@ -70,7 +70,7 @@ def fit_byte_pairs(text: str, *, size: int) -> BytePairs:
     return BytePairs(tokenizer.to_str())
 
 
-def _package() -> Any:
+def _package(way_around: str = "") -> Any:
     try:
         import tokenizers
         from tokenizers import models, pre_tokenizers, trainers  # noqa: F401
@@ -78,7 +78,7 @@ def _package() -> Any:
         raise DataError(
             "pieces of words need the package tokenizers, which is not installed",
             seen=str(error),
-            fix="pip install 'thalweg[text]', or --data.tokenizer characters",
+            fix=f"pip install 'thalweg[text]'{way_around}",
         ) from error
     return tokenizers
 
