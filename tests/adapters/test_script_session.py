@@ -589,12 +589,12 @@ def test_a_softmax_over_one_unit_is_named():
     assert headline.rule == "softmax-over-one-unit"
 
 
-def test_the_advised_rate_is_four_decades_lower_at_most():
-    """Updates that have grown with the loss show no rate."""
+def test_the_advised_rate_follows_from_the_first_updates():
+    """Later ones have grown with the loss, and show no rate."""
     torch.manual_seed(0)
     with watch_everything() as session:
         own_loop(lr=1e12)
     finding = next(f for f in session.diagnoses["model"].findings if "rate-too-high" in f.rule)
     rate = finding.prescriptions[0].edit["optimizer.lr"]
     assert isinstance(rate, float)
-    assert rate >= 1e8
+    assert 1e-4 <= rate <= 1

@@ -33,6 +33,7 @@ def test_spectrum(run):
     assert "of their length in the sharpest direction" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_report_shows_what_was_kept(run):
     along_path = ("--points", 3, "--directions", "principal", "--dimensions", 1)
     for words in (("spectrum",), ("landscape", *along_path)):

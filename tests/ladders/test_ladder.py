@@ -137,9 +137,8 @@ def test_rungs_that_do_not_fit_into_the_time_say_what_they_need(scans, tmp_path)
     found = thalweg.ladder(
         scans, rungs=("ridge", "visual-words", "mlp"), minutes=1e-9, out=tmp_path
     )
-    assert [rung.name for rung in found.rungs] == [
-        "ridge"
-    ]  # a rung without a time estimate always runs
+    assert not found.rungs
+    assert set(found.left_out) == {"ridge", "visual-words", "mlp"}
     assert all(found.left_out[name].startswith("needs about") for name in ("visual-words", "mlp"))
 
 

@@ -47,11 +47,12 @@ def test_an_untouched_recipe_is_no_event(stopped):
 
 def test_an_edit_is_an_event_that_names_both_values(stopped):
     edit(stopped, "checkpoint_seconds = 60.0", "checkpoint_seconds = 7.5")
+    newest = max((stopped / "checkpoints").glob("step-*"))
     progress = Progress()
     resume(stopped, progress=progress)
     (event,) = edits_of(stopped)
     assert "budget.checkpoint_seconds: 60.0 → 7.5" in event.message
-    assert event.step > 0
+    assert newest.name == f"step-{event.step:0{len(newest.name) - len('step-')}}"
     assert event.message in progress.messages
     page = (stopped / "report.html").read_text()
     assert "recipe was edited" in page

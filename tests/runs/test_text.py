@@ -81,7 +81,7 @@ def test_it_is_reported_with_what_it_writes(run):
     assert "validation loss beside simple models" in render_text(run.reader, run.diagnosis)
 
 
-@pytest.mark.parametrize("step", [5, 20])
+@pytest.mark.parametrize("step", [5, pytest.param(20, marks=pytest.mark.slow)])
 def test_it_is_resumed_to_the_same_bit(run, text, tmp_path, step):
     stopped = interrupted_at(step, text, out=tmp_path, edits=EDITS)
     resumed = thalweg.resume(stopped.path)
@@ -196,6 +196,7 @@ def test_a_plan_says_what_the_text_takes(text):
     assert plan.baselines["trigram"] < plan.baselines["unigram"]
 
 
+@pytest.mark.slow
 def test_the_test_split_waits_at_the_end_of_the_text(text, tmp_path):
     edits = {**EDITS, "data.test_fraction": 0.1}
     trained = thalweg.train(text, out=tmp_path, edits=edits)

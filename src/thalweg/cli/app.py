@@ -31,7 +31,6 @@ _GROUPS = {
         "runs": "List the runs in a folder.",
         "report": "Write a run's report as one HTML file.",
         "final": "Score a run on the test split, which stays hidden until then.",
-        "explain": "Explain one rule: why it matters, when it is wrong, where it comes from.",
     },
     "Look closer": {
         "lr": "Run a learning-rate range test, and suggest a learning rate.",
@@ -39,6 +38,7 @@ _GROUPS = {
         "landscape": "Draw the loss around a run's weights, or on the line to another run's.",
         "model": "Show a network's layers: shapes, weights, FLOPs, memory, receptive field.",
         "rules": "List the rules of a diagnosis.",
+        "explain": "Explain one rule: why it matters, when it is wrong, where it comes from.",
     },
     "This machine": {
         "plan": "Time training steps in each precision; show the fastest that is exact enough.",
