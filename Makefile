@@ -50,7 +50,8 @@ reference: .venv/ready
 # Everything, on examples that Hypothesis draws anew each time.
 nightly: .venv/ready peers
 	$(BIN)/pytest -q --hypothesis-profile=fresh tests
-	.venv-peers/bin/pytest -q --hypothesis-profile=fresh tests/adapters
+	.venv-peers/bin/pytest -q --hypothesis-profile=fresh \
+	    -W "ignore:invalid escape sequence" tests/adapters
 
 # What can only be tried on a GPU: where torch in .venv is one for it. The rest runs everywhere.
 gpu: .venv/ready

@@ -15,6 +15,7 @@ from thalweg.diagnosis.missing import NOT_SHOWN, is_foreign
 from thalweg.diagnosis.rules import RULES
 from thalweg.diagnosis.rules.exploding_gradients import exploding_gradients
 from thalweg.diagnosis.rules.initial_loss_above_chance import initial_loss_above_chance
+from thalweg.diagnosis.rules.labels_without_signal import labels_without_signal
 from thalweg.diagnosis.rules.learning_rate_too_high import learning_rate_too_high
 from thalweg.diagnosis.rules.loss_does_not_fit_task import loss_does_not_fit_task
 from thalweg.diagnosis.rules.loss_not_falling import loss_not_falling
@@ -538,6 +539,17 @@ def test_leaps_of_a_loss_whose_targets_move_are_a_note(discount, severity):
     copied = {"copy_discount": {"Net": {0: discount}}}
     bursts = history(loss=losses, gradient_norm=norms, **copied)
     assert exploding_gradients(bursts).severity == severity
+
+
+@pytest.mark.parametrize(("chance", "named"), [(0.1, True), (0.5, True), (0.88, False)])
+def test_where_one_class_has_nearly_all_samples_no_label_lacks_signal(chance, named):
+    scores = {"samples": 600, "chance": chance, "nearest neighbours": chance, "linear": chance}
+    guessing = history(
+        loss=noisy(2.3, 2.3),
+        baseline_accuracy={place: {0: score} for place, score in scores.items()},
+        val_accuracy=[chance] * 9,
+    )
+    assert (labels_without_signal(guessing) is not None) == named
 
 
 @pytest.mark.parametrize("scale", [inf, 1.7e308])
