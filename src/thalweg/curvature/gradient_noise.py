@@ -7,8 +7,7 @@ from statistics import pvariance
 import torch
 
 from thalweg.curvature.surface import Surface
-
-NORMAL_95 = 1.96
+from thalweg.statistics import NORMAL_95
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,8 +9,8 @@ from math import isfinite, isnan, sqrt
 from statistics import fmean, stdev
 
 from thalweg.record.ladder import Kind, Ladder, Rung
+from thalweg.statistics import NORMAL_95
 
-INTERVAL = 1.96  # standard errors: 95 %
 MIN_SHARED = 10  # samples that two rungs must share for a comparison
 MEMORISED = 0.98  # train score from which on a model has memorised its samples
 GAP = 0.1  # train minus validation score
@@ -54,7 +54,7 @@ def error_difference(first: Rung, second: Rung) -> tuple[float, float]:
     gaps = [a - b for a, b in pairs if isfinite(a) and isfinite(b)]
     if len(gaps) < MIN_SHARED:
         return -float("inf"), float("inf")
-    middle, half = fmean(gaps), INTERVAL * stdev(gaps) / sqrt(len(gaps))
+    middle, half = fmean(gaps), NORMAL_95 * stdev(gaps) / sqrt(len(gaps))
     return middle - half, middle + half
 
 

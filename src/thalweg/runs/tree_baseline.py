@@ -15,10 +15,10 @@ from thalweg.data.tables.fit_columns import categorical_places
 from thalweg.errors import MissingPackageError, TooLongError
 from thalweg.planning.plan import Plan
 from thalweg.runs.results import predicted_numbers
+from thalweg.statistics import NORMAL_95
 from thalweg.tasks import TASKS
 from thalweg.training.evaluate import Evaluation
 
-INTERVAL = 1.96  # standard errors: 95 %
 LEAST = 10  # validation rows, from which on errors are compared
 
 
@@ -92,7 +92,7 @@ def _verdict(fewer: np.ndarray) -> str:
     """Compare the errors that the trees lack on the same rows with their 95 % interval (paired)."""
     if len(fewer) < LEAST:
         return "unknown"
-    half = INTERVAL * float(fewer.std(ddof=1)) / sqrt(len(fewer))
+    half = NORMAL_95 * float(fewer.std(ddof=1)) / sqrt(len(fewer))
     if abs(float(fewer.mean())) <= half:
         return "alike"
     return "better" if fewer.mean() > 0 else "worse"

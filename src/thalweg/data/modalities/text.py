@@ -1,6 +1,6 @@
 """One long text, in windows of tokens; the network predicts the token after each."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -149,11 +149,6 @@ def _rows(preprocessing: TextPreprocessing, text: str, *, name: str) -> Iterator
         yield SourceRow(f"{name}, {vocabulary.noun}s {start + 1:,} to {start + length:,}", raw)
 
 
-def collate(samples: Sequence[np.ndarray]) -> Int64[Tensor, "n longer"]:
-    """Windows of one length as one tensor."""
-    return torch.from_numpy(np.stack(samples))
-
-
 TEXT = Modality(
     name=NAME,
     noun="window",
@@ -166,7 +161,6 @@ TEXT = Modality(
     read_source=read_source,
     read_object=read_object,
     recipe=language_model,
-    collate=collate,
     example=example,
     size=lambda facts: f"{count(facts.input_shape[0], facts.token_noun)}",
     describe=lambda facts: {

@@ -166,7 +166,7 @@ def _columns(table: Table, target_name: str, *, group: str = "") -> tuple[_Colum
         notes.append(Caveat(text, "Columns were left out"))
     features = tuple((place, column) for place, column in inferred.items() if column is not None)
     notes += column_notes([column for _, column in features])
-    codes = (missing_code_note(column, column_cells(sample, place)) for place, column in features)
+    codes = (missing_code_note(column, cells[place]) for place, column in features)
     notes += [note for note in codes if note]
     if not features:
         raise DataError(

@@ -108,7 +108,9 @@ def learning_rate_too_high(
     outcome = f"the loss leapt from {number(start)} to {number(peak)} and {_ending(end)}"
     severity: Severity = "error"
     if not (leapt and failed and moved >= update) and not violent:
-        typical, replaced, place = _typical_first_update(history), _replaced_share(history), ""
+        is_zero = _began_at_zero(history)
+        typical, place = _typical_first_update(history), ""
+        replaced = _typical_first_update(history, leave_out=is_zero)
         first = "the first updates moved most weight matrices by"
         if typical >= update and _never_fell(history, losses):
             moved = typical
@@ -211,15 +213,9 @@ def _largest_update(history: History) -> tuple[float, str]:
     return max(early, default=(float("inf"), ""))
 
 
-def _typical_first_update(history: History) -> float:
+def _typical_first_update(history: History, leave_out: Collection[str] = ()) -> float:
     """The largest early update of the median weight matrix; 0 where fewer than three are known."""
-    largest = _first_updates(history)
-    return _median_update(largest) if len(largest) >= FEWEST_MATRICES else 0.0
-
-
-def _replaced_share(history: History) -> float:
-    """As `_typical_first_update`, of the matrices that did not begin at zero alone."""
-    largest = _first_updates(history, leave_out=_began_at_zero(history))
+    largest = _first_updates(history, leave_out=leave_out)
     return _median_update(largest) if len(largest) >= FEWEST_MATRICES else 0.0
 
 
