@@ -471,7 +471,7 @@ def scaffold_task(root: Path, name: str) -> list[str]:
     _insert(table, after="        REGRESSION,\n", text=f"        {name.upper()},\n")
     tests = root / "tests/tasks/test_tasks.py"
     row = f'    "{words["hyphens"]}": np.arange(60.0) % 7,\n'
-    _insert(tests, after="LABELS: dict[str, Labels | np.ndarray] = {\n", text=row)
+    _insert(tests, after="LABELS: dict[str, Labels | TargetTexts | np.ndarray] = {\n", text=row)
     return [
         f"wrote src/thalweg/tasks/{name}.py, its line in __init__.py,",
         f"and a row of LABELS in {tests.relative_to(root)}",

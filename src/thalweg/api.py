@@ -43,6 +43,8 @@ def train(
     batch_size: int | None = None,
     image_size: int | None = None,
     target: str | None = None,
+    source: str | None = None,
+    split: Literal["random", "length"] | None = None,
     task: str | None = None,
     seed: int | None = None,
     device: str | None = None,
@@ -68,6 +70,8 @@ def train(
         batch_size: samples per backward pass.
         image_size: side of the square that images are resized to, in pixels.
         target: column of a table to predict; of several labels, columns: "ant,bee,cat".
+        source: column of a table that sequences are written from.
+        split: "length": of pairs of sequences, those with the longest targets validate.
         task: such as classification, regression or multi-label.
         seed: seed of the split, the weights, the order of samples and the augmentation.
         device: such as "cpu" or "cuda".
@@ -91,6 +95,8 @@ def train(
         batch_size=batch_size,
         image_size=image_size,
         target=target,
+        source=source,
+        split=split,
         task=task,
         seed=seed,
         device=device,
@@ -121,6 +127,8 @@ def plan(
     batch_size: int | None = None,
     image_size: int | None = None,
     target: str | None = None,
+    source: str | None = None,
+    split: Literal["random", "length"] | None = None,
     task: str | None = None,
     seed: int | None = None,
     device: str | None = None,
@@ -142,6 +150,8 @@ def plan(
         batch_size=batch_size,
         image_size=image_size,
         target=target,
+        source=source,
+        split=split,
         task=task,
         seed=seed,
         device=device,
@@ -167,6 +177,8 @@ def find_lr(
     batch_size: int | None = None,
     image_size: int | None = None,
     target: str | None = None,
+    source: str | None = None,
+    split: Literal["random", "length"] | None = None,
     task: str | None = None,
     seed: int | None = None,
     device: str | None = None,
@@ -183,6 +195,8 @@ def find_lr(
         batch_size=batch_size,
         image_size=image_size,
         target=target,
+        source=source,
+        split=split,
         task=task,
         seed=seed,
         device=device,
@@ -213,6 +227,8 @@ def cross_validate(
     batch_size: int | None = None,
     image_size: int | None = None,
     target: str | None = None,
+    source: str | None = None,
+    split: Literal["random", "length"] | None = None,
     task: str | None = None,
     seed: int | None = None,
     device: str | None = None,
@@ -241,6 +257,8 @@ def cross_validate(
         batch_size=batch_size,
         image_size=image_size,
         target=target,
+        source=source,
+        split=split,
         task=task,
         seed=seed,
         device=device,

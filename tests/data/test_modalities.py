@@ -34,6 +34,18 @@ def text(folder):
     return path, path
 
 
+def pairs(folder):
+    path = folder / "pairs.txt"
+    verbs, times = ("jump", "run", "walk"), ("once", "twice", "thrice")
+    lines = [
+        f"IN: {verb} {time} OUT: {' '.join([verb.upper()] * number)}"
+        for verb in verbs
+        for number, time in enumerate(times, 1)
+    ]
+    path.write_text("\n".join(lines))
+    return path, path
+
+
 def json_lines(folder, suffix):
     path = folder / f"samples{suffix}"
     lines = [{"values": [i / 7, -1.5], "target": "xy"[i // 20]} for i in range(40)]
@@ -45,6 +57,7 @@ ROWS = {
     "image": images,
     "vector": table,
     "text": text,
+    "pairs": pairs,
 }
 
 
@@ -103,6 +116,10 @@ def test_a_file_is_decoded_for_prediction_as_it_was_for_training(case):
     name = row.name.split(", ")[-1]  # "row 2" of a table, or the path of a file
     place = next(i for i, one in enumerate(dataset.names) if name.endswith(one))
     trained = dataset.modality.collate([dataset.inputs[place]])
+    if (
+        isinstance(trained, dict) and "targets" in trained
+    ):  # a sequence that is still to be written is not in the file
+        raw, trained = ({k: v for k, v in one.items() if "source" in k} for one in (raw, trained))
     for first, second in zip(tensors_of(raw), tensors_of(trained), strict=True):
         assert torch.equal(first, second)
 

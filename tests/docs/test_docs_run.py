@@ -47,18 +47,29 @@ def with_blocks(pages):
 
 @pytest.fixture
 def desk(tmp_path, monkeypatch):
-    """A folder with what the pages speak of: photos/, a photo, a text; a quiet environment."""
+    """A folder with what the pages speak of: photos/, a photo, texts; a quiet environment."""
     photos(tmp_path)
     words = ["river", "valley", "stone", "water", "falls", "slope", "down", "the", "a", "of"]
     chance = random.Random(0)
     lines = (" ".join(chance.choices(words, k=8)) for _ in range(500))
     (tmp_path / "input.txt").write_text("\n".join(lines))
+    (tmp_path / "commands.csv").write_text("command,actions\n" + "".join(commands()))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("THALWEG_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setenv("THALWEG_BUDGET_EPOCHS", "20")  # so few images would else get 67
     return tmp_path
+
+
+def commands():
+    """Rows such as "jump twice and run,JUMP JUMP RUN"."""
+    verbs, times = ("jump", "run", "walk", "look", "turn"), ("once", "twice", "thrice")
+    for first in verbs:
+        for number, time in enumerate(times, 1):
+            for second in verbs:
+                actions = " ".join([first.upper()] * number + [second.upper()])
+                yield f"{first} {time} and {second},{actions}\n"
 
 
 def photos(folder):

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from thalweg.data.batch import forward
 from thalweg.errors import UnknownNameError, UsageError
 from thalweg.models import MODELS, input_kind
 from thalweg.models.build import build_model
@@ -29,8 +30,12 @@ BATTERY: dict[str, Any] = {  # one member of every family, small enough to train
     "lstm_lm": {"width": 16},
     "gru_lm": {"width": 16, "depth": 2},
     "transformer_lm": {"width": 16, "depth": 2, "heads": 2},
+    "rnn_seq2seq": {"width": 16},
+    "lstm_seq2seq": {"width": 16, "attention": "additive"},
+    "gru_seq2seq": {"width": 16, "depth": 2},
+    "transformer_seq2seq": {"width": 16, "depth": 2, "heads": 2},
 }
-SHAPES = {"numbers": IMAGES, "tokens": (12,)}
+SHAPES = {"numbers": IMAGES, "tokens": (12,), "pairs": (9, 12, 10)}
 OF_NUMBERS = [name for name in BATTERY if input_kind(name) == "numbers"]
 CASES = [(name, SHAPES[input_kind(name)]) for name in BATTERY] + [
     ("mlp", (5,)),
@@ -55,11 +60,15 @@ def samples_for(name, shape):
     if input_kind(name) == "tokens":
         tokens = torch.randint(10, (16, shape[0] + 1))
         return tokens[:, :-1], tokens[:, 1:]
+    if input_kind(name) == "pairs":
+        tokens = torch.randint(10, (16, shape[1] + 1))
+        source = torch.randint(10, (16, shape[0]))
+        return {"tokens": tokens[:, :-1], "source": source}, tokens[:, 1:]
     return torch.randn(16, *shape), torch.arange(16) % 10
 
 
 def loss_of(model, inputs, targets):
-    return F.cross_entropy(model(inputs).flatten(0, -2), targets.flatten())
+    return F.cross_entropy(forward(model, inputs).flatten(0, -2), targets.flatten())
 
 
 @pytest.mark.parametrize(("name", "shape"), CASES, ids=str)
@@ -71,7 +80,7 @@ def test_every_model_starts_at_chance_and_passes_gradients_to_every_weight(name,
     loss.backward()
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     assert all(weight.grad.isfinite().all() for weight in trained)
-    assert model.eval()(inputs).shape == (*targets.shape, 10)
+    assert forward(model.eval(), inputs).shape == (*targets.shape, 10)
     assert loss_of(model, inputs, targets).item() == pytest.approx(log(10), rel=0.1)
 
 

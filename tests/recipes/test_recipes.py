@@ -192,8 +192,8 @@ OWN = {  # what a function chooses itself
     api.plan: set(),
     api.cross_validate: set(),
     api.find_lr: {"epochs", "lr", "devices", "transfer"},
-    api.ladder: {"model", "transfer"},
-    api.ladder_steps: {"model", "transfer"},
+    api.ladder: {"model", "transfer", "source", "split"},
+    api.ladder_steps: {"model", "transfer", "source", "split"},
 }
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sklearn import metrics
 
 from thalweg.data.samples import Labels
+from thalweg.data.text.pairs import TargetTexts, target_texts
 from thalweg.errors import UsageError
 from thalweg.recipes.recipe import TaskRecipe
 from thalweg.tasks import TASKS, classification, confusion, per_class_recall, regression
@@ -33,11 +34,12 @@ def test_every_task_is_whole(task):
 
 
 # Task → labels that it takes.
-LABELS: dict[str, Labels | np.ndarray] = {
+LABELS: dict[str, Labels | TargetTexts | np.ndarray] = {
     "multi-label": Labels(np.arange(60) % 4, ("ant", "bee", "ant|bee", "ant|bee|cat")),
     "classification": np.arange(60.0) % 3,
     "regression": np.random.default_rng(0).normal(50, 7, 60),
     "next-token": np.random.default_rng(0).integers(0, 4, (60, 5)),
+    "sequence": target_texts([f"{number % 7} {number % 3}" for number in range(60)]),
 }
 
 
@@ -61,7 +63,9 @@ def test_a_task_goes_from_labels_to_predictions_and_knowing_nothing_scores_chanc
     )
     task = kind.build(facts, TaskRecipe())
     assert task.name == name
-    tokens = values.shape[1:] if kind.answers == "tokens" else ()
+    tokens: tuple[int, ...] = values.shape[1:] if kind.answers == "tokens" else ()
+    if kind.answers == "sequences":  # a batch has their tokens
+        values, tokens = values[:, None].repeat(1, 5) % 4, (5,)
     logits = torch.zeros(60, *tokens, task.outputs)
     if isfinite(task.chance_loss):
         assert task.loss_fn(logits, values).item() == pytest.approx(task.chance_loss, rel=1e-4)

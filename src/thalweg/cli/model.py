@@ -66,15 +66,16 @@ def model(
     sizes |= {"context": context} | ({"features": features} if features else {})
     for option, size in sizes.items():
         check_count(size, name=option, most=WIDEST, of="the largest size")
-    shape = (features,) if features else (channels, image_size, image_size)
-    if reads_tokens := input_kind(name) == "tokens":
+    shape: tuple[int, ...] = (features,) if features else (channels, image_size, image_size)
+    kind = input_kind(name)
+    if kind != "numbers":
         _refuse_measurements_of_pixels(name, effective=effective, init=init)
-        shape = (context,)
+        shape = (context,) if kind == "tokens" else (context, context, num_classes)
     network = build_model(name, num_classes, input_shape=shape, changes=changes or {})
     if init:
         _show_initialisation(network, shape, changes=changes or {}, json=json)
         return
-    anatomy = summary(network, _token_example(context) if reads_tokens else shape)
+    anatomy = summary(network, shape if kind == "numbers" else _token_example(kind, context))
     extra = {"effective_field": _effective_field(network, shape)} if effective else {}
     if json:
         layers = [layer._asdict() for layer in anatomy.layers]
@@ -112,11 +113,12 @@ def _refuse_measurements_of_pixels(name: str, *, effective: bool, init: bool) ->
         )
 
 
-def _token_example(context: int) -> "dict[str, Tensor]":
-    """A text of so many tokens, by the name that language models take it by."""
+def _token_example(kind: str, context: int) -> "dict[str, Tensor]":
+    """Texts of so many tokens, by the names that networks for them take them by."""
     import torch
 
-    return {"tokens": torch.zeros(1, context, dtype=torch.int64)}
+    tokens = torch.zeros(1, context, dtype=torch.int64)
+    return {"tokens": tokens} if kind == "tokens" else {"tokens": tokens, "source": tokens}
 
 
 def _show_initialisation(

@@ -37,24 +37,28 @@ class Answer:
 def predict(
     run: Path,
     /,
-    *files: Path,
+    *files: str | Path,
     csv: bool = False,
     json: bool = False,
+    beams: int = 1,
     device: str = "cpu",
 ) -> int:
-    """Classify images or table rows, or predict numbers, with a trained run.
+    """Classify images or table rows, predict numbers, or write sequences, with a trained run.
 
     Parameters
     ----------
     run: Path
         The folder of a finished run.
-    files: Path
+    files: str | Path
         Image files, or folders of images at any depth. For a model of tables: CSV, Parquet or
-        Arrow files; for one of texts: text files.
+        Arrow files; for one of texts: text files; for one of pairs of sequences: texts to write
+        from, or files with one in each line.
     csv: bool
         Print CSV: a row per prediction, a column per class.
     json: bool
         Print JSON.
+    beams: int
+        Of a model that writes sequences: search with so many candidates at each place.
     device: str
         Such as cpu or cuda.
     """
@@ -64,7 +68,7 @@ def predict(
 
     model = api.load(run, device=device)
     noun = model.spec.modality.noun
-    answers = list(_answers(model, files))
+    answers = list(_answers(model, files, beams=beams))
     if csv:
         _print_csv(answers, model.spec.class_names, noun=noun)
     elif json:
@@ -78,20 +82,22 @@ def predict(
     return DataError.exit_code if failed else 0
 
 
-def _answers(model: "SavedModel", paths: Iterable[Path]) -> Iterator[Answer]:
+def _answers(model: "SavedModel", paths: Iterable[str | Path], *, beams: int) -> Iterator[Answer]:
     rows = chain.from_iterable(_rows(model, path) for path in paths)
     while batch := list(islice(rows, BATCH)):
         raw = [row.raw for row in batch if row.raw is not None]
-        predictions = iter(model.predict_raw(raw) if raw else ())
+        predictions = iter(model.predict_raw(raw, beams=beams) if raw else ())
         for row in batch:
             prediction = None if row.raw is None else next(predictions)
             yield Answer(row.name, None if row.error else prediction, row.error)
 
 
-def _rows(model: "SavedModel", path: Path) -> "Iterator[SourceRow]":
+def _rows(model: "SavedModel", source: str | Path) -> "Iterator[SourceRow]":
     """Read the samples in a file, or in the files of a folder; what cannot be read fails alone."""
+    modality, path = model.spec.modality, Path(source)
     try:
-        files = _files(path, model.spec.modality)
+        # A text is no path: "a//b" as a path would be a/b.
+        files = [source] if modality.takes_text and not path.is_dir() else _files(path, modality)
     except (DataError, OSError) as error:
         yield _unread(path, error)
         return
@@ -102,7 +108,7 @@ def _rows(model: "SavedModel", path: Path) -> "Iterator[SourceRow]":
             yield _unread(file, error)
 
 
-def _unread(path: Path, error: DataError | OSError) -> "SourceRow":
+def _unread(path: Path | str, error: DataError | OSError) -> "SourceRow":
     """A row without data, after a message on stderr."""
     from thalweg.data.modality import SourceRow
 
@@ -112,7 +118,7 @@ def _unread(path: Path, error: DataError | OSError) -> "SourceRow":
     return SourceRow(str(path), None, ": ".join(filter(None, (error.problem, error.seen))))
 
 
-def _files(path: Path, modality: "Modality") -> list[Path]:
+def _files(path: Path, modality: "Modality") -> "Sequence[Path | str]":
     """The file itself, or the files of the modality at any depth of a folder, in order.
 
     Raises: DataError for a folder without any.

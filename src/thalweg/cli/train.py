@@ -163,6 +163,8 @@ def _run_with_progress(action: "Callable[[Progress], Run]", *, json: bool) -> in
         use = f"predict  thalweg predict {run.path} FILE…"
         if run.reader.meta.get("answers") == "tokens":
             use = f'generate thalweg generate {run.path} --prompt "…"'
+        if run.reader.meta.get("answers") == "sequences":
+            use = f'predict  thalweg predict {run.path} "…"'
         print(f"\nreport   {run.path / 'report.html'}\n{use}")
     return 0
 
@@ -219,6 +221,6 @@ def _plan_facts(plan: "Plan") -> Mapping[str, object]:
         **({"loss of simple models": f"{losses} nat a token"} if losses else {"classes": classes}),
         "samples": ", ".join(f"{number} {split}" for split, number in counts.items() if number),
         "left out": len(plan.dataset.quarantined),
-        "input": " × ".join(map(str, facts.input_shape)),
+        "input": plan.dataset.modality.size(facts) or " × ".join(map(str, facts.input_shape)),
         "steps": f"{plan.steps}, {plan.steps_per_epoch} an epoch",
     }

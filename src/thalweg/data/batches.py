@@ -30,6 +30,7 @@ READY_FLOAT_BYTES = 1 << 30  # the same for what is stored as floats already
 DEVICE_SHARE = 0.25  # of a GPU's free memory: a split that fits this is kept there
 DEVICE_BYTES = 4 << 30  # the same for an accelerator that does not tell its free memory
 RELEASE_BYTES = 8 << 20  # mapped by gathering before the pages are released
+BUCKETS = 50  # batches whose samples are sorted by length together, where lengths differ
 FAULT_BYTES = 64 << 10  # mapped by Linux around an address that is touched
 
 Resize = Callable[[Any, int], Any]  # raw samples and the number of their batch
@@ -78,6 +79,10 @@ class Batches:
         self._augment = None
         if augmentation is not None:
             self._augment = augmentation(augment, dataset.preprocessing, origin)
+        lengths = self._modality.row_lengths
+        self._lengths: Tensor | None = None  # of the split's samples, where they differ
+        if shuffle and lengths is not None:
+            self._lengths = torch.from_numpy(lengths(dataset.inputs)[self._rows])
         self._orders: dict[int, tuple[Tensor, ...]] = {}
         if self._decoding is not None and shuffle:
             order = torch.cat(self._order(0)).numpy(force=True)
@@ -179,10 +184,27 @@ class Batches:
                 # On the CPU whatever the device: the same order everywhere.
                 chance = torch.Generator().manual_seed(derived_seed(self._seed, epoch, -1))
                 positions = torch.randperm(len(self._rows), generator=chance)
+                if self._lengths is not None:
+                    positions = self._bucketed(positions, chance)
             order = positions.to(self._home).split(self._size)
             # Two are cached, so that threads at either side of an epoch's end find theirs.
             self._orders = {**dict(list(self._orders.items())[-1:]), epoch: order}
         return order
+
+    def _bucketed(self, positions: Tensor, chance: torch.Generator) -> Tensor:
+        """The shuffled positions with batches of samples of similar length, which pad little.
+
+        The samples of each `BUCKETS` batches are sorted by length; the whole batches of the epoch
+        are then shuffled. A last batch of fewer samples stays the last.
+        """
+        assert self._lengths is not None
+        lengths = self._lengths
+        chunks = positions.split(BUCKETS * self._size)
+        ordered = torch.cat([chunk[lengths[chunk].argsort(stable=True)] for chunk in chunks])
+        whole = len(ordered) // self._size * self._size
+        batches = ordered[:whole].view(-1, self._size)
+        shuffled = batches[torch.randperm(len(batches), generator=chance)].flatten()
+        return torch.cat((shuffled, ordered[whole:]))
 
     @property
     def _is_held(self) -> bool:

@@ -25,11 +25,12 @@ from thalweg.data.samples import SPLITS, Files, Quarantined, Samples
 from thalweg.data.sources import samples_at
 from thalweg.data.sources.group_column import NO_GROUPS
 from thalweg.data.split import Holdout, class_notes, duplicate_notes, split_rows
+from thalweg.data.split_by_length import split_by_length
 from thalweg.data.text.divide_text import TextOptions
 from thalweg.errors import DataError, UsageError
 from thalweg.recipes.facts import DataFacts
 from thalweg.tasks import TASKS
-from thalweg.tasks.task import Targets
+from thalweg.tasks.task import Targets, WrittenLabels
 from thalweg.wording import some
 
 MOST_QUARANTINED = 0.2  # a larger share is no accident: the run ends
@@ -61,9 +62,9 @@ def load_dataset(
     is the share to hold out; None: as the modality suggests. `folds` divides the samples for
     training and validation anew, and `fold` (from 1) validates. `target` is a table's column to
     predict, `group` that of samples that stay together (see `samples_at`); of image files the names
-    may say so. `task` is preferred where the labels suit several tasks. `text` has the options of
-    one long text. `progress` is called with (done, all) while images are decoded. `list_samples`
-    returns what `samples_at` does, for a caller that has listed them already.
+    may say so. `task` is preferred where the labels suit several tasks. `text` has the
+    options of texts and of pairs of them. `progress` is called with (done, all) while images are
+    decoded. `list_samples` returns what `samples_at` does, for a caller that has listed them.
     Raises DataError for data that cannot be used, UsageError for an impossible option.
     """
     check_image_size(image_size)
@@ -76,20 +77,21 @@ def load_dataset(
     )
     holdout.check()
     surveyed = take_survey(str(path), target=target, group=group, size=image_size)
-    list_samples = list_samples or partial(samples_at, Path(path), target=target, group=group)
+    columns = {"target": target, "group": group, "source": text.source}
+    list_samples = list_samples or partial(samples_at, Path(path), task=task, **columns)
     samples, survey = surveyed or (list_samples(), None)
     modality = modality_of(samples.inputs)
     if val_fraction is None:
         holdout = replace(holdout, val_fraction=modality.val_fraction)
-    samples = modality.divide(samples, text, holdout) if modality.divide else samples
+    samples = _divide(samples, modality, text, holdout=holdout)
     targets = _targets(samples, task)
     divides = holdout.divides(samples.splits)
-    stored = modality.read(samples, ReadOptions(image_size, progress, overlap, survey, divides))
+    options = ReadOptions(image_size, progress, overlap, survey, divides, text)
+    stored = modality.read(samples, options)
+    has_classes = bool(targets.class_names)
     copies = None
     if stored.decoding is None:
-        copies = _near_copies(
-            modality, stored, targets.values, has_classes=bool(targets.class_names)
-        )
+        copies = _near_copies(modality, stored, targets.values, has_classes=has_classes)
     quarantined = samples.quarantined + stored.quarantined
     _check_quarantined(quarantined, targets, stored.good)
     use_groups = group != NO_GROUPS
@@ -125,6 +127,17 @@ def load_dataset(
             stored, targets, indices=indices, preprocessing=prepared.preprocessing
         ),
     )
+
+
+def _divide(
+    samples: Samples, modality: Modality, options: TextOptions, *, holdout: Holdout
+) -> Samples:
+    """The samples to train on, as the modality divides them or as the options split them."""
+    if modality.divide is not None:
+        samples = modality.divide(samples, options, holdout)
+    if options.split == "length":
+        return split_by_length(samples, modality.target_lengths, holdout)
+    return samples
 
 
 def check_image_size(image_size: int) -> None:
@@ -191,10 +204,13 @@ def _targets(samples: Samples, task: str) -> Targets:
 
     Raises DataError for labels of one class or one value, or of no task.
     """
+    are_written = isinstance(samples.labels, WrittenLabels)
     if task and (named := TASKS[task].named_targets(samples.labels, samples.label_place)):
         return named
     preferred = [TASKS[task]] if task else []
     for kind in chain(preferred, (other for other in TASKS.with_plugins() if other.name != task)):
+        if are_written != (kind.answers == "sequences"):
+            continue
         targets = kind.targets(samples.labels, samples.label_place)
         if targets is not None:
             return targets

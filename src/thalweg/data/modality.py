@@ -47,6 +47,7 @@ class ReadOptions(NamedTuple):
     overlap: bool = False  # decode in the background
     survey: Survey | None = None  # of image files, if there is one already
     divides: bool = False  # samples will be held out, and near copies are to stay together
+    text: TextOptions = TextOptions()  # of tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,5 +160,14 @@ class Modality:
     own_targets: Callable[[Any], Tensor] | None = None
     # The vocabulary of a preprocessing whose targets are tokens, so that a model can write text.
     vocabulary: Callable[[Any], Vocabulary | None] = lambda preprocessing: None
+    # The length of each prepared row, so that batches hold rows of similar length. None: any order.
+    row_lengths: Callable[[Any], np.ndarray] | None = None
+    # The length of each target, of `Samples.inputs`, so that long ones can be held out. None: none.
+    target_lengths: Callable[[Any], np.ndarray] | None = None
+    # Of a preprocessing and a raw sample: the text that it is read as, and the text of each token;
+    # "" and None for what is no text.
+    text_of_row: Callable[[Any, Any], str] = lambda preprocessing, raw: ""
+    token_texts: Callable[[Any, Any], list[str]] | None = None
+    takes_text: bool = False  # a word to predict that names no file is a sample itself
     # Preprocessing and facts for a pretrained network, by the statistics of its inputs.
     pretrained_format: Callable[[Any, DataFacts, Moments], tuple[Any, DataFacts]] | None = None

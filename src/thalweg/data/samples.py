@@ -62,7 +62,7 @@ class Samples:
 
     inputs: Any  # image files; uint8 [n, h, w, c]; float32 [n, d]; of another modality, its own
     names: Sequence[str]  # printable
-    labels: Labels | np.ndarray  # text, or float64 [n]
+    labels: Any  # Labels, float64 [n], or of another modality its own
     splits: np.ndarray  # int8 [n], index into SPLITS, or UNSPLIT
     label_place: str  # where the labels stand, in the user's words: "column 'price'"
     quarantined: tuple[Quarantined, ...] = ()

@@ -21,7 +21,7 @@ from thalweg.data.batch import each_tensor
 from thalweg.data.images.test_time_augmentation import ONE_VIEW, AugmentedViews
 from thalweg.data.modalities import MODALITIES
 from thalweg.data.modality import Modality, Preprocessing, SourceRow
-from thalweg.errors import RunError, UnknownNameError, UsageError
+from thalweg.errors import DataError, RunError, UnknownNameError, UsageError
 from thalweg.files import (
     check_tensor_file,
     delete,
@@ -31,7 +31,9 @@ from thalweg.files import (
     write_new,
 )
 from thalweg.inference.check_manifest import VALUES, check_sizes, check_values
+from thalweg.inference.write_sequences import write_sequences, written_prediction
 from thalweg.models.build import build_model
+from thalweg.models.sequences.encoder_decoder import EncoderDecoder
 from thalweg.recipes.recipe import TaskRecipe
 from thalweg.record import RunReader
 from thalweg.record.find_runs import can_be_resumed, run_to_name
@@ -61,6 +63,12 @@ class ModelSpec:
     views: AugmentedViews = ONE_VIEW  # of a sample, that its prediction is averaged over
     label_rates: tuple[float, ...] = ()  # shares of the training samples with each of many labels
 
+    def text_of(self, tokens: Sequence[int]) -> str:
+        """The text of tokens of the vocabulary that the model writes with."""
+        vocabulary = self.modality.vocabulary(self.preprocessing)
+        assert vocabulary is not None, "a model that writes has a vocabulary"
+        return vocabulary.decode(tokens)
+
     @property
     def token_bytes(self) -> tuple[bytes, ...]:
         """The bytes of each token of a text's vocabulary; () for other inputs."""
@@ -89,19 +97,26 @@ class SavedModel:
     module: nn.Module
     spec: ModelSpec
 
-    def predict(self, sources: Any) -> Predictions:
+    def predict(self, sources: Any, *, beams: int = 1) -> Predictions:
         """One prediction for each image, or each row of a table, in order.
 
         `sources` is a path, the bytes of an image file, an array or tensor, an image of Pillow, a
-        data frame, or a list of these; for tables also a list of rows or of dictionaries.
+        data frame, or a list of these; for tables also a list of rows or of dictionaries; for pairs
+        of sequences also a text. With several `beams` sequences are searched for, else greedy.
         Raises DataError for a source that cannot be read.
         """
         rows = [row for source in each_source(sources) for row in self.read_source(source)]
-        return self.predict_raw([row.raw for row in rows])
+        for row in rows:
+            if row.raw is None:
+                raise DataError(f"{row.name} cannot be predicted", seen=row.error)
+        return self.predict_raw([row.raw for row in rows], beams=beams)
 
     def read_source(self, source: Any) -> Iterable[SourceRow]:
         """The samples in a file or a value, decoded as in training. Raises DataError."""
         modality, preprocessing = self.spec.modality, self.spec.preprocessing
+        if isinstance(source, str) and modality.takes_text and not _is_path(source):
+            assert modality.read_object is not None
+            return modality.read_object(preprocessing, source)
         if isinstance(source, str | Path | bytes):
             path = Path(source) if isinstance(source, str) else source
             return modality.read_source(preprocessing, path)
@@ -111,8 +126,16 @@ class SavedModel:
         return modality.read_object(preprocessing, source)
 
     @torch.inference_mode()
-    def predict_raw(self, raw: Sequence[Any]) -> Predictions:
+    def predict_raw(self, raw: Sequence[Any], *, beams: int = 1) -> Predictions:
         """Predictions for decoded samples: uint8 [h, w, c] each, or float [d] each."""
+        if isinstance(self.module, EncoderDecoder):
+            return self._write(self.module, raw, beams=beams)
+        if beams != 1:
+            raise UsageError(
+                "only sequences are searched for with beams",
+                seen=f"beams={beams}; a model for {self.spec.task}",
+                fix="leave it out",
+            )
         task, collate = self.spec.build_task(), self.spec.modality.collate
         device = next(self.module.parameters()).device
         predictions = Predictions()
@@ -123,6 +146,25 @@ class SavedModel:
             decoded = task.decode(logits).float().cpu()
             predictions.extend(task.predict(row, self.spec.class_names) for row in decoded)
         return predictions
+
+    def _write(self, model: EncoderDecoder, raw: Sequence[Any], *, beams: int) -> Predictions:
+        """The sequence written for each sample."""
+        device, predictions = next(model.parameters()).device, Predictions()
+        for start in range(0, len(raw), PREDICTION_BATCH):
+            batch = self.spec.modality.collate(raw[start : start + PREDICTION_BATCH])
+            on_device = each_tensor(batch, lambda tensor: tensor.to(device))
+            sources = self.spec.preprocessing.to_inputs(on_device)
+            for written in write_sequences(model, sources, beams=beams):
+                predictions.append(written_prediction(written, self.spec.text_of))
+        return predictions
+
+
+def _is_path(text: str) -> bool:
+    """Return whether there is a file or a folder of this name."""
+    try:
+        return Path(text).exists()
+    except (OSError, ValueError):  # too long for a name, or with a NUL character
+        return False
 
 
 def each_source(sources: Any) -> list[Any]:

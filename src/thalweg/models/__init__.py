@@ -24,7 +24,16 @@ from thalweg.models.mlp import mlp
 from thalweg.models.pretrained.timm_model import PREFIX, timm_model
 from thalweg.models.resnet import resnet18, resnet34, resnet50, resnet101, resnext50_32x4d
 from thalweg.models.resnext import resnext29_8x64d, resnext29_16x64d
-from thalweg.models.sequences import gru_lm, lstm_lm, rnn_lm, transformer_lm
+from thalweg.models.sequences import (
+    gru_lm,
+    gru_seq2seq,
+    lstm_lm,
+    lstm_seq2seq,
+    rnn_lm,
+    rnn_seq2seq,
+    transformer_lm,
+    transformer_seq2seq,
+)
 from thalweg.models.tabular import tabular
 from thalweg.models.vgg import (
     cifar_vgg11_bn,
@@ -47,6 +56,8 @@ __all__ = ["MODELS", "input_kind"]
 
 # They read token numbers, int64 [batch, time]; `num_classes` is the size of their vocabulary.
 LANGUAGE_MODELS = (rnn_lm, lstm_lm, gru_lm, transformer_lm)
+# They read pairs of token sequences, as named tensors; `num_classes` is that of the targets.
+PAIR_MODELS = (rnn_seq2seq, lstm_seq2seq, gru_seq2seq, transformer_seq2seq)
 
 MODELS: Registry[Callable[..., Module]] = Registry(
     "model",
@@ -88,11 +99,14 @@ MODELS: Registry[Callable[..., Module]] = Registry(
         vgg19,
         vgg19_bn,
         *LANGUAGE_MODELS,
+        *PAIR_MODELS,
     ),
     families={PREFIX: timm_model},
 )
 
 
-def input_kind(name: str) -> Literal["numbers", "tokens"]:
+def input_kind(name: str) -> Literal["numbers", "tokens", "pairs"]:
     """The kind of inputs of a network: real numbers, such as images, or numbers of tokens."""
+    if name in {model.__name__ for model in PAIR_MODELS}:
+        return "pairs"
     return "tokens" if name in {model.__name__ for model in LANGUAGE_MODELS} else "numbers"

@@ -31,6 +31,8 @@ from thalweg.record import History, quantity_called
 from thalweg.record.quantities import OPTIMIZERS, RETURN
 from thalweg.tasks import TASKS
 
+# Answers whose outputs are logits of classes; of tokens, at each place.
+CLASS_BY_CLASS = frozenset({"classes", "tokens", "sequences"})
 FLUSH = 64  # losses are fetched from the device in groups of so many
 LR_EVERY = 16  # steps from one recording of the learning rate to the next
 WATCHERS: "WeakSet[Watcher]" = WeakSet()  # all of this process, to see who trains by turns
@@ -79,7 +81,7 @@ def watch(
         chosen += curvature_instruments()
     runner = InstrumentRunner(chosen, guard)
     guard.history.add(OPTIMIZERS, first_step, {"": float(len(optimizers))})
-    if num_classes is not None and (task is None or TASKS[task].answers in ("classes", "tokens")):
+    if num_classes is not None and (task is None or TASKS[task].answers in CLASS_BY_CLASS):
         samples.set_num_classes(num_classes, step=first_step, chance=chance_loss)
     if runner.needs_samples:
         samples.read_loaders()

@@ -19,7 +19,14 @@ from thalweg.distributed.ranks import is_one_of_many
 from thalweg.errors import UsageError
 from thalweg.models import MODELS
 from thalweg.optim import OPTIMIZERS, SCHEDULES
-from thalweg.recipes.recipe import AUTO, KEYS, AugmentRecipe, Recipe, check_ranges
+from thalweg.recipes.recipe import (
+    AUTO,
+    KEYS,
+    AugmentRecipe,
+    DataRecipe,
+    Recipe,
+    check_ranges,
+)
 from thalweg.registry import unknown_name
 from thalweg.tasks import TASKS
 from thalweg.tasks.losses import takes_soft_targets
@@ -40,7 +47,7 @@ def check_edits(recipe: Recipe, edits: Collection[str]) -> None:
         fold=data.fold,
     ).check()
     check_image_size(data.image_size)
-    TextOptions(data.context, data.tokenizer, data.pieces).check()
+    text_options(data).check()
     if "model.name" in edits:
         _check_model_settings(recipe)
     if recipe.task.name != AUTO:
@@ -76,6 +83,11 @@ def _check_loss(recipe: Recipe) -> None:
     losses = {loss for kind in tasks for loss in kind.losses}
     if name not in ("auto", *losses):
         raise unknown_name("loss" if task == AUTO else f"loss of the task {task}", name, losses)
+
+
+def text_options(data: DataRecipe) -> TextOptions:
+    """The options of texts and of pairs of them."""
+    return TextOptions(data.context, data.tokenizer, data.pieces, data.source, data.split)
 
 
 def check_recipe(recipe: Recipe, facts: DataFacts) -> None:
@@ -160,7 +172,7 @@ def _check_task(recipe: Recipe, facts: DataFacts) -> None:
             seen=f"task.label_smoothing={task.label_smoothing}, a {task.name}",
             fix="task.label_smoothing=0",
         )
-    if recipe.transfer.method != "none" and kind.answers in ("tokens", "other"):
+    if recipe.transfer.method != "none" and kind.answers in ("tokens", "sequences", "other"):
         raise UsageError(
             "a head can be fitted for classes, labels and values only",
             seen=f"task.name={task.name}, transfer.method={recipe.transfer.method}",

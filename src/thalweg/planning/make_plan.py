@@ -13,9 +13,8 @@ from thalweg.data.images.mirror_test import mirror_test_of_rows, sample_rows
 from thalweg.data.modalities import MODALITIES
 from thalweg.data.samples import Samples
 from thalweg.data.sources import samples_at
-from thalweg.data.text.divide_text import TextOptions
 from thalweg.errors import UsageError
-from thalweg.planning.checks import check_edits, check_model, check_recipe
+from thalweg.planning.checks import check_edits, check_model, check_recipe, text_options
 from thalweg.planning.plan import Plan
 from thalweg.planning.progress import Progress
 from thalweg.planning.transfer import dataset_for_network, implied_transfer
@@ -43,7 +42,16 @@ def make_plan(
     requested = Recipe().edited(changes)  # refuses unknown keys and values before anything is read
     check_edits(requested, changes)
     data = requested.data
-    list_samples = cache(partial(samples_at, Path(data.path), target=data.target, group=data.group))
+    list_samples = cache(
+        partial(
+            samples_at,
+            Path(data.path),
+            target=data.target,
+            group=data.group,
+            source=data.source,
+            task=task_name(requested),
+        )
+    )
     transfer, note = implied_transfer(changes, list_samples)
     requested = requested.edited(transfer)
     progress = progress or Progress()
@@ -187,8 +195,8 @@ def read_dataset(
         seed=recipe.seed,
         target=data.target,
         group=data.group,
-        task="" if recipe.task.name == AUTO else recipe.task.name,
-        text=TextOptions(data.context, data.tokenizer, data.pieces),
+        task=task_name(recipe),
+        text=text_options(data),
         progress=show,
         overlap=overlap and recipe.transfer.method == "none",  # features are of all at once
         list_samples=list_samples,
@@ -198,6 +206,11 @@ def read_dataset(
         dataset = replace(dataset, notes=(*dataset.notes, note))
     progress.messages.extend(dataset.notes)
     return dataset
+
+
+def task_name(recipe: Recipe) -> str:
+    """The task that the recipe names; "" where the targets choose it."""
+    return "" if recipe.task.name == AUTO else recipe.task.name
 
 
 def absolute_if_exists(path: str) -> str:

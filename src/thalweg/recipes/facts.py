@@ -24,6 +24,7 @@ class DataFacts:
     vocabulary: int = 0  # of a text: different tokens
     tokens: int = 0  # of a text: tokens of the training split
     token_noun: str = ""  # of a text: character, or token
+    source_noun: str = ""  # of pairs: character, word, or token
     extra: Mapping[str, Any] = field(default_factory=dict)  # of a modality of another package
 
     @property

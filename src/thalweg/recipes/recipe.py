@@ -45,13 +45,26 @@ class DataRecipe:
     context: int = key(
         0, "Tokens of a text that the network sees at once; 0: chosen by its length.", at_least=0
     )
-    tokenizer: Literal["auto", "characters", "bpe"] = key(
+    tokenizer: Literal["auto", "characters", "words", "bpe"] = key(
         "auto",
-        "Tokens of a text: characters, or pieces of words (bpe). auto: characters up to 5 million.",
+        "Tokens of a text: characters, words between white space (of pairs alone), or pieces of "
+        "words (bpe). auto: characters up to 5 million; of pairs, as each side suggests.",
     )
     pieces: int = key(0, "Pieces of words to learn from a text; 0 chooses.", at_least=0)
     target: str = key(
         "", "Column of a table to predict; empty: `target`, or else the last.", short="target"
+    )
+    source: str = key(
+        "",
+        "Column of a table that sequences are written from; empty: one with a usual name, or else "
+        "the only other one with texts.",
+        short="source",
+    )
+    split: Literal["random", "length"] = key(
+        "random",
+        "Samples that validate. random: by chance, where the data name none; length: of pairs, "
+        "those with the longest targets, whatever the data name.",
+        short="split",
     )
 
 
@@ -86,8 +99,8 @@ class TaskRecipe:
     name: str = key(
         AUTO,
         "Predict one of several classes (classification), any number of labels (multi-label), a "
-        "number (regression) or the next token of a text (next-token). auto: as the targets "
-        "suggest.",
+        "number (regression), the next token of a text (next-token), or write a sequence token by "
+        "token (sequence). auto: as the targets suggest.",
         short="task",
     )
     loss: str = key(

@@ -35,6 +35,8 @@ def _no_better_than_chance(facts: Facts) -> Iterator[Caveat]:
         yield from _beside_chance_loss(facts)
     elif facts.answers == "tokens":
         yield from _beside_counts(facts)
+    elif facts.answers == "sequences":
+        yield from _beside_simple_answers(facts)
 
 
 def _beside_majority(facts: Facts) -> Iterator[Caveat]:
@@ -85,6 +87,27 @@ def _beside_counts(facts: Facts) -> Iterator[Caveat]:
             f"the validation loss is {figure(loss)}; a table of counts ({name}s of the training "
             f"text) has {figure(counts[name])}: train longer, or on more text",
         )
+
+
+def _beside_simple_answers(facts: Facts) -> Iterator[Caveat]:
+    """Compare the share of right sequences, or else BLEU, with those of simple answers."""
+    scores = dict(facts.meta.get("simple_answers") or {})
+    own = scores.pop("this network", None)
+    if own is None or not scores:
+        return
+    for metric in ("exact_match", "bleu"):
+        best = max(scores, key=lambda name: scores[name].get(metric, 0.0))
+        mine, other = own.get(metric, 0.0), scores[best].get(metric, 0.0)
+        if mine > other:
+            return
+        if other > mine:
+            words = {"exact_match": "exact match", "bleu": "BLEU"}[metric]
+            yield Caveat(
+                "A simple answer does as well",
+                f"the {words} of what the network writes is {figure(mine)}, that of {best} "
+                f"{figure(other)}: train longer, or on more pairs",
+            )
+            return
 
 
 def _beside_chance_loss(facts: Facts) -> Iterator[Caveat]:

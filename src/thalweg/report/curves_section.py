@@ -56,7 +56,7 @@ def _explanation(facts: Facts) -> str:
 
 def _loss(facts: Facts) -> str:
     history = facts.history
-    unit = LOSS.unit if facts.answers in ("classes", "labels", "tokens") else ""
+    unit = LOSS.unit if facts.answers in ("classes", "labels", "tokens", "sequences") else ""
     chance = history.series(CHANCE_LOSS)
     level = ("chance", history.last(CHANCE_LOSS)) if chance else ("", 0.0)
     chart = Chart(

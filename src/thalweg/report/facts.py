@@ -24,11 +24,12 @@ METRICS = {
     "bits_per_byte": "bits per byte",
     "perplexity": "perplexity",
     "token_accuracy": "token accuracy",
+    "bleu": "BLEU",
 }
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
 NO_UPDATES = "updates: the head was fitted to frozen features, there were none"
 _SHARES = (
-    *("accuracy", "top5_accuracy", "token_accuracy"),
+    *("accuracy", "top5_accuracy", "token_accuracy", "bleu"),
     *("mean_average_precision", "macro_f1", "micro_f1", "exact_match"),
 )
 
@@ -51,7 +52,7 @@ class Facts:
 
     @property
     def answers(self) -> str:
-        """The kind of the task's answers: classes, labels, values, tokens or other."""
+        """The kind of the task's answers: classes, labels, values, tokens, sequences or other."""
         return str(self.meta.get("answers") or older_runs.answers(self.meta))
 
     @property

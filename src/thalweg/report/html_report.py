@@ -19,6 +19,7 @@ from thalweg.report.language_section import language_section
 from thalweg.report.page import html_page
 from thalweg.report.predictions_section import predictions_section
 from thalweg.report.regression_section import regression_section
+from thalweg.report.sequences_section import sequences_section
 from thalweg.report.verdict import verdict
 from thalweg.report.verdict_section import checks_section, top
 from thalweg.wording import markup
@@ -28,6 +29,7 @@ ERRORS = {  # by the kind of the answers
     "labels": labels_section,
     "values": regression_section,
     "tokens": language_section,
+    "sequences": sequences_section,
 }
 SCRIPT = Path(__file__).with_name("report.js")
 

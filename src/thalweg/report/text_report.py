@@ -29,6 +29,7 @@ from thalweg.report.label_scores import label_scores
 from thalweg.report.language_section import baseline_rows, samples
 from thalweg.report.score_interval import score_interval
 from thalweg.report.selection import selection_text, stages_text
+from thalweg.report.sequences_section import answer_rows, length_scores, right_and_wrong
 from thalweg.report.trees import trees_text
 from thalweg.report.verdict import progress_note, sentence, title_of, titles_by_reason, verdict
 from thalweg.wording import NARROW, count, duration, figure, percent, times, visible
@@ -39,11 +40,12 @@ LARGEST = 1e300  # of a value in a curve
 SPARK = 24  # columns of a sparkline
 MOST_ROWS = 5  # pairs and classes
 MOST_LINES = 12  # of a text that the network wrote
+MOST_WRONG, LONGEST_SHOWN = 3, 160  # sequences, and characters of each
 MOST_NAMES = 8  # checks passed; more are counted
 CURVES = (
     *(LOSS, VAL_LOSS, ACCURACY, VAL_ACCURACY, VAL_R2, VAL_MAE),
     *map(quantity_called, ("val_mean_average_precision", "val_macro_f1")),
-    *map(quantity_called, ("val_bits_per_byte", "val_token_accuracy")),
+    *map(quantity_called, ("val_bits_per_byte", "val_token_accuracy", "val_exact_match")),
 )
 _COLORS = {"error": "31", "warning": "33", "good": "32", "plain": "0"}
 
@@ -154,6 +156,8 @@ def _sparkline(values: Sequence[float]) -> str:
 def _errors(facts: Facts, columns: int) -> list[str]:
     if facts.answers == "tokens":
         return _written(facts, columns)
+    if facts.answers == "sequences":
+        return _sequences(facts, columns)
     if not facts.predictions or facts.answers not in ("classes", "labels"):
         return []
     if facts.answers == "labels":
@@ -190,6 +194,33 @@ def _written(facts: Facts, columns: int) -> list[str]:
     shown = [f"  {line}".rstrip() for line in wrapped[:MOST_LINES]]
     lines += [""] * bool(rows) if rows else []
     return [*(lines if rows else []), f"written after {count(written[-1].step, 'step')}", *shown]
+
+
+def _sequences(facts: Facts, columns: int) -> list[str]:
+    """Simple answers beside the network's, right by length, and a few wrong sequences."""
+    if not facts.predictions:
+        return []
+    rows = [
+        (name, f"exact match {exact}" + (f", BLEU {bleu}" if bleu != "–" else ""))
+        for name, exact, bleu in answer_rows(facts)
+    ]
+    lines = ["who writes", *_terms(rows, columns, indent=2)]
+    noun, bins = length_scores(facts.predictions)
+    if len(bins) > 1:
+        rows = [(one.name, f"{percent(one.share)} of {count(one.samples)}") for one in bins]
+        lines += ["", f"right by the length of the target, in {noun}"]
+        lines += _terms(rows, columns, indent=2)
+    _, wrong = right_and_wrong(facts.predictions)
+    if wrong:
+        lines += ["", f"written wrong, such as ({count(len(wrong))} in all)"]
+        for row in wrong[:MOST_WRONG]:
+            pairs = [("input", row.name), ("right", row.target), ("written", row.predicted)]
+            lines += _terms([(name, _short(text)) for name, text in pairs], columns, indent=2)
+    return lines
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
 
 
 def _label_errors(facts: Facts, columns: int) -> list[str]:

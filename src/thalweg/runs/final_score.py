@@ -18,6 +18,7 @@ from thalweg.record.schema import DATABASE
 from thalweg.runs.results import model_card, prediction_rows, split_scores
 from thalweg.runs.run import Run
 from thalweg.runs.start import recorded_plan
+from thalweg.runs.written_split import MOST_WRITTEN, write_split
 from thalweg.training.evaluate import evaluate
 from thalweg.wording import times
 
@@ -67,16 +68,18 @@ def final(run: str | Path, *, progress: Progress | None = None) -> FinalScore:
             return _recorded_score(folder, use.event, uses=uses)
     batches, views = plan.evaluation_batches("test"), saved.spec.views
     evaluation = evaluate(saved.module, batches, plan.task, dtype=plan.dtype, views=views)
+    written = write_split(plan, saved.module, "test", most=MOST_WRITTEN)
     score = FinalScore(
         run=folder,
-        metrics=split_scores("test", evaluation),
+        metrics=split_scores("test", evaluation) | dict(written.metrics if written else {}),
         samples=len(evaluation.targets),
         uses=uses,
         time=time(),
         repeated=False,
     )
-    rows = prediction_rows(plan, "test", evaluation)
-    _record(plan, score, rows, split=split, weights=model[1])
+    rows = written.rows if written else prediction_rows(plan, "test", evaluation)
+    answers = written.answers if written else {}
+    _record(plan, score, rows, facts={"test": split, "weights": model[1]}, answers=answers)
     return score
 
 
@@ -117,18 +120,25 @@ def _recorded_score(folder: Path, event: Event, *, uses: int) -> FinalScore:
 
 
 def _record(
-    plan: Plan, score: FinalScore, rows: Iterable[PredictionRow], *, split: str, weights: str
+    plan: Plan,
+    score: FinalScore,
+    rows: Iterable[PredictionRow],
+    *,
+    facts: Mapping[str, str],  # the digests of the test split and of the weights
+    answers: Mapping[str, Mapping[str, float]],  # scores of simple answers, where there are any
 ) -> None:
     """Record the scores, the predictions and the use of the test split; renew card and report."""
     metrics = {**RunReader(score.run).meta.get("metrics", {}), **score.metrics}
     with RunWriter(score.run) as writer:
         writer.set("metrics", metrics)
         writer.predictions(rows)
+        if answers:
+            writer.set("simple_answers", answers)
         writer.event(
             FINAL,
             f"the test split was opened; it has now been used {times(score.uses)}",
-            test=split,
-            weights=weights,
+            test=facts["test"],
+            weights=facts["weights"],
             uses=score.uses,
             samples=score.samples,
             metrics=dict(score.metrics),

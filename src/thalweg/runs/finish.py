@@ -13,6 +13,13 @@ from thalweg.runs.recorder import RunRecorder
 from thalweg.runs.results import model_card, predicted_numbers, prediction_rows, split_scores
 from thalweg.runs.run import FailedRunError, Run
 from thalweg.runs.tree_baseline import compare_with_trees
+from thalweg.runs.written_split import (
+    FEW_WRITTEN,
+    MOST_WRITTEN,
+    WrittenSplit,
+    record_written,
+    write_split,
+)
 from thalweg.training.evaluate import Evaluation, evaluate
 from thalweg.training.nonfinite import (
     NonFiniteLossError,
@@ -37,14 +44,27 @@ def finish(recorder: RunRecorder, state: str) -> Run:
         session.model.load_state_dict(session.average.average)
     evaluation = _evaluate(recorder)
     metrics = split_scores("val", evaluation)
-    recorder.writer.set("metrics", metrics)
     recorder.writer.set("selection", _selection(recorder))
-    recorder.writer.predictions(prediction_rows(plan, "val", evaluation))
+    if written := _write(recorder):
+        metrics |= written.metrics
+        record_written(recorder.writer, written)
+    else:
+        recorder.writer.predictions(prediction_rows(plan, "val", evaluation))
+    recorder.writer.set("metrics", metrics)
     if trees := _compare_with_trees(recorder, evaluation):
         recorder.writer.set("trees", trees)
     card = model_card(plan, metrics)
     _save_model(recorder, card)
     return _close(recorder, state, val_predictions=predicted_numbers(plan.task, evaluation.logits))
+
+
+def _write(recorder: RunRecorder) -> WrittenSplit | None:
+    """The sequences that the network writes for validation samples, if it writes any."""
+    recorder.clock.start("writing")
+    most = FEW_WRITTEN if recorder.signal else MOST_WRITTEN
+    written = write_split(recorder.plan, recorder.session.model, "val", most=most)
+    recorder.clock.start("saving")
+    return written
 
 
 def _compare_with_trees(recorder: RunRecorder, evaluation: Evaluation) -> dict[str, object] | None:

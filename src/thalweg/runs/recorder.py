@@ -151,8 +151,9 @@ class RunRecorder:
         """Record and show a text that the network writes after `done` updates, if it writes any."""
         length = LAST_LENGTH if done == self.plan.steps else LENGTH
         if text := written_sample(self.session, length=length):
-            self.writer.event(SAMPLE, f"wrote: {text[:SHOWN]}…", step=done, text=text)
-            self.progress.messages.append(f"step {done:,} writes: {text.strip()[:SHOWN]}…")
+            shown = text.strip()[:SHOWN] + "…" * (len(text) > SHOWN)
+            self.writer.event(SAMPLE, f"wrote: {shown}", step=done, text=text)
+            self.progress.messages.append(f"step {done:,} writes: {shown}")
 
     def save(self, done: int) -> None:
         """Save a checkpoint: everything that a resumed run needs after `done` updates.

@@ -10,6 +10,7 @@ from thalweg.tasks.classification import (
 from thalweg.tasks.multi_label import MULTI_LABEL, multi_label
 from thalweg.tasks.next_token import NEXT_TOKEN, next_token
 from thalweg.tasks.regression import REGRESSION, regression
+from thalweg.tasks.sequence import SEQUENCE, sequence
 from thalweg.tasks.task import Task, TaskType
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "next_token",
     "per_class_recall",
     "regression",
+    "sequence",
 ]
 
 # Tried in this order: the first that fits the labels.
@@ -32,5 +34,6 @@ TASKS = Registry(
         CLASSIFICATION,
         REGRESSION,
         NEXT_TOKEN,
+        SEQUENCE,
     ),
 )

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from torch import Tensor
@@ -29,6 +29,16 @@ class Labels(Protocol):
     def may_be_numbers(self) -> bool: ...
     @property
     def members(self) -> tuple[tuple[str, ...], ...]: ...  # labels that each text lists, or ()
+
+
+@runtime_checkable
+class WrittenLabels(Protocol):
+    """Texts to write, each distinct one stored once."""
+
+    @property
+    def codes(self) -> np.ndarray: ...  # int64 [n], index into target_texts
+    @property
+    def target_texts(self) -> tuple[str, ...]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,13 +176,15 @@ class TaskType:
     """
 
     name: str
-    answers: Literal["classes", "labels", "values", "tokens", "other"]
-    targets: Callable[[Labels | np.ndarray, str], Targets | None]  # None: not this task's labels
+    answers: Literal["classes", "labels", "values", "tokens", "sequences", "other"]
+    # Of `Samples.labels` and their place in words: Labels or an array, or WrittenLabels where the
+    # answers are sequences. None: not this task's labels.
+    targets: Callable[[Any, str], Targets | None]
     losses: Mapping[str, Callable[..., Tensor]]
     standard_loss: str  # what the recipe's `auto` means
     build: Callable[[TargetFacts, TaskRecipe], Task]
     # As `targets`, where the user names this task: also for labels that suit another one better.
-    named_targets: Callable[[Labels | np.ndarray, str], Targets | None] = lambda labels, place: None
+    named_targets: Callable[[Any, str], Targets | None] = lambda labels, place: None
     # The validation loss of simple models by name, of training and validation targets.
     baselines: Callable[[TargetFacts, np.ndarray, np.ndarray], Mapping[str, float]] = (
         lambda facts, train, val: {}

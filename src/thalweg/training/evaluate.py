@@ -70,6 +70,22 @@ def predict_batches(
     return pairs
 
 
+def join_rows(parts: Sequence[Tensor]) -> Tensor:
+    """The rows of all parts; where they differ in length, padded behind.
+
+    Padding is 0, and −100 for targets, which losses and metrics ignore.
+    """
+    if parts[0].ndim < 2 or len({part.shape[1] for part in parts}) == 1:
+        return torch.cat(list(parts))
+    longest = max(part.shape[1] for part in parts)
+    filler = 0 if parts[0].is_floating_point() else -100
+    shape = (sum(map(len, parts)), longest, *parts[0].shape[2:])
+    joined = parts[0].new_full(shape, filler)
+    for part, rows in zip(parts, joined.split([len(part) for part in parts]), strict=True):
+        rows[:, : part.shape[1]] = part
+    return joined
+
+
 def evaluate_outputs(pairs: Sequence[tuple[Tensor, Tensor]], task: Task) -> Evaluation:
     """Loss and metrics of pairs of logits and targets, all samples at once.
 
@@ -77,7 +93,7 @@ def evaluate_outputs(pairs: Sequence[tuple[Tensor, Tensor]], task: Task) -> Eval
     """
     if not pairs:
         raise DataError("there is no batch to evaluate on", fix="use a split that has samples")
-    logits, targets = (torch.cat(parts) for parts in zip(*pairs, strict=True))
+    logits, targets = (join_rows(parts) for parts in zip(*pairs, strict=True))
     logits = logits.float()
     with torch.no_grad():
         loss = (task.condensed_loss or task.loss_fn)(logits, targets).item()

@@ -1,6 +1,7 @@
 """The table of modalities. One line each."""
 
 from thalweg.data.modalities.image import IMAGE
+from thalweg.data.modalities.pairs import PAIRS
 from thalweg.data.modalities.text import TEXT
 from thalweg.data.modalities.vector import VECTOR
 from thalweg.data.modality import Modality
@@ -13,6 +14,7 @@ MODALITIES: Registry[Modality] = Registry(
         IMAGE,
         VECTOR,
         TEXT,
+        PAIRS,
     ),
 )
 

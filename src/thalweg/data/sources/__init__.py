@@ -16,6 +16,8 @@ from thalweg.data.sources.csv_manifest import csv_manifest
 from thalweg.data.sources.csv_table import csv_table
 from thalweg.data.sources.foreign_files import FOREIGN_REMEDIES
 from thalweg.data.sources.group_column import NO_GROUPS
+from thalweg.data.sources.pair_file import SEQUENCE, pair_file
+from thalweg.data.sources.pair_folder import pair_folder
 from thalweg.data.sources.text_file import text_file
 from thalweg.errors import DataError
 from thalweg.registry import Registry
@@ -29,6 +31,8 @@ SOURCES: Registry[Source] = Registry(
     (
         builtin_digits,
         array_file,
+        pair_file,
+        pair_folder,
         csv_manifest,
         csv_table,
         text_file,
@@ -37,36 +41,42 @@ SOURCES: Registry[Source] = Registry(
 )
 LAYOUTS = (
     "a folder with a folder per class, a table (CSV, Parquet or Arrow) of paths and labels or of "
-    "numbers, an .npz or .npy file, a .zip or .tar of one of these, a .txt file, or the word digits"
+    "numbers, of sequences to read and to write, an .npz or .npy file, a .zip or .tar of one of "
+    "these, a .txt file, or the word digits"
 )
 
 
-def samples_at(path: Path, *, target: str = "", group: str = "") -> Samples:
+def samples_at(
+    path: Path, *, target: str = "", group: str = "", source: str = "", task: str = ""
+) -> Samples:
     """The samples at the path, from the first source that recognises the layout, else DataError.
 
     `target` is the column of a table to predict; "": the column with a usual name, else the last.
     `group` is the column of samples that stay together; "": one with a usual name, if any; "none".
+    `source` is the column that sequences are written from, where `task` is to write them; a path is
+    read as pairs without these only if it is beyond doubt.
     """
+    read = partial(_samples_at, target=target, group=group, source=source, task=task)
     try:
         if is_archive(path):
-            read = partial(_samples_at, target=target, group=group)
             folder, notes = unpacked_folder(path)
             return samples_in_archive(path, folder, read, notes=notes)
-        return _samples_at(path, target=target, group=group)
+        return read(path)
     except OSError as error:
         reason = error.strerror or str(error)
         raise DataError(f"{path} cannot be read", seen=reason, fix=f"give {LAYOUTS}") from error
 
 
-def _samples_at(path: Path, *, target: str, group: str) -> Samples:
+def _samples_at(path: Path, *, target: str, group: str, source: str, task: str) -> Samples:
     """The samples of the first source that recognises the layout."""
-    for source in _sources_for(target, group):
-        samples = source(path)
+    for read in _sources_for(target, group, source=source, task=task):
+        samples = read(path)
         if samples is not None:
             return samples
     is_there = path.exists()
-    if is_there and (target or group not in ("", NO_GROUPS)):
-        role, name = ("target", target) if target else ("group", group)
+    if is_there and (target or source or group not in ("", NO_GROUPS)):
+        roles = {"target": target, "source": source, "group": group}
+        role, name = next(item for item in roles.items() if item[1])
         raise DataError(
             f"{path} is no table, so no column of it can be the {role}",
             seen=f"data.{role}={name}",
@@ -79,15 +89,22 @@ def _samples_at(path: Path, *, target: str, group: str) -> Samples:
     raise DataError(f"there is no {path}", seen=_nearby(path), fix=f"give {LAYOUTS}")
 
 
-def _sources_for(target: str, group: str) -> Iterable[Source]:
+def _sources_for(target: str, group: str, *, source: str, task: str) -> Iterable[Source]:
     """All sources, plug-ins after ours; only those with columns if a column is named."""
     tables: dict[Source, Source] = {
-        source: partial(source, target=target, group=group) for source in (csv_manifest, csv_table)
+        pair_file: partial(pair_file, target=target, column=source, task=task),
+        **{
+            table: partial(table, target=target, group=group) for table in (csv_manifest, csv_table)
+        },
     }
+    if source or task == SEQUENCE:
+        return (tables[pair_file], pair_folder)
     if target or group not in ("", NO_GROUPS):
         return tables.values()
-    others = (source for source in SOURCES.with_plugins() if source is not class_folders)
-    return (tables.get(source, source) for source in chain(others, (class_folders,)))
+    if task:
+        tables[pair_folder] = lambda path: None
+    others = (read for read in SOURCES.with_plugins() if read is not class_folders)
+    return (tables.get(read, read) for read in chain(others, (class_folders,)))
 
 
 def _nearby(path: Path) -> str:

@@ -172,7 +172,8 @@ def _columns(table: Table, target_name: str, *, group: str = "") -> tuple[_Colum
         raise DataError(
             f"{table.path} has no column to learn from beside the target {names[target]!r}",
             seen=f"columns: {', '.join(map(repr, names))}",
-            fix="for images, call the column of their files 'path'",
+            fix="for images, call the column of their files 'path'; --task sequence writes the "
+            "target from a text, token by token",
         )
     numbers = TargetNumbers()
     if not labels.indices:

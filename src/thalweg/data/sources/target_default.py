@@ -33,12 +33,15 @@ def default_target(
     if not candidates:
         numeric = [c for c in range(len(names)) if _is_numeric(column_cells(sample, c))]
         candidates = [names[column] for column in numeric if column not in {split, last}]
+    fix = "--target NAME"
+    if candidates:
+        fix += f", such as {some([repr(name) for name in candidates])}"
+    if is_free_text(column_cells(sample, last)):
+        fix += f"; or --task sequence, to write {names[last]!r} token by token"
     raise DataError(
         f"{table.path} does not name the column to predict",
         seen=f"the last column, {names[last]!r}, {reason}",
-        fix=f"--target NAME, such as {some([repr(name) for name in candidates])}"
-        if candidates
-        else "--target NAME",
+        fix=fix,
     )
 
 

@@ -24,15 +24,17 @@ MOST_CONTEXT, LEAST_CONTEXT = 8_192, 2
 CONTEXTS = (256, 128, 64, 32, 16)  # tokens
 TOKENS_FOR_CONTEXT = 3_500  # of the text for each token of the context that is chosen
 
-Tokenizer = Literal["auto", "characters", "bpe"]
+Tokenizer = Literal["auto", "characters", "words", "bpe"]
 
 
 class TextOptions(NamedTuple):
-    """Options of dividing a text into tokens and windows; 0 and "auto" are chosen from the text."""
+    """Options of texts and of pairs of them; 0, "" and "auto" are chosen from the data."""
 
     context: int = 0  # tokens
     tokenizer: Tokenizer = "auto"
     pieces: int = 0  # of the vocabulary, where it is learned
+    source: str = ""  # a table's column that sequences are written from
+    split: Literal["random", "length"] = "random"  # length: pairs with the longest targets validate
 
     def check(self) -> None:
         """Raise UsageError for impossible values."""
@@ -63,6 +65,12 @@ def divide_text(samples: Samples, options: TextOptions, holdout: Holdout) -> Sam
     for folds.
     """
     options.check()
+    if options.tokenizer == "words":
+        raise UsageError(
+            "words are tokens of pairs of texts, not of one long text",
+            seen="data.tokenizer=words",
+            fix="data.tokenizer=bpe: pieces of words",
+        )
     source: Text = samples.inputs
     if holdout.folds:
         raise UsageError(

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Int32
 
 from thalweg.data.text.byte_pairs import BytePairs
+from thalweg.data.text.words import restore_words
 from thalweg.errors import DataError, printable
 from thalweg.wording import some
 
@@ -87,6 +88,8 @@ def restore_vocabulary(values: Mapping[str, Any]) -> Vocabulary:
     """The inverse of `to_dict`. Raises KeyError, TypeError or ValueError where it is damaged."""
     if values["tokens"] == "bpe":
         return BytePairs(str(values["tokenizer"]))
+    if values["tokens"] == "words":
+        return restore_words(values["entries"])
     entries = str(values["entries"])
     if values["tokens"] != "characters" or not entries or list(entries) != sorted(set(entries)):
         raise ValueError("no vocabulary")

@@ -1,6 +1,13 @@
 """Networks for sequences: encoders fill a `Memory`, decoders predict token after token."""
 
 from thalweg.models.sequences.decoder import Decoder, State
+from thalweg.models.sequences.encoder_decoder import (
+    EncoderDecoder,
+    gru_seq2seq,
+    lstm_seq2seq,
+    rnn_seq2seq,
+    transformer_seq2seq,
+)
 from thalweg.models.sequences.encoders import (
     GridEncoder,
     PooledEncoder,
@@ -13,6 +20,7 @@ from thalweg.models.sequences.transformer import TransformerDecoder, transformer
 
 __all__ = [
     "Decoder",
+    "EncoderDecoder",
     "GridEncoder",
     "Memory",
     "PooledEncoder",
@@ -22,8 +30,12 @@ __all__ = [
     "TransformerDecoder",
     "TransformerTextEncoder",
     "gru_lm",
+    "gru_seq2seq",
     "join_memories",
     "lstm_lm",
+    "lstm_seq2seq",
     "rnn_lm",
+    "rnn_seq2seq",
     "transformer_lm",
+    "transformer_seq2seq",
 ]

@@ -20,12 +20,15 @@ def run_over_real_tokens(
     Padding may stand anywhere: the real tokens are moved to the front and their outputs back. A row
     without any keeps its state.
     """
+    start = state if state is None or len(state) > 1 else state[0]
+    if mask.is_meta or bool(mask.all()):  # nothing is padded
+        outputs, end = layers(inputs, start)
+        return outputs, end if isinstance(end, tuple) else (end,)
     order = (~mask).to(torch.int8).argsort(dim=1, stable=True)  # real tokens first
     lengths = mask.sum(1)
     packed = pack_padded_sequence(
         _gather(inputs, order), lengths.clamp_min(1).cpu(), batch_first=True, enforce_sorted=False
     )
-    start = state if state is None or len(state) > 1 else state[0]
     outputs, end = layers(packed, start)
     states: State = end if isinstance(end, tuple) else (end,)
     padded, _ = pad_packed_sequence(outputs, batch_first=True, total_length=inputs.shape[1])
