@@ -458,10 +458,11 @@ def generate(
 
     writing = Writing(
         length=length,
-        temperature=0.0 if greedy else temperature,
+        temperature=temperature,
         top_k=top_k,
         top_p=top_p,
         seed=seed,
+        greedy=greedy,
         beams=beams,
     )
     return "".join(write_text(load(run), prompt, writing))

@@ -153,6 +153,7 @@ def test_beams_find_the_likeliest_text_where_there_are_as_many_as_tokens(run):
         ({"top_k": -2}, "top_k cannot be -2"),
         ({"top_p": 0.0}, "top_p cannot be 0.0"),
         ({"beams": 1_000}, "beams cannot be 1000"),
+        ({"greedy": True, "beams": 4}, "greedy is one beam"),
     ],
 )
 def test_impossible_values_are_refused(run, options, problem):

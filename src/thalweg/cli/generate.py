@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from thalweg.cli.output import print_json
-from thalweg.errors import UsageError, printable
+from thalweg.errors import printable
 
 
 def generate(
@@ -52,14 +52,13 @@ def generate(
     from thalweg import api
     from thalweg.inference.write_text import Writing, write_text
 
-    if greedy and beams > 1:
-        raise UsageError("--greedy is one beam", seen=f"--beams {beams}", fix="leave one out")
     writing = Writing(
         length=length,
-        temperature=0.0 if greedy else temperature,
+        temperature=temperature,
         top_k=top_k,
         top_p=top_p,
         seed=seed,
+        greedy=greedy,
         beams=beams,
     )
     pieces = write_text(api.load(run, device=device), prompt, writing)  # refuses at once

@@ -19,17 +19,18 @@ START = "\n"  # the prompt where there is none: what stands before a line
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Writing:
-    """The settings by which tokens are chosen; a temperature of 0 takes the likeliest."""
+    """The settings by which tokens are chosen."""
 
     length: int = 500  # tokens
-    temperature: float = 0.8
+    temperature: float = 0.8  # 0 takes the likeliest
     top_k: int = 0  # of the likeliest tokens; 0: of all
     top_p: float = 1.0  # of the likeliest tokens that together have this probability
     seed: int = 0
+    greedy: bool = False  # the likeliest token at each place
     beams: int = 1  # more than 1: the likeliest text that a search of so many finds
 
     def check(self) -> None:
-        """Raise UsageError for an impossible value."""
+        """Raise UsageError for an impossible value, or two settings that exclude each other."""
         bounds = (
             ("length", self.length, 1 <= self.length <= LONGEST, f"1 to {LONGEST:,} tokens"),
             ("temperature", self.temperature, 0 <= self.temperature <= 100, "0 to 100, as 0.8"),
@@ -40,6 +41,8 @@ class Writing:
         for name, value, is_valid, fix in bounds:
             if not is_valid:
                 raise UsageError(f"{name} cannot be {value}", fix=fix)
+        if self.greedy and self.beams > 1:
+            raise UsageError("greedy is one beam", seen=f"beams {self.beams}", fix="leave one out")
 
 
 def write_text(model: SavedModel, prompt: str, writing: Writing) -> Iterator[str]:
@@ -98,7 +101,7 @@ def _tokens(decoder: Decoder, prompt: list[int], writing: Writing) -> Iterator[i
         decoder,
         [prompt],
         length=writing.length,
-        temperature=writing.temperature,
+        temperature=0.0 if writing.greedy else writing.temperature,
         top_k=writing.top_k,
         top_p=writing.top_p,
         seed=writing.seed,
