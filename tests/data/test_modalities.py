@@ -53,11 +53,24 @@ def json_lines(folder, suffix):
     return path, path
 
 
+def questions(folder):
+    root = corpus.class_folders(folder, {"a": 20, "b": 20})
+    names = [(path, path.parent.name) for path in sorted(root.rglob("*.png"))]
+    asked = [
+        {"image": str(path.relative_to(root)), "question": text, "answer": answer}
+        for path, name in names
+        for text, answer in (("which?", name), ("is it an a?", "yes" if name == "a" else "no"))
+    ]
+    (root / "questions.json").write_text(json.dumps(asked))
+    return root / "questions.json", root / "questions.json"
+
+
 ROWS = {
     "image": images,
     "vector": table,
     "text": text,
     "pairs": pairs,
+    "question": questions,
 }
 
 
@@ -113,7 +126,7 @@ def test_a_file_is_decoded_for_prediction_as_it_was_for_training(case):
     raw = dataset.modality.collate([row.raw])
     inputs = dataset.preprocessing.to_inputs(raw)
     assert row_count(inputs) == 1
-    name = row.name.split(", ")[-1]  # "row 2" of a table, or the path of a file
+    name = row.name.split(", ")[-1]  # "row 2" of a table, the path of a file, or a question
     place = next(i for i, one in enumerate(dataset.names) if name.endswith(one))
     trained = dataset.modality.collate([dataset.inputs[place]])
     if (

@@ -5,7 +5,7 @@ Exit code 3 where one could not be read, whatever the others.
 
 import csv as csv_format
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from math import isnan
@@ -38,6 +38,7 @@ def predict(
     run: Path,
     /,
     *files: str | Path,
+    question: str = "",
     csv: bool = False,
     json: bool = False,
     beams: int = 1,
@@ -52,7 +53,9 @@ def predict(
     files: str | Path
         Image files, or folders of images at any depth. For a model of tables: CSV, Parquet or
         Arrow files; for one of texts: text files; for one of pairs of sequences: texts to write
-        from, or files with one in each line.
+        from, or files with one in each line; for one of questions: JSON or CSV files.
+    question: str
+        A question about the images, for a model that answers questions.
     csv: bool
         Print CSV: a row per prediction, a column per class.
     json: bool
@@ -67,8 +70,15 @@ def predict(
     from thalweg import api
 
     model = api.load(run, device=device)
+    if question and model.spec.modality.name != "question":
+        raise UsageError(
+            "this model answers no questions",
+            seen=f"its samples are {model.spec.modality.noun}s",
+            fix="leave --question out",
+        )
     noun = model.spec.modality.noun
-    answers = list(_answers(model, files, beams=beams))
+    rows = chain.from_iterable(_rows(model, path, question=question) for path in files)
+    answers = list(_answers(model, rows, beams=beams))
     if csv:
         _print_csv(answers, model.spec.class_names, noun=noun)
     elif json:
@@ -82,8 +92,7 @@ def predict(
     return DataError.exit_code if failed else 0
 
 
-def _answers(model: "SavedModel", paths: Iterable[str | Path], *, beams: int) -> Iterator[Answer]:
-    rows = chain.from_iterable(_rows(model, path) for path in paths)
+def _answers(model: "SavedModel", rows: "Iterator[SourceRow]", *, beams: int) -> Iterator[Answer]:
     while batch := list(islice(rows, BATCH)):
         raw = [row.raw for row in batch if row.raw is not None]
         predictions = iter(model.predict_raw(raw, beams=beams) if raw else ())
@@ -92,9 +101,14 @@ def _answers(model: "SavedModel", paths: Iterable[str | Path], *, beams: int) ->
             yield Answer(row.name, None if row.error else prediction, row.error)
 
 
-def _rows(model: "SavedModel", source: str | Path) -> "Iterator[SourceRow]":
-    """Read the samples in a file, or in the files of a folder; what cannot be read fails alone."""
-    modality, path = model.spec.modality, Path(source)
+def _rows(model: "SavedModel", source: str | Path, *, question: str) -> "Iterator[SourceRow]":
+    """Read the samples in a file, or in the files of a folder; what cannot be read fails alone.
+
+    With a question the files are images, and the samples are the question about each.
+    """
+    from thalweg.data.modalities import MODALITIES
+
+    modality, path = MODALITIES["image"] if question else model.spec.modality, Path(source)
     try:
         # A text is no path: "a//b" as a path would be a/b.
         files = [source] if modality.takes_text and not path.is_dir() else _files(path, modality)
@@ -103,7 +117,7 @@ def _rows(model: "SavedModel", source: str | Path) -> "Iterator[SourceRow]":
         return
     for file in files:
         try:
-            yield from model.read_source(file)
+            yield from model.read_source([(file, question)] if question else file)
         except (DataError, OSError) as error:
             yield _unread(file, error)
 

@@ -169,5 +169,11 @@ class Modality:
     text_of_row: Callable[[Any, Any], str] = lambda preprocessing, raw: ""
     token_texts: Callable[[Any, Any], list[str]] | None = None
     takes_text: bool = False  # a word to predict that names no file is a sample itself
+    # A model that sees a part of the inputs, such as a question without its image. Called with
+    # prepared rows and targets, by keyword with the rows to fit (`train`) and to answer (`val`);
+    # returns its name and its answers. None: there is none.
+    partial_answers: Callable[..., tuple[str, np.ndarray]] | None = None
+    # The kind of each prepared row, whose scores the report lists apart. None: there are none.
+    kinds: Callable[[Any], Sequence[str]] | None = None
     # Preprocessing and facts for a pretrained network, by the statistics of its inputs.
     pretrained_format: Callable[[Any, DataFacts, Moments], tuple[Any, DataFacts]] | None = None

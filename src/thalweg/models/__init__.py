@@ -34,6 +34,7 @@ from thalweg.models.sequences import (
     transformer_lm,
     transformer_seq2seq,
 )
+from thalweg.models.sequences.question_answering import film_answerer
 from thalweg.models.tabular import tabular
 from thalweg.models.vgg import (
     cifar_vgg11_bn,
@@ -100,6 +101,7 @@ MODELS: Registry[Callable[..., Module]] = Registry(
         vgg19_bn,
         *LANGUAGE_MODELS,
         *PAIR_MODELS,
+        film_answerer,
     ),
     families={PREFIX: timm_model},
 )

@@ -10,7 +10,7 @@ import numpy as np
 from thalweg.record.quantities import CHANCE_LOSS
 from thalweg.report.facts import SPLITS, Facts
 from thalweg.report.score_interval import target_and_predicted
-from thalweg.wording import count, figure, visible
+from thalweg.wording import count, figure, percent, visible
 
 ONE_SIDED = 1.645  # standard errors: 95 %
 
@@ -23,7 +23,19 @@ class Caveat(NamedTuple):
 def caveats(facts: Facts) -> list[Caveat]:
     """The score beside chance, then what the data were noticed to lack."""
     from_data = [Caveat(each["title"], each["text"]) for each in facts.meta.get("caveats") or ()]
-    return [*_no_better_than_chance(facts), *from_data]
+    return [*_no_better_than_chance(facts), *_beside_a_part(facts), *from_data]
+
+
+def _beside_a_part(facts: Facts) -> Iterator[Caveat]:
+    """Compare with a model that sees a part of the inputs, such as a question without its image."""
+    simple = facts.meta.get("partial") or {}
+    if simple.get("is_beaten") is False:
+        name = visible(simple["name"])
+        yield Caveat(
+            f"{name.capitalize()} does as well",
+            f"answering by {name} is right on {percent(simple['score'])} of the same samples: "
+            "the rest of the inputs is not shown to be used",
+        )
 
 
 def _no_better_than_chance(facts: Facts) -> Iterator[Caveat]:

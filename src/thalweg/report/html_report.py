@@ -17,6 +17,7 @@ from thalweg.report.facts import Facts, read_facts
 from thalweg.report.labels_section import labels_section
 from thalweg.report.language_section import language_section
 from thalweg.report.page import html_page
+from thalweg.report.partial_answers import kinds_section
 from thalweg.report.predictions_section import predictions_section
 from thalweg.report.regression_section import regression_section
 from thalweg.report.sequences_section import sequences_section
@@ -45,6 +46,7 @@ def _body(facts: Facts) -> str:
     sections = (
         curves_section,
         ERRORS.get(facts.answers, predictions_section),
+        kinds_section,
         checks_section,
         curvature_section,
         data_section,

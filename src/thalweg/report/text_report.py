@@ -27,6 +27,7 @@ from thalweg.report.curvature_section import spectrum_terms
 from thalweg.report.facts import NO_UPDATES, SPLITS, Facts, is_share, metric_name, read_facts
 from thalweg.report.label_scores import label_scores
 from thalweg.report.language_section import baseline_rows, samples
+from thalweg.report.partial_answers import partial_text
 from thalweg.report.score_interval import score_interval
 from thalweg.report.selection import selection_text, stages_text
 from thalweg.report.sequences_section import answer_rows, length_scores, right_and_wrong
@@ -114,6 +115,8 @@ def _figures(facts: Facts, columns: int) -> list[str]:
         rows.append(("saved", selection))
     if trees := trees_text(facts):
         rows.append(("boosted trees", trees))
+    if simple := partial_text(facts):
+        rows.append((str(facts.meta["partial"]["name"]), simple))
     if sizes := stages_text(facts):
         rows.append(("image sizes", sizes))
     if facts.test_uses:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from thalweg.diagnosis import Finding, Prescription
 from thalweg.diagnosis.missing import is_foreign
 from thalweg.report.facts import Facts, is_share, metric_name
+from thalweg.report.partial_answers import partial_text
 from thalweg.report.score_interval import score_interval
 from thalweg.report.selection import selection_in_short
 from thalweg.report.tag import bullet_list, section, terms
@@ -159,6 +160,8 @@ def _score(facts: Facts) -> str:
     below = [_soft(_interval(facts, metric)), _soft(selection_in_short(facts))]
     if trees := trees_text(facts):
         below.append(_soft(f"Gradient-boosted trees: {trees}"))
+    if simple := partial_text(facts):
+        below.append(_soft(f"{str(facts.meta['partial']['name']).capitalize()}: {simple}"))
     return (
         f'<div class="score"><p class="figure">{text}</p><p>{markup(metric_name(metric))}</p>'
         f"{''.join(below)}{_others(facts, metric)}</div>"

@@ -9,6 +9,7 @@ from thalweg.data.images.test_time_augmentation import ONE_VIEW
 from thalweg.data.load import wait_for_decoding
 from thalweg.errors import TrainingError
 from thalweg.inference.saved_model import save_model
+from thalweg.runs.partial_answers import compare_with_a_part, scores_by_kind
 from thalweg.runs.recorder import RunRecorder
 from thalweg.runs.results import model_card, predicted_numbers, prediction_rows, split_scores
 from thalweg.runs.run import FailedRunError, Run
@@ -53,6 +54,10 @@ def finish(recorder: RunRecorder, state: str) -> Run:
     recorder.writer.set("metrics", metrics)
     if trees := _compare_with_trees(recorder, evaluation):
         recorder.writer.set("trees", trees)
+    if simple := compare_with_a_part(plan, evaluation):
+        recorder.writer.set("partial", simple)
+    if kinds := scores_by_kind(plan, evaluation):
+        recorder.writer.set("kinds", kinds)
     card = model_card(plan, metrics)
     _save_model(recorder, card)
     return _close(recorder, state, val_predictions=predicted_numbers(plan.task, evaluation.logits))

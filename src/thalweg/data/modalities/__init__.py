@@ -2,6 +2,7 @@
 
 from thalweg.data.modalities.image import IMAGE
 from thalweg.data.modalities.pairs import PAIRS
+from thalweg.data.modalities.question import QUESTION
 from thalweg.data.modalities.text import TEXT
 from thalweg.data.modalities.vector import VECTOR
 from thalweg.data.modality import Modality
@@ -15,6 +16,7 @@ MODALITIES: Registry[Modality] = Registry(
         VECTOR,
         TEXT,
         PAIRS,
+        QUESTION,
     ),
 )
 

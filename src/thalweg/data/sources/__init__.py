@@ -18,6 +18,7 @@ from thalweg.data.sources.foreign_files import FOREIGN_REMEDIES
 from thalweg.data.sources.group_column import NO_GROUPS
 from thalweg.data.sources.pair_file import SEQUENCE, pair_file
 from thalweg.data.sources.pair_folder import pair_folder
+from thalweg.data.sources.question_file import question_file
 from thalweg.data.sources.text_file import text_file
 from thalweg.errors import DataError
 from thalweg.registry import Registry
@@ -31,6 +32,7 @@ SOURCES: Registry[Source] = Registry(
     (
         builtin_digits,
         array_file,
+        question_file,
         pair_file,
         pair_folder,
         csv_manifest,

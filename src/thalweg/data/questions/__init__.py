@@ -1,0 +1,1 @@
+"""Questions about images: the files that list them, their words, and the samples they make."""

@@ -1,0 +1,56 @@
+"""Questions beside their images; many questions share an image, which is stored once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, SupportsIndex, overload
+
+import numpy as np
+from jaxtyping import Int64
+
+from thalweg.data.samples import Files
+
+
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """Questions as listed, and the image files that they are about; nothing is decoded."""
+
+    images: Files
+    image_of: Int64[np.ndarray, " question"]  # the place of each one's image among the files
+    texts: tuple[str, ...]
+    kinds: tuple[str, ...] = ()  # the type of each, or none at all
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+class PicturedQuestion(NamedTuple):
+    """A sample: decoded pixels, and the numbers of the words."""
+
+    image: np.ndarray  # uint8 [height, width, channel]
+    words: np.ndarray  # int64 [word]
+
+
+@dataclass(frozen=True, slots=True)
+class PicturedQuestions(Sequence[PicturedQuestion]):
+    """The samples of all questions, made when they are read."""
+
+    images: Any  # uint8 [image, height, width, channel], perhaps memory-mapped
+    image_of: Int64[np.ndarray, " question"]
+    words: tuple[np.ndarray, ...]  # int64 [word] of each question
+    texts: tuple[str, ...]
+    kinds: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    @overload
+    def __getitem__(self, row: SupportsIndex) -> PicturedQuestion: ...
+    @overload
+    def __getitem__(self, row: slice) -> "list[PicturedQuestion]": ...
+    def __getitem__(
+        self, row: SupportsIndex | slice
+    ) -> "PicturedQuestion | list[PicturedQuestion]":
+        if isinstance(row, slice):
+            return [self[place] for place in range(*row.indices(len(self)))]
+        place = row.__index__()
+        return PicturedQuestion(self.images[self.image_of[place]], self.words[place])
