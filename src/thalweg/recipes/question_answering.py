@@ -20,7 +20,11 @@ FEW = 5_000  # questions
 
 
 def question_answering(facts: DataFacts, chosen: Mapping[str, object]) -> Recipe:
-    """FiLM, trained by AdamW; images are shifted, but not mirrored: left would become right."""
+    """FiLM, trained by AdamW; images are shifted, but not mirrored: left would become right.
+
+    easy-VQA's 38,575 questions in nine passes: 99.96 % (n = 1); six passes suffice for 99.9 %.
+    benchmarks/visual_questions.py measures it beside the question alone.
+    """
     side, samples = max(facts.input_shape[1:]), facts.counts["train"]
     size = 64 if samples < FEW else 256
     return Recipe(
@@ -34,5 +38,5 @@ def question_answering(facts: DataFacts, chosen: Mapping[str, object]) -> Recipe
         batch=BatchRecipe(size=size),
         augment=AugmentRecipe(crop_padding=max(1, side // 16)),
         precision=PrecisionRecipe(channels_last=True),
-        budget=BudgetRecipe(epochs=epochs(samples, batch=size, updates=2_400, least=4, most=40)),
+        budget=BudgetRecipe(epochs=epochs(samples, batch=size, updates=1_200, least=6, most=40)),
     )
