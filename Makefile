@@ -49,7 +49,7 @@ reference: .venv/ready
 
 # Everything, on examples that Hypothesis draws anew each time.
 nightly: .venv/ready peers
-	$(BIN)/pytest -q --hypothesis-profile=fresh tests
+	$(BIN)/pytest -q --hypothesis-profile=fresh --jaxtyping-packages=thalweg,typechecker.checked tests
 	.venv-peers/bin/pytest -q --hypothesis-profile=fresh \
 	    -W "ignore:invalid escape sequence" tests/adapters
 

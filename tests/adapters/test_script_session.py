@@ -382,6 +382,7 @@ def test_what_the_program_watches_itself_is_left_alone():
     assert session.notes("x.py") == ["x.py watches Sequential itself"]
 
 
+@pytest.mark.slow
 def test_one_training_after_another_is_let_go():
     with watch_everything() as session:
         for _ in range(3):
@@ -451,6 +452,7 @@ def adapted(*, late=False):
     train_on(model, before if late else torch.optim.Adam(weights, lr=1e-2))
 
 
+@pytest.mark.slow
 def test_what_is_added_to_a_model_later_is_no_part_of_its_first_training():
     with watch_everything() as session:
         adapted()
@@ -459,6 +461,7 @@ def test_what_is_added_to_a_model_later_is_no_part_of_its_first_training():
     assert "frozen-random-weights" not in [finding.rule for finding in first.findings]
 
 
+@pytest.mark.slow
 def test_a_loss_that_reaches_weights_of_no_optimizer_is_that_of_their_model():
     with watch_everything() as session:
         adapted(late=True)

@@ -224,6 +224,7 @@ def own_bytes():
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's accounts")
+@pytest.mark.slow
 def test_working_storage_is_what_was_allowed():
     reference = bytes_like(60_000, 512, seed=1)  # 30 MB; as floats 120 MB; all scores 72 MB
     queries = reference[:300]

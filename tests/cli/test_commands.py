@@ -196,6 +196,7 @@ def test_the_plan_is_shown_and_nothing_is_written(thalweg, place):
     assert not (place / "never").exists()
 
 
+@pytest.mark.slow
 def test_printed_settings_say_where_they_come_from_and_can_be_used(thalweg, place):
     arguments = ("train", "photos", "--print-config", *SMALL)
     done = thalweg(*arguments, THALWEG_OPTIMIZER_LR="0.02", THALWEG_SEED="5")

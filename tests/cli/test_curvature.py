@@ -55,6 +55,7 @@ def test_json_keeps_nothing_in_the_run(run):
     assert (run / "spectrum.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_landscape_as_json_and_picture(run, tmp_path):
     picture = tmp_path / "plane.png"
     words = ("--samples", 64, "--points", 3, "--json", "--out", picture)

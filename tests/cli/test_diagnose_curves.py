@@ -45,8 +45,8 @@ def test_json_and_html(here, tmp_path):
     ("name", "content"),
     [
         ("metrics.csv", LIGHTNING.encode()),
-        ("trainer_state.json", json.dumps(STATE).encode()),
-        ("events.out.tfevents.1", LOG),
+        pytest.param("trainer_state.json", json.dumps(STATE).encode(), marks=pytest.mark.slow),
+        pytest.param("events.out.tfevents.1", LOG, marks=pytest.mark.slow),
     ],
 )
 def test_every_kind_of_log_without_torch(name, content, tmp_path):

@@ -19,6 +19,7 @@ def here(tmp_path, monkeypatch, command):
     return command
 
 
+@pytest.mark.slow
 def test_folds_are_summed_up_and_can_be_resumed(here):
     code, text, _ = here("train", "points.npz", "--folds", "3", *QUICK)
     assert code == 0

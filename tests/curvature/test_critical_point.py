@@ -114,6 +114,7 @@ def test_the_ratio_of_positive_eigenvalues_is_far_from_one_where_training_ends()
         assert bare.positive > found.positive + 0.05  # the bare ratio counts rounding errors
 
 
+@pytest.mark.slow
 def test_the_noise_scale_is_the_one_of_all_single_samples():
     """Against tr Σ / ‖G‖² from every sample's own gradient."""
     torch.manual_seed(1)
@@ -202,6 +203,7 @@ def test_few_samples_see_saddles_that_other_data_refute():
     assert false_saddles <= 0.05 * minima
 
 
+@pytest.mark.slow
 def test_the_held_out_check_has_the_power_to_confirm():
     """A symmetric start is a true saddle: the check must not merely always refuse."""
     verdicts = []

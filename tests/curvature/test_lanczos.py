@@ -99,6 +99,7 @@ def test_not_symmetric_is_an_error():
         lanczos(Operator(lambda v: matrix @ v, 50, torch.float64))
 
 
+@pytest.mark.slow
 def test_the_trace_interval_covers_the_truth():
     """95 % intervals over 200 seeds, with the sequential stop that `spectrum` uses."""
     values = bulk_and_outliers()

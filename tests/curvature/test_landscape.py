@@ -99,7 +99,7 @@ def test_between_two_runs():
         interpolation(model, F.cross_entropy, batches, other={"x": torch.ones(1)})
 
 
-@pytest.mark.parametrize("suffix", [".svg", ".png"])
+@pytest.mark.parametrize("suffix", [pytest.param(".svg", marks=pytest.mark.slow), ".png"])
 def test_pictures_are_written(tmp_path, suffix):
     model, batches, path = trained()
     seen = spectrum(model, F.cross_entropy, batches)

@@ -294,6 +294,7 @@ def test_a_loss_in_which_samples_meet_is_not_cut(monkeypatch):
 
 
 @pytest.mark.parametrize("mode", ["train", "eval"])
+@pytest.mark.slow
 def test_a_large_graph_is_held_in_parts_unless_batch_norm_forbids(monkeypatch, mode):
     monkeypatch.setattr(products, "SMALL_GRAPH", 10_000)
     model, inputs, targets = subjects.built(subjects.convolutional)

@@ -97,6 +97,7 @@ def test_momentum_runs_along_the_ravine():
     assert first_below(toy, heavy, 1e-6) < 100
 
 
+@pytest.mark.slow
 def test_momentum_and_noise_leave_the_saddle():
     toy = TOYS["double_well"]()
     near, ridge = (torch.tensor(at, dtype=torch.float64) for at in ((1.0, 1e-4), (1.0, 0.0)))
@@ -109,6 +110,7 @@ def test_momentum_and_noise_leave_the_saddle():
     np.testing.assert_allclose(freed.abs(), (0, 1), atol=0.05)
 
 
+@pytest.mark.slow
 def test_gradient_noise_keeps_a_constant_step_from_settling():
     """About the minimum the variance is η²σ² / (1 − (1 − ηλ)²), so that a smaller step sinks."""
     toy, start = ravine(4.0), torch.zeros(2, dtype=torch.float64)

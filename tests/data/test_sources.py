@@ -165,6 +165,7 @@ class TestFolders:
         assert found.class_names == ("2", "9", "10", "100")
         assert found.facts.task == "classification"
 
+    @pytest.mark.slow
     def test_many_classes(self, tmp_path):
         root = tmp_path / "many"
         for number in range(1000):
@@ -485,7 +486,7 @@ class TestTable:
 
 
 class TestAnyText:
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=25, deadline=None)
     @given(st.text(st.sampled_from("ab1.5,;\t\n\"' \r\x00é-/\\"), max_size=80), st.booleans())
     def test_it_is_read_or_refused_and_never_a_crash(self, tmp_path_factory, text, listed):
         path = tmp_path_factory.getbasetemp() / "any.csv"

@@ -70,6 +70,7 @@ class TestHoldOut:
         first, second = (hold_out(digests, classes, fraction=0.2, seed=s) for s in (0, 1))
         assert (first != second).any()
 
+    @pytest.mark.slow
     def test_a_hundred_thousand_classes(self):
         digests = np.random.default_rng(0).integers(0, 256, (200_000, 16), dtype=np.uint8)
         codes = hold_out(digests, np.arange(200_000) // 2, fraction=0.2, seed=0)

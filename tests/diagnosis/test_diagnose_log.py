@@ -51,6 +51,7 @@ def sound(seed, count):
 
 
 @pytest.mark.parametrize("counter", ["step", "epoch"])
+@pytest.mark.slow
 def test_sound_curves_raise_no_alarm(diagnosed, counter):
     alarms = {}
     for seed, count in sound_runs():

@@ -66,7 +66,9 @@ def run(command, checkout):
     )
 
 
-@pytest.mark.parametrize("kind", CHECKS)
+@pytest.mark.parametrize(
+    "kind", [k if k == "rule" else pytest.param(k, marks=pytest.mark.slow) for k in CHECKS]
+)
 def test_it_starts_from_something_that_works(kind, checkout):
     done = scaffold(checkout, kind, "toy-thing")
     assert done.returncode == 0, done.stderr
@@ -84,6 +86,7 @@ def test_it_starts_from_something_that_works(kind, checkout):
     assert set(expected) <= set(passed), tests.stdout
 
 
+@pytest.mark.slow
 def test_a_row_that_its_rule_does_not_fire_on_fails(checkout):
     scaffold(checkout, "rule", "toy-thing")
     rule = checkout / "src/thalweg/diagnosis/rules/toy_thing.py"

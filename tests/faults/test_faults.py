@@ -9,25 +9,28 @@ from faults.programs import BASES, run
 
 FAST = (  # a fault of each stage, a second each
     "missing zero_grad",
+    "train mode in validation",
+    "softmax twice",
+    "raw pixels",
+    "NaN in inputs",
+    "shuffled labels",
+    "constant weights",
+    "rate × 1000",
+)
+NIGHTLY = (
     "stale optimizer",
     "detached",
     "cleared before the step",
-    "train mode in validation",
     "scheduler each step",
-    "softmax twice",
     "squared error of a softmax",
-    "raw pixels",
-    "NaN in inputs",
     "40 % label noise",
-    "shuffled labels",
     "sorted batches",
     "leaked, a tenth",
     "val labels offset",
-    "constant weights",
-    "rate × 1000",
     "rate / 1000",
     "few noisy samples",
 )
+SLOW = pytest.mark.slow
 PAIRS = [(name, base) for name, fault in FAULTS.items() for base in fault.bases]
 
 
@@ -38,13 +41,16 @@ def named(name, base, seed=0):
     return headline in FAULTS[name].names, headline
 
 
-@pytest.mark.parametrize("name", FAST)
+@pytest.mark.parametrize("name", [*FAST, *(pytest.param(n, marks=SLOW) for n in NIGHTLY)])
 def test_the_headline_names_the_fault(name):
     right, headline = named(name, "mlp")
     assert right, headline
 
 
-@pytest.mark.parametrize("name", ["loss broadcasts", "sigmoid output", "raw targets"])
+@pytest.mark.parametrize(
+    "name",
+    ["loss broadcasts", *(pytest.param(n, marks=SLOW) for n in ("sigmoid output", "raw targets"))],
+)
 def test_the_headline_names_the_fault_of_a_regression(name):
     right, headline = named(name, "regression")
     assert right, headline

@@ -13,22 +13,25 @@ from thalweg.observe import watch
 FAST = (
     "plain",
     "two_lines",
-    "accumulated",
     "warm_restarts",
-    "momentum",
     "weighted_imbalance",
     "multi_label",
     "tiny_validation",
-    "little_data",
     "frozen_backbone",
-    "head_in_optimizer",
     "converged",
+    "log_softmax",
+)
+NIGHTLY = (
+    "accumulated",
+    "momentum",
+    "little_data",
+    "head_in_optimizer",
     "half_precision",
     "sparse",
     "mixed_up",
     "zero_head",
-    "log_softmax",
 )
+SLOW = pytest.mark.slow
 
 
 def alarms(diagnosis):
@@ -39,7 +42,7 @@ def broken(diagnosis):
     return [why for why in diagnosis.not_checked.values() if "failed" in why or "broke" in why]
 
 
-@pytest.mark.parametrize("name", FAST)
+@pytest.mark.parametrize("name", [*FAST, *(pytest.param(n, marks=SLOW) for n in NIGHTLY)])
 def test_no_alarm(name):
     diagnosis, _ = run(sound(name, "mlp"))
     assert not alarms(diagnosis)
@@ -63,25 +66,31 @@ def test_two_alarms_in_a_hundred(base):
 
 QUICK = (
     "contrastive",
-    "triplets",
     "focal_loss",
-    "low_rank_adaptation",
-    "cyclical_rates",
     "second_order_closure",
-    "gradient_penalty",
-    "distillation",
     "ordinal_regression",
-    "two_heads",
     "policy_gradient",
     "value_learning",
     "graph_network",
-    "quantiles",
     "counts",
+)
+QUICK_NIGHTLY = (
+    "triplets",
+    "low_rank_adaptation",
+    "cyclical_rates",
+    "gradient_penalty",
+    "distillation",
+    "two_heads",
+    "quantiles",
     "logistic_regression",
 )
 
 
-@pytest.mark.parametrize("loop", [one for one in LOOPS if one.__name__ in QUICK])
+@pytest.mark.parametrize(
+    "loop",
+    [loop for loop in LOOPS if loop.__name__ in QUICK]
+    + [pytest.param(loop, marks=SLOW) for loop in LOOPS if loop.__name__ in QUICK_NIGHTLY],
+)
 def test_no_alarm_in_a_loop_of_another_kind(loop):
     torch.manual_seed(0)
     diagnosis = loop()

@@ -92,6 +92,7 @@ def test_an_epoch_is_one_pass_over_all_samples_in_an_order_of_its_own(tmp_path):
     assert len(whole) == 1  # full batch: one update an epoch
 
 
+@pytest.mark.slow
 def test_large_batches_lose_by_their_fewer_updates():
     """Equal epochs: the larger the batch, the worse even in training. With as many updates as the
     small one makes, the deficit is gone: that control a plain study leaves out."""

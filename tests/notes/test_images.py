@@ -34,6 +34,7 @@ def test_a_convolution_moves_with_its_input_and_the_pooled_net_hardly_minds():
     assert moved.abs().mean() > 0.1 * dense(images.flatten(1)).abs().mean()
 
 
+@pytest.mark.slow
 def test_shuffled_pixels_cost_a_convnet_dear_and_an_mlp_nothing():
     """One permutation for all: no information is lost, only neighbourhood."""
     (inputs, targets), (test_inputs, test_targets) = scans()

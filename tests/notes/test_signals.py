@@ -109,6 +109,7 @@ def test_a_large_step_kills_rectifiers_and_a_leak_revives_them():
     assert still["leaky_relu"] == 0.0
 
 
+@pytest.mark.slow
 def test_modern_activations_are_close_and_deep_sigmoids_stay_at_chance():
     """Two layers: all alike. Eight layers: sigmoid does not leave chance."""
     train, test = scans()

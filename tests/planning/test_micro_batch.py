@@ -83,6 +83,7 @@ def test_only_a_lack_of_memory_is_one():
     assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
 
 
+@pytest.mark.slow
 def test_the_run_records_what_it_was_made_in(scans, tmp_path, memory):
     options: dict[str, Any] = {"model": "convnet", "epochs": 1, "batch_size": 32}
     memory(0)

@@ -44,6 +44,7 @@ def test_a_recipe_that_says_everything_is_not_measured(scans):
     assert with_measured_numerics(ready, Progress()) == ready
 
 
+@pytest.mark.slow
 def test_resumed_in_the_recorded_precision_equals_uninterrupted(scans, tmp_path):
     options: dict[str, Any] = {
         "model": "convnet",

@@ -103,6 +103,7 @@ def test_epochs_make_the_wanted_updates_within_bounds(samples, expected):
     assert epochs(samples, batch=64, updates=3_000, least=10, most=50) == expected
 
 
+@pytest.mark.slow
 def test_the_digits_recipe_reaches_98_percent_in_a_third_of_its_passes(tmp_path, monkeypatch):
     monkeypatch.setenv("THALWEG_CACHE", str(tmp_path))
     dataset = load_dataset("digits")

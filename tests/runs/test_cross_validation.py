@@ -47,6 +47,7 @@ def test_repeats_draw_other_splits(scans, tmp_path):
     assert set(names_of(both.runs[0])) != set(names_of(both.runs[2]))
 
 
+@pytest.mark.slow
 def test_stopped_it_is_gone_on_with_and_ends_the_same(scans, tmp_path):
     whole = thalweg.cross_validate(scans, folds=3, out=tmp_path, **QUICK)
     progress = Progress()

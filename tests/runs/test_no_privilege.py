@@ -63,6 +63,7 @@ def test_our_loop_and_ones_own_measure_the_same(trained):
         assert history.by_place(quantity)
 
 
+@pytest.mark.slow
 def test_watching_changes_no_weight(trained):
     _, ready = trained
     watched, _ = own_loop(ready, watched=True)

@@ -20,7 +20,15 @@ def _one_algorithm(monkeypatch):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("edits", [{}, {"optimizer.name": "muon", "optimizer.ema_decay": 0.9}])
+@pytest.mark.parametrize(
+    "edits",
+    [
+        {},
+        pytest.param(
+            {"optimizer.name": "muon", "optimizer.ema_decay": 0.9}, marks=pytest.mark.slow
+        ),
+    ],
+)
 def test_it_learns_and_nothing_that_measures_breaks(scans, tmp_path, device, edits):
     run = train(scans, out=tmp_path, device=device, edits=edits, **QUICK)
     assert run.metrics["val_accuracy"] > 0.85

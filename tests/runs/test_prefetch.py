@@ -30,6 +30,7 @@ def threads(monkeypatch):
     return of
 
 
+@pytest.mark.slow
 def test_resumed_equals_uninterrupted_equals_one_thread(scans, tmp_path, threads):
     threads(0)
     alone = train(scans, out=tmp_path, **OPTIONS)

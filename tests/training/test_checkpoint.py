@@ -374,7 +374,7 @@ print(deaths)
 """
 
 
-@pytest.mark.parametrize("when", ["each call", "random"])
+@pytest.mark.parametrize("when", ["each call", pytest.param("random", marks=pytest.mark.slow)])
 def test_a_process_killed_while_it_saves_leaves_a_whole_checkpoint(tmp_path, when):
     command = [sys.executable, "-c", KILLED, str(tmp_path / "run"), when]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)

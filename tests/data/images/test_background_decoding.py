@@ -119,6 +119,7 @@ def test_damage_between_is_found_late_and_known_from_then_on(photos, few_first, 
     assert late.value.seen == sample.reason
 
 
+@pytest.mark.slow
 def test_a_training_that_finds_damage_begins_again(photos, tmp_path, few_first, read_late):
     broken_between(photos / "cat" / "0007.png")
     options = {"out": tmp_path / "runs", "model": "mlp", "epochs": 1, "batch_size": 16}
