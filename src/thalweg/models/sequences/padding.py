@@ -1,4 +1,7 @@
-"""Padded sequences through recurrent layers: padding changes neither outputs nor states."""
+"""Sequences through recurrent layers: padding changes neither outputs nor states."""
+
+from functools import cache
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -29,7 +32,7 @@ def run_over_real_tokens(
     packed = pack_padded_sequence(
         _gather(inputs, order), lengths.clamp_min(1).cpu(), batch_first=True, enforce_sorted=False
     )
-    outputs, end = layers(packed, start)
+    outputs, end = run_recurrent(layers, packed, start)
     states: State = end if isinstance(end, tuple) else (end,)
     padded, _ = pad_packed_sequence(outputs, batch_first=True, total_length=inputs.shape[1])
     back = order.argsort(dim=1)
@@ -37,6 +40,26 @@ def run_over_real_tokens(
         empty = (lengths == 0)[None, :, None]
         states = tuple(torch.where(empty, o, n) for o, n in zip(state, states, strict=True))
     return _gather(padded, back) * mask[..., None].to(padded.dtype), states
+
+
+def run_recurrent(layers: nn.RNNBase, inputs: Any, start: Any) -> tuple[Any, Any]:
+    """The outputs and the last state of recurrent layers, of padded or of packed inputs.
+
+    Under autocast an LSTM computes in float32 on a processor without bfloat16: its kernel has no
+    other way there, while products have.
+    """
+    is_reduced = torch.is_autocast_enabled("cpu") and next(layers.parameters()).is_cpu
+    if not is_reduced or not isinstance(layers, nn.LSTM) or _has_bfloat16():
+        return layers(inputs, start)
+    with torch.autocast("cpu", enabled=False):
+        start = None if start is None else tuple(state.float() for state in start)
+        return layers(inputs.float(), start)
+
+
+@cache
+def _has_bfloat16() -> bool:
+    """True where oneDNN has kernels of bfloat16 for this processor."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _gather(

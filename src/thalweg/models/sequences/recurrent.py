@@ -15,7 +15,7 @@ from thalweg.models.pieces.token_shape import context_length
 from thalweg.models.sequences.attention import ATTENTIONS
 from thalweg.models.sequences.decoder import Decoder, State
 from thalweg.models.sequences.memory import Memory
-from thalweg.models.sequences.padding import run_over_real_tokens
+from thalweg.models.sequences.padding import run_over_real_tokens, run_recurrent
 from thalweg.registry import unknown_name
 
 CELLS: dict[str, Callable[..., nn.RNNBase]] = {
@@ -118,7 +118,7 @@ class RecurrentDecoder(Decoder):
         if mask is not None:
             return run_over_real_tokens(self.layers, inputs, mask, state=state)
         start = state if self.num_states > 1 else state[0]
-        hidden, end = self.layers(inputs, start)
+        hidden, end = run_recurrent(self.layers, inputs, start)
         return hidden, end if self.num_states > 1 else (end,)
 
     @torch.no_grad()
