@@ -79,4 +79,4 @@ def test_scheduled_sampling_shows_the_decoder_its_own_tokens_in_training_alone(m
 
 def test_inputs_that_are_no_pairs_are_refused():
     with pytest.raises(UsageError, match="reads pairs of sequences"):
-        MODELS["gru_seq2seq"](8, input_shape=(3, 32, 32))
+        MODELS["gru_seq2seq"](8, input_shape=(32, 32))

@@ -25,7 +25,7 @@ def run_over_real_tokens(
     """
     start = state if state is None or len(state) > 1 else state[0]
     if mask.is_meta or bool(mask.all()):  # nothing is padded
-        outputs, end = layers(inputs, start)
+        outputs, end = run_recurrent(layers, inputs, start)
         return outputs, end if isinstance(end, tuple) else (end,)
     order = (~mask).to(torch.int8).argsort(dim=1, stable=True)  # real tokens first
     lengths = mask.sum(1)
