@@ -151,6 +151,15 @@ def test_changed_pairs_are_not_resumed(pairs, tmp_path):
         thalweg.resume(stopped.path)
 
 
+def test_networks_for_other_inputs_are_refused(pairs, tmp_path):
+    for model in ("convnet", "mlp", "transformer_lm"):
+        with pytest.raises(UsageError, match=f"{model} does not read sequences"):
+            thalweg.plan(pairs, model=model)
+    (tmp_path / "table.csv").write_text("a,y\n" + "".join(f"{n},{n % 2}\n" for n in range(30)))
+    with pytest.raises(UsageError, match="gru_seq2seq reads pairs of sequences"):
+        thalweg.plan(tmp_path / "table.csv", model="gru_seq2seq")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["transformer_seq2seq", "lstm_seq2seq", "rnn_seq2seq"])
 def test_every_network_learns_and_writes(model, pairs, tmp_path):

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from thalweg import models
 from thalweg.data import DataFacts
 from thalweg.data.images.progressive_resizing import resize_longer_side
 from thalweg.data.load import check_image_size
@@ -17,7 +18,7 @@ from thalweg.data.split import Holdout
 from thalweg.data.text.divide_text import TextOptions
 from thalweg.distributed.ranks import is_one_of_many
 from thalweg.errors import UsageError
-from thalweg.models import MODELS
+from thalweg.models import MODELS, input_kind
 from thalweg.optim import OPTIMIZERS, SCHEDULES
 from thalweg.recipes.recipe import (
     AUTO,
@@ -92,7 +93,7 @@ def text_options(data: DataRecipe) -> TextOptions:
 
 def check_recipe(recipe: Recipe, facts: DataFacts) -> None:
     """Check names, ranges, and keys that exclude each other."""
-    MODELS[recipe.model.name]
+    _check_kind_of_inputs(recipe.model.name, facts)
     _check_ranges(recipe)
     _check_task(recipe, facts)
     _check_augmentation(recipe, facts)
@@ -101,6 +102,23 @@ def check_recipe(recipe: Recipe, facts: DataFacts) -> None:
     _check_schedule_settings(recipe)
     check_device(recipe.device)
     check_devices(recipe, here=recipe.devices)
+
+
+def _check_kind_of_inputs(name: str, facts: DataFacts) -> None:
+    """Refuse networks for pairs elsewhere, and our other networks for pairs: shapes do not tell."""
+    reads_pairs, modality = input_kind(name) == "pairs", MODALITIES[facts.modality]
+    are_pairs = modality.target_lengths is not None
+    is_ours = MODELS[name].__module__.startswith(models.__name__)
+    if reads_pairs == are_pairs or (are_pairs and not is_ours):
+        return
+    raise UsageError(
+        f"{name} does not read {modality.noun}s"
+        if are_pairs
+        else f"{name} reads pairs of sequences",
+        seen=f"the samples are {modality.noun}s",
+        fix="leave --model out, or name one of "
+        + ", ".join(model for model in MODELS if (input_kind(model) == "pairs") == are_pairs),
+    )
 
 
 def _check_ranges(recipe: Recipe) -> None:

@@ -22,12 +22,13 @@ FEW = 5_000  # pairs to train on
 
 
 def sequence_pairs(facts: DataFacts, chosen: Mapping[str, object]) -> Recipe:
-    """Gated recurrent units with attention, trained by AdamW with a rate that falls to zero.
+    """Gated recurrent units with attention, trained by Muon with a rate that falls to zero.
 
     - A step of a recurrent network of width 128 costs a sixth of that of a Transformer of equal
-      width and two blocks a side. SCAN simple, test split, CPU seconds of one thread of a busy
-      machine (torch 2.13, n = 1): recurrent with AdamW, 64 pairs a step, 0.66 exact after 66 s;
-      Transformer with Muon, 128 pairs, 0.26 after 96 s and 0.78 after 189 s.
+      width and two blocks a side. SCAN simple, test split, one thread of a busy machine (torch
+      2.13, n = 1), exact match: recurrent with Muon 0.68 after 524 steps of 64 pairs and 47 CPU
+      seconds; with AdamW at 0.003 0.39 after 524 steps and 32 s, 0.66 after 1,048 and 66 s;
+      Transformer with Muon 0.26 after 262 steps of 128 pairs and 96 s, 0.78 after 524 and 189 s.
     - At most 4,000 updates and 200 passes. Few pairs get dropout and smaller batches, so that they,
       too, make 20 updates a pass.
     """
@@ -40,7 +41,7 @@ def sequence_pairs(facts: DataFacts, chosen: Mapping[str, object]) -> Recipe:
         model=ModelRecipe(
             name="gru_seq2seq", changes={"width": 128, "dropout": 0.1 if count < FEW else 0.0}
         ),
-        optimizer=OptimizerRecipe(name="adamw", lr=0.003, weight_decay=0.01),
+        optimizer=OptimizerRecipe(name="muon", lr=0.01, weight_decay=0.01, momentum=0.95),
         schedule=ScheduleRecipe(name="warmup_linear", warmup=0.05),
         batch=BatchRecipe(size=size),
         budget=BudgetRecipe(epochs=epochs),
