@@ -25,6 +25,7 @@ GOALS = {  # claim → workload, what is to be reached; where no script has said
     "G2": ("CIFAR-10 to 94 % on a GPU, from exec", "≤ 1/3 of airbench94_muon's time"),
     "G3": ("ResNet-50, 224 px, from JPEG, on a GPU", "≥ 0.95 × its speed on made-up images"),
     "Q1": ("SCAN: simple, by length, jump", "≥ 99.8 %, ≤ 25 %, ≤ 5 %, each in ≤ 120 s"),
+    "F1": ("forecasts of real series", "≤ seasonal naive and boosted trees on 2 of 3"),
     "S1": ("2 ranks on 2 cores (gloo)", "one process's loss curve to 1e-5"),
 }
 SHORT_HEAD = """\

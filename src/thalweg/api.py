@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from thalweg.diagnosis import Diagnosis
+    from thalweg.inference.forecast import Forecast
     from thalweg.inference.saved_model import Predictions, SavedModel
     from thalweg.observe import Watcher
     from thalweg.planning.estimate import Estimate
@@ -426,6 +427,21 @@ def predict(run: str | Path, sources: Any) -> "Predictions":
     `sources` is a path, an array or tensor, an image of Pillow, a data frame, or a list of these.
     """
     return load(run).predict(sources)
+
+
+def forecast(
+    run: str | Path, file: str | Path | None = None, *, device: str = "cpu"
+) -> "list[Forecast]":
+    """Forecast the steps after the end of each series with a run that was trained on series.
+
+    `file` has the same columns, and what follows it is forecast; without one, what follows the
+    training file. Each Forecast has the fields series, times, low, median and high: the band from
+    low to high is to hold 80 % of the values.
+    Raises: UsageError for a run of another kind, DataError for a file that cannot be read.
+    """
+    from thalweg.inference.forecast import forecast_series
+
+    return forecast_series(load(run, device=device), None if file is None else Path(file))
 
 
 def generate(

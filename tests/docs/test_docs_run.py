@@ -5,6 +5,7 @@ starts with "$ " is run; every line shown must have been printed, in that order,
 stands for any number and "…" for anything. A block after `<!-- not run: reason -->` is not.
 """
 
+import math
 import os
 import random
 import re
@@ -47,13 +48,14 @@ def with_blocks(pages):
 
 @pytest.fixture
 def desk(tmp_path, monkeypatch):
-    """A folder with what the pages speak of: photos/, a photo, texts; a quiet environment."""
+    """A folder with what the pages speak of (photos, a text, a series); a quiet environment."""
     photos(tmp_path)
     words = ["river", "valley", "stone", "water", "falls", "slope", "down", "the", "a", "of"]
     chance = random.Random(0)
     lines = (" ".join(chance.choices(words, k=8)) for _ in range(500))
     (tmp_path / "input.txt").write_text("\n".join(lines))
     (tmp_path / "commands.csv").write_text("command,actions\n" + "".join(commands()))
+    (tmp_path / "sales.csv").write_text("\n".join(["month,sales", *monthly_sales(chance)]))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("THALWEG_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
@@ -70,6 +72,13 @@ def commands():
             for second in verbs:
                 actions = " ".join([first.upper()] * number + [second.upper()])
                 yield f"{first} {time} and {second},{actions}\n"
+
+
+def monthly_sales(chance):
+    """A hundred and fifty months with a trend, a season and noise."""
+    for n in range(150):
+        value = 200 + n + 30 * math.sin(2 * math.pi * n / 12) + chance.gauss(0, 5)
+        yield f"{2010 + n // 12}-{n % 12 + 1:02},{value:.2f}"
 
 
 def photos(folder):

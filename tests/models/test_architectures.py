@@ -71,7 +71,7 @@ def count(model):
 
 
 def test_every_model_has_its_numbers_here():
-    others = {"mlp", "tabular", "convnet"} | LANGUAGE.keys()
+    others = {"mlp", "tabular", "forecaster", "convnet"} | LANGUAGE.keys()
     assert others | IMAGENET.keys() | CIFAR.keys() == set(MODELS)
 
 

@@ -165,6 +165,8 @@ def _run_with_progress(action: "Callable[[Progress], Run]", *, json: bool) -> in
             use = f'generate thalweg generate {run.path} --prompt "…"'
         if run.reader.meta.get("answers") == "sequences":
             use = f'predict  thalweg predict {run.path} "…"'
+        if run.reader.meta.get("answers") == "steps":
+            use = f"forecast thalweg forecast {run.path} --csv"
         print(f"\nreport   {run.path / 'report.html'}\n{use}")
     return 0
 

@@ -244,6 +244,9 @@ class Batches:
         if self._raw is not None:
             return self._raw.index_select(0, positions)
         rows = self._rows[positions.numpy()]
+        if self._modality.gather is not None:
+            raw = self._modality.gather(self._stored, rows)
+            return each_tensor(raw, lambda tensor: to_device(tensor, self._device))
         if self._array is None:
             raw = self._modality.collate([self._stored[row] for row in rows.tolist()])
             return each_tensor(raw, lambda tensor: to_device(tensor, self._device))

@@ -7,6 +7,7 @@ from functools import partial
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,9 +20,17 @@ from thalweg.data.images.mirror_test import mirror_test_of_rows, sample_rows
 from thalweg.data.images.survey_process import take_survey
 from thalweg.data.modalities import modality_of
 from thalweg.data.modalities.image import remark_notes
-from thalweg.data.modality import Modality, Prepared, Preprocessing, ReadOptions, StoredInputs
+from thalweg.data.modality import (
+    DivideOptions,
+    Modality,
+    Prepared,
+    Preprocessing,
+    ReadOptions,
+    StoredInputs,
+)
 from thalweg.data.near_copies import NearCopies, link_near_copies
 from thalweg.data.samples import SPLITS, Files, Quarantined, Samples
+from thalweg.data.series.options import SeriesOptions
 from thalweg.data.sources import samples_at
 from thalweg.data.sources.group_column import NO_GROUPS
 from thalweg.data.split import Holdout, class_notes, duplicate_notes, split_rows
@@ -36,6 +45,7 @@ from thalweg.wording import some
 MOST_QUARANTINED = 0.2  # a larger share is no accident: the run ends
 LEAST_SIZE, MOST_SIZE = 4, 2048  # pixels
 FROM_TEXT = TextOptions()  # all is chosen from the text
+FROM_SERIES = SeriesOptions()
 LABELS = "a class or a number for each sample"
 
 
@@ -52,6 +62,7 @@ def load_dataset(
     group: str = "",
     task: str = "",
     text: TextOptions = FROM_TEXT,
+    series: SeriesOptions = FROM_SERIES,
     progress: Callable[[int, int], None] | None = None,
     overlap: bool = False,
     list_samples: Callable[[], Samples] | None = None,
@@ -62,8 +73,9 @@ def load_dataset(
     is the share to hold out; None: as the modality suggests. `folds` divides the samples for
     training and validation anew, and `fold` (from 1) validates. `target` is a table's column to
     predict, `group` that of samples that stay together (see `samples_at`); of image files the names
-    may say so. `task` is preferred where the labels suit several tasks. `text` has the
-    options of texts and of pairs of them. `progress` is called with (done, all) while images are
+    may say so. `task` is preferred where the labels suit several tasks. `text` has the options of
+    texts and of pairs of them, `series` those of series. `progress` is called with (done, all)
+    while images are
     decoded. `list_samples` returns what `samples_at` does, for a caller that has listed them.
     Raises DataError for data that cannot be used, UsageError for an impossible option.
     """
@@ -77,13 +89,14 @@ def load_dataset(
     )
     holdout.check()
     surveyed = take_survey(str(path), target=target, group=group, size=image_size)
-    columns = {"target": target, "group": group, "source": text.source}
-    list_samples = list_samples or partial(samples_at, Path(path), task=task, **columns)
+    columns: dict[str, Any] = {"target": target, "group": group, "source": text.source}
+    columns |= {"series": series, "task": task}
+    list_samples = list_samples or partial(samples_at, Path(path), **columns)
     samples, survey = surveyed or (list_samples(), None)
     modality = modality_of(samples.inputs)
     if val_fraction is None:
         holdout = replace(holdout, val_fraction=modality.val_fraction)
-    samples = _divide(samples, modality, text, holdout=holdout)
+    samples = _divide(samples, modality, DivideOptions(text, series), holdout=holdout)
     targets = _targets(samples, task)
     divides = holdout.divides(samples.splits)
     options = ReadOptions(image_size, progress, overlap, survey, divides, text)
@@ -100,11 +113,10 @@ def load_dataset(
     indices, notes = _split(grouped, targets, samples, holdout=holdout, use_groups=use_groups)
     prepared = modality.prepare(stored, indices["train"], samples.features)
     # A modality that divides says how, and what stands in both parts.
-    notes = (
-        []
-        if modality.divide
-        else notes + _duplicate_notes(stored, targets, samples, indices=indices)
-    )
+    if modality.divide:
+        notes = []
+    else:
+        notes += _duplicate_notes(stored, targets, samples, indices=indices)
     if copies is not None:
         notes += copies.notes(targets.values, indices=indices, names=samples.names)
     notes += _class_notes(targets, indices)
@@ -130,12 +142,12 @@ def load_dataset(
 
 
 def _divide(
-    samples: Samples, modality: Modality, options: TextOptions, *, holdout: Holdout
+    samples: Samples, modality: Modality, options: DivideOptions, *, holdout: Holdout
 ) -> Samples:
     """The samples to train on, as the modality divides them or as the options split them."""
     if modality.divide is not None:
         samples = modality.divide(samples, options, holdout)
-    if options.split == "length":
+    if options.text.split == "length":
         return split_by_length(samples, modality.target_lengths, holdout)
     return samples
 
@@ -294,6 +306,8 @@ def _target_notes(
     """The modality's notes on the targets; of several labels, on each."""
     if targets.values.ndim == 1:
         return list(modality.target_notes(prepared, targets.values, train))
+    if not targets.class_names:  # tokens, or the steps of a forecast
+        return []
     columns = zip(targets.class_names, targets.values.T.astype(np.int64), strict=False)
     return [
         Caveat(f"label {name!r}: {note}", note.headline)
@@ -313,7 +327,8 @@ def _facts(
     original_size: tuple[int, int],
 ) -> DataFacts:
     values = targets.values[indices["train"]]
-    is_real = values.dtype.kind == "f" and not targets.class_names
+    has_own_scale = modality.own_targets is not None
+    is_real = values.dtype.kind == "f" and not targets.class_names and not has_own_scale
     shape = tuple(modality.input_shape(prepared.rows[0]))
     further = {"input_shape": shape, **modality.facts(prepared)}
     names = {part.name for part in fields(DataFacts)}

@@ -14,6 +14,7 @@ from thalweg.data.images.background_decoding import BackgroundDecoding
 from thalweg.data.images.file_survey import Survey
 from thalweg.data.near_copies import CopyPairs
 from thalweg.data.samples import Quarantined, Samples
+from thalweg.data.series.options import SeriesOptions
 from thalweg.data.split import Holdout
 from thalweg.data.statistics import Moments
 from thalweg.data.tables.column import Column
@@ -69,6 +70,13 @@ class StoredInputs:
             self.decoding.wait_for(rows)
 
 
+class DivideOptions(NamedTuple):
+    """Options of dividing what a source lists into samples; a modality heeds its own."""
+
+    text: TextOptions = TextOptions()
+    series: SeriesOptions = SeriesOptions()
+
+
 class Prepared(NamedTuple):
     """Rows to gather batches from, and the preprocessing fitted to them."""
 
@@ -83,6 +91,7 @@ class SourceRow(NamedTuple):
     name: str
     raw: Any  # decoded, as `Modality.collate` takes it
     error: str = ""  # the reason why it cannot be predicted
+    steps: tuple[str, ...] = ()  # the times of a forecast's steps
 
 
 class AugmentedSplit(NamedTuple):
@@ -154,7 +163,7 @@ class Modality:
     )
     # A source's samples → the samples to train on, such as the windows of one long text. None: the
     # same.
-    divide: Callable[[Samples, TextOptions, Holdout], Samples] | None = None
+    divide: Callable[[Samples, DivideOptions, Holdout], Samples] | None = None
     val_fraction: float = 0.2  # of the samples, held out where the user names no share
     # The targets that raw samples hold themselves, such as the tokens that follow. None: none.
     own_targets: Callable[[Any], Tensor] | None = None
@@ -175,5 +184,11 @@ class Modality:
     partial_answers: Callable[..., tuple[str, np.ndarray]] | None = None
     # The kind of each prepared row, whose scores the report lists apart. None: there are none.
     kinds: Callable[[Any], Sequence[str]] | None = None
+    # Collated raw samples of some rows, where they are no array; None: one by one, by `collate`.
+    gather: Callable[[Any, np.ndarray], Inputs] | None = None
+    # The steps that a preprocessing's targets go ahead, where the task is a forecast; 0: none.
+    horizon: Callable[[Any], int] = lambda preprocessing: 0
+    # Decoded outputs in the unit of the raw samples, where each has a scale of its own.
+    in_units: Callable[[Any, Tensor], Tensor] = lambda raw, decoded: decoded
     # Preprocessing and facts for a pretrained network, by the statistics of its inputs.
     pretrained_format: Callable[[Any, DataFacts, Moments], tuple[Any, DataFacts]] | None = None

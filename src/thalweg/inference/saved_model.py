@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
-from torch import nn
+from torch import Tensor, nn
 
 from thalweg.data.batch import each_tensor
 from thalweg.data.images.test_time_augmentation import ONE_VIEW, AugmentedViews
@@ -80,6 +80,11 @@ class ModelSpec:
         """The modality of the inputs."""
         return MODALITIES[self.preprocessing.modality]
 
+    @property
+    def horizon(self) -> int:
+        """The steps of a forecast; 0 for other tasks."""
+        return self.modality.horizon(self.preprocessing)
+
     def build(self) -> nn.Module:
         """The network with fresh weights. UsageError for a change that it does not know."""
         outputs = self.build_task().outputs
@@ -136,16 +141,21 @@ class SavedModel:
                 seen=f"beams={beams}; a model for {self.spec.task}",
                 fix="leave it out",
             )
-        task, collate = self.spec.build_task(), self.spec.modality.collate
-        device = next(self.module.parameters()).device
+        task = self.spec.build_task()
         predictions = Predictions()
         for start in range(0, len(raw), PREDICTION_BATCH):
-            batch = collate(raw[start : start + PREDICTION_BATCH])
-            on_device = each_tensor(batch, lambda tensor: tensor.to(device))
-            logits = self.spec.views(self.module, self.spec.preprocessing.to_inputs(on_device))
-            decoded = task.decode(logits).float().cpu()
-            predictions.extend(task.predict(row, self.spec.class_names) for row in decoded)
+            decoded = self.decode_raw(raw[start : start + PREDICTION_BATCH])
+            predictions.extend(task.predict(row, self.spec.class_names) for row in decoded.float())
         return predictions
+
+    @torch.inference_mode()
+    def decode_raw(self, raw: Sequence[Any]) -> Tensor:
+        """The decoded outputs for a batch of decoded samples, on the CPU."""
+        modality, task = self.spec.modality, self.spec.build_task()
+        device = next(self.module.parameters()).device
+        batch = each_tensor(modality.collate(raw), lambda tensor: tensor.to(device))
+        logits = self.spec.views(self.module, self.spec.preprocessing.to_inputs(batch))
+        return modality.in_units(batch, task.decode(logits)).cpu()
 
     def _write(self, model: EncoderDecoder, raw: Sequence[Any], *, beams: int) -> Predictions:
         """The sequence written for each sample."""

@@ -20,6 +20,7 @@ from thalweg.models.cifar_resnet import (
 )
 from thalweg.models.convnet import convnet
 from thalweg.models.efficientnet_lite import efficientnet_lite0
+from thalweg.models.forecaster import forecaster
 from thalweg.models.mlp import mlp
 from thalweg.models.pretrained.timm_model import PREFIX, timm_model
 from thalweg.models.resnet import resnet18, resnet34, resnet50, resnet101, resnext50_32x4d
@@ -65,6 +66,7 @@ MODELS: Registry[Callable[..., Module]] = Registry(
     (
         mlp,
         tabular,
+        forecaster,
         convnet,
         airbench,
         resnet18,

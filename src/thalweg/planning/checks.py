@@ -14,6 +14,8 @@ from thalweg.data import DataFacts
 from thalweg.data.images.progressive_resizing import resize_longer_side
 from thalweg.data.load import check_image_size
 from thalweg.data.modalities import MODALITIES
+from thalweg.data.series.options import NO_TIME, SeriesOptions
+from thalweg.data.sources.series_table import AUTOMATIC
 from thalweg.data.split import Holdout
 from thalweg.data.text.divide_text import TextOptions
 from thalweg.distributed.ranks import is_one_of_many
@@ -30,6 +32,7 @@ from thalweg.recipes.recipe import (
 )
 from thalweg.registry import unknown_name
 from thalweg.tasks import TASKS
+from thalweg.tasks.forecast import FORECAST
 from thalweg.tasks.losses import takes_soft_targets
 from thalweg.tasks.penalties import PENALTIES
 
@@ -49,6 +52,7 @@ def check_edits(recipe: Recipe, edits: Collection[str]) -> None:
     ).check()
     check_image_size(data.image_size)
     text_options(data).check()
+    series_options(recipe).check()
     if "model.name" in edits:
         _check_model_settings(recipe)
     if recipe.task.name != AUTO:
@@ -64,6 +68,15 @@ def check_edits(recipe: Recipe, edits: Collection[str]) -> None:
         check_device(recipe.device)
     if "devices" in edits:
         check_devices(recipe, here=recipe.devices)
+
+
+def series_options(recipe: Recipe) -> SeriesOptions:
+    """The recipe's options of series; another task that the user names makes a table of a file."""
+    data, task = recipe.data, recipe.task.name
+    options = SeriesOptions(
+        data.time, data.series, data.horizon, data.lags, data.season, task == FORECAST.name
+    )
+    return SeriesOptions(NO_TIME) if options == AUTOMATIC and task != AUTO else options
 
 
 def _check_model_settings(recipe: Recipe) -> None:

@@ -14,7 +14,13 @@ from thalweg.data.modalities import MODALITIES
 from thalweg.data.samples import Samples
 from thalweg.data.sources import samples_at
 from thalweg.errors import UsageError
-from thalweg.planning.checks import check_edits, check_model, check_recipe, text_options
+from thalweg.planning.checks import (
+    check_edits,
+    check_model,
+    check_recipe,
+    series_options,
+    text_options,
+)
 from thalweg.planning.plan import Plan
 from thalweg.planning.progress import Progress
 from thalweg.planning.transfer import dataset_for_network, implied_transfer
@@ -50,6 +56,7 @@ def make_plan(
             group=data.group,
             source=data.source,
             task=task_name(requested),
+            series=series_options(requested),
         )
     )
     transfer, note = implied_transfer(changes, list_samples)
@@ -197,6 +204,7 @@ def read_dataset(
         group=data.group,
         task=task_name(recipe),
         text=text_options(data),
+        series=series_options(recipe),
         progress=show,
         overlap=overlap and recipe.transfer.method == "none",  # features are of all at once
         list_samples=list_samples,

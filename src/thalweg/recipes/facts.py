@@ -25,6 +25,11 @@ class DataFacts:
     tokens: int = 0  # of a text: tokens of the training split
     token_noun: str = ""  # of a text: character, or token
     source_noun: str = ""  # of pairs: character, word, or token
+    lags: int = 0  # of series: past steps that the network sees
+    horizon: int = 0  # of series: steps to forecast
+    season: int = 1  # of series: steps after which they repeat
+    series: int = 0  # of series: their number
+    interval: str = ""  # of series: day, month, or step
     extra: Mapping[str, Any] = field(default_factory=dict)  # of a modality of another package
 
     @property

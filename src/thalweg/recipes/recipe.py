@@ -51,6 +51,19 @@ class DataRecipe:
         "words (bpe). auto: characters up to 5 million; of pairs, as each side suggests.",
     )
     pieces: int = key(0, "Pieces of words to learn from a text; 0 chooses.", at_least=0)
+    time: str = key(
+        "",
+        "Column of time stamps, or two such as year,month: the table holds series to forecast. "
+        "Empty: chosen where that is beyond doubt; none: it holds none.",
+    )
+    series: str = key("", "Column that names the series of each row; empty: chosen.")
+    horizon: int = key(0, "Steps to forecast; 0: chosen by the interval of time.", at_least=0)
+    lags: int = key(
+        0, "Past steps of a series that the network sees at once; 0: chosen.", at_least=0
+    )
+    season: int = key(
+        0, "Steps after which a series repeats; 1: it does not; 0: chosen.", at_least=0
+    )
     target: str = key(
         "", "Column of a table to predict; empty: `target`, or else the last.", short="target"
     )
@@ -99,14 +112,14 @@ class TaskRecipe:
     name: str = key(
         AUTO,
         "Predict one of several classes (classification), any number of labels (multi-label), a "
-        "number (regression), the next token of a text (next-token), or write a sequence token by "
-        "token (sequence). auto: as the targets suggest.",
+        "number (regression), the next token of a text (next-token) or the next values of series "
+        "(forecast), or write a sequence token by token (sequence). auto: as the targets suggest.",
         short="task",
     )
     loss: str = key(
         "auto",
         "Loss; see docs/reference/losses.md. auto: cross_entropy for classes, bce for labels, "
-        "mse for numbers.",
+        "mse for numbers, pinball for series.",
     )
     changes: Changes = key({}, "Settings of the loss, such as margin or gamma.")
     label_smoothing: float = key(

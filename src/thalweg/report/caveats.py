@@ -49,6 +49,8 @@ def _no_better_than_chance(facts: Facts) -> Iterator[Caveat]:
         yield from _beside_counts(facts)
     elif facts.answers == "sequences":
         yield from _beside_simple_answers(facts)
+    elif facts.answers == "steps":
+        yield from _beside_naive(facts)
 
 
 def _beside_majority(facts: Facts) -> Iterator[Caveat]:
@@ -120,6 +122,26 @@ def _beside_simple_answers(facts: Facts) -> Iterator[Caveat]:
                 f"{figure(other)}: train longer, or on more pairs",
             )
             return
+
+
+def _beside_naive(facts: Facts) -> Iterator[Caveat]:
+    """Compare with the better of the naive and the seasonal naive forecast, by blocks of time."""
+    outcome = facts.meta.get("forecast")
+    if not outcome or outcome["verdict"]["answer"] == "better":
+        return
+    rival, blocks = (
+        str(outcome["rival"]),
+        count(outcome["verdict"]["blocks"], "stretch", "stretches"),
+    )
+    scores = {row["name"]: row["mase"] for row in outcome["scores"]}
+    own, other = (figure(scores[name] or 0.0) for name in ("this network", rival))
+    values = f"MASE {own}, {rival} {other}, on {blocks} of validation without common targets"
+    if outcome["verdict"]["answer"] == "worse":
+        yield Caveat(f"The {rival} forecast does better", f"{values}: use that, or give more data")
+    else:
+        yield Caveat(
+            f"Not shown to beat the {rival} forecast", f"{values}: the difference may be chance"
+        )
 
 
 def _beside_chance_loss(facts: Facts) -> Iterator[Caveat]:

@@ -25,12 +25,17 @@ METRICS = {
     "perplexity": "perplexity",
     "token_accuracy": "token accuracy",
     "bleu": "BLEU",
+    "mase": "MASE",
+    "rmse": "root mean squared error",
+    "smape": "sMAPE",
+    "coverage": "share in the band, as trained",
 }
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
 NO_UPDATES = "updates: the head was fitted to frozen features, there were none"
 _SHARES = (
     *("accuracy", "top5_accuracy", "token_accuracy", "bleu"),
     *("mean_average_precision", "macro_f1", "micro_f1", "exact_match"),
+    *("smape", "coverage"),
 )
 
 
@@ -52,7 +57,7 @@ class Facts:
 
     @property
     def answers(self) -> str:
-        """The kind of the task's answers: classes, labels, values, tokens, sequences or other."""
+        """The kind of the task's answers: classes, labels, values, tokens, sequences, steps, …"""
         return str(self.meta.get("answers") or older_runs.answers(self.meta))
 
     @property

@@ -14,6 +14,7 @@ from thalweg.report.curvature_section import curvature_section
 from thalweg.report.curves_section import curves_section
 from thalweg.report.errors_section import errors_section
 from thalweg.report.facts import Facts, read_facts
+from thalweg.report.forecast_section import forecast_section
 from thalweg.report.labels_section import labels_section
 from thalweg.report.language_section import language_section
 from thalweg.report.page import html_page
@@ -31,6 +32,7 @@ ERRORS = {  # by the kind of the answers
     "values": regression_section,
     "tokens": language_section,
     "sequences": sequences_section,
+    "steps": forecast_section,
 }
 SCRIPT = Path(__file__).with_name("report.js")
 

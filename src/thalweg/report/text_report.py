@@ -25,6 +25,7 @@ from thalweg.record.quantities import (
 from thalweg.report.confusion import confusion, mistakes
 from thalweg.report.curvature_section import spectrum_terms
 from thalweg.report.facts import NO_UPDATES, SPLITS, Facts, is_share, metric_name, read_facts
+from thalweg.report.forecast_section import bands_text, ladder_rows, score_rows, trees_note
 from thalweg.report.label_scores import label_scores
 from thalweg.report.language_section import baseline_rows, samples
 from thalweg.report.partial_answers import partial_text
@@ -47,6 +48,7 @@ CURVES = (
     *(LOSS, VAL_LOSS, ACCURACY, VAL_ACCURACY, VAL_R2, VAL_MAE),
     *map(quantity_called, ("val_mean_average_precision", "val_macro_f1")),
     *map(quantity_called, ("val_bits_per_byte", "val_token_accuracy", "val_exact_match")),
+    quantity_called("val_mase"),
 )
 _COLORS = {"error": "31", "warning": "33", "good": "32", "plain": "0"}
 
@@ -161,6 +163,8 @@ def _errors(facts: Facts, columns: int) -> list[str]:
         return _written(facts, columns)
     if facts.answers == "sequences":
         return _sequences(facts, columns)
+    if facts.answers == "steps":
+        return _forecast(facts, columns)
     if not facts.predictions or facts.answers not in ("classes", "labels"):
         return []
     if facts.answers == "labels":
@@ -224,6 +228,26 @@ def _sequences(facts: Facts, columns: int) -> list[str]:
 
 def _short(text: str) -> str:
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
+
+
+def _forecast(facts: Facts, columns: int) -> list[str]:
+    """Simple forecasts beside the network, its band, and the ladder of lags."""
+    rows = [
+        (name, f"MASE {mase}, mean absolute error {mae}, RMSE {rmse}, sMAPE {smape}")
+        for name, mase, mae, rmse, smape in score_rows(facts)
+    ]
+    if not rows:
+        return []
+    lines = ["validation error beside simple forecasts", *_terms(rows, columns, indent=2)]
+    for sentences in (trees_note(facts), bands_text(facts)):
+        lines += _wrap_text(sentences, columns)
+    ladder = [
+        (lags, f"{train} training, {val} validation") for lags, train, val in ladder_rows(facts)
+    ]
+    if ladder:
+        lines += ["", "linear models of ever more lags, one step ahead: RMSE"]
+        lines += _terms(ladder, columns, indent=2)
+    return lines
 
 
 def _label_errors(facts: Facts, columns: int) -> list[str]:

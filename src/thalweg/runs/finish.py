@@ -2,6 +2,7 @@
 
 from contextlib import closing
 from time import monotonic
+from typing import Any
 
 from torch import Tensor
 
@@ -9,6 +10,7 @@ from thalweg.data.images.test_time_augmentation import ONE_VIEW
 from thalweg.data.load import wait_for_decoding
 from thalweg.errors import TrainingError
 from thalweg.inference.saved_model import save_model
+from thalweg.runs.forecast_outcome import forecast_outcome
 from thalweg.runs.partial_answers import compare_with_a_part, scores_by_kind
 from thalweg.runs.recorder import RunRecorder
 from thalweg.runs.results import model_card, predicted_numbers, prediction_rows, split_scores
@@ -58,6 +60,8 @@ def finish(recorder: RunRecorder, state: str) -> Run:
         recorder.writer.set("partial", simple)
     if kinds := scores_by_kind(plan, evaluation):
         recorder.writer.set("kinds", kinds)
+    if outcome := _compare_forecasts(recorder, evaluation):
+        recorder.writer.set("forecast", outcome)
     card = model_card(plan, metrics)
     _save_model(recorder, card)
     return _close(recorder, state, val_predictions=predicted_numbers(plan.task, evaluation.logits))
@@ -81,6 +85,15 @@ def _compare_with_trees(recorder: RunRecorder, evaluation: Evaluation) -> dict[s
     comparison = compare_with_trees(recorder.plan, evaluation, seconds=left)
     recorder.clock.start("saving")
     return comparison
+
+
+def _compare_forecasts(recorder: RunRecorder, evaluation: Evaluation) -> dict[str, Any] | None:
+    """Simple forecasts beside a network of series, whose bands become as wide as they must."""
+    left = 0.0 if recorder.signal else recorder.deadline - monotonic()
+    recorder.clock.start("rivals")
+    outcome = forecast_outcome(recorder.plan, recorder.session.model, evaluation, seconds=left)
+    recorder.clock.start("saving")
+    return outcome
 
 
 def _selection(recorder: RunRecorder) -> dict[str, object]:

@@ -7,6 +7,7 @@ from thalweg.tasks.classification import (
     confusion,
     per_class_recall,
 )
+from thalweg.tasks.forecast import FORECAST, forecast
 from thalweg.tasks.multi_label import MULTI_LABEL, multi_label
 from thalweg.tasks.next_token import NEXT_TOKEN, next_token
 from thalweg.tasks.regression import REGRESSION, regression
@@ -19,6 +20,7 @@ __all__ = [
     "TaskType",
     "classification",
     "confusion",
+    "forecast",
     "multi_label",
     "next_token",
     "per_class_recall",
@@ -35,5 +37,6 @@ TASKS = Registry(
         REGRESSION,
         NEXT_TOKEN,
         SEQUENCE,
+        FORECAST,
     ),
 )

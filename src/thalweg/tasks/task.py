@@ -93,6 +93,8 @@ class TargetFacts(Protocol):
     def label_rates(self) -> tuple[float, ...]: ...  # () where a sample has one class or value
     @property
     def token_bytes(self) -> tuple[bytes, ...]: ...  # () where the targets are no tokens
+    @property
+    def horizon(self) -> int: ...  # steps of a forecast; 0 for other targets
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +178,7 @@ class TaskType:
     """
 
     name: str
-    answers: Literal["classes", "labels", "values", "tokens", "sequences", "other"]
+    answers: Literal["classes", "labels", "values", "tokens", "sequences", "steps", "other"]
     # Of `Samples.labels` and their place in words: Labels or an array, or WrittenLabels where the
     # answers are sequences. None: not this task's labels.
     targets: Callable[[Any, str], Targets | None]

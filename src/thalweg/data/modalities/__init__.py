@@ -3,6 +3,7 @@
 from thalweg.data.modalities.image import IMAGE
 from thalweg.data.modalities.pairs import PAIRS
 from thalweg.data.modalities.question import QUESTION
+from thalweg.data.modalities.series import SERIES
 from thalweg.data.modalities.text import TEXT
 from thalweg.data.modalities.vector import VECTOR
 from thalweg.data.modality import Modality
@@ -17,6 +18,7 @@ MODALITIES: Registry[Modality] = Registry(
         TEXT,
         PAIRS,
         QUESTION,
+        SERIES,
     ),
 )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from thalweg.data.archives.unpack import is_archive, unpacked_folder
 from thalweg.data.samples import Samples
+from thalweg.data.series.options import SeriesOptions
 from thalweg.data.sources.archive_contents import samples_in_archive
 from thalweg.data.sources.array_file import array_file
 from thalweg.data.sources.builtin_digits import builtin_digits
@@ -19,6 +20,7 @@ from thalweg.data.sources.group_column import NO_GROUPS
 from thalweg.data.sources.pair_file import SEQUENCE, pair_file
 from thalweg.data.sources.pair_folder import pair_folder
 from thalweg.data.sources.question_file import question_file
+from thalweg.data.sources.series_table import AUTOMATIC, series_table
 from thalweg.data.sources.text_file import text_file
 from thalweg.errors import DataError
 from thalweg.registry import Registry
@@ -36,20 +38,27 @@ SOURCES: Registry[Source] = Registry(
         pair_file,
         pair_folder,
         csv_manifest,
+        series_table,
         csv_table,
         text_file,
         class_folders,
     ),
 )
 LAYOUTS = (
-    "a folder with a folder per class, a table (CSV, Parquet or Arrow) of paths and labels or of "
-    "numbers, of sequences to read and to write, an .npz or .npy file, a .zip or .tar of one of "
-    "these, a .txt file, or the word digits"
+    "a folder with a folder per class, a table (CSV, Parquet or Arrow) of paths and labels, of "
+    "numbers, of series, of sequences to read and to write, an .npz or .npy file, a .zip or .tar "
+    "of one of these, a .txt file, or the word digits"
 )
 
 
 def samples_at(
-    path: Path, *, target: str = "", group: str = "", source: str = "", task: str = ""
+    path: Path,
+    *,
+    target: str = "",
+    group: str = "",
+    source: str = "",
+    task: str = "",
+    series: SeriesOptions = AUTOMATIC,
 ) -> Samples:
     """The samples at the path, from the first source that recognises the layout, else DataError.
 
@@ -57,8 +66,9 @@ def samples_at(
     `group` is the column of samples that stay together; "": one with a usual name, if any; "none".
     `source` is the column that sequences are written from, where `task` is to write them; a path is
     read as pairs without these only if it is beyond doubt.
+    `series` says if a table is to be read as series.
     """
-    read = partial(_samples_at, target=target, group=group, source=source, task=task)
+    read = partial(_samples_at, target=target, group=group, source=source, task=task, series=series)
     try:
         if is_archive(path):
             folder, notes = unpacked_folder(path)
@@ -69,9 +79,11 @@ def samples_at(
         raise DataError(f"{path} cannot be read", seen=reason, fix=f"give {LAYOUTS}") from error
 
 
-def _samples_at(path: Path, *, target: str, group: str, source: str, task: str) -> Samples:
+def _samples_at(
+    path: Path, *, target: str, group: str, source: str, task: str, series: SeriesOptions
+) -> Samples:
     """The samples of the first source that recognises the layout."""
-    for read in _sources_for(target, group, source=source, task=task):
+    for read in _sources_for(target, group, source=source, task=task, series=series):
         samples = read(path)
         if samples is not None:
             return samples
@@ -91,14 +103,22 @@ def _samples_at(path: Path, *, target: str, group: str, source: str, task: str) 
     raise DataError(f"there is no {path}", seen=_nearby(path), fix=f"give {LAYOUTS}")
 
 
-def _sources_for(target: str, group: str, *, source: str, task: str) -> Iterable[Source]:
-    """All sources, plug-ins after ours; only those with columns if a column is named."""
+def _sources_for(
+    target: str, group: str, *, source: str, task: str, series: SeriesOptions
+) -> Iterable[Source]:
+    """All sources, plug-ins after ours; only those with columns if a column is named.
+
+    Only that of series where the user asks for a forecast.
+    """
+    own: Source = partial(series_table, target=target, group=group, options=series)
     tables: dict[Source, Source] = {
         pair_file: partial(pair_file, target=target, column=source, task=task),
-        **{
-            table: partial(table, target=target, group=group) for table in (csv_manifest, csv_table)
-        },
+        csv_manifest: partial(csv_manifest, target=target, group=group),
+        series_table: own,
+        csv_table: partial(csv_table, target=target, group=group),
     }
+    if series.is_asked:
+        return (own,)
     if source or task == SEQUENCE:
         return (tables[pair_file], pair_folder)
     if target or group not in ("", NO_GROUPS):
