@@ -62,8 +62,8 @@ def train(
     by its dotted name, such as {"optimizer.weight_decay": 0.1}.
 
     Args:
-        path: a folder with a folder of images per class, a CSV, .npz or .txt file, or "digits"; or
-            data in memory: a data frame, an array, a tensor.
+        path: a folder with a folder of images or texts per class, a CSV, .npz or .txt file, or
+            "digits"; or data in memory: a data frame, an array, a tensor, a list of texts.
         targets: of data in memory, one for each sample; not for a data frame with `target`.
         model: name of an architecture, as in docs/reference/models.md.
         epochs: passes over the training split.
@@ -422,9 +422,10 @@ def load(run: str | Path, *, device: str = "cpu") -> "SavedModel":
 
 
 def predict(run: str | Path, sources: Any) -> "Predictions":
-    """Predict images or rows of a table by the model of that run.
+    """Predict images, texts or rows of a table by the model of that run.
 
-    `sources` is a path, an array or tensor, an image of Pillow, a data frame, or a list of these.
+    `sources` is a path, an array or tensor, an image of Pillow, a data frame, or a list of these;
+    for a model of texts also a list of strings.
     """
     return load(run).predict(sources)
 

@@ -75,7 +75,16 @@ def series(folder):
     return folder / "all.csv", folder / "begun.csv"
 
 
+def documents(folder):
+    path = folder / "reviews.csv"
+    words = ["fine film", "dull film", "a fine and moving film", "a dull and empty one"]
+    rows = [f"{words[i % 4]} number {i} of the year,{i % 9},{'xy'[i % 2]}" for i in range(60)]
+    path.write_text("\n".join(["review,stars,target", *rows]))
+    return path, path
+
+
 ROWS = {
+    "document": documents,
     "image": images,
     "vector": table,
     "text": text,
@@ -108,7 +117,8 @@ def test_its_recipe_names_a_model_that_takes_its_example_and_its_batches(case):
     recipe, facts = recipe_for(dataset.facts), dataset.facts
     check_recipe(recipe, facts)
     changes = recipe.model.changes
-    size, shape = facts.vocabulary or 3, facts.input_shape
+    size = 3 if facts.task == "classification" else facts.vocabulary or 3
+    shape = facts.input_shape
     model = build_model(recipe.model.name, size, input_shape=shape, changes=changes)
     batch = next(Batches(dataset, "train", batch_size=8, augment=recipe.augment).stream())
     for inputs in (dataset.modality.example(facts, 5), batch.inputs):

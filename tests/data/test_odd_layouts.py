@@ -71,7 +71,12 @@ def test_what_is_no_image_is_named_with_a_remedy(suffix, word, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("t.xlsx", "CSV"), ("t.jsonl", "lines=True"), ("t.pkl", "can run code"), ("t.data", "header")],
+    [
+        ("t.xlsx", "CSV"),
+        ("t.json", "records"),
+        ("t.pkl", "can run code"),
+        ("t.data", "header"),
+    ],
 )
 def test_a_file_of_another_kind_has_a_remedy(name, words, tmp_path):
     (tmp_path / name).write_bytes(b"some")

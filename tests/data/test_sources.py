@@ -475,7 +475,7 @@ class TestTable:
             load_dataset(self.write(tmp_path, self.table(["a"] * 60)))
 
     def test_no_numbers_at_all(self, tmp_path):
-        rows = "".join(f"name {row},{'ab'[row % 2]}\n" for row in range(30))
+        rows = "".join(f"name,{'ab'[row % 2]}\n" for row in range(30))
         with pytest.raises(DataError, match="no column to learn from"):
             load_dataset(self.write(tmp_path, "name,label\n" + rows))
 

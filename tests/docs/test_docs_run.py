@@ -56,6 +56,9 @@ def desk(tmp_path, monkeypatch):
     (tmp_path / "input.txt").write_text("\n".join(lines))
     (tmp_path / "commands.csv").write_text("command,actions\n" + "".join(commands()))
     (tmp_path / "sales.csv").write_text("\n".join(["month,sales", *monthly_sales(chance)]))
+    moods = {"good": ("lovely", "superb", "moving"), "bad": ("dull", "awful", "hollow")}
+    rows = [(" ".join(chance.choices([*words, *moods[mood]], k=9)), mood) for mood in [*moods] * 60]
+    (tmp_path / "reviews.csv").write_text("\n".join(map(",".join, [("text", "mood"), *rows])))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("THALWEG_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")

@@ -34,8 +34,13 @@ BATTERY: dict[str, Any] = {  # one member of every family, small enough to train
     "lstm_seq2seq": {"width": 16, "attention": "additive"},
     "gru_seq2seq": {"width": 16, "depth": 2},
     "transformer_seq2seq": {"width": 16, "depth": 2, "heads": 2},
+    "bag_of_ngrams": {"columns": 5, "numbers": 3, "bins": 4, "width": 16},
+    "text_rnn": {"width": 16, "words": 30},
+    "text_lstm": {"width": 16, "words": 30, "columns": 5},
+    "text_gru": {"width": 16, "words": 30},
+    "text_transformer": {"width": 16, "words": 30, "heads": 2},
 }
-SHAPES = {"numbers": IMAGES, "tokens": (12,), "pairs": (9, 12, 10)}
+SHAPES = {"numbers": IMAGES, "tokens": (12,), "pairs": (9, 12, 10), "texts": (30,)}
 OF_NUMBERS = [name for name in BATTERY if input_kind(name) == "numbers"]
 CASES = [(name, SHAPES[input_kind(name)]) for name in BATTERY] + [
     ("mlp", (5,)),
@@ -64,7 +69,17 @@ def samples_for(name, shape):
         tokens = torch.randint(10, (16, shape[1] + 1))
         source = torch.randint(10, (16, shape[0]))
         return {"tokens": tokens[:, :-1], "source": source}, tokens[:, 1:]
+    if input_kind(name) == "texts":
+        return texts_for(BATTERY[name]), torch.arange(16) % 10
     return torch.randn(16, *shape), torch.arange(16) % 10
+
+
+def texts_for(changes):
+    """Sixteen texts of 1 to 12 words as a group of tensors, with columns where they are taken."""
+    tokens = torch.randint(1, 30, (16, 12))
+    mask = torch.arange(12) <= torch.arange(16)[:, None] % 12
+    group = {"tokens": tokens * mask, "mask": mask, "ngrams": tokens * mask, "weights": mask / 3}
+    return group | ({"columns": torch.randn(16, 5)} if "columns" in changes else {})
 
 
 def loss_of(model, inputs, targets):
@@ -82,6 +97,17 @@ def test_every_model_starts_at_chance_and_passes_gradients_to_every_weight(name,
     assert all(weight.grad.isfinite().all() for weight in trained)
     assert forward(model.eval(), inputs).shape == (*targets.shape, 10)
     assert loss_of(model, inputs, targets).item() == pytest.approx(log(10), rel=0.1)
+
+
+@pytest.mark.parametrize("name", [name for name in BATTERY if input_kind(name) == "texts"])
+def test_a_text_alone_and_padded_has_the_outputs_that_it_has_in_a_batch(name):
+    model, texts = built(name, (30,), **BATTERY[name]).eval(), texts_for(BATTERY[name])
+    outputs = forward(model, texts)
+    for row, length in ((0, 1), (5, 6), (11, 12)):
+        alone = {k: v[row : row + 1, :length] for k, v in texts.items() if k != "columns"}
+        if "columns" in texts:
+            alone["columns"] = texts["columns"][row : row + 1]
+        torch.testing.assert_close(forward(model, alone)[0], outputs[row], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", OF_NUMBERS)

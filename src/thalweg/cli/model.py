@@ -118,6 +118,9 @@ def _token_example(kind: str, context: int) -> "dict[str, Tensor]":
     import torch
 
     tokens = torch.zeros(1, context, dtype=torch.int64)
+    if kind == "texts":
+        weights = torch.ones(1, context)
+        return {"tokens": tokens, "mask": weights > 0, "ngrams": tokens, "weights": weights}
     return {"tokens": tokens} if kind == "tokens" else {"tokens": tokens, "source": tokens}
 
 

@@ -13,6 +13,7 @@ from thalweg.errors import UsageError
 from thalweg.files import draft_of, replace_file
 
 FOLDER = "data"  # beside the runs
+TEXT = "text"  # the name of a column of texts
 TARGET = "target"  # the name of a column of targets that has none
 
 
@@ -25,18 +26,27 @@ def save_in_memory(data: Any, targets: Any, folder: Path) -> tuple[Path, str]:
     if is_frame(data):
         cells = frame_cells(data)
         return _save_table(cells, targets, folder)
+    if _are_texts(data):  # an array of them would take the longest one's bytes for each
+        if targets is None:
+            raise _without_targets(f"a list of {len(data):,} texts")
+        return _save_table({TEXT: list(data)}, targets, folder)
     inputs = as_array(data, name="the inputs")
     if targets is None:
-        raise UsageError(
-            "inputs without targets",
-            seen=f"{type(data).__name__}, shape {'×'.join(map(str, inputs.shape))}",
-            fix="thalweg.train(inputs, targets)",
-        )
+        shape = "×".join(map(str, inputs.shape))
+        raise _without_targets(f"{type(data).__name__}, shape {shape}")
     if inputs.ndim == 1:
         inputs = inputs[:, None]
     if inputs.dtype.kind in "OUS" and inputs.ndim == 2:
         return _save_table(array_cells(inputs), targets, folder)
     return _save_arrays(inputs, _target_array(targets), folder), ""
+
+
+def _are_texts(data: Any) -> bool:
+    return isinstance(data, list | tuple) and bool(data) and all(isinstance(x, str) for x in data)
+
+
+def _without_targets(seen: str) -> UsageError:
+    return UsageError("inputs without targets", seen=seen, fix="thalweg.train(inputs, targets)")
 
 
 def as_array(data: Any, *, name: str) -> np.ndarray:

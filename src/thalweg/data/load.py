@@ -208,7 +208,7 @@ def _near_copies(
         return test is not None and not test.is_harmful
 
     pairs = pairs.without_other_classes(targets, mirror_keeps_class)
-    return link_near_copies(stored.digests, pairs)
+    return link_near_copies(stored.digests, pairs, noun=modality.noun)
 
 
 def _targets(samples: Samples, task: str) -> Targets:

@@ -143,8 +143,8 @@ class Modality:
     augmentation: Callable[[Any, Any, AugmentedSplit], Augmentation] | None = None
     augment_keys: frozenset[str] = frozenset()  # keys of the recipe's `augment` that apply
     has_augmented_views: bool = False  # test-time augmentation is possible
-    # Raw samples are uint8 [height, width, channel], or float32 [number], or neither.
-    layout: Literal["pixels", "row", ""] = ""
+    # Raw samples are uint8 [height, width, channel], float32 [number], a `Document`, or neither.
+    layout: Literal["pixels", "row", "document", ""] = ""
     # Pairs of rows that are near copies, of stored rows, those to look at, and the original size;
     # None where near copies cannot be told.
     near_copies: Callable[[Any, np.ndarray, tuple[int, int]], CopyPairs | None] = (
@@ -165,6 +165,9 @@ class Modality:
     # same.
     divide: Callable[[Samples, DivideOptions, Holdout], Samples] | None = None
     val_fraction: float = 0.2  # of the samples, held out where the user names no share
+    # Raw samples by name whose outputs, less those of the last one, say what a model goes by, such
+    # as texts of one word. None: there are none.
+    probes: Callable[[Any], Sequence[tuple[str, Any]]] | None = None
     # The targets that raw samples hold themselves, such as the tokens that follow. None: none.
     own_targets: Callable[[Any], Tensor] | None = None
     # The vocabulary of a preprocessing whose targets are tokens, so that a model can write text.

@@ -12,6 +12,8 @@ from thalweg.wording import some
 
 LARGEST_SHARE = 0.05  # of all samples in one family; a fixed camera makes most images alike
 LEAST_FAMILY = 20  # samples, below which a family is not too large
+CHANGES = {"image": "compressed, resized or cut anew"}  # that a near copy may have
+WHY_ALIKE = {"image": ", as of a fixed camera"}
 MOST_MISLABELLED = 0.5  # of the mirrored pairs; more show that a mirror image is another class
 
 
@@ -47,6 +49,7 @@ class NearCopies:
     rows: np.ndarray  # int64, of the samples that are in a family
     alike: int = 0  # samples of families that are too large to be copies
     mirrored: int = 0  # pairs of different contents that are near each other's mirror image
+    noun: str = "image"  # for a sample
 
     def share(self, indices: Mapping[str, np.ndarray]) -> float:
         """The share of the validation samples that are near copies of training samples.
@@ -69,9 +72,8 @@ class NearCopies:
         """Notes on near copies: their number, examples, and those in two splits or classes."""
         notes: list[str] = []
         if self.alike:
-            notes.append(
-                f"{self.alike:,} images look alike, as of a fixed camera: not taken for copies"
-            )
+            why = WHY_ALIKE.get(self.noun, "")
+            notes.append(f"{self.alike:,} {self.noun}s look alike{why}: not taken for copies")
         members = self._members(indices)
         if not members:
             return notes
@@ -79,10 +81,8 @@ class NearCopies:
         across = [rows for rows in members if len(set(rows.values())) > 1]
         examples = some([_example(rows, names) for rows in across or members])
         mirrored = f"; {self.mirrored:,} pairs mirrored" if self.mirrored else ""
-        subject = (
-            f"{extra:,} images are near copies of others "
-            f"(compressed, resized or cut anew{mirrored})"
-        )
+        changes = CHANGES.get(self.noun, "changed a little")
+        subject = f"{extra:,} {self.noun}s are near copies of others ({changes}{mirrored})"
         if across:
             text = f"{len(across):,} near copies stand in more than one split: {examples}"
             notes += [subject, Caveat(text, "Near copies across the splits")]
@@ -111,7 +111,9 @@ class NearCopies:
         ]
 
 
-def link_near_copies(digests: np.ndarray, pairs: CopyPairs | None) -> NearCopies | None:
+def link_near_copies(
+    digests: np.ndarray, pairs: CopyPairs | None, *, noun: str = "image"
+) -> NearCopies | None:
     """Link pairs of near copies to families; None where there are no pairs to know.
 
     The digest of a family is the least of its members', so that it follows from contents alone.
@@ -121,7 +123,7 @@ def link_near_copies(digests: np.ndarray, pairs: CopyPairs | None) -> NearCopies
         return None
     joined = np.concatenate(pairs)
     if not len(joined):
-        return NearCopies(digests, digests, np.zeros(0, dtype=np.int64))
+        return NearCopies(digests, digests, np.zeros(0, dtype=np.int64), noun=noun)
     distinct, contents = np.unique(digests, axis=0, return_inverse=True)
     contents = contents.reshape(-1)
     homes = _homes(len(distinct), contents[joined])  # the least content, as they are sorted
@@ -137,6 +139,7 @@ def link_near_copies(digests: np.ndarray, pairs: CopyPairs | None) -> NearCopies
         rows=np.flatnonzero(is_family[contents]),
         alike=int((is_linked & ~is_family)[contents].sum()),
         mirrored=int(is_family[mirrored[:, 0]].sum()),
+        noun=noun,
     )
 
 

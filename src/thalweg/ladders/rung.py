@@ -52,7 +52,8 @@ def tables_only(facts: DataFacts) -> str:
 
 
 def equal_lengths_only(facts: DataFacts) -> str:
-    return "" if MODALITIES[facts.modality].layout else "needs samples of one length"
+    layout = MODALITIES[facts.modality].layout
+    return "" if layout in ("pixels", "row") else "needs samples of one length"
 
 
 def classes_only(facts: DataFacts) -> str:

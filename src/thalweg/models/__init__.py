@@ -6,6 +6,7 @@ from typing import Literal
 from torch.nn import Module
 
 from thalweg.models.airbench import airbench
+from thalweg.models.bag_of_ngrams import bag_of_ngrams
 from thalweg.models.cifar_resnet import (
     plain20,
     plain32,
@@ -32,6 +33,10 @@ from thalweg.models.sequences import (
     lstm_seq2seq,
     rnn_lm,
     rnn_seq2seq,
+    text_gru,
+    text_lstm,
+    text_rnn,
+    text_transformer,
     transformer_lm,
     transformer_seq2seq,
 )
@@ -55,6 +60,9 @@ from thalweg.models.vit import vit_small, vit_tiny
 from thalweg.registry import Registry
 
 __all__ = ["MODELS", "input_kind"]
+
+# They read a text to classify by the names of its tensors: n-grams, or words in order.
+TEXT_MODELS = (bag_of_ngrams, text_rnn, text_lstm, text_gru, text_transformer)
 
 # They read token numbers, int64 [batch, time]; `num_classes` is the size of their vocabulary.
 LANGUAGE_MODELS = (rnn_lm, lstm_lm, gru_lm, transformer_lm)
@@ -104,13 +112,16 @@ MODELS: Registry[Callable[..., Module]] = Registry(
         *LANGUAGE_MODELS,
         *PAIR_MODELS,
         film_answerer,
+        *TEXT_MODELS,
     ),
     families={PREFIX: timm_model},
 )
 
 
-def input_kind(name: str) -> Literal["numbers", "tokens", "pairs"]:
-    """The kind of inputs of a network: real numbers, such as images, or numbers of tokens."""
+def input_kind(name: str) -> Literal["numbers", "tokens", "pairs", "texts"]:
+    """The kind of inputs of a network: real numbers, such as images, tokens, pairs or texts."""
     if name in {model.__name__ for model in PAIR_MODELS}:
         return "pairs"
+    if name in {model.__name__ for model in TEXT_MODELS}:
+        return "texts"
     return "tokens" if name in {model.__name__ for model in LANGUAGE_MODELS} else "numbers"

@@ -21,8 +21,10 @@ class DataFacts:
     categories: tuple[int, ...] = ()  # of a table: entries of each one-hot category, last
     label_rates: tuple[float, ...] = ()  # shares of the training samples with each of many labels
 
-    vocabulary: int = 0  # of a text: different tokens
+    vocabulary: int = 0  # of a text: different tokens; of texts to classify: n-grams
     tokens: int = 0  # of a text: tokens of the training split
+    words: int = 0  # of texts to classify: numbers of their words in order
+    columns: int = 0  # inputs beside such a text
     token_noun: str = ""  # of a text: character, or token
     source_noun: str = ""  # of pairs: character, word, or token
     lags: int = 0  # of series: past steps that the network sees

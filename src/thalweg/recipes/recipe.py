@@ -247,8 +247,8 @@ class EvaluationRecipe:
     )
     trees_seconds: float = key(
         10.0,
-        "Most seconds for gradient-boosted trees on a table, whose score stands beside the "
-        "network's in the report; 0: none.",
+        "Most seconds for gradient-boosted trees on a table, or TF-IDF with a linear model on "
+        "texts, whose score stands beside the network's in the report; 0: none.",
         at_least=0,
     )
 

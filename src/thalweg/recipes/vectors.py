@@ -56,7 +56,7 @@ def vectors(facts: DataFacts, chosen: Mapping[str, object]) -> Recipe:
     wish = chosen.get("budget.epochs")
     interval = ceil((wish if isinstance(wish, int) else passes) / VALIDATIONS)
     return Recipe(
-        model=ModelRecipe(name="tabular", changes=_network(facts, amount.dropout)),
+        model=ModelRecipe(name="tabular", changes=network_settings(facts, dropout=amount.dropout)),
         optimizer=OptimizerRecipe(
             name="adamw",
             lr=amount.lr,
@@ -81,7 +81,8 @@ def _amount(samples: int) -> Amount:
     return Amount(updates=1_400, batch=256, lr=1e-2, ema_decay=0.98, dropout=0.0)
 
 
-def _network(facts: DataFacts, dropout: float) -> Changes:
+def network_settings(facts: DataFacts, *, dropout: float) -> Changes:
+    """The width, depth and encodings of a network for the columns of a table."""
     samples, numbers = facts.counts["train"], facts.num_numbers
     most = BINS if samples < FINE_FROM else FINE_BINS
     bins = min(most, MOST_FEATURES // max(1, numbers))

@@ -150,6 +150,7 @@ FACTS: Mapping[str, Check] = {
     **dict.fromkeys(("time_spent", "baselines"), object_of(is_number)),
     "selection": _is_selection,
     "resizing": _is_resizing,
-    "trees": _is_comparison,
+    **dict.fromkeys(("trees", "linear"), _is_comparison),
+    "telling": object_of(list_of(is_text)),
     "caveats": list_of(_is_caveat),
 }

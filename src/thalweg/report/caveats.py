@@ -10,6 +10,7 @@ import numpy as np
 from thalweg.record.quantities import CHANCE_LOSS
 from thalweg.report.facts import SPLITS, Facts
 from thalweg.report.score_interval import target_and_predicted
+from thalweg.report.trees import FULL_NAMES, better_model, comparisons
 from thalweg.wording import count, figure, percent, visible
 
 ONE_SIDED = 1.645  # standard errors: 95 %
@@ -23,7 +24,12 @@ class Caveat(NamedTuple):
 def caveats(facts: Facts) -> list[Caveat]:
     """The score beside chance, then what the data were noticed to lack."""
     from_data = [Caveat(each["title"], each["text"]) for each in facts.meta.get("caveats") or ()]
-    return [*_no_better_than_chance(facts), *_beside_a_part(facts), *from_data]
+    return [
+        *_no_better_than_chance(facts),
+        *_beside_a_part(facts),
+        *_behind_classical_model(facts),
+        *from_data,
+    ]
 
 
 def _beside_a_part(facts: Facts) -> Iterator[Caveat]:
@@ -35,6 +41,15 @@ def _beside_a_part(facts: Facts) -> Iterator[Caveat]:
             f"{name.capitalize()} does as well",
             f"answering by {name} is right on {percent(simple['score'])} of the same samples: "
             "the rest of the inputs is not shown to be used",
+        )
+
+
+def _behind_classical_model(facts: Facts) -> Iterator[Caveat]:
+    if kind := better_model(facts):
+        name = FULL_NAMES[kind]
+        yield Caveat(
+            f"{name[:1].upper()}{name[1:]} {'do' if kind == 'trees' else 'does'} better",
+            f"{name}: {comparisons(facts)[kind]}",
         )
 
 

@@ -22,6 +22,7 @@ from thalweg.report.partial_answers import kinds_section
 from thalweg.report.predictions_section import predictions_section
 from thalweg.report.regression_section import regression_section
 from thalweg.report.sequences_section import sequences_section
+from thalweg.report.telling_section import telling_section
 from thalweg.report.verdict import verdict
 from thalweg.report.verdict_section import checks_section, top
 from thalweg.wording import markup
@@ -49,6 +50,7 @@ def _body(facts: Facts) -> str:
         curves_section,
         ERRORS.get(facts.answers, predictions_section),
         kinds_section,
+        telling_section,
         checks_section,
         curvature_section,
         data_section,

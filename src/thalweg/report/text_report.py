@@ -32,7 +32,8 @@ from thalweg.report.partial_answers import partial_text
 from thalweg.report.score_interval import score_interval
 from thalweg.report.selection import selection_text, stages_text
 from thalweg.report.sequences_section import answer_rows, length_scores, right_and_wrong
-from thalweg.report.trees import trees_text
+from thalweg.report.telling_section import telling_rows
+from thalweg.report.trees import NAMES, comparisons
 from thalweg.report.verdict import progress_note, sentence, title_of, titles_by_reason, verdict
 from thalweg.wording import NARROW, count, duration, figure, percent, times, visible
 
@@ -40,6 +41,7 @@ NARROWEST, WIDEST = 40, 100  # columns
 BLOCKS = "▁▂▃▄▅▆▇█"
 LARGEST = 1e300  # of a value in a curve
 SPARK = 24  # columns of a sparkline
+MOST_TEXTS = 3  # that are quoted
 MOST_ROWS = 5  # pairs and classes
 MOST_LINES = 12  # of a text that the network wrote
 MOST_WRONG, LONGEST_SHOWN = 3, 160  # sequences, and characters of each
@@ -69,6 +71,7 @@ def render_text(
         _figures(facts, columns),
         _curves(facts),
         _errors(facts, columns),
+        _telling(facts, columns),
         _curvature(facts, columns),
         _data(facts, columns),
         _checks(facts, columns),
@@ -115,8 +118,7 @@ def _figures(facts: Facts, columns: int) -> list[str]:
         rows[0] = (rows[0][0], f"{rows[0][1]} ({interval})")
     if selection := selection_text(facts):
         rows.append(("saved", selection))
-    if trees := trees_text(facts):
-        rows.append(("boosted trees", trees))
+    rows += [(NAMES[kind], text) for kind, text in comparisons(facts).items()]
     if simple := partial_text(facts):
         rows.append((str(facts.meta["partial"]["name"]), simple))
     if sizes := stages_text(facts):
@@ -264,6 +266,20 @@ def _label_errors(facts: Facts, columns: int) -> list[str]:
     ]
     line = f"{count(wrong)} of {total} {SPLITS[facts.split]} samples have a wrong label"
     return [line, "", "weakest labels", *_terms(rows, columns, indent=2)]
+
+
+def _telling(facts: Facts, columns: int) -> list[str]:
+    if not (rows := telling_rows(facts)):
+        return []
+    are_classes = facts.answers == "classes"
+    mistaken = mistakes(facts.predictions)[:MOST_TEXTS] if are_classes else []
+    shown = [(f"{row.target} → {row.predicted}", row.name) for row in mistaken]
+    lines = ["the surest mistakes, true → predicted", *_terms(shown, columns, indent=2), ""]
+    return [
+        *(lines if shown else []),
+        "words that speak for each",
+        *_terms(rows, columns, indent=2),
+    ]
 
 
 def _curvature(facts: Facts, columns: int) -> list[str]:

@@ -9,7 +9,7 @@ from thalweg.report.partial_answers import partial_text
 from thalweg.report.score_interval import score_interval
 from thalweg.report.selection import selection_in_short
 from thalweg.report.tag import bullet_list, section, terms
-from thalweg.report.trees import trees_text
+from thalweg.report.trees import FULL_NAMES, comparisons
 from thalweg.report.verdict import (
     Verdict,
     progress_note,
@@ -158,8 +158,8 @@ def _score(facts: Facts) -> str:
     value = facts.metrics[metric]
     text = percent(value) if is_share(metric) else figure(value)
     below = [_soft(_interval(facts, metric)), _soft(selection_in_short(facts))]
-    if trees := trees_text(facts):
-        below.append(_soft(f"Gradient-boosted trees: {trees}"))
+    for kind, comparison in comparisons(facts).items():
+        below.append(_soft(f"{FULL_NAMES[kind][:1].upper()}{FULL_NAMES[kind][1:]}: {comparison}"))
     if simple := partial_text(facts):
         below.append(_soft(f"{str(facts.meta['partial']['name']).capitalize()}: {simple}"))
     return (

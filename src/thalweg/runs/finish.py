@@ -1,5 +1,6 @@
 """The end of a run: its best weights evaluated, saved and reported, or its failure explained."""
 
+from collections.abc import Callable
 from contextlib import closing
 from time import monotonic
 from typing import Any
@@ -15,6 +16,8 @@ from thalweg.runs.partial_answers import compare_with_a_part, scores_by_kind
 from thalweg.runs.recorder import RunRecorder
 from thalweg.runs.results import model_card, predicted_numbers, prediction_rows, split_scores
 from thalweg.runs.run import FailedRunError, Run
+from thalweg.runs.telling_ngrams import telling_ngrams
+from thalweg.runs.text_baseline import compare_with_linear
 from thalweg.runs.tree_baseline import compare_with_trees
 from thalweg.runs.written_split import (
     FEW_WRITTEN,
@@ -54,14 +57,7 @@ def finish(recorder: RunRecorder, state: str) -> Run:
     else:
         recorder.writer.predictions(prediction_rows(plan, "val", evaluation))
     recorder.writer.set("metrics", metrics)
-    if trees := _compare_with_trees(recorder, evaluation):
-        recorder.writer.set("trees", trees)
-    if simple := compare_with_a_part(plan, evaluation):
-        recorder.writer.set("partial", simple)
-    if kinds := scores_by_kind(plan, evaluation):
-        recorder.writer.set("kinds", kinds)
-    if outcome := _compare_forecasts(recorder, evaluation):
-        recorder.writer.set("forecast", outcome)
+    _record_comparisons(recorder, evaluation)
     card = model_card(plan, metrics)
     _save_model(recorder, card)
     return _close(recorder, state, val_predictions=predicted_numbers(plan.task, evaluation.logits))
@@ -76,13 +72,31 @@ def _write(recorder: RunRecorder) -> WrittenSplit | None:
     return written
 
 
-def _compare_with_trees(recorder: RunRecorder, evaluation: Evaluation) -> dict[str, object] | None:
-    """Gradient-boosted trees beside a table's network; nobody who interrupts waits for them."""
+def _record_comparisons(recorder: RunRecorder, evaluation: Evaluation) -> None:
+    """Record the scores of other models on the same samples, and the words that tell a class."""
+    plan = recorder.plan
+    if simple := compare_with_a_part(plan, evaluation):
+        recorder.writer.set("partial", simple)
+    if kinds := scores_by_kind(plan, evaluation):
+        recorder.writer.set("kinds", kinds)
+    if outcome := _compare_forecasts(recorder, evaluation):
+        recorder.writer.set("forecast", outcome)
+    for name, compare in (("trees", compare_with_trees), ("linear", compare_with_linear)):
+        if comparison := _compare(recorder, evaluation, compare):
+            recorder.writer.set(name, comparison)
+    if telling := telling_ngrams(plan, recorder.session.model):
+        recorder.writer.set("telling", telling)
+
+
+def _compare(
+    recorder: RunRecorder, evaluation: Evaluation, compare: Callable[..., dict[str, object] | None]
+) -> dict[str, object] | None:
+    """A classical model beside a network of tables or texts; who interrupts does not wait."""
     if recorder.signal:
         return None
     recorder.clock.start("trees")
     left = recorder.deadline - monotonic()
-    comparison = compare_with_trees(recorder.plan, evaluation, seconds=left)
+    comparison = compare(recorder.plan, evaluation, seconds=left)
     recorder.clock.start("saving")
     return comparison
 

@@ -45,13 +45,13 @@ def compare_with_trees(
     except MissingPackageError as error:
         return {"reason": f"{error.problem}: {error.fix}"}
     targets = evaluation.targets.numpy()
-    trees = _errors(plan, _predictions(plan, model), targets)
-    network = _errors(plan, predicted_numbers(plan.task, evaluation.logits).numpy(), targets)
+    trees = errors_of(plan, _predictions(plan, model), targets)
+    network = errors_of(plan, predicted_numbers(plan.task, evaluation.logits).numpy(), targets)
     return {
-        "score": _score(plan, trees, targets),
+        "score": score_of(plan, trees, targets),
         "seconds": monotonic() - start,
         "rounds": int(model.n_iter_),
-        "verdict": _verdict(network - trees),
+        "verdict": verdict_of(network - trees),
     }
 
 
@@ -73,14 +73,14 @@ def _predictions(plan: Plan, model: Any) -> np.ndarray:
     return np.asarray(model.predict(dataset.inputs[dataset.indices["val"]]))
 
 
-def _errors(plan: Plan, predictions: np.ndarray, targets: np.ndarray) -> np.ndarray:
+def errors_of(plan: Plan, predictions: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """float64 a row: 1 for a wrong class, or the squared error."""
     if plan.dataset.class_names:
         return (predictions != targets).astype(np.float64)
     return np.square(predictions.astype(np.float64) - targets)
 
 
-def _score(plan: Plan, errors: np.ndarray, targets: np.ndarray) -> float:
+def score_of(plan: Plan, errors: np.ndarray, targets: np.ndarray) -> float:
     """Accuracy or R², as of the network; NaN where all targets are equal."""
     if plan.dataset.class_names:
         return float(1 - errors.mean())
@@ -88,7 +88,7 @@ def _score(plan: Plan, errors: np.ndarray, targets: np.ndarray) -> float:
     return float(1 - errors.mean() / spread) if spread else float("nan")
 
 
-def _verdict(fewer: np.ndarray) -> str:
+def verdict_of(fewer: np.ndarray) -> str:
     """Compare the errors that the trees lack on the same rows with their 95 % interval (paired)."""
     if len(fewer) < LEAST:
         return "unknown"

@@ -1,5 +1,6 @@
 """The table of modalities. One line each."""
 
+from thalweg.data.modalities.document import DOCUMENT
 from thalweg.data.modalities.image import IMAGE
 from thalweg.data.modalities.pairs import PAIRS
 from thalweg.data.modalities.question import QUESTION
@@ -19,6 +20,7 @@ MODALITIES: Registry[Modality] = Registry(
         PAIRS,
         QUESTION,
         SERIES,
+        DOCUMENT,
     ),
 )
 

@@ -15,8 +15,10 @@ from thalweg.data.sources.builtin_digits import builtin_digits
 from thalweg.data.sources.class_folders import class_folders
 from thalweg.data.sources.csv_manifest import csv_manifest
 from thalweg.data.sources.csv_table import csv_table
+from thalweg.data.sources.document_folders import document_folders
 from thalweg.data.sources.foreign_files import FOREIGN_REMEDIES
 from thalweg.data.sources.group_column import NO_GROUPS
+from thalweg.data.sources.labelled_lines import labelled_lines
 from thalweg.data.sources.pair_file import SEQUENCE, pair_file
 from thalweg.data.sources.pair_folder import pair_folder
 from thalweg.data.sources.question_file import question_file
@@ -40,14 +42,16 @@ SOURCES: Registry[Source] = Registry(
         csv_manifest,
         series_table,
         csv_table,
+        labelled_lines,
         text_file,
+        document_folders,
         class_folders,
     ),
 )
 LAYOUTS = (
-    "a folder with a folder per class, a table (CSV, Parquet or Arrow) of paths and labels, of "
-    "numbers, of series, of sequences to read and to write, an .npz or .npy file, a .zip or .tar "
-    "of one of these, a .txt file, or the word digits"
+    "a folder with a folder per class, a table (CSV, JSON lines, Parquet or Arrow) of paths and "
+    "labels, of numbers, of texts, of series, of sequences to read and to write, an .npz or .npy "
+    "file, a .zip or .tar of one of these, a .txt file, or the word digits"
 )
 
 
@@ -94,7 +98,7 @@ def _samples_at(
         raise DataError(
             f"{path} is no table, so no column of it can be the {role}",
             seen=f"data.{role}={name}",
-            fix=f"leave the {role} out, or give a table: CSV, Parquet or Arrow",
+            fix=f"leave the {role} out, or give a table: CSV, JSON lines, Parquet or Arrow",
         )
     if is_there:
         remedy = FOREIGN_REMEDIES.get(path.suffix.lower(), "")

@@ -5,9 +5,10 @@ columns of Parquet are read as dictionaries, so that a text that a small file re
 times is held once.
 """
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ class ArrowFile:
     first: tuple[str, ...]
     notes: tuple[str, ...] = ()
     has_decimal_commas: bool = False
+    class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of numbered classes
 
     def rows(self) -> Iterator[TableRow]:
         """The header, then all rows that are not empty. DataError if the file is damaged."""
@@ -43,7 +45,10 @@ class ArrowFile:
         number = 0
         with _reading(self.path):
             for batch in _batches(self.path, self.columns):
-                texts = [_texts(batch.column(name)) for name in self.columns]
+                texts = [
+                    _named(_texts(batch.column(name)), self.class_names.get(name, ()))
+                    for name in self.columns
+                ]
                 for cells in zip(*texts, strict=True):
                     number += 1
                     if any(cells):
@@ -59,8 +64,8 @@ def arrow_file(path: Path) -> ArrowFile | None:
         return None
     with _reading(path):
         schema = _schema(path)
-        cells = [field.name for field in schema if _is_cell(field.type)]
-        others = [field.name for field in schema if not _is_cell(field.type)]
+        cells = [column.name for column in schema if _is_cell(column.type)]
+        others = [column.name for column in schema if not _is_cell(column.type)]
     twice = sorted({name for name in cells if cells.count(name) > 1})
     if twice:
         raise DataError(
@@ -79,7 +84,27 @@ def arrow_file(path: Path) -> ArrowFile | None:
     names = [name.strip() for name in cells]
     if all(map(is_number, names)):  # a header of numbers reads like a row
         names = [f"column {name}" for name in names]
-    return ArrowFile(path, tuple(cells), tuple(names), notes)
+    return ArrowFile(path, tuple(cells), tuple(names), notes, class_names=_class_names(schema))
+
+
+def _class_names(schema: Any) -> dict[str, tuple[str, ...]]:
+    """The names of classes that the package `datasets` stores as numbers, by column."""
+    try:
+        stored = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        features = stored.get("info", {}).get("features", {})
+        return {
+            name: tuple(map(str, feature["names"]))
+            for name, feature in features.items()
+            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
+        }
+    except (ValueError, AttributeError, KeyError, TypeError):  # another format of the same name
+        return {}
+
+
+def _named(cells: list[str], names: Sequence[str]) -> list[str]:
+    """Numbers of classes as their names; others as they are, such as −1 for no label."""
+    numbered = {str(number): name for number, name in enumerate(names)}
+    return [numbered.get(cell, cell) for cell in cells] if numbered else cells
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """A table with a target column: classes or values to predict from the others."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -15,27 +15,26 @@ from thalweg.data.samples import (
     RowNames,
     Samples,
 )
-from thalweg.data.sources.csv_file import target_column
+from thalweg.data.sources.find_target import find_target
 from thalweg.data.sources.group_column import group_column, group_of
-from thalweg.data.sources.label_columns import (
-    LabelColumns,
-    labels_of,
-    named_columns,
-    prefixed_columns,
-)
+from thalweg.data.sources.label_columns import LabelColumns, labels_of
 from thalweg.data.sources.split_column import SplitColumn, split_column
 from thalweg.data.sources.table import Table, TableRow
 from thalweg.data.sources.table_file import table_file
-from thalweg.data.sources.target_default import column_cells, default_target
+from thalweg.data.sources.target_default import column_cells
 from thalweg.data.sources.target_numbers import TargetNumbers, target_numbers
+from thalweg.data.sources.text_cells import join_texts
 from thalweg.data.tables.cells import is_missing, is_number
 from thalweg.data.tables.column import Column, category_text
 from thalweg.data.tables.infer_column import column_notes, infer_column, is_one_text
 from thalweg.data.tables.missing_codes import missing_code_note
+from thalweg.data.tables.text_columns import is_text_column, names_of_first_row
+from thalweg.data.text.documents import DocumentNames, Documents
 from thalweg.errors import DataError
 from thalweg.wording import some
 
 ROWS_PER_CHUNK = 8192
+HEADER_ROWS = 400  # to tell names of columns from a first row of data
 ROW_NUMBERS = frozenset(
     {
         *("", "0", "id", "ids", "index", "row", "row_id", "image_id", "sample_id"),
@@ -53,6 +52,7 @@ class _Columns(NamedTuple):
     labels: LabelColumns = LabelColumns()  # where each label has a column of its own
     group: int = -1  # of rows that stay together
     numbers: TargetNumbers = TargetNumbers()
+    texts: tuple[int, ...] = ()  # columns of texts, which become words
 
 
 @dataclass(slots=True)
@@ -60,6 +60,7 @@ class _Table:
     """The rows read so far."""
 
     vectors: list[np.ndarray] = field(default_factory=list)
+    documents: list[str] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
     codes: list[int] = field(default_factory=list)
     splits: list[int] = field(default_factory=list)
@@ -72,6 +73,8 @@ class _Table:
 
 def csv_table(path: Path, *, target: str = "", group: str = "") -> Samples | None:
     """The columns of a table as float32 vectors, missing cells as NaN. None for no table.
+
+    Where there are columns of texts, the samples are documents with these vectors beside them.
 
     The target is the column `target`, else the one named target, label, class, category, species
     or y, else the last if it can be one. Categories are numbered in the order of their texts.
@@ -95,9 +98,16 @@ def csv_table(path: Path, *, target: str = "", group: str = "") -> Samples | Non
         column.with_texts(tuple(contents.categories.get(place, ())))
         for place, column in columns.features
     ]
+    vectors = np.concatenate(contents.vectors)
+    inputs: np.ndarray | Documents = vectors
+    names: Sequence[str] = RowNames(np.array(contents.lines, dtype=np.int64))
+    if columns.texts:
+        text_names = tuple(columns.names[place] for place in columns.texts)
+        inputs = Documents(contents.documents, vectors, text_names)
+        names = DocumentNames(names, contents.documents)
     return Samples(
-        inputs=np.concatenate(contents.vectors),
-        names=RowNames(np.array(contents.lines, dtype=np.int64)),
+        inputs=inputs,
+        names=names,
         labels=_labels(contents, columns),
         splits=np.array(contents.splits, dtype=np.int8),
         label_place=(
@@ -124,21 +134,12 @@ def _labels(contents: _Table, columns: _Columns) -> Labels:
 def _columns(table: Table, target_name: str, *, group: str = "") -> tuple[_Columns, list[str]]:
     """The roles of the columns, and notes. DataError if no features are left."""
     notes = list(table.notes)
-    names, has_header = table.first, True
-    if all(is_number(cell) for cell in names):
-        names, has_header = tuple(f"{i + 1}" for i in range(len(names))), False
-        notes.append(f"{table.path.name} has no header: its columns are numbered")
+    names, has_header = _header(table, notes)
     sample = [row.cells for row in islice(table.rows(), int(has_header), ROWS_PER_CHUNK)]
     splits = split_column(names, sample)
     notes += splits.notes()
-    labels = named_columns(names, target_name)
-    target = labels.indices[0] if labels.indices else target_column(names, target_name)
-    if target < 0:
-        labels = prefixed_columns(names, sample)
-        target = labels.indices[0] if labels.indices else target
-    if target < 0:
-        target = default_target(table, names, split=splits.index, sample=sample)
-        notes.append(f"target: the last column, {names[target]!r}; --target NAME takes another")
+    target, labels, choice = find_target(table, names, target_name, split=splits.index, rows=sample)
+    notes += choice
     group_place = group_column(names, sample, group)
     roles = {splits.index, target, group_place, *labels.indices}
     others = [column for column in range(len(names)) if column not in roles]
@@ -157,18 +158,9 @@ def _columns(table: Table, target_name: str, *, group: str = "") -> tuple[_Colum
         names_of = some([repr(names[column]) for column in empty])
         notes.append(f"columns without a value are left out: {names_of}")
     commas = table.has_decimal_commas
-    inferred = {
-        column: infer_column(names[column], cells[column], has_decimal_commas=commas)
-        for column in others
-    }
-    if left_out := [repr(names[column]) for column in others if inferred[column] is None]:
-        text = f"columns of free text are left out: {some(left_out)}"
-        notes.append(Caveat(text, "Columns were left out"))
-    features = tuple((place, column) for place, column in inferred.items() if column is not None)
-    notes += column_notes([column for _, column in features])
-    codes = (missing_code_note(column, cells[place]) for place, column in features)
-    notes += [note for note in codes if note]
-    if not features:
+    features, texts, kinds = _features(names, {column: cells[column] for column in others}, commas)
+    notes += kinds
+    if not (features or texts):
         raise DataError(
             f"{table.path} has no column to learn from beside the target {names[target]!r}",
             seen=f"columns: {', '.join(map(repr, names))}",
@@ -179,8 +171,49 @@ def _columns(table: Table, target_name: str, *, group: str = "") -> tuple[_Colum
     if not labels.indices:
         numbers = target_numbers(column_cells(sample, target), has_decimal_commas=commas)
         notes += numbers.notes(names[target])
-    roles_and_columns = features, target, splits, names, has_header, labels, group_place, numbers
-    return _Columns(*roles_and_columns), notes
+    places = features, target, splits, names, has_header, labels, group_place, numbers, texts
+    return _Columns(*places), notes
+
+
+def _header(table: Table, notes: list[str]) -> tuple[tuple[str, ...], bool]:
+    """The names of the columns, and whether the first row holds them; else they are numbers."""
+    first = table.first
+    numbers = tuple(str(place) for place in range(1, len(first) + 1))
+    if not all(is_number(cell) for cell in first):
+        rows = [row.cells for row in islice(table.rows(), 1, HEADER_ROWS)]
+        numbers = names_of_first_row(first, rows)
+    if not numbers:
+        return first, True
+    notes.append(f"{table.path.name} has no header: its columns are numbered")
+    return numbers, False
+
+
+def _features(
+    names: Sequence[str], cells: Mapping[int, Sequence[str]], commas: bool
+) -> tuple[tuple[tuple[int, Column], ...], tuple[int, ...], list[str]]:
+    """The columns that become numbers, those that become words, and notes.
+
+    Where no column has numbers or texts, any free text is one, such as names or single words.
+    """
+    texts = [place for place, column in cells.items() if is_text_column(names[place], column)]
+    inferred = {
+        place: infer_column(names[place], column, has_decimal_commas=commas)
+        for place, column in cells.items()
+        if place not in texts
+    }
+    features = tuple((place, column) for place, column in inferred.items() if column is not None)
+    left_out = [place for place, column in inferred.items() if column is None]
+    if not (features or texts):
+        texts, left_out = left_out, []
+    notes: list[str] = []
+    if texts:
+        notes.append(f"columns of texts: {some([repr(names[place]) for place in texts])}")
+    if left_out:
+        text = f"columns of free text are left out: {some([repr(names[c]) for c in left_out])}"
+        notes.append(Caveat(text, "Columns were left out"))
+    notes += column_notes([column for _, column in features])
+    codes = (missing_code_note(column, cells[place]) for place, column in features)
+    return features, tuple(texts), notes + [note for note in codes if note]
 
 
 def _numbers_rows(name: str, rows: Sequence[list[str]], column: int) -> bool:
@@ -224,11 +257,15 @@ def _add_rows(rows: list[TableRow], columns: _Columns, *, contents: _Table, tabl
         contents.codes.append(contents.texts.setdefault(text, len(contents.texts)))
         contents.splits.append(columns.split.of(row, table))
         contents.groups.append(group_of(row.cells, columns.group))
+    if columns.texts:
+        texts = (join_texts([row.cells[place] for place in columns.texts]) for row in good)
+        contents.documents.extend(texts)
     if good:
         parts = [
             _numbers([row.cells[place] for row in good], place, column, contents=contents)
             for place, column in columns.features
         ]
+        parts.append(np.zeros((len(good), 0)))
         contents.vectors.append(np.concatenate(parts, axis=1).astype(np.float32))
 
 

@@ -3,7 +3,7 @@
 _VIDEO = "videos are not read: save some frames of each as images, in a folder for each class"
 _SOUND = "sound is not read: save spectrograms as images, in a folder for each class"
 _SHEET = "save the sheet as CSV"
-_JSON = "save it as CSV, as by pandas.read_json(…).to_csv(…, index=False)"
+_JSON = "save it as a list of records, or as JSON lines: one record in braces on each line"
 _ARRAYS = "save inputs and targets in one file: numpy.savez('data.npz', x=inputs, y=targets)"
 _CODE = "it is not opened, since opening it can run code; save arrays with numpy.savez, or a CSV"
 
@@ -12,7 +12,6 @@ FOREIGN_REMEDIES = {
     **dict.fromkeys((".wav", ".mp3", ".flac", ".ogg", ".m4a", ".aac"), _SOUND),
     **dict.fromkeys((".xlsx", ".xls", ".ods", ".numbers"), _SHEET),
     ".json": _JSON,
-    **dict.fromkeys((".jsonl", ".ndjson"), _JSON.replace("(…)", "(…, lines=True)", 1)),
     **dict.fromkeys((".npy", ".mat", ".h5", ".hdf5"), _ARRAYS),
     **dict.fromkeys((".pkl", ".pickle", ".pt", ".pth", ".joblib"), _CODE),
     **dict.fromkeys((".data", ".txt", ".dat", ".arff"), "save it as CSV: a header, then the rows"),

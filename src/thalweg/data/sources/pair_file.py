@@ -51,8 +51,8 @@ def read_pairs(path: Path, *, named: NamedColumns, is_named: bool) -> PairRows |
             return _table(TabbedLines(path, lines), named=named, is_named=is_named)
     if path.name.lower().endswith(TABLE_SUFFIXES):
         table = table_file(path)
-        assert table is not None
-        return _table(table, named=named, is_named=is_named)
+        if table is not None:
+            return _table(table, named=named, is_named=is_named)
     if is_named:
         raise DataError(
             f"{path} holds no pairs of sequences",

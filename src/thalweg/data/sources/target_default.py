@@ -1,10 +1,14 @@
-"""The column to predict where the user names none: the last one, unless that is doubtful."""
+"""The column to predict where the user names none: the last one, unless that is doubtful.
+
+In a table with texts it is the one column of classes, or the one that is called like a target.
+"""
 
 from collections.abc import Sequence
 
 from thalweg.data.sources.table import Table
 from thalweg.data.tables.cells import is_missing, is_number
 from thalweg.data.tables.infer_column import infer_column, is_free_text
+from thalweg.data.tables.text_columns import class_columns, is_text_column
 from thalweg.data.tables.written_numbers import number_form
 from thalweg.errors import DataError
 from thalweg.wording import some
@@ -15,6 +19,7 @@ TARGET_WORDS = frozenset(
         *("price", "value", "cost", "charges", "salary", "income", "revenue", "sales", "amount"),
         *("outcome", "survived", "churn", "churned", "response", "result", "score", "rating"),
         *("quality", "diagnosis", "deposit", "default", "fraud", "attrition", "mpg", "wage"),
+        *("sentiment", "stars", "spam", "emotion", "topic", "polarity", "intent", "tags"),
     }
 )
 
@@ -22,11 +27,19 @@ TARGET_WORDS = frozenset(
 def default_target(
     table: Table, names: Sequence[str], *, split: int, sample: Sequence[Sequence[str]]
 ) -> int:
-    """The index of the last column that is no split. Raises DataError where that is doubtful."""
-    last = max(column for column in range(len(names)) if column != split or len(names) == 1)
+    """The index of the last column that is no split. Raises DataError where that is doubtful.
+
+    A column without a value is not the last one.
+    """
+    own = [column for column in range(len(names)) if column != split or len(names) == 1]
+    filled = [c for c in own if not all(map(is_missing, column_cells(sample, c)))]
+    last = max(filled or own)
     reason = _doubt(names, last, column_cells(sample, last))
     if not reason:
         return last
+    chosen = _class_beside_texts(names, sample, own, last=last)
+    if chosen >= 0:
+        return chosen
     candidates = [name for place, name in enumerate(names) if place != split and _is_hinted(name)]
     if candidates and not is_free_text(column_cells(sample, last)):
         candidates.append(names[last])
@@ -43,6 +56,24 @@ def default_target(
         seen=f"the last column, {names[last]!r}, {reason}",
         fix=fix,
     )
+
+
+def _class_beside_texts(
+    names: Sequence[str], sample: Sequence[Sequence[str]], columns: Sequence[int], *, last: int
+) -> int:
+    """The column to predict in a table with texts; −1 where that is doubtful.
+
+    The last one, if it holds classes; else the one named like a target, or the one of classes.
+    """
+    every = range(len(names))
+    if not any(is_text_column(names[c], column_cells(sample, c)) for c in every):
+        return -1
+    classes = class_columns(names, sample, columns)
+    hinted = [column for column in columns if _is_hinted(names[column])]
+    if last in classes:
+        return last
+    candidates = hinted if len(hinted) == 1 else classes
+    return candidates[0] if len(candidates) == 1 else -1
 
 
 def column_cells(rows: Sequence[Sequence[str]], column: int) -> list[str]:

@@ -16,6 +16,13 @@ from thalweg.models.sequences.encoders import (
 )
 from thalweg.models.sequences.memory import Memory, join_memories
 from thalweg.models.sequences.recurrent import RecurrentDecoder, gru_lm, lstm_lm, rnn_lm
+from thalweg.models.sequences.text_classifiers import (
+    TextClassifier,
+    text_gru,
+    text_lstm,
+    text_rnn,
+    text_transformer,
+)
 from thalweg.models.sequences.transformer import TransformerDecoder, transformer_lm
 
 __all__ = [
@@ -26,6 +33,7 @@ __all__ = [
     "PooledEncoder",
     "RecurrentDecoder",
     "State",
+    "TextClassifier",
     "TextEncoder",
     "TransformerDecoder",
     "TransformerTextEncoder",
@@ -36,6 +44,10 @@ __all__ = [
     "lstm_seq2seq",
     "rnn_lm",
     "rnn_seq2seq",
+    "text_gru",
+    "text_lstm",
+    "text_rnn",
+    "text_transformer",
     "transformer_lm",
     "transformer_seq2seq",
 ]
