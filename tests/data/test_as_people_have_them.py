@@ -1,5 +1,6 @@
 """Folders and tables as they lie on people's disks, of the kinds that were reported as misread."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -283,3 +284,99 @@ def test_ratings_are_classes_or_values_as_the_user_says(tmp_path):
     values = load_dataset(path, task="regression")
     assert (values.facts.task, values.targets.dtype.kind) == ("regression", "f")
     assert set(values.targets.tolist()) == {1, 2, 3, 4, 5}
+
+
+def test_columns_of_one_name_are_told_apart_and_told(tmp_path):
+    cells = [f"{row},{CLASSES[row % 2]}" for row in range(30)]
+    samples = samples_at(table(tmp_path, "a,label", cells))
+    assert samples.features == ("a", "b", "a.1")
+    assert any("several columns are called 'a'" in note for note in samples.notes)
+    rows = table_rows(write(tmp_path / "p.csv", "a,b,a", ["1,2,3"]), columns=samples.columns)
+    assert rows.vectors.tolist() == [[1, 2, 3]]
+
+
+@pytest.mark.parametrize("target", ["", "label"])
+def test_two_columns_of_the_targets_name_are_refused(tmp_path, target):
+    cells = [f"{row},{CLASSES[row % 2]},{CLASSES[row % 2]}" for row in range(30)]
+    with pytest.raises(DataError, match=r"several columns of .* are called 'label'"):
+        samples_at(table(tmp_path, "c,label,label", cells), target=target)
+
+
+def test_a_western_table_is_read_as_such(tmp_path):
+    rows = [f"{i / 7:.3f};{('Köln', 'Mölln')[i % 2]}" for i in range(30)]
+    path = tmp_path / "t.csv"
+    path.write_bytes("\n".join(["größe;label", *rows]).encode("cp1252"))
+    samples = samples_at(path)
+    assert samples.features == ("größe",)
+    assert samples.labels.texts == ("Köln", "Mölln")
+    assert any("read as Windows-1252" in note for note in samples.notes)
+    assert table_rows(write(tmp_path / "p.csv", "größe", ["3"]), columns=samples.columns).vectors
+
+
+def test_images_of_a_western_list_keep_the_bytes_of_their_names(tmp_path):
+    names = [os.fsdecode(f"é{i}.png".encode("cp1252")) for i in range(6)]
+    for number, name in enumerate(names):
+        picture(tmp_path / name, number)
+    rows = [f"é{i}.png,{CLASSES[i % 2]}" for i in range(6)]
+    (tmp_path / "t.csv").write_bytes("\n".join(["path,label", *rows]).encode("cp1252"))
+    samples = samples_at(tmp_path / "t.csv")
+    assert samples.inputs.names == tuple(names)
+
+
+@pytest.mark.parametrize("name", ["PassengerId", "customer_id", "Order ID", "number"])
+def test_ids_of_rows_are_no_feature_and_other_whole_numbers_are(tmp_path, name):
+    cells = [f"{7 * row},{CLASSES[row % 2]}" for row in range(30)]
+    samples = samples_at(table(tmp_path, f"{name},label", cells))
+    assert samples.features == ("a", "b")
+    assert any(f"only number the rows are left out: '{name}'" in note for note in samples.notes)
+    for other in ("paid", "grid", "age"):
+        assert other in samples_at(table(tmp_path, f"{other},label", cells)).features
+    repeated = [f"{row // 2},{CLASSES[row % 2]}" for row in range(30)]
+    assert name in samples_at(table(tmp_path, f"{name},label", repeated)).features
+
+
+@pytest.mark.parametrize("cell", ["nan", "", "inf", "-inf", "1e400", "Infinity", "-1e999"])
+def test_a_target_that_is_no_finite_number_leaves_its_row_out(tmp_path, cell):
+    cells = [cell if row == 3 else f"{row}.5" for row in range(30)]
+    dataset = load_dataset(table(tmp_path, "price", cells))
+    assert dataset.facts.task == "regression"
+    ((name, reason),) = dataset.quarantined
+    assert name == "row 5"
+    assert "target" in reason
+
+
+LISTED = ["red", "red; blue", "green; blue", "", "red; green", "green", "", "blue; red; green"]
+
+
+def test_an_empty_cell_among_lists_of_labels_lists_none(tmp_path):
+    names = [f"{index}.png" for index in range(32)]
+    ids(tmp_path, names, "")
+    rows = [f"{name},{LISTED[i % len(LISTED)]}" for i, name in enumerate(names)]
+    dataset = load_dataset(write(tmp_path / "t.csv", "image,tags", rows))
+    assert dataset.class_names == ("blue", "green", "red")
+    assert dataset.targets[3].sum() == 0
+    assert any("8 rows without a label" in note for note in dataset.notes)
+
+
+def test_an_empty_cell_among_classes_is_a_row_without_a_label(tmp_path):
+    names = [f"{index}.png" for index in range(12)]
+    rows = ids(tmp_path, names, "")
+    rows[4] = f"{names[4]},"
+    ((_, reason),) = load_dataset(write(tmp_path / "t.csv", "path,label", rows)).quarantined
+    assert reason == "empty label"
+
+
+@pytest.mark.parametrize("mark", [" ", "\t", ", "])
+def test_a_text_that_lists_images_is_no_text(tmp_path, mark):
+    names = [f"{index}.png" for index in range(40)]
+    ids(tmp_path / "im", names, "")
+    rows = [f"im/{name}{mark}{CLASSES[i % 2]}" for i, name in enumerate(names)]
+    samples = samples_at(write(tmp_path / "list.txt", rows[0], rows[1:]))
+    assert samples.names[0] == "im/0.png"
+    assert len(samples.names) == 40
+    assert samples.labels.texts == CLASSES
+
+
+def test_a_text_about_images_is_a_text(tmp_path):
+    (tmp_path / "story.txt").write_text("im/cat0.png is a file that is not there.\n" * 40)
+    assert samples_at(tmp_path / "story.txt").names == ("story.txt",)

@@ -104,7 +104,13 @@ ROWS = "\n".join(f"{row},{row % 7},{'lo' if row < 30 else 'hi'}" for row in rang
 
 
 @pytest.mark.parametrize(
-    "above", ["Report of 2024\nSource: me\n\n", "# made by hand\n# v2, of May\n", "Table 1,,\n"]
+    "above",
+    [
+        "Report of 2024\nSource: me\n\n",
+        "Report\nby Ann, Berlin\n\n",
+        "# made by hand\n# v2, of May\n",
+        "Table 1,,\n",
+    ],
 )
 def test_titles_above_the_header_are_left_out(above, tmp_path):
     path = tmp_path / "t.csv"
@@ -152,3 +158,19 @@ def test_a_suffix_in_capitals_is_found(folder, tmp_path):
     dataset = load_dataset(path)
     assert not dataset.quarantined
     assert any("with .png as suffix" in note for note in dataset.notes)
+
+
+@pytest.mark.parametrize(
+    ("start", "kind"),
+    [
+        (b"PK\x03\x04\x14\x00\x00", "Excel workbook"),
+        (b"\xd0\xcf\x11\xe0\xa1", "old Excel"),
+        (b"\n<HTML><table>", "HTML"),
+        (b"PAR1\x15\x04", "Parquet"),
+    ],
+)
+def test_a_file_of_another_kind_that_is_called_csv_is_named(start, kind, tmp_path):
+    (tmp_path / "t.csv").write_bytes(start + bytes(range(256)))
+    with pytest.raises(DataError, match="is no CSV") as caught:
+        load_dataset(tmp_path / "t.csv")
+    assert kind in caught.value.seen

@@ -15,12 +15,14 @@ from thalweg.diagnosis.missing import NOT_SHOWN, is_foreign
 from thalweg.diagnosis.rules import RULES
 from thalweg.diagnosis.rules.exploding_gradients import exploding_gradients
 from thalweg.diagnosis.rules.initial_loss_above_chance import initial_loss_above_chance
+from thalweg.diagnosis.rules.label_encoding_differs import label_encoding_differs
 from thalweg.diagnosis.rules.labels_without_signal import labels_without_signal
 from thalweg.diagnosis.rules.learning_rate_too_high import learning_rate_too_high
 from thalweg.diagnosis.rules.loss_does_not_fit_task import loss_does_not_fit_task
 from thalweg.diagnosis.rules.loss_not_falling import loss_not_falling
 from thalweg.diagnosis.rules.over_regularised import over_regularised
 from thalweg.diagnosis.rules.return_falls import return_falls
+from thalweg.diagnosis.rules.vanishing_gradients import vanishing_gradients
 from thalweg.diagnosis.rules.wrong_mode_in_validation import wrong_mode_in_validation
 from thalweg.recipes.recipe import Recipe
 from thalweg.record import QUANTITIES, History, quantity_called
@@ -642,3 +644,22 @@ def test_units_that_died_before_a_batch_of_nan_are_evidence():
     losses = [2.3, nan, *noisy(2.3, 2.3)]
     run = history(**TEN, loss=losses, weight_not_finite=[0], dead_units={"0": {50: 1.0}})
     assert "dead-relu" in [f.rule for f in diagnose(run).findings]
+
+
+@pytest.mark.parametrize(("at_zero", "named"), [(False, True), (True, False)])
+def test_a_matrix_that_started_at_zero_has_no_scale_to_compare_with(at_zero, named):
+    ratios = {"a.weight": 1e-7, "b.weight": 1e-3, "c.weight": 1e9 if at_zero else 1.0}
+    moved = {name: dict.fromkeys((0, 2, 4), 1e-3) for name in ratios}
+    if at_zero:  # and the first rate of its warm-up is zero
+        moved |= {"b.weight": {0: 0.0, 2: 1e12, 4: 0.5}, "c.weight": {0: 0.0, 2: 1e12, 4: 0.5}}
+    readings = {name: dict.fromkeys((0, 2, 4), ratio) for name, ratio in ratios.items()}
+    run = history(**TEN, loss=[2.3] * 5, gradient_ratio=readings, update_ratio=moved)
+    assert (vanishing_gradients(run) is not None) == named
+
+
+@pytest.mark.parametrize(("chance", "named"), [(1e-9, True), (0.01, False), (nan, False)])
+def test_a_renaming_that_chance_may_fit_is_no_evidence(chance, named):
+    scores = {"measured_val_accuracy": [0.0], "relabelled_val_accuracy": [1.0]}
+    assert (
+        label_encoding_differs(history(**scores, renaming_chance=[chance])) is not None
+    ) == named

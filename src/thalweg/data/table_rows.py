@@ -1,6 +1,9 @@
 """Read the rows of a table for prediction; columns are matched by name."""
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -10,11 +13,13 @@ from jaxtyping import Float32
 
 from thalweg.data.sources.table import Table
 from thalweg.data.sources.table_file import table_file
-from thalweg.data.tables.cells import cell_number
-from thalweg.data.tables.column import Column
+from thalweg.data.tables.cells import cell_number, is_missing
+from thalweg.data.tables.column import OTHER, Column
 from thalweg.data.tables.frames import column_texts
-from thalweg.errors import DataError
+from thalweg.errors import DataError, ThalwegWarning
 from thalweg.registry import unknown_name
+from thalweg.wording import count as counted
+from thalweg.wording import some
 
 
 class TableRows(NamedTuple):
@@ -30,7 +35,8 @@ def table_rows(path: Path, *, columns: Sequence[Column], count: int = 0) -> Tabl
 
     Missing numbers are NaN. Without a header, or where the model has no names of columns but
     `count` numbers, the columns are taken in their order.
-    Raises DataError for what is no table, or lacks a column.
+    Raises DataError for what is no table, has no row, or lacks a column. Warns (ThalwegWarning) of
+    cells that training has not met.
     """
     table = table_file(path)
     if table is None:
@@ -50,7 +56,38 @@ def table_rows(path: Path, *, columns: Sequence[Column], count: int = 0) -> Tabl
             reasons[len(cells)] = f"{len(row.cells)} cells are too few"
         cells.append([row.cells[place] if is_whole else "" for place in places])
         row_names.append(f"row {row.line}")
+    if not cells:
+        raise DataError(f"{path} has a header and no row", fix="give a row for each prediction")
+    if strange := _strange_cells(cells, columns):
+        warnings.warn(f"{path}: {'; '.join(strange)}", ThalwegWarning, stacklevel=2)
     return TableRows(row_names, cell_vectors(cells, columns), reasons)
+
+
+def _strange_cells(cells: Sequence[Sequence[str]], columns: Sequence[Column]) -> list[str]:
+    """A note on each column with cells that training has not met, or that are no numbers."""
+    notes = []
+    for column, own in zip(columns, zip(*cells, strict=True), strict=True):
+        is_category = column.kind == "category"
+        counts = Counter(own)
+        strange = [
+            cell
+            for cell in counts
+            if not is_missing(cell)
+            and (column.numbers([cell]) == OTHER if is_category else not column.is_readable(cell))
+        ]
+        if strange:
+            number = sum(counts[cell] for cell in strange)
+            what = "of no known category" if is_category else "taken as missing"
+            examples = some([repr(cell.strip()[:40]) for cell in strange])
+            notes.append(f"{counted(number, 'cell')} of {column.name!r} {what}: {examples}")
+    return notes
+
+
+def _fix(missing: str, names: Iterable[str]) -> str:
+    """The way to give the model a column that the data lack."""
+    close = get_close_matches(missing, list(names), n=1)
+    add = f"add a column {missing!r}; an empty cell is a missing value"
+    return f"rename {close[0]!r} to {missing!r}, or {add}" if close else add
 
 
 def named_vectors(
@@ -64,7 +101,7 @@ def named_vectors(
         raise DataError(
             f"the data lack {len(missing)} of the model's {len(own)} columns",
             seen=f"no column {', '.join(map(repr, missing[:5]))}; {nearest.seen}",
-            fix=nearest.fix,
+            fix=_fix(missing[0], cells),
         )
     if not own:  # the model was trained on an array, whose columns have no names
         return ordered_vectors(np.array(list(cells.values()), dtype=object).T, _numbered(count))
@@ -120,6 +157,6 @@ def _places(table: Table, names: Sequence[str], count: int) -> tuple[Sequence[in
         raise DataError(
             f"{table.path} lacks {len(missing)} of the model's {count} features",
             seen=f"no column {', '.join(map(repr, missing[:5]))}; {nearest.seen}",
-            fix=nearest.fix,
+            fix=_fix(missing[0], table.first),
         )
     return [table.first.index(name) for name in names], 1

@@ -328,6 +328,13 @@ RELABELLED_VAL_ACCURACY = Quantity(
     how=_VAL,
     classes_only=True,
 )
+RENAMING_CHANCE = Quantity(
+    "renaming_chance",
+    "bound of the chance that any renaming fits predictions that know nothing of the classes so "
+    "well",
+    how=_VAL,
+    classes_only=True,
+)
 WEIGHT_DECAY = Quantity(
     "weight_decay",
     "share of a weight that one step's decay removes: decay × learning rate",

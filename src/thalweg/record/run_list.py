@@ -11,6 +11,7 @@ from thalweg.record.ladder import LADDER, read_ladder
 from thalweg.record.rows import RunSummary
 from thalweg.record.run_folder import CROSS_VALIDATION, is_run
 from thalweg.record.run_reader import RunReader
+from thalweg.record.schema import DATABASE
 
 
 def list_runs(parent: Path) -> list[RunSummary]:
@@ -35,6 +36,9 @@ def _block(path: Path) -> Iterator[RunSummary]:
     """A run alone; a cross-validation or a ladder with its runs; nothing for another folder."""
     if is_run(path):
         yield _summary(path)
+        return
+    if (path / DATABASE).exists():  # a folder or a pipe, which would be waited for
+        yield _unreadable(path)
         return
     group: Callable[[Path, list[RunSummary]], RunSummary]
     if (path / CROSS_VALIDATION).is_file():

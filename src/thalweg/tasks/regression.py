@@ -136,7 +136,8 @@ def _values(numbers: np.ndarray, place: str) -> Targets:
         raise DataError(
             f"{place} holds numbers beyond float32",
             seen=f"{numbers[~np.isfinite(values)][0]:.6g}; the largest is 3.4e38",
-            fix="divide the targets by a power of ten, or take their logarithm",
+            fix="empty the cells that are no measurements; else divide the targets by a power of "
+            "ten, or take their logarithm",
         )
     return Targets(task=NAME, values=values, notes=(note,))
 

@@ -38,6 +38,7 @@ class ArrowFile:
     notes: tuple[str, ...] = ()
     has_decimal_commas: bool = False
     class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of numbered classes
+    repeated: tuple[str, ...] = ()  # such a file is refused
 
     def rows(self) -> Iterator[TableRow]:
         """The header, then all rows that are not empty. DataError if the file is damaged."""

@@ -1,5 +1,6 @@
 """A CSV file as rows of text, whatever its delimiter, quotes and encoding."""
 
+import codecs
 import csv
 import gzip
 import io
@@ -25,6 +26,21 @@ _MOST_TITLE_ROWS = 20
 LONGEST_CELL = 1 << 24  # characters
 csv.field_size_limit(LONGEST_CELL)  # Python's own limit, 131,072, is below a long text's length
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+UTF8, WESTERN = "utf-8-sig", "cp1252"  # which Excel writes west of Poland; it contains Latin-1
+_SNIFFED_BYTES = 1 << 20
+_SHEET = "open it in the program that wrote it, and save the sheet as CSV"
+_FOREIGN_STARTS = {  # first bytes → what the file is, and what to do
+    b"PK\x03\x04": ("an Excel workbook, or another zip", _SHEET),
+    b"\xd0\xcf\x11\xe0": ("an old Excel workbook", _SHEET),
+    b"<!doctype": ("a page of HTML", _SHEET),
+    b"<html": ("a page of HTML", _SHEET),
+    b"<table": ("a page of HTML", _SHEET),
+    b"<?xml": ("a file of XML", _SHEET),
+    b"%PDF": ("a PDF", "save its table as CSV"),
+    b"PAR1\x15": ("a Parquet file", "call it .parquet"),
+    b"ARROW1\0\0": ("an Arrow file", "call it .arrow"),
+    b"\x1f\x8b": ("packed by gzip", "call it .csv.gz"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +53,7 @@ class CsvFile:
     first: tuple[str, ...]  # the first row, stripped: the header, unless it is data
     notes: tuple[str, ...] = ()
     title_rows: int = 0  # above the header, which are no part of the table
+    repeated: tuple[str, ...] = ()  # names that several columns have
 
     @property
     def has_decimal_commas(self) -> bool:
@@ -70,16 +87,41 @@ def csv_file(path: Path) -> CsvFile | None:
     encoding = _encoding(path)
     delimiter = max(_DELIMITERS, key=lambda mark: _fitness(path, encoding, mark))
     table = CsvFile(path, encoding, delimiter, ())
-    rows = [row.cells for row in islice(table.rows(), _SNIFFED_ROWS)]
+    rows = list(islice(table.rows(), _SNIFFED_ROWS))
     if not rows:
         raise DataError(f"{path} is empty", fix="a header and a row for each sample")
     above = _title_rows(rows)
-    first = tuple(cell.strip() for cell in rows[above])
+    first = tuple(cell.strip() for cell in rows[above].cells)
     notes: tuple[str, ...] = ()
+    if encoding == WESTERN:
+        notes += (f"{path.name} is no UTF-8: read as Windows-1252 (Latin-1)",)
     if above:
-        lines = some([repr(" ".join(filter(None, cells))[:40]) for cells in rows[:above]])
-        notes = (f"{above} rows above the header are no part of the table: {lines}",)
-    return CsvFile(path, encoding, delimiter, first, notes, above)
+        lines = some([repr(" ".join(filter(None, row.cells))[:40]) for row in rows[:above]])
+        notes += (f"{above} rows above the header are no part of the table: {lines}",)
+    first, repeated = distinct_names(first)
+    if repeated:
+        quoted = some([repr(name) for name in repeated])
+        notes += (f"several columns are called {quoted}: the later ones are read as NAME.1, …",)
+    return CsvFile(path, encoding, delimiter, first, notes, above, repeated)
+
+
+def distinct_names(header: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The header with x, x.1, x.2 for columns x, x, x, as pandas has it, and the repeated names.
+
+    A first row of numbers, or nameless columns, stay as they are.
+    """
+    counts = Counter(name for name in header if name)
+    repeated = tuple(name for name, count in counts.items() if count > 1)
+    if all(map(is_number, header)):
+        return tuple(header), ()
+    names: list[str] = []
+    for name in header:
+        number, unique = 0, name
+        while name in repeated and (unique in names or (number and unique in counts)):
+            number += 1
+            unique = f"{name}.{number}"
+        names.append(unique)
+    return tuple(names), repeated
 
 
 def column_called(header: Iterable[str], words: tuple[str, ...]) -> int:
@@ -108,10 +150,10 @@ def _fitness(path: Path, encoding: str, delimiter: str) -> tuple[float, int, int
     """
     table = CsvFile(path, encoding, delimiter, ())
     try:
-        rows = [row.cells for row in islice(table.rows(), _SNIFFED_ROWS)]
+        every_row = list(islice(table.rows(), _SNIFFED_ROWS))
     except DataError:
         return 0.0, 0, 0
-    rows = rows[_title_rows(rows) :]
+    rows = [row.cells for row in every_row[_title_rows(every_row) :]]
     if not rows or len(rows[0]) < 2:
         return 0.0, 0, 0
     share = sum(len(cells) == len(rows[0]) for cells in rows) / len(rows)
@@ -119,35 +161,57 @@ def _fitness(path: Path, encoding: str, delimiter: str) -> tuple[float, int, int
     return share, -left, len(rows[0])
 
 
-def _title_rows(rows: Sequence[Sequence[str]]) -> int:
+def _title_rows(rows: Sequence[TableRow]) -> int:
     """The number of rows above the header: a title, a source, comments; 0 for none.
 
-    They have one cell each, or begin with a #; the header below them has a word for each cell of
-    nearly all rows.
+    They have one cell each, or begin with a #, or are narrower and parted from the header by an
+    empty line; the header below them has a word for each cell of nearly all rows.
     """
-    widths = Counter(map(len, rows))
+    widths = Counter(len(row.cells) for row in rows)
     width = max(widths, key=lambda w: (widths[w], w), default=0)
     headers = (
         place
-        for place, cells in enumerate(rows[: _MOST_TITLE_ROWS + 1])
+        for place, (_, cells) in enumerate(rows[: _MOST_TITLE_ROWS + 1])
         if len(cells) == width and all(cell.strip() and not is_number(cell) for cell in cells)
     )
     above = next(headers, 0)
+    is_parted = bool(above) and _is_parted(rows[above - 1], rows[above])
     are_titles = all(
         cells[0].lstrip().startswith("#")
         or (sum(map(bool, cells)) == 1 and not len(cells) == width == 2)  # x and a nameless column
-        for cells in rows[:above]
+        or (is_parted and len(cells) < width)
+        for _, cells in rows[:above]
     )
     return above if are_titles and width > 1 and len(rows) > above + 1 else 0
 
 
+def _is_parted(row: TableRow, following: TableRow) -> bool:
+    """Return whether empty lines stand between two rows."""
+    return following.line - row.line > 1 and not any("\n" in cell for cell in following.cells)
+
+
 def _encoding(path: Path) -> str:
+    """UTF-16 by its mark, UTF-8, or the Western encoding where the bytes are no UTF-8.
+
+    Raises DataError for a file of another kind that is called CSV.
+    """
     try:
         with _binary(path) as file:
-            mark = file.read(2)
+            start = file.read(_SNIFFED_BYTES)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read", seen=str(error)) from error
-    return "utf-16" if mark in _UTF16_MARKS else "utf-8-sig"
+    if start[:2] in _UTF16_MARKS:
+        return "utf-16"
+    head = start.removeprefix(codecs.BOM_UTF8).lstrip()[:16]
+    for mark, (kind, fix) in _FOREIGN_STARTS.items():
+        if head.startswith(mark) or head.lower().startswith(mark):  # <HTML
+            raise DataError(f"{path} is no CSV", seen=kind, fix=fix)
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        decoder.decode(start, final=len(start) < _SNIFFED_BYTES)
+    except UnicodeDecodeError:
+        return WESTERN
+    return UTF8
 
 
 def _text(path: Path, encoding: str) -> io.TextIOWrapper:

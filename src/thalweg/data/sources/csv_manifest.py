@@ -17,7 +17,7 @@ from thalweg.data.samples import (
     Quarantined,
     Samples,
 )
-from thalweg.data.sources.csv_file import column_called, target_column
+from thalweg.data.sources.csv_file import WESTERN, column_called, target_column
 from thalweg.data.sources.find_images import AS_WRITTEN, Placement, find_images, image_folders
 from thalweg.data.sources.group_column import group_column, group_of
 from thalweg.data.sources.label_columns import (
@@ -26,12 +26,14 @@ from thalweg.data.sources.label_columns import (
     named_columns,
     yes_or_no_columns,
 )
+from thalweg.data.sources.list_file import list_file
 from thalweg.data.sources.split_column import SplitColumn, split_column
 from thalweg.data.sources.table import Table, TableRow
 from thalweg.data.sources.table_file import table_file
 from thalweg.data.tables.cells import is_missing
 from thalweg.errors import DataError, printable
-from thalweg.wording import some
+from thalweg.tasks.label_sets import SPACE, label_sets
+from thalweg.wording import NO_LABEL, count, some
 
 _PATH_WORDS = (
     *("path", "file", "filename", "file_name", "filepath", "file_path"),
@@ -51,13 +53,16 @@ class _Columns(NamedTuple):
     placement: Placement = AS_WRITTEN
     labels: LabelColumns = LabelColumns()  # where each label has a column of its own
     group: int = -1  # of samples that stay together
+    may_be_empty: bool = False  # cells list labels, so that an empty one lists none
 
     def label_of(self, cells: Sequence[str]) -> tuple[str, str]:
         """The label of a row, and the reason why it has none."""
         if self.labels.indices:
             return self.labels.text(cells), self.labels.refusal(cells)
         label = cells[self.label].strip()
-        return label, "empty label" if is_missing(label) else ""
+        if is_missing(label):
+            return "", "" if self.may_be_empty else "empty label"
+        return label, ""
 
     @property
     def label_place(self) -> str:
@@ -88,7 +93,7 @@ def csv_manifest(path: Path, *, target: str = "", group: str = "") -> Samples | 
 
     Rows without a label, with a path that leaves the folder, or of another width are quarantined.
     """
-    table = table_file(path)
+    table = table_file(path) or list_file(path)
     columns = _columns(table, target, group=group) if table is not None else None
     if table is None or columns is None:
         return None
@@ -104,6 +109,9 @@ def csv_manifest(path: Path, *, target: str = "", group: str = "") -> Samples | 
         notes[0] += f", {how}"
     notes += (*columns.split.notes(), *table.notes)
     notes += _unused_columns(columns)
+    if "" in listing.texts and not columns.labels.indices:
+        empty = listing.codes.count(listing.texts[""])
+        notes.append(f"{count(empty, 'row')} without a label: the others list several in a cell")
     if listing.repeated:
         notes.append(f"{listing.repeated:,} rows repeat an earlier one: left out")
     return Samples(
@@ -135,8 +143,19 @@ def _check_addresses(table: Table, columns: _Columns) -> None:
 def _labels(listing: _Listing, columns: _Columns) -> Labels:
     if columns.labels.indices:
         return labels_of(listing.codes, tuple(listing.texts))
-    codes = np.array(listing.codes, dtype=np.int64)
-    return Labels(codes, tuple(listing.texts), may_be_numbers=True)
+    codes, texts = np.array(listing.codes, dtype=np.int64), tuple(listing.texts)
+    if "" not in texts:
+        return Labels(codes, texts, may_be_numbers=True)
+    sets = iter(label_sets([text for text in texts if text]).sets)
+    members = tuple(next(sets, (text,)) if text else () for text in texts)
+    return Labels(codes, tuple(text or NO_LABEL for text in texts), members=members)
+
+
+def _lists_labels(cells: Sequence[str]) -> bool:
+    """Return whether a quarter of the cells or more, empty ones aside, list several labels."""
+    texts = [cell.strip() for cell in cells if not is_missing(cell)]
+    listed = label_sets(texts)
+    return listed.mark != SPACE and 4 * sum(len(s) > 1 for s in listed.sets) > len(texts)
 
 
 def _unused_columns(columns: _Columns) -> list[str]:
@@ -176,7 +195,9 @@ def _columns(table: Table, target: str, *, group: str = "") -> _Columns | None:
             fix="--target NAME, or call one column 'label' (or 'class', or 'target'); of several "
             "labels, --target NAME,NAME,… or columns of 0 and 1",
         )
-    return _Columns(path, label, split, header, has_header, placement, labels, group_place)
+    may_be_empty = not labels.indices and _lists_labels([r[label] for r in rows if len(r) > label])
+    roles_and_columns = path, label, split, header, has_header, placement, labels, group_place
+    return _Columns(*roles_and_columns, may_be_empty)
 
 
 def _images(
@@ -240,9 +261,23 @@ def _inside(name: str, root: Path) -> tuple[str, str]:
     full = os.path.normpath(os.path.join(base, name))  # noqa: PTH118
     if "\\" in name and not Path(full).exists():  # written on Windows
         full = os.path.normpath(os.path.join(base, name.replace("\\", "/")))  # noqa: PTH118
+    if (
+        not name.isascii()
+        and not Path(full).exists()
+        and Path(bytes_of := _in_western(full)).exists()
+    ):
+        full = bytes_of  # of a table and files of the same old machine
     if not full.startswith(base.rstrip("/") + "/"):
         return name, "the path leaves the manifest's folder"
     return os.path.relpath(full, base), ""
+
+
+def _in_western(path: str) -> str:
+    """The path whose name has the bytes of Windows-1252, as the file system spells it."""
+    try:
+        return os.fsdecode(path.encode(WESTERN, "surrogateescape"))
+    except UnicodeEncodeError:
+        return path
 
 
 def _is_image_name(cell: str) -> bool:

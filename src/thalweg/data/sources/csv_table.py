@@ -1,5 +1,6 @@
 """A table with a target column: classes or values to predict from the others."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -38,9 +39,11 @@ HEADER_ROWS = 400  # to tell names of columns from a first row of data
 ROW_NUMBERS = frozenset(
     {
         *("", "0", "id", "ids", "index", "row", "row_id", "image_id", "sample_id"),
+        *("#", "no", "no.", "nr", "number", "row_number", "serial", "serial_number", "s.no", "sno"),
         "__index_level_0__",  # of a data frame that pandas wrote
     }
 )
+_ID = re.compile(r".*(?:[a-z](?:ID|Id)|[ _.-](?:id|ID|Id))")  # PassengerId, customer_id
 
 
 class _Columns(NamedTuple):
@@ -140,6 +143,7 @@ def _columns(table: Table, target_name: str, *, group: str = "") -> tuple[_Colum
     notes += splits.notes()
     target, labels, choice = find_target(table, names, target_name, split=splits.index, rows=sample)
     notes += choice
+    _check_one_target(table, [names[index] for index in labels.indices or (target,)])
     group_place = group_column(names, sample, group)
     roles = {splits.index, target, group_place, *labels.indices}
     others = [column for column in range(len(names)) if column not in roles]
@@ -216,12 +220,23 @@ def _features(
     return features, tuple(texts), notes + [note for note in codes if note]
 
 
+def _check_one_target(table: Table, targets: Sequence[str]) -> None:
+    """Raise DataError where several columns have the name of the target."""
+    if twice := [name for name in targets if name in table.repeated]:
+        raise DataError(
+            f"several columns of {table.path} are called {twice[0]!r}, which is the target",
+            seen=f"columns: {some([repr(name) for name in table.first])}",
+            fix="rename all but the one to predict, or leave them out; --target NAME takes another",
+        )
+
+
 def _numbers_rows(name: str, rows: Sequence[list[str]], column: int) -> bool:
     """Return whether a column named id, or not named, holds a different whole number in each row.
 
     It tells a row from others and nothing about them: a net would learn their order in the file.
     """
-    if name.strip().lower().removeprefix("unnamed: ") not in ROW_NUMBERS:
+    name = name.strip()
+    if name.lower().removeprefix("unnamed: ") not in ROW_NUMBERS and not _ID.fullmatch(name):
         return False
     cells = [cell.strip() for cell in column_cells(rows, column)]
     return len(set(cells)) == len(cells) > 1 and all(cell.isdecimal() for cell in cells)

@@ -29,6 +29,7 @@ class JsonFile:
     first: tuple[str, ...]
     notes: tuple[str, ...] = ()
     has_decimal_commas: bool = False
+    repeated: tuple[str, ...] = ()
 
     def rows(self) -> Iterator[TableRow]:
         """The header, then a row for each record. DataError for what is no JSON."""

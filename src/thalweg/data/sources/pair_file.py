@@ -87,6 +87,7 @@ class TabbedLines:
     lines: Sequence[str]
     notes: tuple[str, ...] = ()
     has_decimal_commas: bool = False
+    repeated: tuple[str, ...] = ()
 
     @property
     def first(self) -> tuple[str, ...]:

@@ -28,6 +28,10 @@ class Table(Protocol):
         """The first row, stripped: the header, unless it is data."""
 
     @property
+    def repeated(self) -> tuple[str, ...]:
+        """Names that several columns have; the later ones are called NAME.1, … in `first`."""
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """Notes on columns that are left out because of their type."""
 

@@ -1,9 +1,9 @@
 import numpy as np
 
-from thalweg.diagnosis.evidence import curve, expected_gain, number, remaining_loss
+from thalweg.diagnosis.evidence import Values, curve, expected_gain, number, remaining_loss
 from thalweg.diagnosis.rule import Finding, Prescription, rule
 from thalweg.record import History
-from thalweg.record.quantities import GRADIENT_RATIO
+from thalweg.record.quantities import GRADIENT_RATIO, UPDATE_RATIO
 
 
 @rule(
@@ -19,6 +19,7 @@ def vanishing_gradients(
     least: int = 3,
     learned: float = 0.5,
     falling: float = 0.05,
+    moved: float = 0.1,
 ) -> Finding | None:
     """Gradients shrink on their way down, so that the lower layers do not learn.
 
@@ -27,19 +28,20 @@ def vanishing_gradients(
     features.
 
     Evidence: the gradient norm of each weight matrix relative to the matrix's own norm, from the
-    first layer to the last, the median over the readings.
+    first layer to the last, the median over the readings from which on each update is below a
+    tenth of the matrix: one that started at zero is still made of its updates, and has no scale.
     Threshold: the lower third gets less than a thousandth of what the top matrix gets, with three
     matrices or more, and the loss is above half of chance (0.9 of its start where chance is
     unknown). A note while the loss still falls by 5 % in a fifth of the steps: a short run
     shows no harm.
-    False alarms: layers that are zero-initialised or slowly unfrozen on purpose.
+    False alarms: layers that are slowly unfrozen on purpose.
     Convicted by: freezing the lower layers on a copy changes nothing.
     Source: Glorot and Bengio 2010; the ratio is AutoTrainer's (Zhang et al. 2021).
     """
     medians = [
         (name, float(np.median(values)))
         for name in history.by_place(GRADIENT_RATIO)
-        if len(values := curve(history, GRADIENT_RATIO, name).values)
+        if len(values := _settled_ratios(history, name, moved))
     ]
     if len(medians) < least or not remaining_loss(history) >= learned:
         return None
@@ -63,3 +65,10 @@ def vanishing_gradients(
             ),
         ),
     )
+
+
+def _settled_ratios(history: History, name: str, moved: float) -> Values:
+    """Gradient ratios of a matrix at the readings after the last one that changed it much."""
+    updates = history.series(UPDATE_RATIO, name)
+    start = max((step for step, ratio in updates.items() if not ratio < moved), default=-1)
+    return curve(history, GRADIENT_RATIO, name).between(start + 1, np.inf).values

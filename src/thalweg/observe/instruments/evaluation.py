@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from thalweg.observe.bare_copy import bare_copy
+from thalweg.observe.class_renaming import best_renaming
 from thalweg.observe.compared_targets import valid_classes
 from thalweg.observe.data_sample import DataSample
 from thalweg.observe.forward_pass import main_output
@@ -21,11 +22,14 @@ from thalweg.record.quantities import (
     EVAL_MODE_LOSS,
     LOSS_KIND,
     MEASURED_VAL_ACCURACY,
+    NOT_MEASURED,
     RELABELLED_VAL_ACCURACY,
+    RENAMING_CHANCE,
     TARGETS_COMPARED,
     TRAIN_ACCURACY,
     TRAIN_MODE_LOSS,
 )
+from thalweg.wording import count
 
 MOST = 1024  # samples of each split that pass through the model
 LEAST_OF_CLASS = 5  # samples below which a recall says nothing
@@ -39,6 +43,7 @@ LossFn = Callable[[Any, Any], Any]
     MEASURED_VAL_ACCURACY,
     CLASS_RECALL,
     RELABELLED_VAL_ACCURACY,
+    RENAMING_CHANCE,
     when="end",
 )
 def evaluation(moment: Moment) -> Mapping[Quantity, Measurements]:
@@ -65,7 +70,7 @@ def evaluation(moment: Moment) -> Mapping[Quantity, Measurements]:
         classes = moment.class_labels(val)
         measured |= _accuracy(MEASURED_VAL_ACCURACY, logits, classes)
         measured[CLASS_RECALL] = _recalls(logits, classes)
-        measured[RELABELLED_VAL_ACCURACY] = _relabelled_accuracy(logits, classes)
+        measured |= _relabelled_accuracy(logits, classes)
     elif TRAIN_ACCURACY in measured:
         measured[CLASS_RECALL] = _recalls(logits, moment.class_labels(train))
     return measured
@@ -154,15 +159,16 @@ def _recalls(logits: Tensor, classes: Tensor | None) -> dict[str, float]:
     }
 
 
-def _relabelled_accuracy(logits: Tensor, classes: Tensor | None) -> dict[str, float]:
-    """Accuracy under the one-to-one renaming of classes found greedily in the confusion matrix."""
-    if classes is None or logits.ndim != 2 or not 2 <= logits.shape[1] <= 1000:
+def _relabelled_accuracy(logits: Tensor, classes: Tensor | None) -> dict[Quantity, Measurements]:
+    """Accuracy after the best renaming of classes, and the chance of so good a fit."""
+    if classes is None or not len(logits) or logits.ndim != 2 or not 2 <= logits.shape[1] <= 1000:
         return {}
-    classes, width = classes[: len(logits)], max(logits.shape[1], int(classes.max()) + 1)
-    table = torch.bincount(classes * width + logits.argmax(1), minlength=width**2)
-    table, right = table.view(width, width).clone(), 0
-    for _ in range(width):
-        best = int(table.argmax())
-        right += int(table.view(-1)[best])
-        table[best // width, :], table[:, best % width] = 0, 0
-    return {"": right / max(1, len(classes))}
+    renaming = best_renaming(classes[: len(logits)], logits.argmax(1), num_classes=logits.shape[1])
+    if not renaming.can_be_told:
+        samples = count(len(logits), "validation sample")
+        reason = f"{RELABELLED_VAL_ACCURACY.name}: {samples} may fit a renaming by chance"
+        return {NOT_MEASURED: {reason: 1.0}}
+    return {
+        RELABELLED_VAL_ACCURACY: {"": renaming.accuracy},
+        RENAMING_CHANCE: {"": renaming.chance},
+    }
