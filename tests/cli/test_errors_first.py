@@ -66,6 +66,14 @@ def test_the_option_is_answered_before_the_data(command, words, text):
     assert text in err
 
 
+def test_a_file_with_a_dash_in_front_can_be_named(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "-1.png").write_bytes(b"")
+    code, _, err = command("predict", "nowhere", "-1.png")
+    assert code == 2
+    assert "write ./-1.png" in err
+
+
 def test_no_other_process_reads_files_for_a_wrong_number(command, monkeypatch):
     from thalweg.cli import train
 

@@ -1,5 +1,7 @@
 """Folders and tables that are nearly what is read: they are, or one error says what to do."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -174,3 +176,75 @@ def test_a_file_of_another_kind_that_is_called_csv_is_named(start, kind, tmp_pat
     with pytest.raises(DataError, match="is no CSV") as caught:
         load_dataset(tmp_path / "t.csv")
     assert kind in caught.value.seen
+
+
+def test_folders_in_the_classes_that_may_be_the_classes_are_told(tmp_path):
+    for group, names in {"animals": ("cat", "dog"), "plants": ("rose", "tulip")}.items():
+        for name in names:
+            images(tmp_path / group / name)
+    (note,) = [note for note in load_dataset(tmp_path).notes if "taken as parts" in note]
+    assert "'cat', 'dog', 'rose'" in note
+
+
+@pytest.mark.parametrize("state", ["beside images", "numbered"])
+def test_other_folders_in_the_classes_are_parts_of_them(state, tmp_path):
+    for group in ("sun", "rain"):
+        for day in ("monday", "tuesday") if state == "beside images" else ("day1", "day2"):
+            images(tmp_path / group / f"{group}_{day}", 3)
+        if state == "beside images":
+            images(tmp_path / group)
+    assert not any("taken as parts" in note for note in load_dataset(tmp_path).notes)
+
+
+def test_a_link_to_other_classes_gives_a_class_no_images_of_theirs(tmp_path):
+    for name in ("cat", "dog"):
+        images(tmp_path / "d" / name)
+    (tmp_path / "d" / "cat" / "loop").symlink_to(tmp_path / "d")
+    dataset = load_dataset(tmp_path / "d")
+    assert len(dataset.names) == 16
+    assert any("links to the folder of another class: cat/loop/dog" in n for n in dataset.notes)
+
+
+def test_one_folder_of_images_beside_a_table_names_the_table(tmp_path):
+    images(tmp_path / "train")
+    (tmp_path / "labels.csv").write_text("id,breed\n0,x\n1,y\n")
+    with pytest.raises(DataError, match="which may list their classes") as caught:
+        load_dataset(tmp_path)
+    assert caught.value.fix.endswith("/labels.csv")
+
+
+def test_a_table_in_each_split_is_read(tmp_path):
+    for split in ("train", "valid"):
+        images(tmp_path / split)
+        rows = [f"{row}.png, {row % 2}, {int(row % 4 == 0)}" for row in range(8)]
+        text = "\n".join(["filename, cat, dog", *rows])
+        (tmp_path / split / "_classes.csv").write_text(text)
+    dataset = load_dataset(tmp_path)
+    assert dataset.class_names == ("cat", "dog")
+    assert dataset.targets[:4].tolist() == [[0, 1], [1, 0], [0, 0], [1, 0]]
+    assert (len(dataset.indices["train"]), len(dataset.indices["val"])) == (8, 8)
+    assert dataset.names[-1] == "valid/7.png"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
+def test_a_folder_that_may_not_be_read_is_named(tmp_path):
+    for name in ("cat", "dog"):
+        images(tmp_path / name)
+    (tmp_path / "dog").chmod(0)
+    try:
+        with pytest.raises(DataError, match="dog cannot be read") as caught:
+            load_dataset(tmp_path)
+    finally:
+        (tmp_path / "dog").chmod(0o755)
+    assert "chmod" in caught.value.fix
+
+
+def test_copies_of_one_image_are_told(tmp_path):
+    images(tmp_path / "cat", 1)
+    (tmp_path / "dog").mkdir()
+    for row in range(4):
+        for name in ("cat", "dog"):
+            (tmp_path / name / f"copy{row}.png").write_bytes((tmp_path / "cat/0.png").read_bytes())
+    with pytest.raises(DataError, match="same content") as caught:
+        load_dataset(tmp_path)
+    assert caught.value.seen == "9 copies"

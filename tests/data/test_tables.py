@@ -11,7 +11,9 @@ from thalweg.data import load_dataset
 from thalweg.data.modalities.vector import read_source, restore
 from thalweg.data.tables.column import Column, restore_column
 from thalweg.data.tables.dates import date_form, date_numbers
+from thalweg.data.tables.determining_columns import recoding_chance
 from thalweg.data.tables.infer_column import infer_column
+from thalweg.errors import ThalwegWarning
 
 CITIES = ("Rome", "Oslo", "Bern")
 
@@ -103,7 +105,8 @@ def test_prediction_reads_words_dates_and_unseen_values_as_training_did(tmp_path
     rows = np.stack([row.raw for row in read_source(preprocessing, path)])
     np.testing.assert_array_equal(rows, dataset.inputs)
     strange = write(tmp_path / "p.csv", "price,city,day,member,size", ["1,Paris,soon,maybe,"])
-    (row,) = read_source(preprocessing, strange)
+    with pytest.warns(ThalwegWarning, match="no known category: 'Paris'"):
+        (row,) = read_source(preprocessing, strange)
     inputs = preprocessing.to_inputs(torch.from_numpy(row.raw)[None])[0]
     assert inputs.isfinite().all()
     assert inputs[-4:].tolist() == [0, 0, 0, 0]
@@ -169,6 +172,32 @@ def test_a_column_that_determines_the_target_is_said(tmp_path, leak, task):
         note for note in notes if "'after' alone determines the target" in note
     ]
     assert any("'after' alone" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("values", "is_chance"),
+    [
+        ([0, 1] * 4, True),  # of 70 orders of the targets, 2 match
+        ([0, 1] * 20, False),
+        ([7.5, -1] * 20, False),
+        ([0, 1] * 19 + [1, 1], True),  # not one to one
+        (list(range(40)), True),
+    ],
+)
+def test_a_recoding_is_no_chance_from_a_number_of_rows_on(values, is_chance):
+    targets = np.arange(len(values)) % 2
+    chance = recoding_chance(np.array(values, dtype=float), targets)
+    assert (chance > 1e-6) == is_chance
+    if len(values) == 8:
+        assert np.isclose(chance, 2 / 70)
+
+
+def test_a_copy_of_the_target_is_said_of_few_rows(tmp_path):
+    x = np.random.default_rng(0).normal(size=120).round(3)
+    rows = [f"{value},{'north' if i % 2 else 'south'},{i % 2}" for i, value in enumerate(x)]
+    notes = load_dataset(write(tmp_path / "t.csv", "x,after,target", rows)).notes
+    (note,) = [note for note in notes if "one value for each class" in note]
+    assert "'after'" in note
 
 
 def test_good_columns_are_not_called_leaks(tmp_path):

@@ -1,6 +1,7 @@
 """`list_runs` names cross-validations and ladders, with their runs below them."""
 
 import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -92,3 +93,12 @@ def test_a_damaged_file_leaves_the_list_whole(tmp_path, name, text):
     make_run(tmp_path / "b-1")
     states = {run.path.name: run.state for run in list_runs(tmp_path)}
     assert states == {"a": "unreadable", "b-1": "finished"}
+
+
+def test_a_database_that_is_no_file_is_listed_and_not_waited_for(tmp_path):
+    make_run(tmp_path / "b-1")
+    (tmp_path / "folder" / "run.db").mkdir(parents=True)
+    (tmp_path / "pipe").mkdir()
+    os.mkfifo(tmp_path / "pipe" / "run.db")
+    states = {run.path.name: run.state for run in list_runs(tmp_path)}
+    assert states == {"b-1": "finished", "folder": "unreadable", "pipe": "unreadable"}

@@ -10,6 +10,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from cyclopts import App, CycloptsError, Group, Parameter, UnknownOptionError
@@ -171,6 +172,8 @@ def _usage_error(error: CycloptsError) -> UsageError:
     for old, new in OLD_NAMES.items():
         if f"{option}.".startswith(f"--{old}."):
             return UsageError(f"--{old} has a new name", seen=option, fix=f"--{new}")
+    if option and Path(option).exists():
+        return UsageError(f"{option} is taken for an option", fix=f"write ./{option}")
     if suggestion := _option_meant(error):
         return UsageError(f"Unknown option: {option}.", fix=f"did you mean {suggestion}?")
     problem, _, suggestion = str(error).partition(" Did you mean ")

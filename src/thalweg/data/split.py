@@ -9,10 +9,17 @@ import numpy as np
 from thalweg.data.caveat import Caveat
 from thalweg.data.samples import SPLITS, UNSPLIT
 from thalweg.errors import DataError, UsageError
-from thalweg.wording import some
+from thalweg.wording import count, some
 
 TRAIN, VAL, TEST = range(3)
 IMBALANCED = 10  # ratio of the largest to the smallest class, from which on a note says so
+CLASSES, COPIES, STAND, BEAR, NAME = (  # in the singular, and in the plural
+    ("class has", "classes have"),
+    ("sample is an exact copy of another", "samples are exact copies of others"),
+    ("content stands", "contents stand"),
+    ("content bears", "contents bear"),
+    ("sample names", "samples name"),
+)
 TEST_SEED = 0x7E57  # fixed: another seed of the user must not bring test samples into training
 
 
@@ -57,6 +64,7 @@ def split_rows(
     `digests` are the rows' contents, uint8 [n, 16]; `classes` int64 [n] (all 0 for regression);
     `given_splits` int8 [n]. Raises DataError if train or val would be empty.
     """
+    _check_varies(digests)
     codes, notes = _with_test(
         digests, classes, given_splits=given_splits, fraction=held.test_fraction
     )
@@ -71,10 +79,21 @@ def split_rows(
         notes.append(f"split: {_counts(codes)}, held out by content with seed {held.seed}")
     else:
         notes += _complete(codes, digests, classes, held=held)
-        notes.append(f"split: {_counts(codes)}, as given")
+        held_too = "; val held out of train" if not (given_splits == VAL).any() else ""
+        notes.append(f"split: {_counts(codes)}, as given{held_too}")
     _require_samples(codes, TRAIN, "give more samples")
     _require_samples(codes, VAL, "give at least two samples of a class, or a folder val/")
     return {name: np.flatnonzero(codes == code) for code, name in enumerate(SPLITS)}, notes
+
+
+def _check_varies(digests: np.ndarray) -> None:
+    """Raise DataError where all samples have one content: nothing tells them apart."""
+    if len(digests) > 1 and (digests == digests[:1]).all():
+        raise DataError(
+            "all samples have the same content: nothing tells them apart",
+            seen=f"{len(digests):,} copies",
+            fix="check how the data were made, or give other samples",
+        )
 
 
 def _with_test(
@@ -99,7 +118,7 @@ def _complete(
     notes = []
     if (loose := int((codes == UNSPLIT).sum())) > 0:
         codes[codes == UNSPLIT] = TRAIN
-        notes.append(f"{loose:,} samples name no split: taken to train")
+        notes.append(f"{count(loose, *NAME)} no split: taken to train")
     _require_samples(codes, TRAIN, "give samples to train on")
     if not (codes == VAL).any():
         rows = np.flatnonzero(codes == TRAIN)
@@ -211,17 +230,17 @@ def duplicate_notes(
     if not groups:
         return []
     extra = sum(len(group) - 1 for group in groups)
-    notes = [f"{extra:,} samples are exact copies of others; copies stay in one split"]
+    notes = [f"{count(extra, *COPIES)}; copies stay in one split"]
     across = [g for g in groups if len(set(codes[g])) > 1]
     if across:
-        notes[0] = f"{extra:,} samples are exact copies of others"
+        notes[0] = count(extra, *COPIES)
         pairs = [" = ".join(f"{SPLITS[codes[i]]}: {names[rows[i]]}" for i in g[:2]) for g in across]
-        text = f"{len(across):,} contents stand in more than one split: {some(pairs)}"
+        text = f"{count(len(across), *STAND)} in more than one split: {some(pairs)}"
         notes.append(Caveat(text, "Duplicates across the splits"))
     mislabelled = [g for g in groups if len(np.unique(targets[rows[g]], axis=0)) > 1]
     if mislabelled:
         pairs = [" = ".join(names[rows[i]] for i in g[:2]) for g in mislabelled]
-        notes.append(f"{len(mislabelled):,} contents bear more than one label: {some(pairs)}")
+        notes.append(f"{count(len(mislabelled), *BEAR)} more than one label: {some(pairs)}")
     return notes
 
 
@@ -229,12 +248,12 @@ def class_notes(class_names: Sequence[str], *, train: np.ndarray, val: np.ndarra
     """Notes on classes without samples in train or val, or much rarer than others, by counts."""
     notes: list[str] = []
     if untrained := [class_names[int(i)] for i in np.flatnonzero(train == 0)]:
-        text = f"{len(untrained):,} classes have no sample in train: {some(untrained)}"
+        text = f"{count(len(untrained), *CLASSES)} no sample in train: {some(untrained)}"
         notes.append(Caveat(text, "Classes without training samples"))
     if unvalidated := [class_names[int(i)] for i in np.flatnonzero((val == 0) & (train > 0))]:
-        notes.append(f"{len(unvalidated):,} classes have no sample in val: {some(unvalidated)}")
+        notes.append(f"{count(len(unvalidated), *CLASSES)} no sample in val: {some(unvalidated)}")
     least, most = int(train[train > 0].min()), int(train.max())
     if most > IMBALANCED * least:
-        rare, common = (class_names[int((train == count).argmax())] for count in (least, most))
+        rare, common = (class_names[int((train == size).argmax())] for size in (least, most))
         notes.append(f"imbalanced: {most:,} samples of {common} to {least:,} of {rare} in train")
     return notes

@@ -23,7 +23,7 @@ from thalweg.planning.checks import (
 )
 from thalweg.planning.plan import Plan
 from thalweg.planning.progress import Progress
-from thalweg.planning.transfer import dataset_for_network, implied_transfer
+from thalweg.planning.transfer import AS_ASKED, dataset_for_network, implied_transfer
 from thalweg.recipes.facts import DataFacts
 from thalweg.recipes.recipe import AUTO, Recipe
 from thalweg.recipes.transfer import transfer_edits
@@ -123,7 +123,7 @@ def _without_harmful_flip(recipe: Recipe, dataset: Dataset) -> tuple[Recipe, Dat
 
 def plan_of(recipe: Recipe, progress: Progress) -> Plan:
     """The plan of a complete recipe, such as a run's: its data are read, nothing is chosen."""
-    dataset = read_dataset(recipe, progress)
+    dataset = read_dataset(recipe, progress, size_reason="(as in the recipe)")
     return Plan(recipe=recipe, defaults=recipe, dataset=dataset, notes=dataset.notes)
 
 
@@ -179,8 +179,11 @@ def read_dataset(
     overlap: bool = False,
     list_samples: Callable[[], Samples] | None = None,
     has_own_fraction: bool = True,
+    size_reason: str = AS_ASKED,
 ) -> Dataset:
     """Read the recipe's data as its network needs them; `note` is added to the data set's notes.
+
+    `size_reason` says in the note on the image size why it is that of the recipe.
 
     Without `has_own_fraction` the modality says how much validates, not the recipe.
     """
@@ -210,6 +213,9 @@ def read_dataset(
         list_samples=list_samples,
     )
     dataset = dataset_for_network(dataset, recipe)
+    if size_reason != AS_ASKED:
+        notes = (n.replace(AS_ASKED, size_reason) if AS_ASKED in n else n for n in dataset.notes)
+        dataset = replace(dataset, notes=tuple(notes))
     if note:
         dataset = replace(dataset, notes=(*dataset.notes, note))
     progress.messages.extend(dataset.notes)

@@ -23,6 +23,7 @@ from thalweg.data.sources.pair_file import SEQUENCE, pair_file
 from thalweg.data.sources.pair_folder import pair_folder
 from thalweg.data.sources.question_file import question_file
 from thalweg.data.sources.series_table import AUTOMATIC, series_table
+from thalweg.data.sources.split_manifests import split_manifests
 from thalweg.data.sources.text_file import text_file
 from thalweg.errors import DataError
 from thalweg.registry import Registry
@@ -43,6 +44,7 @@ SOURCES: Registry[Source] = Registry(
         series_table,
         csv_table,
         labelled_lines,
+        split_manifests,
         text_file,
         document_folders,
         class_folders,
@@ -78,6 +80,13 @@ def samples_at(
             folder, notes = unpacked_folder(path)
             return samples_in_archive(path, folder, read, notes=notes)
         return read(path)
+    except PermissionError as error:
+        place = error.filename or path
+        raise DataError(
+            f"{place} cannot be read",
+            seen=error.strerror or str(error),
+            fix=f"allow it, as by: chmod -R u+rX {place}; or leave it out",
+        ) from error
     except OSError as error:
         reason = error.strerror or str(error)
         raise DataError(f"{path} cannot be read", seen=reason, fix=f"give {LAYOUTS}") from error

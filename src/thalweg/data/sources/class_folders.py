@@ -3,7 +3,7 @@
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,13 +64,15 @@ def class_folders(path: Path) -> Samples | None:
     if not homes:
         raise _no_classes(path)
     _check_names(path, [label for split, label, _ in homes if split == UNSPLIT])
-    notes += _shared_folders(path, homes)
+    _check_table(path, {label for _, label, _ in homes})
+    notes += _nested_folders(path, homes)
+    identities = {_identity(path / folder) for _, _, folder in homes}
     names: list[str] = []
     codes: list[int] = []
     splits: list[int] = []
     texts: dict[str, int] = {}
     for split, label, folder in homes:
-        files = list(_image_files(path, folder, skipped))
+        files = list(_image_files(path, folder, skipped, homes=identities))
         if not files:
             skipped.add("class folders without images", folder)
             continue
@@ -206,22 +208,36 @@ def _loose_images(root: Path, folder: str) -> list[str]:
     ]
 
 
-def _image_files(root: Path, folder: str, skipped: _Skipped) -> Iterator[str]:
-    """Relative paths of the images in a folder and below, every real folder visited once."""
+def _identity(folder: Path) -> tuple[int, int]:
+    """The folder itself, by whatever path it is reached."""
+    status = folder.stat()
+    return status.st_dev, status.st_ino
+
+
+def _image_files(
+    root: Path, folder: str, skipped: _Skipped, *, homes: Set[tuple[int, int]]
+) -> Iterator[str]:
+    """Relative paths of the images in a folder and below, every real folder visited once.
+
+    The folders of other classes, to which a link below may lead, are left to these.
+    """
     visited: set[tuple[int, int]] = set()
     pending = [folder]
     while pending:
         current = pending.pop()
         try:
-            status = (root / current).stat()
+            identity = _identity(root / current)
             entries = _entries(root, current)
         except OSError:
             skipped.add("folders that cannot be read", current)
             continue
-        if (status.st_dev, status.st_ino) in visited:
+        if identity in visited:
             skipped.add("links back to a folder already read", current)
             continue
-        visited.add((status.st_dev, status.st_ino))
+        if current != folder and identity in homes:
+            skipped.add("links to the folder of another class", current)
+            continue
+        visited.add(identity)
         for entry in entries:
             name = f"{current}/{entry.name}"
             kind = _mode(entry)
@@ -277,27 +293,59 @@ def _check_names(path: Path, labels: Sequence[str]) -> None:
         )
 
 
-def _shared_folders(root: Path, homes: Sequence[tuple[int, str, str]]) -> list[str]:
-    """A note where each class has folders of the same names, which may be the classes."""
+def _check_table(path: Path, labels: Set[str]) -> None:
+    """Raise DataError where all images are in one folder, and a table beside it may list them."""
+    tables = _tables_in(path)
+    if len(labels) == 1 and tables:
+        raise DataError(
+            f"{path} has one folder of images and {some(tables)}, which may list their classes",
+            seen=f"the folder {printable(min(labels))!r}",
+            fix=f"name the table: thalweg train {path / min(tables, key=_table_rank)}",
+        )
+
+
+def _tables_in(path: Path) -> list[str]:
+    """The names of the tables directly in a folder."""
+    names = [entry.name for entry in _entries(path, "") if not is_ignored(entry.name)]
+    return [name for name in names if name.lower().endswith(_TABLES)]
+
+
+def _nested_folders(root: Path, homes: Sequence[tuple[int, str, str]]) -> list[str]:
+    """A note where each class has folders that may be the classes.
+
+    They have the same names in each, or no class has images beside them.
+    """
     inner = [
         {name.rpartition("/")[2] for name in _paths_in(root, folder)} for _, _, folder in homes
     ]
-    shared = sorted(set.intersection(*inner)) if len(inner) > 1 else []
-    words = [name for name in shared if not name.isdecimal()]
-    if len(words) < 2:
-        return []
+    shared = set.intersection(*inner) if len(inner) > 1 else set[str]()
+    words = [name for name in sorted(shared) if not name.isdecimal()]
+    if len(words) > 1:
+        return [_nested_note("each class folder holds the folders", words)]
+    words = sorted({name for names in inner for name in names})
+    if len(inner) > 1 and min(map(len, inner)) > 1 and not any(map(_has_digit, words)):
+        loose = any(_loose_images(root, folder) for _, _, folder in homes)
+        return [] if loose else [_nested_note("the class folders hold the folders", words)]
+    return []
+
+
+def _has_digit(name: str) -> bool:
+    """Return whether a name may be a number, a year or a session, and no class."""
+    return any(mark.isdigit() for mark in name)
+
+
+def _nested_note(beginning: str, words: Sequence[str]) -> str:
     names = some([repr(printable(name)) for name in words])
-    return [
-        f"each class folder holds the folders {names}: taken as parts of the class; if they are "
-        "the classes, put them on top"
-    ]
+    return (
+        f"{beginning} {names}: taken as parts of the class; if they are the classes, put them on "
+        "top"
+    )
 
 
 def _no_classes(path: Path) -> DataError:
     """The error for a folder without class folders, with what it holds instead."""
     suffixes = Counter(_suffixes_below(path))
-    entries = [entry.name for entry in _entries(path, "") if not is_ignored(entry.name)]
-    tables = [name for name in entries if name.lower().endswith(_TABLES)]
+    tables = _tables_in(path)
     held = ", ".join(f"{count:,} × {suffix}" for suffix, count in suffixes.most_common(5))
     fix = "put the images of each class into a folder with the class's name"
     if tables:
