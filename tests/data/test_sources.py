@@ -334,7 +334,7 @@ class TestManifest:
         text = f"path,label\n{self.rows()}\nimg/0.png,dog\nimg/0.png,cat\n"
         found = load_dataset(self.write(images, text))
         assert said(found.notes, "1 rows repeat an earlier one")
-        assert said(found.notes, "1 contents bear more than one label", "img/0.png = img/0.png")
+        assert said(found.notes, "1 content bears more than one label", "img/0.png = img/0.png")
 
     def test_an_unknown_split_is_refused(self, images):
         with pytest.raises(DataError, match="names an unknown split") as caught:

@@ -102,7 +102,7 @@ class TestGiven:
     def test_samples_without_a_split_train(self):
         found, notes = self.split([TRAIN, VAL, UNSPLIT])
         assert found["train"].tolist() == [0, 2]
-        assert "1 samples name no split" in notes[0]
+        assert "1 sample names no split" in notes[0]
 
     @pytest.mark.parametrize("given", [[VAL, VAL], [TEST, VAL], [UNSPLIT], [TRAIN]])
     def test_train_and_val_are_needed(self, given):
@@ -137,13 +137,13 @@ class TestNotes:
         corpus.write(root / "b" / "also.png", 1000)
         notes = load_dataset(root).notes
         assert any(
-            "1 contents bear more than one label: a/0000.png = b/also.png" in n for n in notes
+            "1 content bears more than one label: a/0000.png = b/also.png" in n for n in notes
         )
 
     def test_one_sample_of_a_class_trains_and_is_said(self, tmp_path):
         found = load_dataset(corpus.class_folders(tmp_path, {"a": 10, "b": 10, "rare": 1}))
         assert found.names.index("rare/0000.png") in found.indices["train"]
-        assert "1 classes have no sample in val: rare" in found.notes
+        assert "1 class has no sample in val: rare" in found.notes
 
     def test_one_sample_of_every_class_is_refused_with_advice(self, tmp_path):
         with pytest.raises(DataError, match="no sample is left for val") as caught:
@@ -155,7 +155,7 @@ class TestNotes:
         corpus.class_folders(tmp_path / "val", {"a": 2, "new": 2})
         found = load_dataset(tmp_path)
         assert found.class_names == ("a", "b", "new")
-        assert "1 classes have no sample in train: new" in found.notes
+        assert "1 class has no sample in train: new" in found.notes
 
     def test_heavy_imbalance_is_said(self, tmp_path):
         found = load_dataset(corpus.class_folders(tmp_path, {"many": 60, "few": 5}))

@@ -6,6 +6,7 @@ from itertools import islice
 from pathlib import Path
 
 from thalweg.data.samples import Samples
+from thalweg.data.sources.list_file import list_file
 from thalweg.data.sources.pair_columns import NamedColumns, PairColumns, pair_columns
 from thalweg.data.sources.pair_lines import (
     SOURCE,
@@ -35,7 +36,7 @@ def pair_file(path: Path, *, target: str = "", column: str = "", task: str = "")
     Raises: DataError, UnknownNameError where pairs are named and there are none.
     """
     is_named = task == SEQUENCE or bool(column)
-    if not path.is_file() or (not is_named and (task or target)):
+    if not path.is_file() or (not is_named and (task or target or list_file(path) is not None)):
         return None
     pairs = read_pairs(path, named=NamedColumns(column, target), is_named=is_named)
     return None if pairs is None else pair_samples(path, pairs)
