@@ -116,10 +116,17 @@ def test_rows_without_a_text_are_left_out(tmp_path):
 
 def test_another_encoding_is_one_error_that_says_what_to_do(tmp_path):
     for name, text in (("p.csv", csv(SENTENCES, "source,target")), ("p.tsv", tabbed(SENTENCES))):
-        (tmp_path / name).write_bytes(text.replace("dog", "chién").encode("latin-1"))
+        (tmp_path / name).write_bytes(text.replace("dog", "犬の国").encode("shift_jis"))
         with pytest.raises(DataError, match="not in UTF-8") as caught:
             samples_at(tmp_path / name)
         assert "iconv -f ISO-8859-1" in caught.value.fix
+
+
+def test_a_western_table_is_read_and_said(tmp_path):
+    text = csv(SENTENCES, "source,target").replace("dog", "chién")
+    (tmp_path / "p.csv").write_bytes(text.encode("latin-1"))
+    samples = samples_at(tmp_path / "p.csv")
+    assert any("read as Windows-1252" in note for note in samples.notes)
 
 
 def test_a_folder_has_a_file_for_each_split_or_for_each_side(tmp_path):

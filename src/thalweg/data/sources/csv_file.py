@@ -27,6 +27,7 @@ LONGEST_CELL = 1 << 24  # characters
 csv.field_size_limit(LONGEST_CELL)  # Python's own limit, 131,072, is below a long text's length
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 UTF8, WESTERN = "utf-8-sig", "cp1252"  # which Excel writes west of Poland; it contains Latin-1
+_UNUSED = frozenset(b"\x81\x8d\x8f\x90\x9d")  # no characters there: another encoding has them
 _SNIFFED_BYTES = 1 << 20
 _SHEET = "open it in the program that wrote it, and save the sheet as CSV"
 _FOREIGN_STARTS = {  # first bytes → what the file is, and what to do
@@ -94,7 +95,10 @@ def csv_file(path: Path) -> CsvFile | None:
     first = tuple(cell.strip() for cell in rows[above].cells)
     notes: tuple[str, ...] = ()
     if encoding == WESTERN:
-        notes += (f"{path.name} is no UTF-8: read as Windows-1252 (Latin-1)",)
+        notes += (
+            f"{path.name} is no UTF-8: read as Windows-1252 (Latin-1); save it as UTF-8 if "
+            "letters look wrong",
+        )
     if above:
         lines = some([repr(" ".join(filter(None, row.cells))[:40]) for row in rows[:above]])
         notes += (f"{above} rows above the header are no part of the table: {lines}",)
@@ -210,7 +214,7 @@ def _encoding(path: Path) -> str:
     try:
         decoder.decode(start, final=len(start) < _SNIFFED_BYTES)
     except UnicodeDecodeError:
-        return WESTERN
+        return WESTERN if _UNUSED.isdisjoint(start) else UTF8
     return UTF8
 
 
