@@ -133,6 +133,16 @@ def test_texts_and_files_are_written_from(run, tmp_path, capsys):
         model.predict(["fly"])
 
 
+def test_a_mistyped_file_and_records_without_fields_are_no_texts(run, tmp_path):
+    model = thalweg.load(run.path)
+    with pytest.raises(DataError, match="there is no"):
+        model.predict("comands.txt")
+    path = tmp_path / "none.jsonl"
+    path.write_text('[1, 2]\n"x"\n')
+    with pytest.raises(DataError):
+        model.predict(path)
+
+
 def test_a_cut_sequence_ends_and_borders_are_no_text(run):
     model = thalweg.load(run.path).module
     assert isinstance(model, EncoderDecoder)

@@ -119,7 +119,7 @@ class SavedModel:
     def read_source(self, source: Any) -> Iterable[SourceRow]:
         """The samples in a file or a value, decoded as in training. Raises DataError."""
         modality, preprocessing = self.spec.modality, self.spec.preprocessing
-        if isinstance(source, str) and modality.takes_text and not _is_path(source):
+        if isinstance(source, str) and modality.takes_text and not _is_path(source, modality):
             assert modality.read_object is not None
             return modality.read_object(preprocessing, source)
         if isinstance(source, str | Path | bytes):
@@ -169,8 +169,13 @@ class SavedModel:
         return predictions
 
 
-def _is_path(text: str) -> bool:
-    """Return whether there is a file or a folder of this name."""
+def _is_path(text: str, modality: Modality) -> bool:
+    """Return whether a file or a folder has this name, or it can only be meant as that of a file.
+
+    A mistyped name is no text to answer.
+    """
+    if not any(map(str.isspace, text)) and Path(text).suffix.lower() in modality.suffixes:
+        return True
     try:
         return Path(text).exists()
     except (OSError, ValueError):  # too long for a name, or with a NUL character

@@ -280,6 +280,6 @@ DOCUMENT = Modality(
     target_notes=target_notes,
     facts=facts,
     probes=probes,
-    suffixes=frozenset({".txt", ".text"}),
+    suffixes=frozenset({".txt", ".text", ".csv", ".tsv", ".json", ".jsonl", ".parquet"}),
     takes_text=True,
 )

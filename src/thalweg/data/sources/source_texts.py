@@ -33,7 +33,12 @@ def source_texts(source: Path | bytes, *, column: str) -> Iterator[tuple[str, st
 
 def _cells(path: Path, column: str) -> Iterator[tuple[str, str]]:
     table = table_file(path)
-    assert table is not None
+    if table is None:
+        raise DataError(
+            f"{path} holds no table",
+            seen="no records with the same fields",
+            fix=f"records with a field {column!r}, or a source in each line of a .txt file",
+        )
     has_header = column in table.first
     place = table.first.index(column) if has_header else 0
     for row in islice(table.rows(), int(has_header), None):
