@@ -75,7 +75,6 @@ def test_what_is_no_image_is_named_with_a_remedy(suffix, word, tmp_path):
     ("name", "words"),
     [
         ("t.xlsx", "CSV"),
-        ("t.json", "records"),
         ("t.pkl", "can run code"),
         ("t.data", "header"),
     ],
