@@ -90,3 +90,10 @@ def test_a_truncated_event_file_is_noted_and_read(tmp_path):
 def test_a_column_that_would_clear_the_screen_is_shown_escaped(here, tmp_path):
     (tmp_path / "log.csv").write_text("step,loss,\x1b[2J\n0,1,1\n")
     assert "\x1b" not in here("diagnose", "log.csv")[1]
+
+
+def test_fewer_than_two_classes_are_refused(here, tmp_path):
+    (tmp_path / "log.csv").write_text(OVERFIT)
+    code, _, err = here("diagnose", "log.csv", "--num-classes", "-3")
+    assert code == 2
+    assert "two classes or more" in err

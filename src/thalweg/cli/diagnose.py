@@ -46,6 +46,10 @@ def diagnose(
     num_classes: int
         For a log: number of classes, from which the loss and accuracy of chance follow.
     """
+    if num_classes is not None and num_classes < 2:
+        raise UsageError(
+            "a classifier has two classes or more", seen=f"--num-classes {num_classes}", fix="2, …"
+        )
     if is_run(path):
         diagnosis = _diagnose_run(path, html, json=json)
     else:

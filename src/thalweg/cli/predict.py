@@ -67,6 +67,8 @@ def predict(
     """
     if not files:
         raise UsageError("no file to predict", fix=f"thalweg predict {run} FILE…")
+    if csv and json:
+        raise UsageError("the answer is CSV or JSON", seen="--csv --json", fix="leave one out")
     from thalweg import api
 
     model = api.load(run, device=device)

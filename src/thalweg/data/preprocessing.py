@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import lru_cache
+from math import isfinite
 from typing import Any
 
 import torch
@@ -28,3 +29,14 @@ def affine(
 def recorded_text(values: Mapping[str, Any]) -> str:
     """The `repr` of a preprocessing: fingerprints in recorded runs are made of this text."""
     return f"Preprocessing({', '.join(f'{name}={value!r}' for name, value in values.items())})"
+
+
+def recorded_moments(values: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The mean and the deviation of a recorded preprocessing.
+
+    Raises: ValueError where they are no numbers to normalise by; KeyError, TypeError.
+    """
+    mean, std = (tuple(map(float, values[name])) for name in ("mean", "std"))
+    if len(mean) != len(std) or not all(map(isfinite, mean + std)) or not all(s > 0 for s in std):
+        raise ValueError(f"mean {str(mean)[:40]}, std {str(std)[:40]}")
+    return mean, std

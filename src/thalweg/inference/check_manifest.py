@@ -68,6 +68,9 @@ def check_values(manifest: Mapping[str, Any]) -> None:
     for name, check in VALUES.items():
         if name in manifest and not check(manifest[name]):
             raise ValueError(f"{name} cannot be {str(manifest[name])[:60]!r}")
+    names, classes = manifest.get("class_names") or (), manifest.get("num_classes", 0)
+    if names and len(names) != classes:
+        raise ValueError(f"there are {len(names)} class_names for {classes} classes")
 
 
 def check_sizes(manifest: Mapping[str, Any], weights: Path) -> None:

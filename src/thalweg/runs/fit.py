@@ -21,6 +21,8 @@ from thalweg.training.evaluate import Evaluation
 from thalweg.training.interrupt import Interrupt
 from thalweg.training.loop import Step
 from thalweg.training.nonfinite import NonFiniteLossError, NonFiniteWeightsError
+from thalweg.training.state import hyperparameters, set_hyperparameters
+from thalweg.wording import some
 
 
 def run_plan(plan: Plan, folder: Path, progress: Progress, *, deadline: float = inf) -> Run:
@@ -142,23 +144,40 @@ def _restore(recorder: RunRecorder, checkpoint: Checkpoint | None) -> int:
     Raises: StoppedError after a signal before there is a checkpoint.
     """
     if checkpoint is None:
+        if recorder.was_begun:
+            message = "no checkpoint of the run is left: it begins anew"
+            recorder.announce("checkpoints-lost", message, step=0)
         if recorder.backbone is not None:
             _fit_head(recorder)
         recorder.save(0)  # proves that the folder can be written, before the first epoch
         return 0
     session, writer = recorder.session, recorder.writer
     if checkpoint.step > session.plan.steps:
-        raise TrainingError(
-            f"{checkpoint.path} is of another run",
-            seen=f"step {checkpoint.step} of {session.plan.steps}",
-            fix="delete that folder; the run goes on from the checkpoint before it",
-        )
+        raise _beyond_the_end(recorder, checkpoint)
+    of_recipe = hyperparameters(session.optimizer)
     checkpoint.restore(session.model, session.optimizer, session.average)
+    set_hyperparameters(session.optimizer, of_recipe)  # it may have been edited since
     for name in checkpoint.skipped:
         writer.event("checkpoint-damaged", f"{name} is damaged and was passed over")
     writer.event("resumed", f"went on after {checkpoint.step} steps", step=checkpoint.step)
     recorder.best = _best_step(checkpoint)
     return checkpoint.step
+
+
+def _beyond_the_end(recorder: RunRecorder, checkpoint: Checkpoint) -> TrainingError:
+    """The error for a checkpoint of a later update than the run's last one."""
+    seen = f"step {checkpoint.step} of {recorder.plan.steps}"
+    if recorder.edits:
+        return TrainingError(
+            "the recipe was edited so that the run had ended before its last checkpoint",
+            seen=f"{seen}; {some(recorder.edits)}",
+            fix="put recipe.toml back as it was, or start a new run",
+        )
+    return TrainingError(
+        f"{checkpoint.path} is of another run",
+        seen=seen,
+        fix="delete that folder; the run goes on from the checkpoint before it",
+    )
 
 
 def _best_step(checkpoint: Checkpoint) -> BestStep:

@@ -100,6 +100,8 @@ class RunRecorder:
     backbone: Backbone | None  # of a pretrained network
     best: BestStep = BestStep()
     checkpoints: Checkpoints
+    edits: Sequence[str] = ()  # of the recipe since the run began
+    was_begun: bool = False  # an update of this run has been recorded before
     first_sample: int = 0  # updates before the first text that the network writes; 0: none
     deadline: float = inf  # on the monotonic clock: training ends there, whole or not
     _saved_at: float = field(default_factory=monotonic)
@@ -275,9 +277,11 @@ def open_recorder(
             backbone=backbone,
             checkpoints=Checkpoints(folder / "checkpoints"),
             first_sample=first_sample_step(session),
+            edits=(edits := recipe_edits(facts, plan.recipe)),
+            was_begun=bool(facts.get("state")),
         )
         _describe(recorder, start)
-        if edits := recipe_edits(facts, plan.recipe):
+        if edits:
             message = f"the recipe was edited since the run began: {some(edits)}"
             recorder.announce(EDITED, message, step=start)
         with recorder.watcher:

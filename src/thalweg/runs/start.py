@@ -9,7 +9,7 @@ from typing import Any
 
 from thalweg.data.images.background_decoding import DamagedLateError
 from thalweg.distributed.ranks import is_one_of_many, process_group
-from thalweg.errors import RunError
+from thalweg.errors import DataError, RunError
 from thalweg.files import replace_file
 from thalweg.planning.checks import check_devices
 from thalweg.planning.make_plan import make_plan, plan_of
@@ -132,7 +132,17 @@ def _unfinished_plan(folder: Path, progress: Progress) -> Plan | None:
 
 def recorded_plan(folder: Path, facts: Mapping[str, Any], progress: Progress) -> Plan:
     """The plan of a recorded run, its data read again. Raises: RunError where they have changed."""
-    plan = plan_of(recorded_recipe(folder), progress)
+    recipe = recorded_recipe(folder)
+    try:
+        plan = plan_of(recipe, progress)
+    except DataError as error:
+        if Path(recipe.data.path).exists():
+            raise
+        raise RunError(
+            f"the data of {folder} are not where they were",
+            seen=recipe.data.path,
+            fix=f"put them back, or write their new place into {folder / 'recipe.toml'}: path = …",
+        ) from error
     fingerprint = plan.dataset.fingerprint
     recorded = facts.get("fingerprint", fingerprint)
     if recorded != fingerprint:

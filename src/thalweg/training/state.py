@@ -10,6 +10,7 @@ from thalweg.errors import TrainingError
 from thalweg.optim.ema import WeightAverage
 
 Plain = dict[str, Any]
+_CHOSEN = ("lr", "weight_decay", "momentum", "betas", "eps")
 
 
 def collect(
@@ -65,6 +66,19 @@ def restore(
     for name, generator in fresh.items():
         if name.startswith("random.cuda.") and torch.cuda.is_available():
             torch.cuda.set_rng_state(generator, int(name.rsplit(".", 1)[1]))
+
+
+def hyperparameters(optimizer: torch.optim.Optimizer) -> list[Plain]:
+    """The values of each group that a recipe chooses: rate, decay, momentum."""
+    return [
+        {name: group[name] for name in _CHOSEN if name in group} for group in optimizer.param_groups
+    ]
+
+
+def set_hyperparameters(optimizer: torch.optim.Optimizer, groups: list[Plain]) -> None:
+    """Give each group these values; its rate is the one that the schedule scales from now on."""
+    for group, values in zip(optimizer.param_groups, groups, strict=True):
+        group.update(values, initial_lr=values["lr"])
 
 
 def _optimizer_state(

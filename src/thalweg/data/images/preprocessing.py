@@ -12,9 +12,10 @@ from torch import Tensor
 
 from thalweg.data.images.decode import POLICY_VERSION, decode, with_channels
 from thalweg.data.images.formats import read_file
-from thalweg.data.preprocessing import affine, recorded_text
+from thalweg.data.preprocessing import affine, recorded_moments, recorded_text
 from thalweg.errors import DataError
 
+LARGEST_SIDE = 1 << 14  # pixels
 PART_VALUES = 1 << 17  # floats: half a MiB
 
 
@@ -68,19 +69,22 @@ class ImagePreprocessing:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "ImagePreprocessing":
-        """The inverse of `to_dict`. Raises DataError if the decode policy was another."""
+        """The inverse of `to_dict`.
+
+        Raises: DataError if the decode policy was another; ValueError, KeyError or TypeError for
+        damaged values.
+        """
         if values["policy_version"] != POLICY_VERSION:
             raise DataError(
                 "this model was trained under another decode policy",
                 seen=f"policy {values['policy_version']}, here {POLICY_VERSION}",
                 fix="use the version of thalweg that trained it, or train it again",
             )
-        return cls(
-            image_size=values["image_size"],
-            channels=values["channels"],
-            mean=tuple(values["mean"]),
-            std=tuple(values["std"]),
-        )
+        size, channels = values["image_size"], values["channels"]
+        if channels not in (1, 3) or not isinstance(size, int) or not 0 < size <= LARGEST_SIDE:
+            raise ValueError(f"{str(size)[:40]} px, {str(channels)[:40]} channels")
+        mean, std = recorded_moments(values)
+        return cls(image_size=size, channels=channels, mean=mean, std=std)
 
 
 def _normalised(

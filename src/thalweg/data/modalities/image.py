@@ -35,6 +35,7 @@ from thalweg.data.near_copies import CopyPairs
 from thalweg.data.row_digests import row_digests
 from thalweg.data.samples import Files, Quarantined, Samples
 from thalweg.data.statistics import Moments, image_statistics
+from thalweg.errors import DataError
 from thalweg.recipes.facts import DataFacts
 from thalweg.recipes.images import images
 from thalweg.recipes.transfer import FEW_SAMPLES, PHOTOGRAPH
@@ -134,7 +135,14 @@ def read_object(preprocessing: ImagePreprocessing, value: Any) -> Iterator[Sourc
     if isinstance(value, Image.Image):
         pictures = [value]
     else:
-        pictures = list(map(picture_of, single_images(as_array(value, name="the images"))))
+        images = as_array(value, name="the images")
+        if images.dtype.kind == "f" and not np.isfinite(images).all():
+            raise DataError(
+                "the images have values that are no numbers",
+                seen=f"{int((~np.isfinite(images)).sum()):,} of {images.size:,} values",
+                fix="replace NaN and infinite values",
+            )
+        pictures = list(map(picture_of, single_images(images)))
     return (
         SourceRow(f"image {index}", preprocessing.decode(_png(picture)))
         for index, picture in enumerate(pictures)

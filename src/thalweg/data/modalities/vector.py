@@ -14,7 +14,7 @@ from torch import Tensor
 from thalweg.data.images.decode import POLICY_VERSION
 from thalweg.data.in_memory import as_array
 from thalweg.data.modality import Modality, Prepared, ReadOptions, SourceRow, StoredInputs
-from thalweg.data.preprocessing import affine, recorded_text
+from thalweg.data.preprocessing import affine, recorded_moments, recorded_text
 from thalweg.data.row_digests import row_digests
 from thalweg.data.samples import Samples
 from thalweg.data.statistics import vector_statistics
@@ -111,9 +111,10 @@ class VectorPreprocessing:
 
 def restore(values: Mapping[str, Any]) -> VectorPreprocessing:
     """The inverse of `VectorPreprocessing.to_dict`. Raises ValueError where parts do not fit."""
+    mean, std = recorded_moments(values)
     preprocessing = VectorPreprocessing(
-        mean=tuple(values["mean"]),
-        std=tuple(values["std"]),
+        mean=mean,
+        std=std,
         features=tuple(values.get("features", ())),
         columns=tuple(restore_column(column) for column in values.get("columns", ())),
         indicators=tuple(values.get("indicators", ())),
