@@ -4,6 +4,7 @@ Counts and digests of weight names were taken from torchvision 0.29.2 and timm 1
 meta device; the CIFAR counts are those of the papers' tables and the checkpoints' own README.
 """
 
+import re
 from hashlib import sha256
 from typing import Any
 
@@ -71,7 +72,8 @@ def count(model):
 
 
 def test_every_model_has_its_numbers_here():
-    others = {"mlp", "tabular", "forecaster", "convnet"} | LANGUAGE.keys()
+    others = {"mlp", "tabular", "forecaster", "convnet", "film_answerer", "bag_of_ngrams"}
+    others |= LANGUAGE.keys() | {name for name in MODELS if re.search("_seq2seq$|^text_", name)}
     assert others | IMAGENET.keys() | CIFAR.keys() == set(MODELS)
 
 

@@ -49,7 +49,7 @@ def text_of(run):
 
 
 def test_it_beats_the_past_and_says_beside_what(run):
-    names = {"mase", "mae", "rmse", "smape", "coverage", "loss"}
+    names = {"mase", "mae", "rmse", "smape", "band_coverage", "loss"}
     assert set(run.metrics) == {f"val_{name}" for name in names}
     outcome = run.reader.meta["forecast"]
     scores = {row["name"]: row["mase"] for row in outcome["scores"]}

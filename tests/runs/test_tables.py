@@ -62,7 +62,7 @@ def test_predictions_are_those_that_the_run_recorded(run, table):
 
 def test_a_missing_column_is_named_with_the_nearest(run, tmp_path):
     (tmp_path / "new.csv").write_text("frist,second,noise\n1,1,0\n")
-    with pytest.raises(DataError, match=r"(?s)no column 'first'.*did you mean frist"):
+    with pytest.raises(DataError, match=r"(?s)no column 'first'.*rename 'frist' to 'first'"):
         thalweg.predict(run.path, [tmp_path / "new.csv"])
     (tmp_path / "bare.csv").write_text("1,1\n")
     with pytest.raises(DataError, match="2 columns, 3 features"):

@@ -70,7 +70,7 @@ def test_all_missing_is_no_score():
     outputs, targets = pairs()
     targets[:, :3] = nan
     assert TASK.loss_fn(outputs, targets).item() == 0
-    assert isnan(TASK.metrics["coverage"](outputs, targets))
+    assert isnan(TASK.metrics["band_coverage"](outputs, targets))
 
 
 def test_quantiles_of_the_truth_hold_their_share():
@@ -78,7 +78,7 @@ def test_quantiles_of_the_truth_hold_their_share():
     truth = rng.normal(size=(4_000, 3))
     levels = np.tile([-1.2816, 0.0, 1.2816], (4_000, 3)).astype(np.float32)
     targets = torch.tensor(np.concatenate((truth, np.zeros((4_000, 1)), np.ones((4_000, 1))), 1))
-    share = TASK.metrics["coverage"](torch.tensor(levels), targets)
+    share = TASK.metrics["band_coverage"](torch.tensor(levels), targets)
     assert share == pytest.approx(0.8, abs=0.02)
 
 

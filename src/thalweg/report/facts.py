@@ -28,14 +28,14 @@ METRICS = {
     "mase": "MASE",
     "rmse": "root mean squared error",
     "smape": "sMAPE",
-    "coverage": "share in the band, as trained",
+    "band_coverage": "share in the band, as trained",
 }
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
 NO_UPDATES = "updates: the head was fitted to frozen features, there were none"
 _SHARES = (
     *("accuracy", "top5_accuracy", "token_accuracy", "bleu"),
     *("mean_average_precision", "macro_f1", "micro_f1", "exact_match"),
-    *("smape", "coverage"),
+    *("smape", "band_coverage"),
 )
 
 

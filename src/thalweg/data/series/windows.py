@@ -6,15 +6,16 @@ in common.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, SupportsIndex, overload
+from typing import TYPE_CHECKING, NamedTuple, SupportsIndex, overload
 
 import numpy as np
-import torch
 from jaxtyping import Float32, Float64, Int8, Int64
-from torch import Tensor
 
 from thalweg.data.series.calendar import calendar_features
 from thalweg.data.series.time_grid import TimeGrid
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LEAST_SPREAD = 0.05  # of a window, in seasonal naive errors: a constant one has none
 Window = dict[str, np.ndarray]  # "inputs" and "targets" of one window
@@ -118,7 +119,7 @@ class SeriesWindows(Sequence[Window]):
         """Lags, places in the calendar, and the spread."""
         return self.lags + self.places.shape[1] + 1
 
-    def at(self, rows: Int64[np.ndarray, " n"]) -> dict[str, Tensor]:
+    def at(self, rows: Int64[np.ndarray, " n"]) -> "dict[str, Tensor]":
         """The inputs of windows, and their targets with the location and scale of the windows.
 
         Both are relative to the level of the window, and the lags to its spread, so that neither a
@@ -126,6 +127,8 @@ class SeriesWindows(Sequence[Window]):
         inputs: float32 [n, lags + calendar + 1], the last is the log of the spread; targets:
         float32 [n, horizon + 2].
         """
+        import torch  # sources that are looked through load none
+
         starts, level = self.starts[rows], self.levels(rows)[:, None]
         lags = self.past[starts[:, None] + np.arange(-self.lags, 0)] - level
         targets = self.future[starts[:, None] + np.arange(self.horizon)] - level
