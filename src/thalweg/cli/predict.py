@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from thalweg.cli.output import print_json
 from thalweg.cli.terminal import error_text, styled, table
-from thalweg.errors import DataError, UsageError
+from thalweg.errors import DataError, UsageError, printable
 
 if TYPE_CHECKING:
     from thalweg.data.modality import Modality, SourceRow
@@ -100,7 +100,7 @@ def _answers(model: "SavedModel", rows: "Iterator[SourceRow]", *, beams: int) ->
         predictions = iter(model.predict_raw(raw, beams=beams) if raw else ())
         for row in batch:
             prediction = None if row.raw is None else next(predictions)
-            yield Answer(row.name, None if row.error else prediction, row.error)
+            yield Answer(row.name, None if row.error else prediction, printable(row.error))
 
 
 def _rows(model: "SavedModel", source: str | Path, *, question: str) -> "Iterator[SourceRow]":
