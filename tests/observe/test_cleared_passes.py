@@ -145,25 +145,6 @@ def cleared_and_clipped(loop):
     return loss
 
 
-def generator(loop):
-    """A discriminator is trained first, by samples that are not detached: its pass clears them."""
-    judge = nn.Linear(3, 1)
-    judging = torch.optim.SGD(judge.parameters(), lr=0.1)
-
-    def clear():
-        loop.optimizer.zero_grad()
-        judging.zero_grad()
-
-    for is_own in (False, True):
-        clear()
-        samples = loop.model(torch.randn(16, 6))
-        wanted = torch.full((16, 1), float(is_own))
-        loss = nn.functional.binary_cross_entropy_with_logits(judge(samples), wanted)
-        loss.backward()
-        (loop.optimizer if is_own else judging).step()
-    return loss
-
-
 @pytest.mark.parametrize(
     "update", [cleared, cleared_by_the_model, cleared_in_place, cleared_and_clipped]
 )
@@ -183,7 +164,6 @@ def test_what_was_cleared_in_between_is_named(update):
         tasks_in_turn,
         attacked,
         discriminator,
-        generator,
         averaged_by_hand,
     ],
 )

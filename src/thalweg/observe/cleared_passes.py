@@ -18,16 +18,13 @@ MOST_ENTRIES = 16  # of each pass's inputs, to tell micro-batches from the same 
 class ClearedPasses:
     """Notes, while the passes of one update run, whether gradients add up from pass to pass.
 
-    Passes between which the weights changed (several updates, a perturbed second pass), or any
-    optimizer made its step (a discriminator's, whose loss went through the generator), say nothing,
+    Passes between which the weights changed (several updates, a perturbed second pass) say nothing,
     nor do passes over the same inputs (gradients of several tasks, sharpness-aware steps), or over
     inputs that take a gradient themselves.
     """
 
     def __init__(self) -> None:
-        # weight → version, memory, and steps of any optimizer before it
-        self._states: dict[str, tuple[int, int, int]] = {}
-        self._steps = 0
+        self._states: dict[str, tuple[int, int]] = {}  # weight → version and memory
         self._leftovers: list[Tensor | float] = []  # what each later pass met
         self._inputs: list[Tensor] = []
         self._last: dict[str, Tensor] = {}  # weight → entries of the last pass's gradient
@@ -44,10 +41,6 @@ class ClearedPasses:
         if first is not None and is_plain(first) and first.numel():
             self._inputs.append(first.detach().flatten()[:MOST_ENTRIES].double())
 
-    def note_step(self) -> None:
-        """Note that an optimizer made its step, be it another model's."""
-        self._steps += 1
-
     def note_gradient(
         self, name: str, weight: Tensor, *, leftover: Tensor | float, gradient: Tensor
     ) -> None:
@@ -56,7 +49,7 @@ class ClearedPasses:
             return
         if name in self._states or len(self._states) < MOST_WEIGHTS:
             self._last[name] = _few_entries(gradient)
-        state = weight._version, weight.data_ptr(), self._steps
+        state = weight._version, weight.data_ptr()
         if self._states.get(name) == state:
             self._leftovers.append(leftover)
         if name in self._states or len(self._states) < MOST_WEIGHTS:

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from thalweg.observe.bare_copy import bare_module, named_weights
 from thalweg.observe.cleared_passes import ClearedPasses
@@ -93,9 +92,6 @@ class StepHooks:
                 self._removes.append(module.register_forward_hook(hook).remove)
 
     def _hook_weights(self) -> None:
-        if not compiler_in_use():  # else a compiled step would be compiled anew
-            hook = self._guarded(lambda *_: self.cleared.note_step())
-            self._removes.append(register_optimizer_step_post_hook(hook).remove)
         for name, weight in named_weights(self._model):
             if weight.requires_grad and is_readable(weight):
                 hook = self._guarded(partial(self._before_accumulation, name, weight))
