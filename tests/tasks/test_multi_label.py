@@ -13,9 +13,9 @@ from sklearn import metrics
 from thalweg.classical.linear import linear_labels
 from thalweg.data.samples import Labels
 from thalweg.errors import DataError
+from thalweg.label_sets import label_sets
 from thalweg.tasks import TASKS, multi_label
 from thalweg.tasks.label_metrics import exact_match, macro_f1, mean_average_precision, micro_f1
-from thalweg.tasks.label_sets import label_sets
 from thalweg.tasks.multi_label import label_log_odds, label_targets, label_threshold
 from thalweg.wording import join_labels, split_labels
 

@@ -7,7 +7,7 @@ from unicodedata import normalize
 import numpy as np
 
 from thalweg.errors import DataError, printable
-from thalweg.tasks.label_sets import label_sets
+from thalweg.label_sets import label_sets
 from thalweg.tasks.labels import are_classes, numeric_labels
 from thalweg.tasks.task import Labels, Targets
 from thalweg.wording import some

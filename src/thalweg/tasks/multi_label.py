@@ -11,11 +11,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from thalweg.errors import DataError, printable
+from thalweg.label_sets import LabelSets, label_sets
 from thalweg.recipes.recipe import TaskRecipe
 from thalweg.tasks.class_targets import printable_names
 from thalweg.tasks.label_losses import LABEL_LOSSES, bce
 from thalweg.tasks.label_metrics import exact_match, macro_f1, mean_average_precision, micro_f1
-from thalweg.tasks.label_sets import LabelSets, label_sets
 from thalweg.tasks.task import (
     Labels,
     LossFn,

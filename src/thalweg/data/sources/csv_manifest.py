@@ -32,6 +32,7 @@ from thalweg.data.sources.table import Table, TableRow
 from thalweg.data.sources.table_file import table_file
 from thalweg.data.tables.cells import is_missing
 from thalweg.errors import DataError, printable
+from thalweg.label_sets import SPACE, label_sets
 from thalweg.wording import NO_LABEL, count, some
 
 _PATH_WORDS = (
@@ -145,8 +146,6 @@ def _labels(listing: _Listing, columns: _Columns) -> Labels:
     codes, texts = np.array(listing.codes, dtype=np.int64), tuple(listing.texts)
     if "" not in texts:
         return Labels(codes, texts, may_be_numbers=True)
-    from thalweg.tasks.label_sets import label_sets  # tasks load torch
-
     sets = iter(label_sets([text for text in texts if text]).sets)
     members = tuple(next(sets, (text,)) if text else () for text in texts)
     return Labels(codes, tuple(text or NO_LABEL for text in texts), members=members)
@@ -154,8 +153,6 @@ def _labels(listing: _Listing, columns: _Columns) -> Labels:
 
 def _lists_labels(cells: Sequence[str]) -> bool:
     """Return whether a quarter of the cells or more, empty ones aside, list several labels."""
-    from thalweg.tasks.label_sets import SPACE, label_sets
-
     texts = [cell.strip() for cell in cells if not is_missing(cell)]
     listed = label_sets(texts)
     return listed.mark != SPACE and 4 * sum(len(s) > 1 for s in listed.sets) > len(texts)
