@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from thalweg.errors import UsageError
 from thalweg.tasks import next_token
-from thalweg.tasks.next_token import condense
+from thalweg.tasks.token_losses import condense
 
 ENTRIES = (b"a", b"b", "é".encode(), b"\n", b" the")
 

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 
 from thalweg.errors import UsageError
 from thalweg.tasks import sequence
-from thalweg.tasks.sequence import IGNORED, condense
+from thalweg.tasks.token_losses import IGNORED, condense
 
 ENTRIES = (b"", b" walk", b" jump", b" run")
 

@@ -1,19 +1,17 @@
 """The token after each token of a text: a language model."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import exp, log, nan
+from math import log, nan
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from thalweg.errors import UsageError
 from thalweg.recipes.recipe import TaskRecipe
-from thalweg.registry import Registry
 from thalweg.tasks.task import (
     Labels,
     Prediction,
@@ -24,20 +22,17 @@ from thalweg.tasks.task import (
     TaskType,
 )
 from thalweg.tasks.text_baselines import text_baselines
+from thalweg.tasks.token_losses import (
+    TOKEN_LOSSES,
+    condense,
+    cross_entropy,
+    perplexity_of,
+    predicted_tokens,
+)
 
 NAME = "next-token"
 LIKELIEST = 5  # tokens of a prediction
 SHOWN = 64  # tokens of a window beside their targets
-
-
-def cross_entropy(
-    logits: Float[Tensor, "window token entry"], targets: Int[Tensor, "window token"]
-) -> Float[Tensor, ""]:
-    """The mean over all tokens of −log of the probability of the one that follows, in nat."""
-    return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
-
-
-TOKEN_LOSSES: Registry[Callable[..., Tensor]] = Registry("loss", (cross_entropy,))
 
 
 def next_token(token_bytes: Sequence[bytes]) -> Task:
@@ -75,19 +70,6 @@ def next_token(token_bytes: Sequence[bytes]) -> Task:
     )
 
 
-def condense(
-    logits: Float[Tensor, "window token entry"], targets: Int[Tensor, "window token"]
-) -> Float[Tensor, "window token 2"]:
-    """The loss of each token in nat, and the number of the likeliest one.
-
-    The logits of a whole split would fill the memory: one for each token and entry.
-    """
-    rows = logits.flatten(0, 1).float()
-    losses = F.cross_entropy(rows, targets.flatten(), reduction="none")
-    pairs = torch.stack((losses, rows.argmax(dim=1).float()), dim=1)
-    return pairs.unflatten(0, targets.shape)
-
-
 def mean_loss(
     condensed: Float[Tensor, "window token 2"], targets: Int[Tensor, "window token"]
 ) -> Float[Tensor, ""]:
@@ -98,9 +80,8 @@ def mean_loss(
 def perplexity(
     condensed: Float[Tensor, "window token 2"], targets: Int[Tensor, "window token"]
 ) -> float:
-    """e to the mean loss: a model that chooses among so many tokens at random is as unsure."""
-    loss = condensed[..., 0].double().mean().item()
-    return exp(min(loss, 700.0)) if loss == loss else nan
+    """e to the mean loss."""
+    return perplexity_of(condensed[..., 0].double().mean().item())
 
 
 def token_accuracy(
@@ -108,11 +89,6 @@ def token_accuracy(
 ) -> float:
     """Share of the tokens that are the likeliest by the model."""
     return (predicted_tokens(condensed) == targets).double().mean().item()
-
-
-def predicted_tokens(condensed: Float[Tensor, "window token 2"]) -> Int[Tensor, "window token"]:
-    """The number of the likeliest token at each place."""
-    return condensed[..., 1].long()
 
 
 def last_probabilities(

@@ -1,17 +1,15 @@
 """A sequence of tokens to write for each sample: translations, commands, captions."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp, log, nan
+from math import log, nan
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from thalweg.errors import UsageError
 from thalweg.recipes.recipe import TaskRecipe
-from thalweg.registry import Registry
 from thalweg.tasks.task import (
     Prediction,
     Readout,
@@ -21,19 +19,16 @@ from thalweg.tasks.task import (
     TaskType,
     WrittenLabels,
 )
+from thalweg.tasks.token_losses import (
+    IGNORED,
+    TOKEN_LOSSES,
+    condense,
+    cross_entropy,
+    perplexity_of,
+    predicted_tokens,
+)
 
 NAME = "sequence"
-IGNORED = -100  # the target at padding
-
-
-def cross_entropy(
-    logits: Float[Tensor, "sample token entry"], targets: Int[Tensor, "sample token"]
-) -> Float[Tensor, ""]:
-    """The mean over real tokens, the end among them, of −log of their probability, in nat."""
-    return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
-
-
-SEQUENCE_LOSSES: Registry[Callable[..., Tensor]] = Registry("loss", (cross_entropy,))
 
 
 def sequence(token_bytes: Sequence[bytes]) -> Task:
@@ -69,16 +64,6 @@ def sequence(token_bytes: Sequence[bytes]) -> Task:
     )
 
 
-def condense(
-    logits: Float[Tensor, "sample token entry"], targets: Int[Tensor, "sample token"]
-) -> Float[Tensor, "sample token 2"]:
-    """The loss of each token in nat, 0 at padding, and the number of the likeliest one."""
-    rows = logits.flatten(0, 1).float()
-    losses = F.cross_entropy(rows, targets.flatten(), ignore_index=IGNORED, reduction="none")
-    pairs = torch.stack((losses, rows.argmax(dim=1).float()), dim=1)
-    return pairs.unflatten(0, targets.shape)
-
-
 def real_tokens(targets: Int[Tensor, "sample token"]) -> Bool[Tensor, "sample token"]:
     """True where there is a token, the end among them."""
     return targets != IGNORED
@@ -94,9 +79,8 @@ def mean_loss(
 def perplexity(
     condensed: Float[Tensor, "sample token 2"], targets: Int[Tensor, "sample token"]
 ) -> float:
-    """e to the mean loss: a model that chooses among so many tokens at random is as unsure."""
-    loss = mean_loss(condensed, targets).item()
-    return exp(min(loss, 700.0)) if loss == loss else nan
+    """e to the mean loss of the real tokens."""
+    return perplexity_of(mean_loss(condensed, targets).item())
 
 
 def token_accuracy(
@@ -113,11 +97,6 @@ def exact_match(
     """Share of the sequences that greedy writing gets right, token for token, the end too."""
     is_right = (predicted_tokens(condensed) == targets) | ~real_tokens(targets)
     return is_right.all(dim=1).double().mean().item()
-
-
-def predicted_tokens(condensed: Float[Tensor, "sample token 2"]) -> Int[Tensor, "sample token"]:
-    """The number of the likeliest token at each place."""
-    return condensed[..., 1].long()
 
 
 def likeliest_tokens(
@@ -179,7 +158,7 @@ SEQUENCE = TaskType(
     name=NAME,
     answers="sequences",
     targets=sequence_targets,
-    losses=SEQUENCE_LOSSES,
+    losses=TOKEN_LOSSES,
     standard_loss="cross_entropy",
     build=build,
 )

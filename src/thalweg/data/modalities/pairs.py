@@ -23,10 +23,10 @@ from thalweg.data.text.vocabulary import Vocabulary
 from thalweg.errors import DataError, printable
 from thalweg.recipes.facts import DataFacts
 from thalweg.recipes.sequence_pairs import sequence_pairs
+from thalweg.tasks.token_losses import IGNORED
 from thalweg.wording import count
 
 NAME = "pairs"
-IGNORED = -100  # the target at padding, as in torch.nn.functional.cross_entropy
 MOST_SOURCE = 1_024  # tokens of a source that are read; attention costs time and memory for each
 MOST_CONTEXT = 4_096  # tokens of a recorded length
 MOST_PAIR = 1_000_000  # tokens; sources order pairs of equal targets
