@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float64
-from torch import Tensor
 
 from thalweg.classical.boosted_trees import fit_boosted_trees
 from thalweg.data.series.windows import SeriesWindows
@@ -57,7 +56,7 @@ def trees_on_lags(
     start = monotonic()
     rows = spread_rows(train)
     batch = windows.at(rows)
-    inputs, targets = _with_plain_lags(windows, batch), batch["targets"].numpy()[:, 0]
+    inputs, targets = _with_plain_lags(windows, batch), batch["targets"][:, 0]
     has_value = np.isfinite(targets)
     relative, last = _relative(inputs, windows.lags)
     try:
@@ -86,9 +85,9 @@ def trees_on_lags(
     return np.stack(steps, axis=1).astype(np.float64), facts
 
 
-def _with_plain_lags(windows: SeriesWindows, batch: Mapping[str, Tensor]) -> np.ndarray:
+def _with_plain_lags(windows: SeriesWindows, batch: Mapping[str, np.ndarray]) -> np.ndarray:
     """The lags in the unit of the targets, and the places in the calendar."""
-    inputs = batch["inputs"].numpy()
+    inputs = batch["inputs"]
     return np.concatenate(
         (inputs[:, : windows.lags] * np.exp(inputs[:, -1:]), inputs[:, windows.lags : -1]), axis=1
     )

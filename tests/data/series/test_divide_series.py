@@ -26,9 +26,9 @@ def ramp(tmp_path):
 
 
 def in_units(batch, row, lags):
-    *targets, location, scale = batch["targets"][row].double().tolist()
-    inputs = batch["inputs"][row].double()
-    past = inputs[:lags] * inputs[-1].exp()
+    *targets, location, scale = batch["targets"][row].astype(np.float64).tolist()
+    inputs = batch["inputs"][row].astype(np.float64)
+    past = inputs[:lags] * np.exp(inputs[-1])
     return [np.array(part) * scale + location for part in (past.tolist(), targets)]
 
 

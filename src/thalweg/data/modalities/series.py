@@ -140,7 +140,7 @@ def _end_of(one: OneSeries, scale: Scale, lags: int) -> SeriesEnd:
 
 def gather(windows: SeriesWindows, rows: np.ndarray) -> dict[str, Tensor]:
     """The inputs and the targets of windows."""
-    return windows.at(rows)
+    return {name: torch.from_numpy(part) for name, part in windows.at(rows).items()}
 
 
 def collate(samples: Sequence[Mapping[str, np.ndarray]]) -> dict[str, Tensor]:

@@ -1,12 +1,12 @@
 """Questions beside their images; many questions share an image, which is stored once."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, SupportsIndex, overload
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int64
 
+from thalweg.data.rows import Rows
 from thalweg.data.samples import Files
 
 
@@ -31,7 +31,7 @@ class PicturedQuestion(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class PicturedQuestions(Sequence[PicturedQuestion]):
+class PicturedQuestions(Rows[PicturedQuestion]):
     """The samples of all questions, made when they are read."""
 
     images: Any  # uint8 [image, height, width, channel], perhaps memory-mapped
@@ -43,14 +43,5 @@ class PicturedQuestions(Sequence[PicturedQuestion]):
     def __len__(self) -> int:
         return len(self.words)
 
-    @overload
-    def __getitem__(self, row: SupportsIndex) -> PicturedQuestion: ...
-    @overload
-    def __getitem__(self, row: slice) -> "list[PicturedQuestion]": ...
-    def __getitem__(
-        self, row: SupportsIndex | slice
-    ) -> "PicturedQuestion | list[PicturedQuestion]":
-        if isinstance(row, slice):
-            return [self[place] for place in range(*row.indices(len(self)))]
-        place = row.__index__()
+    def row(self, place: int) -> PicturedQuestion:
         return PicturedQuestion(self.images[self.image_of[place]], self.words[place])

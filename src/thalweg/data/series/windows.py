@@ -6,16 +6,14 @@ in common.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, SupportsIndex, overload
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int8, Int64
 
+from thalweg.data.rows import Rows
 from thalweg.data.series.calendar import calendar_features
 from thalweg.data.series.time_grid import TimeGrid
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 LEAST_SPREAD = 0.05  # of a window, in seasonal naive errors: a constant one has none
 Window = dict[str, np.ndarray]  # "inputs" and "targets" of one window
@@ -88,7 +86,7 @@ class OneSeries:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SeriesWindows(Sequence[Window]):
+class SeriesWindows(Rows[Window]):
     """The windows of one or more series, split by split, each series scaled by its training part.
 
     The targets of a window lie in its split; what comes before them may lie in an earlier one.
@@ -119,7 +117,7 @@ class SeriesWindows(Sequence[Window]):
         """Lags, places in the calendar, and the spread."""
         return self.lags + self.places.shape[1] + 1
 
-    def at(self, rows: Int64[np.ndarray, " n"]) -> "dict[str, Tensor]":
+    def at(self, rows: Int64[np.ndarray, " n"]) -> dict[str, np.ndarray]:
         """The inputs of windows, and their targets with the location and scale of the windows.
 
         Both are relative to the level of the window, and the lags to its spread, so that neither a
@@ -127,8 +125,6 @@ class SeriesWindows(Sequence[Window]):
         inputs: float32 [n, lags + calendar + 1], the last is the log of the spread; targets:
         float32 [n, horizon + 2].
         """
-        import torch  # sources that are looked through load none
-
         starts, level = self.starts[rows], self.levels(rows)[:, None]
         lags = self.past[starts[:, None] + np.arange(-self.lags, 0)] - level
         targets = self.future[starts[:, None] + np.arange(self.horizon)] - level
@@ -137,8 +133,8 @@ class SeriesWindows(Sequence[Window]):
         inputs = _inputs(lags, self.places[starts])
         both = np.concatenate((targets, units), axis=1)
         return {
-            "inputs": torch.from_numpy(inputs.astype(np.float32)),
-            "targets": torch.from_numpy(both.astype(np.float32)),
+            "inputs": inputs.astype(np.float32),
+            "targets": both.astype(np.float32),
         }
 
     def levels(self, rows: Int64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
@@ -150,15 +146,8 @@ class SeriesWindows(Sequence[Window]):
         """The location and scale of the series of each window."""
         return np.array(self.scales, dtype=np.float64).reshape(-1, 2)[self.owners[rows]]
 
-    @overload
-    def __getitem__(self, row: SupportsIndex) -> Window: ...
-    @overload
-    def __getitem__(self, row: slice) -> "list[Window]": ...
-    def __getitem__(self, row: SupportsIndex | slice) -> "Window | list[Window]":
-        if isinstance(row, slice):
-            return [self[place] for place in range(*row.indices(len(self)))]
-        place = range(len(self))[row.__index__()]  # IndexError at the end
-        return {name: part[0].numpy() for name, part in self.at(np.array([place])).items()}
+    def row(self, place: int) -> Window:
+        return {name: part[0] for name, part in self.at(np.array([place])).items()}
 
     def position(self, row: int) -> int:
         """The grid's position of a window's first target."""
@@ -167,7 +156,7 @@ class SeriesWindows(Sequence[Window]):
 
 
 @dataclass(frozen=True, slots=True)
-class WindowNames(Sequence[str]):
+class WindowNames(Rows[str]):
     """ "sales, 2020-01 to 2020-12" for the targets of each window, built when read."""
 
     windows: SeriesWindows
@@ -175,14 +164,7 @@ class WindowNames(Sequence[str]):
     def __len__(self) -> int:
         return len(self.windows)
 
-    @overload
-    def __getitem__(self, row: SupportsIndex) -> str: ...
-    @overload
-    def __getitem__(self, row: slice) -> list[str]: ...
-    def __getitem__(self, row: SupportsIndex | slice) -> str | list[str]:
-        if isinstance(row, slice):
-            return [self[place] for place in range(*row.indices(len(self)))]
-        place = range(len(self))[row.__index__()]
+    def row(self, place: int) -> str:
         windows = self.windows
         name = windows.series[int(windows.owners[place])].name
         return window_name(name, windows.grid, windows.position(place), horizon=windows.horizon)

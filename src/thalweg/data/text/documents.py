@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import NamedTuple, SupportsIndex, overload
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Int32
 
 from thalweg.data.images.cache_index import DIGEST_BYTES
+from thalweg.data.rows import Rows
 from thalweg.data.text.ngrams import NgramRows
 from thalweg.errors import printable
 
@@ -37,7 +38,7 @@ class Document(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class DocumentRows(Sequence[Document]):
+class DocumentRows(Rows[Document]):
     """Texts as numbers, one row each."""
 
     ngrams: NgramRows
@@ -48,14 +49,7 @@ class DocumentRows(Sequence[Document]):
     def __len__(self) -> int:
         return len(self.tokens)
 
-    @overload
-    def __getitem__(self, row: SupportsIndex) -> Document: ...
-    @overload
-    def __getitem__(self, row: slice) -> list[Document]: ...
-    def __getitem__(self, row: SupportsIndex | slice) -> Document | list[Document]:
-        if isinstance(row, slice):
-            return [self[place] for place in range(*row.indices(len(self)))]
-        place = range(len(self))[row.__index__()]
+    def row(self, place: int) -> Document:
         run = slice(*self.ngrams.starts[place : place + 2])
         return Document(
             self.ngrams.entries[run],
@@ -66,7 +60,7 @@ class DocumentRows(Sequence[Document]):
 
 
 @dataclass(frozen=True, slots=True)
-class DocumentNames(Sequence[str]):
+class DocumentNames(Rows[str]):
     """Names of samples with the beginnings of their texts: row 17 "I loved it and …"."""
 
     names: Sequence[str]
@@ -75,14 +69,7 @@ class DocumentNames(Sequence[str]):
     def __len__(self) -> int:
         return len(self.texts)
 
-    @overload
-    def __getitem__(self, row: SupportsIndex) -> str: ...
-    @overload
-    def __getitem__(self, row: slice) -> list[str]: ...
-    def __getitem__(self, row: SupportsIndex | slice) -> str | list[str]:
-        if isinstance(row, slice):
-            return [self[place] for place in range(*row.indices(len(self)))]
-        place = row.__index__()
+    def row(self, place: int) -> str:
         return f"{self.names[place]} “{excerpt(self.texts[place])}”"
 
 

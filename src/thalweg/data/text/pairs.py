@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, SupportsIndex, overload
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int32, Int64
+
+from thalweg.data.rows import Rows
 
 WORDY = 1.5  # words a text, in the mean, from which on its length is that in words
 
@@ -54,7 +56,7 @@ class EncodedPair(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class EncodedPairs(Sequence[EncodedPair]):
+class EncodedPairs(Rows[EncodedPair]):
     """The tokens of all pairs, end to end."""
 
     sources: Int32[np.ndarray, " source_token"]
@@ -75,14 +77,7 @@ class EncodedPairs(Sequence[EncodedPair]):
         """Tokens of each target, without borders."""
         return np.diff(self.target_ends, prepend=0)
 
-    @overload
-    def __getitem__(self, row: SupportsIndex) -> EncodedPair: ...
-    @overload
-    def __getitem__(self, row: slice) -> list[EncodedPair]: ...
-    def __getitem__(self, row: SupportsIndex | slice) -> EncodedPair | list[EncodedPair]:
-        if isinstance(row, slice):
-            return [self[place] for place in range(*row.indices(len(self)))]
-        place = range(len(self))[row.__index__()]
+    def row(self, place: int) -> EncodedPair:
         return EncodedPair(
             _part(self.sources, self.source_ends, place),
             _part(self.targets, self.target_ends, place),

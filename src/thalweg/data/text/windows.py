@@ -1,18 +1,17 @@
 """Windows of a long text: each is a sample of `context` tokens and the one after them."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import SupportsIndex, overload
 
 import numpy as np
 from jaxtyping import Int8, Int32, Int64
 
+from thalweg.data.rows import Rows
 from thalweg.data.samples import SPLITS
 from thalweg.data.text.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, slots=True)
-class Windows(Sequence[np.ndarray]):
+class Windows(Rows[np.ndarray]):
     """The windows of a text, split by split; none crosses the border between two splits.
 
     In a split each begins where the one before it ends. The tokens at its end that fill no window
@@ -54,14 +53,8 @@ class Windows(Sequence[np.ndarray]):
         places = starts[:, None] + np.arange(self.context + 1)
         return self.tokens[places].astype(np.int64)
 
-    @overload
-    def __getitem__(self, row: SupportsIndex) -> np.ndarray: ...
-    @overload
-    def __getitem__(self, row: slice) -> "list[np.ndarray]": ...
-    def __getitem__(self, row: SupportsIndex | slice) -> "np.ndarray | list[np.ndarray]":
-        if isinstance(row, slice):
-            return [self[place] for place in range(*row.indices(len(self)))]
-        return self.at(np.array([self.start(row.__index__())]))[0]
+    def row(self, place: int) -> np.ndarray:
+        return self.at(np.array([self.start(place)]))[0]
 
     def start(self, row: int) -> int:
         """The first token of a window."""
@@ -74,7 +67,7 @@ class Windows(Sequence[np.ndarray]):
 
 
 @dataclass(frozen=True, slots=True)
-class WindowNames(Sequence[str]):
+class WindowNames(Rows[str]):
     """ "characters 1 to 256" for each window, built when read."""
 
     windows: Windows
@@ -82,14 +75,8 @@ class WindowNames(Sequence[str]):
     def __len__(self) -> int:
         return len(self.windows)
 
-    @overload
-    def __getitem__(self, row: SupportsIndex) -> str: ...
-    @overload
-    def __getitem__(self, row: slice) -> "list[str]": ...
-    def __getitem__(self, row: SupportsIndex | slice) -> "str | list[str]":
-        if isinstance(row, slice):
-            return [self[place] for place in range(*row.indices(len(self)))]
-        start = self.windows.start(row.__index__())
+    def row(self, place: int) -> str:
+        start = self.windows.start(place)
         noun = self.windows.vocabulary.noun
         return f"{noun}s {start + 1:,} to {start + self.windows.context:,}"
 
