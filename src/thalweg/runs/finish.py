@@ -1,6 +1,5 @@
 """The end of a run: its best weights evaluated, saved and reported, or its failure explained."""
 
-from collections.abc import Callable
 from contextlib import closing
 from time import monotonic
 from typing import Any
@@ -11,14 +10,15 @@ from thalweg.data.images.test_time_augmentation import ONE_VIEW
 from thalweg.data.load import wait_for_decoding
 from thalweg.errors import TrainingError
 from thalweg.inference.saved_model import save_model
+from thalweg.runs.classical_rival import ClassicalRival, compare_with
 from thalweg.runs.forecast_outcome import forecast_outcome
 from thalweg.runs.partial_answers import compare_with_a_part, scores_by_kind
 from thalweg.runs.recorder import RunRecorder
 from thalweg.runs.results import model_card, predicted_numbers, prediction_rows, split_scores
 from thalweg.runs.run import FailedRunError, Run
 from thalweg.runs.telling_ngrams import telling_ngrams
-from thalweg.runs.text_baseline import compare_with_linear
-from thalweg.runs.tree_baseline import compare_with_trees
+from thalweg.runs.text_baseline import LINEAR
+from thalweg.runs.tree_baseline import TREES
 from thalweg.runs.written_split import (
     FEW_WRITTEN,
     MOST_WRITTEN,
@@ -81,22 +81,22 @@ def _record_comparisons(recorder: RunRecorder, evaluation: Evaluation) -> None:
         recorder.writer.set("kinds", kinds)
     if outcome := _compare_forecasts(recorder, evaluation):
         recorder.writer.set("forecast", outcome)
-    for name, compare in (("trees", compare_with_trees), ("linear", compare_with_linear)):
-        if comparison := _compare(recorder, evaluation, compare):
+    for name, rival in (("trees", TREES), ("linear", LINEAR)):
+        if comparison := _compare(recorder, evaluation, rival):
             recorder.writer.set(name, comparison)
     if telling := telling_ngrams(plan, recorder.session.model):
         recorder.writer.set("telling", telling)
 
 
 def _compare(
-    recorder: RunRecorder, evaluation: Evaluation, compare: Callable[..., dict[str, object] | None]
+    recorder: RunRecorder, evaluation: Evaluation, rival: ClassicalRival
 ) -> dict[str, object] | None:
     """A classical model beside a network of tables or texts; who interrupts does not wait."""
     if recorder.signal:
         return None
     recorder.clock.start("trees")
     left = recorder.deadline - monotonic()
-    comparison = compare(recorder.plan, evaluation, seconds=left)
+    comparison = compare_with(rival, recorder.plan, evaluation, seconds=left)
     recorder.clock.start("saving")
     return comparison
 

@@ -1,14 +1,14 @@
 """Beside a network's score: a simple model that sees a part of its inputs, and scores by kind."""
 
 from collections import defaultdict
-from math import sqrt
+
+import numpy as np
 
 from thalweg.planning.plan import Plan
+from thalweg.runs.classical_rival import verdict_of
 from thalweg.runs.results import predicted_numbers
-from thalweg.statistics import NORMAL_95
 from thalweg.training.evaluate import Evaluation
 
-LEAST = 10  # validation samples, from which on errors are compared
 MOST_KINDS = 20
 
 
@@ -27,12 +27,11 @@ def compare_with_a_part(plan: Plan, evaluation: Evaluation) -> dict[str, object]
     targets = evaluation.targets.numpy()
     network = predicted_numbers(plan.task, evaluation.logits).numpy() == targets
     simple = answers == targets
-    gains = network.astype(float) - simple
-    half = NORMAL_95 * float(gains.std(ddof=1)) / sqrt(len(gains)) if len(gains) > 1 else 0.0
+    verdict = verdict_of(simple.astype(np.float64) - network)
     return {
         "name": name,
         "score": float(simple.mean()),
-        "is_beaten": float(gains.mean()) > half if len(gains) >= LEAST else None,
+        "is_beaten": None if verdict == "unknown" else verdict == "worse",
     }
 
 
