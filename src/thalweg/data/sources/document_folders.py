@@ -1,13 +1,14 @@
 """Files of text in a folder for each class: aclImdb/train/pos/0_9.txt."""
 
-import stat
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from thalweg.data.ignored_names import is_ignored
+from thalweg.data.images.formats import suffix_of
 from thalweg.data.samples import UNSPLIT, Labels, Quarantined, Samples, split_called
 from thalweg.data.text.documents import DocumentNames, Documents
 from thalweg.data.text.read_document import decode_document
@@ -91,40 +92,47 @@ def _class_folders(path: Path) -> Iterator[tuple[str, int, Path]]:
 
 
 def _folders(path: Path) -> list[Path]:
-    return [entry for entry in _entries(path) if _mode(entry) == stat.S_IFDIR]
+    return [Path(entry.path) for entry in _entries(path) if _is(entry.is_dir)]
 
 
 def _files(folder: Path) -> list[Path]:
-    return [entry for entry in _entries(folder) if _mode(entry) == stat.S_IFREG]
+    return [Path(entry.path) for entry in _entries(folder) if _is(entry.is_file)]
 
 
-def _entries(folder: Path) -> list[Path]:
-    """The files and folders in a folder, without system files; [] where it cannot be read."""
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """The files and folders in a folder, without system files; [] where it cannot be read.
+
+    Their types come with their names: every folder of images is looked at here before it is read.
+    """
     try:
-        entries = sorted(folder.iterdir())
+        with os.scandir(folder) as entries:
+            return sorted(
+                (entry for entry in entries if not is_ignored(entry.name)),
+                key=lambda entry: entry.name,
+            )
     except OSError:
         return []
-    return [entry for entry in entries if not is_ignored(entry.name)]
 
 
-def _mode(path: Path) -> int:
-    """The type of the file, links followed; 0 for a broken or circular link."""
+def _is(kind: Callable[[], bool]) -> bool:
+    """The answer, links followed; False for a broken or circular link."""
     try:
-        return stat.S_IFMT(path.stat().st_mode)
+        return kind()
     except OSError:
-        return 0
+        return False
 
 
 def _are_texts(folder: Path) -> bool:
     """Return whether the files have suffixes of texts, or names without one that are texts."""
-    files = _files(folder)
-    named = [file for file in files if file.suffix.lower() in SUFFIXES]
-    if files and len(named) >= (1 - MOST_OTHERS) * len(files):
+    files = [entry.name for entry in _entries(folder) if _is(entry.is_file)]
+    suffixes = [suffix_of(name) for name in files]
+    if files and sum(suffix in SUFFIXES for suffix in suffixes) >= (1 - MOST_OTHERS) * len(files):
         return True
-    bare = [file for file in files if not file.suffix or file.suffix[1:].isdecimal()]
+    pairs = zip(files, suffixes, strict=True)
+    bare = [name for name, suffix in pairs if not suffix[1:] or suffix[1:].isdecimal()]
     if not files or len(bare) < (1 - MOST_OTHERS) * len(files):
         return False
-    return all(_begins_like_text(file) for file in bare[:: max(1, len(bare) // 5)])
+    return all(_begins_like_text(folder / name) for name in bare[:: max(1, len(bare) // 5)])
 
 
 def _begins_like_text(path: Path) -> bool:
