@@ -72,7 +72,7 @@ def predict(
     from thalweg import api
 
     model = api.load(run, device=device)
-    if question and model.spec.modality.name != "question":
+    if question and not model.spec.modality.takes_questions:
         raise UsageError(
             "this model answers no questions",
             seen=f"its samples are {model.spec.modality.noun}s",

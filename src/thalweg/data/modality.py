@@ -180,6 +180,7 @@ class Modality:
     # "" and None for what is no text.
     text_of_row: Callable[[Any, Any], str] = lambda preprocessing, raw: ""
     token_texts: Callable[[Any, Any], list[str]] | None = None
+    takes_questions: bool = False  # a sample is a question about an image
     takes_text: bool = False  # a word to predict that names no file is a sample itself
     # A model that sees a part of the inputs, such as a question without its image. Called with
     # prepared rows and targets, by keyword with the rows to fit (`train`) and to answer (`val`);

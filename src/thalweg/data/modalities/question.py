@@ -250,6 +250,7 @@ QUESTION = Modality(
     augment_keys=AUGMENT_KEYS,
     facts=lambda prepared: {"vocabulary": len(prepared.preprocessing.words)},
     implied_keys=lambda facts: {"data.image_size": facts.input_shape[-1]},
+    takes_questions=True,
     partial_answers=partial_answers,
     kinds=lambda rows: kinds_of(rows.texts, rows.kinds),
     suffixes=frozenset({".json", ".jsonl", ".csv", ".tsv"}),

@@ -38,16 +38,15 @@ def questions_in(value: Any) -> list[Question] | None:
         return None
     if all(isinstance(entry, list) and len(entry) == 3 for entry in value):
         return [Question(_text(i), _text(q), _text(a)) for q, a, i in value]
-    first = value[0]
-    if not (isinstance(first, Mapping) and _first(first, QUESTION_WORDS)):
-        return None
-    if not _first(first, IMAGE_WORDS):
+    first = _lowered(value[0]) if isinstance(value[0], Mapping) else {}
+    if not (_first(first, QUESTION_WORDS) and _first(first, IMAGE_WORDS)):
         return None
     return [question_of(entry) for entry in value if isinstance(entry, Mapping)]
 
 
 def question_of(entry: Mapping[str, Any]) -> Question:
     """The question in an object or a row."""
+    entry = _lowered(entry)
     return Question(
         image=_first(entry, IMAGE_WORDS),
         text=_first(entry, QUESTION_WORDS),
@@ -64,10 +63,11 @@ def answers_in(value: Any) -> dict[str, tuple[str, str]] | None:
         return None
     if "question_id" not in entries[0]:
         return None
+    lowered = [_lowered(entry) for entry in entries if isinstance(entry, Mapping)]
     return {
         _text(entry["question_id"]): (_answer(entry), _first(entry, KIND_WORDS))
-        for entry in entries
-        if isinstance(entry, Mapping) and "question_id" in entry
+        for entry in lowered
+        if "question_id" in entry
     }
 
 
@@ -105,8 +105,12 @@ def _answer(entry: Mapping[str, Any]) -> str:
 
 def _first(entry: Mapping[str, Any], words: Iterable[str]) -> str:
     """The first of the fields that is there, as text."""
-    lower = {str(key).lower(): value for key, value in entry.items()}
-    return next((text for word in words if (text := _text(lower.get(word, "")))), "")
+    return next((text for word in words if (text := _text(entry.get(word, "")))), "")
+
+
+def _lowered(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields by their names in small letters."""
+    return {str(key).lower(): value for key, value in entry.items()}
 
 
 def _text(value: Any) -> str:
