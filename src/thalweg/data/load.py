@@ -75,8 +75,8 @@ def load_dataset(
     predict, `group` that of samples that stay together (see `samples_at`); of image files the names
     may say so. `task` is preferred where the labels suit several tasks. `text` has the options of
     texts and of pairs of them, `series` those of series. `progress` is called with (done, all)
-    while images are
-    decoded. `list_samples` returns what `samples_at` does, for a caller that has listed them.
+    while images are decoded. `list_samples` returns what `samples_at` does, for a caller that has
+    listed them.
     Raises DataError for data that cannot be used, UsageError for an impossible option.
     """
     check_image_size(image_size)

@@ -23,7 +23,7 @@ from thalweg.planning.checks import (
 )
 from thalweg.planning.plan import Plan
 from thalweg.planning.progress import Progress
-from thalweg.planning.transfer import AS_ASKED, dataset_for_network, implied_transfer
+from thalweg.planning.transfer import dataset_for_network, implied_transfer, with_size_reason
 from thalweg.recipes.facts import DataFacts
 from thalweg.recipes.recipe import AUTO, Recipe
 from thalweg.recipes.transfer import transfer_edits
@@ -179,12 +179,11 @@ def read_dataset(
     overlap: bool = False,
     list_samples: Callable[[], Samples] | None = None,
     has_own_fraction: bool = True,
-    size_reason: str = AS_ASKED,
+    size_reason: str = "",
 ) -> Dataset:
     """Read the recipe's data as its network needs them; `note` is added to the data set's notes.
 
-    `size_reason` says in the note on the image size why it is that of the recipe.
-
+    `size_reason` is the reason in the note on the image size, where it is not that somebody asked.
     Without `has_own_fraction` the modality says how much validates, not the recipe.
     """
     data = recipe.data
@@ -213,9 +212,8 @@ def read_dataset(
         list_samples=list_samples,
     )
     dataset = dataset_for_network(dataset, recipe)
-    if size_reason != AS_ASKED:
-        notes = (n.replace(AS_ASKED, size_reason) if AS_ASKED in n else n for n in dataset.notes)
-        dataset = replace(dataset, notes=tuple(notes))
+    if size_reason:
+        dataset = with_size_reason(dataset, size_reason)
     if note:
         dataset = replace(dataset, notes=(*dataset.notes, note))
     progress.messages.extend(dataset.notes)

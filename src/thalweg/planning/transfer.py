@@ -94,11 +94,11 @@ def dataset_for_network(dataset: Dataset, recipe: Recipe) -> Dataset:
     preprocessing, facts = to_format(
         dataset.preprocessing, dataset.facts, (network.mean, network.std)
     )
-    return replace(
-        dataset,
-        notes=tuple(
-            note.replace(AS_ASKED, reason) if AS_ASKED in note else note for note in dataset.notes
-        ),
-        preprocessing=preprocessing,
-        facts=facts,
-    )
+    fitted = replace(dataset, preprocessing=preprocessing, facts=facts)
+    return with_size_reason(fitted, reason)
+
+
+def with_size_reason(dataset: Dataset, reason: str) -> Dataset:
+    """The data set with another reason in its note on the size of images."""
+    notes = (n.replace(AS_ASKED, reason) if AS_ASKED in n else n for n in dataset.notes)
+    return replace(dataset, notes=tuple(notes))

@@ -11,6 +11,7 @@ from thalweg.data.batch import Batch
 from thalweg.data.images.test_time_augmentation import ONE_VIEW, AugmentedViews
 from thalweg.errors import DataError
 from thalweg.tasks import Task
+from thalweg.tasks.token_losses import IGNORED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,12 +74,12 @@ def predict_batches(
 def join_rows(parts: Sequence[Tensor]) -> Tensor:
     """The rows of all parts; where they differ in length, padded behind.
 
-    Padding is 0, and −100 for targets, which losses and metrics ignore.
+    Padding is 0, and `IGNORED` for targets, so that losses and metrics pass it over.
     """
     if parts[0].ndim < 2 or len({part.shape[1] for part in parts}) == 1:
         return torch.cat(list(parts))
     longest = max(part.shape[1] for part in parts)
-    filler = 0 if parts[0].is_floating_point() else -100
+    filler = 0 if parts[0].is_floating_point() else IGNORED
     shape = (sum(map(len, parts)), longest, *parts[0].shape[2:])
     joined = parts[0].new_full(shape, filler)
     for part, rows in zip(parts, joined.split([len(part) for part in parts]), strict=True):
