@@ -145,6 +145,25 @@ def cleared_and_clipped(loop):
     return loss
 
 
+def generator(loop):
+    """A discriminator is trained first, by samples that are not detached: its pass clears them."""
+    judge = nn.Linear(3, 1)
+    judging = torch.optim.SGD(judge.parameters(), lr=0.1)
+    return trained_in_turn(loop, judge, judging)
+
+
+def trained_in_turn(loop, judge, judging):
+    for is_own in (False, True):
+        loop.optimizer.zero_grad()
+        judging.zero_grad()
+        samples = loop.model(torch.randn(16, 6))
+        labels = torch.full((16, 1), float(is_own))
+        loss = nn.functional.binary_cross_entropy_with_logits(judge(samples), labels)
+        loss.backward()
+        (loop.optimizer if is_own else judging).step()
+    return loss
+
+
 @pytest.mark.parametrize(
     "update", [cleared, cleared_by_the_model, cleared_in_place, cleared_and_clipped]
 )
@@ -164,8 +183,38 @@ def test_what_was_cleared_in_between_is_named(update):
         tasks_in_turn,
         attacked,
         discriminator,
+        generator,
         averaged_by_hand,
     ],
 )
 def test_other_loops_pass(update):
     assert finding(update) is None
+
+
+class Adversaries(nn.Module):
+    """A generator and the discriminator of its samples in one module, as Lightning has them."""
+
+    def __init__(self, generator):
+        super().__init__()
+        self.generator, self.judge = generator, nn.Linear(3, 1)
+
+    def forward(self, inputs):
+        return self.judge(self.generator(inputs))
+
+
+def test_two_networks_in_one_module_are_trained_in_turn():
+    loop = Loop()
+    both = Adversaries(loop.model)
+    judging = torch.optim.SGD(both.judge.parameters(), lr=0.1)
+    watcher = watch(both, [loop.optimizer, judging])
+    for _ in range(30):
+        for is_own in (False, True):
+            both.zero_grad()
+            labels = torch.full((16, 1), float(is_own))
+            outputs = both(torch.randn(16, 6))
+            loss = nn.functional.binary_cross_entropy_with_logits(outputs, labels)
+            loss.backward()
+            (loop.optimizer if is_own else judging).step()
+        watcher.step(loss)
+    watcher.close()
+    assert NAME not in {finding.rule for finding in diagnose(watcher.history).findings}

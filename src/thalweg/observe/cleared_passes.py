@@ -66,6 +66,7 @@ class ClearedPasses:
                 entries = _few_entries(own)
                 lengths = entries.norm() * last.norm()
                 self._cosines.append(torch.where(lengths > 0, (entries @ last) / lengths, 1.0))
+        self._states = {}  # a pass after an update, be it another network's, belongs to the next
 
     def share(self) -> Tensor | None:
         """The share of the later passes that met no gradient; None where there were none."""

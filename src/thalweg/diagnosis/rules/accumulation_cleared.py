@@ -22,7 +22,8 @@ def accumulation_cleared(history: History) -> Finding | None:
     arrives, with other inputs and unchanged weights.
     Threshold: exact: none at all, at three readings or more.
     False alarms: gradients that a loop takes away itself before it clears them, each of another
-    batch. Silent for several passes over the same inputs, and where weights change in between.
+    batch. Silent for several passes over the same inputs, where weights change in between, and for
+    a loss that goes through another network: a discriminator's is cleared from a generator.
     Convicted by: the gradient at the update is that of the last micro-batch alone.
     Source: PyTorch documentation, "Automatic Mixed Precision examples", gradient accumulation.
     """

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from thalweg.observe.bare_copy import named_weights
+from thalweg.observe.graph_walk import walk_graph
 from thalweg.observe.instrument import Measurements, Moment, instrument
 from thalweg.observe.local_shard import local_part
 from thalweg.record import Quantity
@@ -30,9 +31,20 @@ def leftover_gradient(moment: Moment) -> Measurements:
 
 @instrument(CLEARED_PASSES, when="loss", rare=True)
 def cleared_passes(moment: Moment) -> Measurements:
-    """Share of an update's later backward passes that met no gradient of the earlier ones."""
+    """Share of an update's later backward passes that met no gradient of the earlier ones.
+
+    Nothing for a loss that goes through another network as well, or whose graph is not at hand: a
+    pass of a discriminator's loss may leave gradient in a generator, which is cleared on purpose.
+    """
     cleared = moment.passes.cleared if moment.counts_passes else None
-    return {} if cleared is None else {"": cleared}
+    walk = None if cleared is None else walk_graph(moment.loss)
+    if cleared is None or walk is None or not walk.complete:
+        return {}
+    own = {id(weight) for weight in moment.model.parameters()} | held_weights(moment)
+    others = [
+        leaf for leaf in walk.leaves if isinstance(leaf, nn.Parameter) and id(leaf) not in own
+    ]
+    return {} if others else {"": cleared}
 
 
 @instrument(GRADIENT_AT_UPDATE)
