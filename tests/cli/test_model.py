@@ -74,3 +74,8 @@ def test_a_language_model_is_shown_for_texts(capsys):
     assert anatomy["weights"] == 2 * 65 * 128 + 4 * 12 * 128**2
     with pytest.raises(UsageError, match="reads texts"):
         model("lstm_lm", init=True)
+
+
+def test_a_network_for_questions_is_shown_for_an_image_and_words(capsys):
+    model("film_answerer", num_classes=13, image_size=64, json=True)
+    assert json.loads(capsys.readouterr().out)["layers"][-1]["output_shape"] == [13]

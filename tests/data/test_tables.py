@@ -13,7 +13,7 @@ from thalweg.data.tables.column import Column, restore_column
 from thalweg.data.tables.dates import date_form, date_numbers
 from thalweg.data.tables.determining_columns import recoding_chance
 from thalweg.data.tables.infer_column import infer_column
-from thalweg.errors import ThalwegWarning
+from thalweg.errors import DataError, ThalwegWarning
 
 CITIES = ("Rome", "Oslo", "Bern")
 
@@ -208,3 +208,10 @@ def test_good_columns_are_not_called_leaks(tmp_path):
     rows = [f"{k + n},{'r' if n > 2 else 's'},{k}" for k, n in pairs]
     notes = load_dataset(write(tmp_path / "t.csv", "x,rare,target", rows)).notes
     assert not any("alone determines" in note for note in notes)
+
+
+def test_columns_without_two_values_in_training_are_one_error(tmp_path):
+    rows = "".join(f"a{number},b{number},{'pn'[number % 2]}\n" for number in range(6))
+    (tmp_path / "t.csv").write_text("a,b,y\n" + rows)
+    with pytest.raises(DataError, match="no column has two values"):
+        load_dataset(tmp_path / "t.csv")

@@ -12,7 +12,9 @@ from hostile.file_mutations import damaged, damaged_table, image_bytes
 from thalweg.api import train
 
 CODES = {0, 2, 3}
-FAULTY_ONCE = (11_578,)  # seeds: a column whose name turns the direction of writing
+# Seeds: a column whose name turns the direction of writing; no input left; thousands of columns of
+# one name; a network of numbers for texts.
+FAULTY_ONCE = (11_578, 11_671, 13_132, 13_539)
 COLOURS, CLASSES = ("red", "green", "blue"), ("cat", "dog")
 
 

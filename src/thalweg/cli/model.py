@@ -68,14 +68,15 @@ def model(
         check_count(size, name=option, most=WIDEST, of="the largest size")
     shape: tuple[int, ...] = (features,) if features else (channels, image_size, image_size)
     kind = input_kind(name)
-    if kind != "numbers":
+    if kind not in ("numbers", "series"):
         _refuse_measurements_of_pixels(name, effective=effective, init=init)
-        shape = (context,) if kind == "tokens" else (context, context, num_classes)
+        if kind != "questions":
+            shape = (context,) if kind == "tokens" else (context, context, num_classes)
     network = build_model(name, num_classes, input_shape=shape, changes=changes or {})
     if init:
         _show_initialisation(network, shape, changes=changes or {}, json=json)
         return
-    anatomy = summary(network, shape if kind == "numbers" else _token_example(kind, context))
+    anatomy = summary(network, _example(kind, shape, context=context))
     extra = {"effective_field": _effective_field(network, shape)} if effective else {}
     if json:
         layers = [layer._asdict() for layer in anatomy.layers]
@@ -113,11 +114,17 @@ def _refuse_measurements_of_pixels(name: str, *, effective: bool, init: bool) ->
         )
 
 
-def _token_example(kind: str, context: int) -> "dict[str, Tensor]":
-    """Texts of so many tokens, by the names that networks for them take them by."""
+def _example(
+    kind: str, shape: tuple[int, ...], *, context: int
+) -> "tuple[int, ...] | dict[str, Tensor]":
+    """A shape of numbers, or texts of so many tokens by the names that networks take them by."""
     import torch
 
+    if kind in ("numbers", "series"):
+        return shape
     tokens = torch.zeros(1, context, dtype=torch.int64)
+    if kind == "questions":
+        return {"images": torch.zeros(1, *shape), "words": tokens, "mask": tokens == 0}
     if kind == "texts":
         weights = torch.ones(1, context)
         return {"tokens": tokens, "mask": weights > 0, "ngrams": tokens, "weights": weights}

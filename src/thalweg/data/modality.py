@@ -152,6 +152,7 @@ class Modality:
     )
     implied_keys: Callable[[DataFacts], Mapping[str, object]] = lambda facts: {}  # of the recipe
     suffixes: frozenset[str] = frozenset()  # of the files in a folder to predict
+    feeds: frozenset[str] = frozenset({"numbers"})  # kinds of inputs of the networks it suits
     suits_pretrained: Callable[[Any], bool] = lambda inputs: False  # of `Samples.inputs`
     # The samples in a value in memory: an array, a picture, a data frame. None: it takes no values.
     read_object: Callable[[Any, Any], Iterable[SourceRow]] | None = None

@@ -118,10 +118,16 @@ MODELS: Registry[Callable[..., Module]] = Registry(
 )
 
 
-def input_kind(name: str) -> Literal["numbers", "tokens", "pairs", "texts"]:
-    """The kind of inputs of a network: real numbers, such as images, tokens, pairs or texts."""
-    if name in {model.__name__ for model in PAIR_MODELS}:
-        return "pairs"
-    if name in {model.__name__ for model in TEXT_MODELS}:
-        return "texts"
-    return "tokens" if name in {model.__name__ for model in LANGUAGE_MODELS} else "numbers"
+InputKind = Literal["numbers", "series", "tokens", "pairs", "texts", "questions"]
+INPUT_KINDS: dict[str, InputKind] = {
+    **{model.__name__: "tokens" for model in LANGUAGE_MODELS},
+    **{model.__name__: "pairs" for model in PAIR_MODELS},
+    **{model.__name__: "texts" for model in TEXT_MODELS},
+    forecaster.__name__: "series",
+    film_answerer.__name__: "questions",
+}
+
+
+def input_kind(name: str) -> InputKind:
+    """The kind of inputs of a network: real numbers, such as images, or one that is named so."""
+    return INPUT_KINDS.get(name, "numbers")

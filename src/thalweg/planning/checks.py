@@ -36,6 +36,15 @@ from thalweg.tasks.forecast import FORECAST
 from thalweg.tasks.losses import takes_soft_targets
 from thalweg.tasks.penalties import PENALTIES
 
+READS = {  # by kind of a network's inputs
+    "numbers": "numbers",
+    "series": "windows of series",
+    "tokens": "windows of one long text",
+    "pairs": "pairs of sequences",
+    "texts": "short texts",
+    "questions": "questions about images",
+}
+
 
 def check_edits(recipe: Recipe, edits: Collection[str]) -> None:
     """Check the values that the user set, by what is known before any data are read.
@@ -118,19 +127,16 @@ def check_recipe(recipe: Recipe, facts: DataFacts) -> None:
 
 
 def _check_kind_of_inputs(name: str, facts: DataFacts) -> None:
-    """Refuse networks for pairs elsewhere, and our other networks for pairs: shapes do not tell."""
-    reads_pairs, modality = input_kind(name) == "pairs", MODALITIES[facts.modality]
-    are_pairs = modality.target_lengths is not None
+    """Refuse our networks where they read something else: shapes alone do not tell."""
+    kind, modality = input_kind(name), MODALITIES[facts.modality]
     is_ours = MODELS[name].__module__.startswith(models.__name__)
-    if reads_pairs == are_pairs or (are_pairs and not is_ours):
+    if kind in modality.feeds or not is_ours:
         return
+    suitable = [model for model in MODELS if input_kind(model) in modality.feeds]
     raise UsageError(
-        f"{name} does not read {modality.noun}s"
-        if are_pairs
-        else f"{name} reads pairs of sequences",
+        f"{name} reads {READS[kind]}, no {modality.noun}s",
         seen=f"the samples are {modality.noun}s",
-        fix="leave --model out, or name one of "
-        + ", ".join(model for model in MODELS if (input_kind(model) == "pairs") == are_pairs),
+        fix=f"leave --model out, or name one of {', '.join(suitable)}",
     )
 
 

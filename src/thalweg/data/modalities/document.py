@@ -11,8 +11,7 @@ from torch import Tensor
 
 from thalweg.data.batch import Inputs
 from thalweg.data.document_sources import documents_in_file, documents_in_value
-from thalweg.data.modalities.vector import VectorPreprocessing
-from thalweg.data.modalities.vector import prepare as prepare_vectors
+from thalweg.data.modalities.vector import VectorPreprocessing, fit_columns
 from thalweg.data.modalities.vector import restore as restore_vectors
 from thalweg.data.modality import Modality, Prepared, ReadOptions, SourceRow, StoredInputs
 from thalweg.data.near_copies import CopyPairs
@@ -114,7 +113,7 @@ def prepare(stored: StoredInputs, train: np.ndarray, features: tuple[str, ...]) 
         table = StoredInputs(
             rows=texts.numbers, digests=stored.digests, good=stored.good, columns=stored.columns
         )
-        numbers, vector, notes = prepare_vectors(table, train, features)
+        numbers, vector, notes = fit_columns(table, train, features)
         texts = replace(texts, numbers=numbers)
     preprocessing = DocumentPreprocessing(
         ngrams=fit_ngrams(words, train), text_columns=texts.columns, vector=vector
@@ -261,6 +260,7 @@ def probes(preprocessing: DocumentPreprocessing) -> list[tuple[str, Document]]:
 DOCUMENT = Modality(
     name=NAME,
     noun="text",
+    feeds=frozenset({"texts"}),
     takes=lambda inputs: isinstance(inputs, Documents),
     read=read,
     prepare=prepare,

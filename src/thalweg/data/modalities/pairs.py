@@ -230,6 +230,7 @@ def _size(facts: DataFacts) -> str:
 PAIRS = Modality(
     name=NAME,
     noun="sequence",
+    feeds=frozenset({"pairs"}),
     takes=lambda inputs: isinstance(inputs, Pairs),
     read=read,
     prepare=prepare,

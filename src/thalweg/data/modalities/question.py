@@ -233,6 +233,7 @@ def partial_answers(
 QUESTION = Modality(
     name=NAME,
     noun="question",
+    feeds=frozenset({"questions"}),
     takes=lambda inputs: isinstance(inputs, Questions),
     read=read,
     prepare=prepare,

@@ -225,6 +225,7 @@ def _takes(inputs: object) -> bool:
 SERIES = Modality(
     name=NAME,
     noun="window",
+    feeds=frozenset({"numbers", "series"}),
     takes=_takes,
     divide=lambda samples, options, holdout: divide_series(samples, options.series, holdout),
     read=read,

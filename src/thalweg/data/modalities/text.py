@@ -152,6 +152,7 @@ def _rows(preprocessing: TextPreprocessing, text: str, *, name: str) -> Iterator
 TEXT = Modality(
     name=NAME,
     noun="window",
+    feeds=frozenset({"tokens"}),
     takes=lambda inputs: isinstance(inputs, Text | Windows),
     divide=lambda samples, options, holdout: divide_text(samples, options.text, holdout),
     read=read,

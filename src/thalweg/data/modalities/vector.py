@@ -23,7 +23,7 @@ from thalweg.data.tables.column import Column, restore_column
 from thalweg.data.tables.determining_columns import determining_notes
 from thalweg.data.tables.fit_columns import fit_categories, missing_places, sizes_of
 from thalweg.data.tables.frames import frame_cells, is_frame, record_cells
-from thalweg.errors import UsageError
+from thalweg.errors import DataError, UsageError
 from thalweg.recipes.vectors import vectors
 from thalweg.wording import count, some
 
@@ -135,7 +135,23 @@ def read(samples: Samples, options: ReadOptions) -> StoredInputs:
 
 
 def prepare(stored: StoredInputs, train: np.ndarray, features: tuple[str, ...]) -> Prepared:
-    """Fit categories, means and deviations to the training rows."""
+    """Fit categories, means and deviations to the training rows.
+
+    Raises: DataError where nothing of a row is left as an input.
+    """
+    prepared = fit_columns(stored, train, features)
+    if not prepared.preprocessing.num_inputs:
+        raise DataError(
+            "no column has two values to tell samples apart by",
+            seen=f"{some([repr(name) for name in features] or ['no column'])} in "
+            f"{len(stored.rows[train]):,} training rows; a category counts from its second row",
+            fix="give columns that vary between samples, or more rows to train on",
+        )
+    return prepared
+
+
+def fit_columns(stored: StoredInputs, train: np.ndarray, features: tuple[str, ...]) -> Prepared:
+    """Fit categories, means and deviations of a table, or of columns beside texts."""
     fitted = fit_categories(stored.rows, stored.columns, train)
     places = sizes_of(fitted.columns)
     mean, std, notes = vector_statistics(fitted.rows, train)

@@ -118,13 +118,16 @@ def distinct_names(header: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, .
     repeated = tuple(name for name, count in counts.items() if count > 1)
     if all(map(is_number, header)):
         return tuple(header), ()
+    several, numbers = frozenset(repeated), Counter[str]()
     names: list[str] = []
+    used: set[str] = set()
     for name in header:
-        number, unique = 0, name
-        while name in repeated and (unique in names or (number and unique in counts)):
-            number += 1
-            unique = f"{name}.{number}"
+        unique = name
+        while name in several and (unique in used or (unique != name and unique in counts)):
+            numbers[name] += 1
+            unique = f"{name}.{numbers[name]}"
         names.append(unique)
+        used.add(unique)
     return tuple(names), repeated
 
 
