@@ -1,5 +1,6 @@
 """The callback in real fits of Lightning."""
 
+import os
 import pickle
 from typing import Any
 
@@ -174,6 +175,17 @@ def test_two_optimizers_in_a_loop_of_ones_own():
     assert_sound(diagnosed(Two()), least=20)
 
 
+@pytest.fixture
+def own_rank():
+    """Lightning leaves its process group and its rank behind, and other libraries then use DDP."""
+    before = dict(os.environ)
+    yield
+    torch.distributed.destroy_process_group()
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.mark.usefixtures("own_rank")
 def test_the_strategy_that_calls_the_training_step_through_forward():
     assert_sound(diagnosed(Classifier(), strategy="ddp", devices=1))
 

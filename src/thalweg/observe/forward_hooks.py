@@ -13,6 +13,16 @@ from thalweg.observe.script_shield import SHIELD
 
 Remove = Callable[[], None]
 Listener = tuple[Callable[..., None] | None, Callable[..., None]]  # before and after a call
+REDIRECTIONS = ("_ForwardRedirection.", "_redirection_through_forward.")  # Lightning's, Fabric's
+
+
+def is_redirected(module: nn.Module) -> bool:
+    """True if Lightning calls the module to run its training step: DDP around it must be called.
+
+    The model's own forward pass is then a call within that call.
+    """
+    forward = vars(module).get("forward")
+    return any(name in getattr(forward, "__qualname__", "") for name in REDIRECTIONS)
 
 
 class CallHooks:
@@ -21,6 +31,7 @@ class CallHooks:
     Where a function that calls the module is compiled, the number of hooks is a part of what it was
     compiled for: the pair then stays until the end, or all would be compiled anew when it goes.
     After `module.compile()` hooks would run inside the compiled code: the call is wrapped instead.
+    A redirected call is no forward pass of the model, and is not reported.
     """
 
     def __init__(self, module: nn.Module, report_failure: ReportFailure) -> None:
@@ -31,6 +42,7 @@ class CallHooks:
         self._next_key = 0
         self._handles: list[RemovableHandle] = []
         self._wrapper: _CompiledCall | None = None
+        self._redirected: object = None  # the arguments of such a call, until it is over
 
     def listen(
         self, *, before: Callable[..., None] | None = None, after: Callable[..., None]
@@ -83,12 +95,18 @@ class CallHooks:
         if not self._listeners and not compiler_in_use():
             self.remove()
 
-    def _notify_before(self, *_: object) -> None:
+    def _notify_before(self, *arguments: Any) -> None:
+        if arguments and is_redirected(self._module):
+            self._redirected = arguments[1]
+            return
         for before, _after in list(self._listeners.values()):
             if before is not None:
                 before()
 
     def _notify_after(self, *arguments: Any) -> None:
+        if self._redirected is not None and arguments[1] is self._redirected:
+            self._redirected = None
+            return
         for _before, after in list(self._listeners.values()):
             after(*arguments)
 

@@ -6,6 +6,7 @@ Structure and whole numbers alone: both outlive the backward pass.
 from collections.abc import Iterator
 from typing import Any
 
+from thalweg.observe.ddp_outputs import operands
 from thalweg.observe.loss_graph import (
     ENTROPIES,
     PLAIN,
@@ -54,7 +55,7 @@ def _arguments(node: Any) -> Iterator[str]:
 
 
 def _next(node: Any) -> Any:
-    return next((one for one, _ in node.next_functions if one is not None), None)
+    return next(iter(operands(node)), None)
 
 
 def _source_name(node: Any) -> str:

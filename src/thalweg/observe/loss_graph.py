@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from thalweg.observe.ddp_outputs import operands, root_node
 from thalweg.observe.pairs_in_loss import Shape, compares_all_pairs
 from thalweg.observe.pairs_in_loss import node_name as _name
 from thalweg.observe.pairs_in_loss import result_shape as _shape
@@ -79,7 +80,7 @@ def loss_nodes(loss: Any, output_node: Any) -> Iterator[Any]:
 
 
 def _root(loss: Any) -> Any:
-    root = getattr(loss, "grad_fn", None)
+    root = root_node(loss)
     while root is not None and RESCALED in root.metadata:
         root = _next(root)
     return root
@@ -126,14 +127,14 @@ def _walk(root: Any, stop: Any) -> Iterator[Any]:
         yield node
         if node is stop:
             continue
-        for following, _ in node.next_functions:
-            if following is not None and following not in visited:
+        for following in operands(node):
+            if following not in visited:
                 visited.add(following)
                 queue.append(following)
 
 
 def _next(node: Any) -> Any:
-    return next((following for following, _ in node.next_functions if following is not None), None)
+    return next(iter(operands(node)), None)
 
 
 def _input_operation(node: Any) -> str:
@@ -242,7 +243,7 @@ def _composed(root: Any) -> bool:
     """True if two terms with gradient are added between the loss and its function."""
     node = root
     while node is not None and _name(node) in SCALING:
-        terms = [following for following, _ in node.next_functions if following is not None]
+        terms = operands(node)
         if len(terms) != 1:
             return _name(node) in ("Add", "Sub") and len(terms) > 1
         node = terms[0]
@@ -290,7 +291,7 @@ def views_before_softmax(loss: Any, output_node: Any) -> list[tuple[Shape, Shape
 
     None where no softmax over rows is seen.
     """
-    root = getattr(loss, "grad_fn", None)
+    root = root_node(loss)
     nodes = () if root is None else _walk(root, output_node)
     node = next((one for one in nodes if _name(one) == "LogSoftmax"), None)
     if node is None or len(_shape(node)) != 2:

@@ -5,6 +5,7 @@ Names and shapes of autograd's nodes outlive the backward pass; no saved tensor 
 
 from typing import Any
 
+from thalweg.observe.ddp_outputs import operands, root_node
 from thalweg.observe.pairs_in_loss import node_name, result_shape
 
 MOST_NODES = 3000
@@ -16,7 +17,7 @@ DEEPEST = 4  # nodes between the product with the noise and what makes the std p
 
 def penalises_noisy_latents(loss: Any, output_node: Any) -> bool:
     """True if the output comes from μ + σ·ε, and the loss has a term of μ beside the output."""
-    root = getattr(loss, "grad_fn", None)
+    root = root_node(loss)
     if root is None or output_node is None or root is output_node:
         return False
     means = [mean for node in _nodes_below(output_node) if (mean := _mean(node)) is not None]
@@ -30,8 +31,8 @@ def _nodes_below(root: Any, *, past: Any = None) -> set[Any]:
     """The nodes of a graph, less those that are reached through `past` alone."""
     visited, queue = {root}, [root]
     while queue and len(visited) < MOST_NODES:
-        for following, _ in queue.pop().next_functions:
-            if following is not None and following is not past and following not in visited:
+        for following in operands(queue.pop()):
+            if following is not past and following not in visited:
                 visited.add(following)
                 queue.append(following)
     return visited

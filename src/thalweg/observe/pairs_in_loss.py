@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from math import prod
 from typing import Any
 
+from thalweg.observe.ddp_outputs import operands
+
 Shape = tuple[int, ...]
 
 FEWEST = 4  # samples: smaller sizes coincide with others
@@ -56,8 +58,8 @@ def _averages(root: Any) -> Iterator[Any]:
             continue
         if node_name(node) in AVERAGES:
             yield node
-        for following, _ in node.next_functions:
-            if following is not None and following not in visited:
+        for following in operands(node):
+            if following not in visited:
                 visited.add(following)
                 queue.append(following)
 
@@ -65,7 +67,7 @@ def _averages(root: Any) -> Iterator[Any]:
 def _elementwise(average: Any) -> Iterator[tuple[Any, bool]]:
     """Nodes of pairs below an average, and if a function other than a difference lies between."""
     reduces = node_name(average) not in ("Mean", "Sum")
-    queue = [(average, False)] if reduces else [(node, False) for node in _operands(average)]
+    queue = [(average, False)] if reduces else [(node, False) for node in operands(average)]
     visited = {id(node) for node, _ in queue}
     while queue and len(visited) < MOST_NODES:
         node, piecewise = queue.pop(0)
@@ -75,14 +77,10 @@ def _elementwise(average: Any) -> Iterator[tuple[Any, bool]]:
         if name not in DIFFERENCES and name not in PIECEWISE:
             continue
         yield node, piecewise
-        for following in _operands(node):
+        for following in operands(node):
             if id(following) not in visited:
                 visited.add(id(following))
                 queue.append((following, piecewise or name in PIECEWISE))
-
-
-def _operands(node: Any) -> list[Any]:
-    return [following for following, _ in node.next_functions if following is not None]
 
 
 def _is_square(shape: Shape) -> bool:
@@ -91,16 +89,16 @@ def _is_square(shape: Shape) -> bool:
 
 def _broadcast_operands(node: Any) -> tuple[Shape, list[Any]]:
     """The shape of a join's pairs, and the operands of fewer dimensions or of length 1."""
-    sources = [_unexpanded(operand) for operand in _operands(node)]
+    sources = [_unexpanded(operand) for operand in operands(node)]
     shape = result_shape(node)
     if not _is_square(shape):  # a loss function of PyTorch reduces by itself
-        shape = max((result_shape(one) for one in _operands(node)), key=len, default=())
+        shape = max((result_shape(one) for one in operands(node)), key=len, default=())
     return shape, [one for one in sources if result_shape(one) != shape]
 
 
 def _unexpanded(node: Any) -> Any:
     """The source of a tensor that a loss function expanded to the shape of its targets."""
-    return _operands(node)[0] if node_name(node) == "Expand" else node
+    return operands(node)[0] if node_name(node) == "Expand" else node
 
 
 def _is_column(shape: Shape, pairs: Shape) -> bool:
@@ -124,13 +122,13 @@ def _is_inserted(node: Any, pairs: Shape) -> bool:
     if result_shape(node) == (1, *pairs[1:]):
         return True
     while node_name(node) in (*ALIASES, *JOINS, "Pow", "Exp", "Log", "Sqrt"):
-        inputs = [one for one in _operands(node) if result_shape(one) == result_shape(node)]
+        inputs = [one for one in operands(node) if result_shape(one) == result_shape(node)]
         if not inputs:
             return False
         node = inputs[0]
     name = node_name(node)
     if name in ("View", "UnsafeView", "ReshapeAlias"):
-        source = _operands(node)[0]
+        source = operands(node)[0]
         return len(result_shape(source)) < len(result_shape(node))
     return name in INSERTED and _is_column(result_shape(node), pairs)
 
@@ -141,7 +139,7 @@ def _is_accident(node: Any, *, piecewise: bool) -> bool:
         return False
     columns = [side for side in sides if _is_column(result_shape(side), shape)]
     flat = [side for side in sides if _is_flat(result_shape(side), shape)]
-    if len(_operands(node)) == 1:  # the other side has no gradient: targets, rewards
+    if len(operands(node)) == 1:  # the other side has no gradient: targets, rewards
         return bool(columns or flat)
     return bool(columns and flat) and not piecewise and _origin(columns[0]) is not _origin(flat[0])
 
@@ -149,6 +147,6 @@ def _is_accident(node: Any, *, piecewise: bool) -> bool:
 def _origin(node: Any) -> Any:
     """The node that gave a tensor its values, through reshapes."""
     reshapes = (*INSERTED, *ALIASES, "View", "UnsafeView", "ReshapeAlias", "Squeeze", "Select")
-    while node_name(node) in reshapes and _operands(node):
-        node = _operands(node)[0]
+    while node_name(node) in reshapes and operands(node):
+        node = operands(node)[0]
     return node

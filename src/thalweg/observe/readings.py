@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from thalweg.observe.bare_copy import bare_module, named_weights
 from thalweg.observe.data_sample import inputs_and_targets
+from thalweg.observe.ddp_outputs import module_in_ddp
 from thalweg.observe.forward_hooks import CallHooks
 from thalweg.observe.forward_pass import ForwardPass
 from thalweg.observe.guard import Guard, NotMeasurableError
@@ -58,7 +59,7 @@ class Readings:
         guard: Guard,
         first_step: int,
     ) -> None:
-        self._calls = CallHooks(model, guard.report_failure)
+        self._calls = CallHooks(module_in_ddp(model), guard.report_failure)
         self.validation = ValidationHook(self._calls)
         self.scaler: Any = None  # the gradient scaler that made an update, if one was seen
         self.due = first_reading(first_step, EVERY)  # the step of the next reading

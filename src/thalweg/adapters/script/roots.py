@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from thalweg.observe.compiler import compiler_in_use
+from thalweg.observe.ddp_outputs import module_in_ddp
+from thalweg.observe.forward_hooks import is_redirected
 from thalweg.observe.guard import Hook, ReportFailure
 
 DEPTH = 3  # levels of submodules that a program may call in place of the whole
@@ -59,6 +61,8 @@ class RootFinder:
                 self._handles[id(module)] = ref(module), handle
 
     def _on_forward(self, module: nn.Module, inputs: Any, keywords: Any) -> None:
+        if is_redirected(module_in_ddp(module)):
+            return  # to a training step, which calls the model
         if torch.is_grad_enabled() and id(module) in self._handles:
             self.forget(module.modules())
             self._on_call(module, inputs, keywords)
