@@ -8,7 +8,14 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset, WeightedRandomS
 
 from thalweg.diagnosis import diagnose
 from thalweg.observe import watch
-from thalweg.record.quantities import SAMPLES_DRAWN, VAL_CHANGES
+from thalweg.record.quantities import (
+    CLASS_RECALL,
+    MEASURED_VAL_ACCURACY,
+    SAMPLES_DRAWN,
+    TRAIN_ACCURACY,
+    VAL_ACCURACY,
+    VAL_CHANGES,
+)
 
 RULES = {"samples-never-drawn", "validation-not-repeatable", "unscaled-inputs", "train-val-shift"}
 
@@ -45,9 +52,9 @@ def recurrent():
 MODELS = [dense, convolved, recurrent]
 
 
-def train(model, loader, val=None, *, epochs=4, loaders=True):
+def train(model, loader, val=None, *, epochs=4, loaders=True, **about):
     optimizer = torch.optim.SGD(model.parameters(), 0.05)
-    about = {"train": loader, "val": val} if loaders else {}
+    about |= {"train": loader, "val": val} if loaders else {}
     watcher = watch(model, optimizer, **about)
     for _ in range(epochs):
         model.train()
@@ -260,3 +267,21 @@ def test_the_head_of_a_split_in_the_order_of_its_classes_is_no_shift():
     history = train(dense(), loader(scans()), val, epochs=1)
     rules = {f.rule for f in diagnose(history).findings if f.severity != "note"}
     assert not rules & {"train-val-shift", "metric-disagrees-with-loss", "label-encoding-differs"}
+
+
+def in_order_of_classes(seed):
+    images, labels = scans(900, seed)
+    order = labels.argsort(stable=True)
+    return loader((images[order], labels[order]), shuffle=False)
+
+
+def test_samples_in_the_order_of_their_classes_are_measured_on_all_classes():
+    about = {"num_classes": 6, "loss_fn": F.cross_entropy}
+    history = train(dense(), in_order_of_classes(1), in_order_of_classes(2), epochs=1, **about)
+    assert set(history.by_place(CLASS_RECALL)) == {str(k) for k in range(6)}
+    (logged,) = history.series(VAL_ACCURACY).values()
+    for quantity in (MEASURED_VAL_ACCURACY, TRAIN_ACCURACY):
+        assert abs(max(history.series(quantity).values()) - logged) < 0.1
+    diagnosis = diagnose(history)
+    assert diagnosis.headline.rule == "unshuffled-batches"
+    assert "metric-disagrees-with-loss" in diagnosis.passed

@@ -62,11 +62,27 @@ class DataSample:
             first.setdefault(digest, row)
         return torch.tensor(list(first.values()), dtype=torch.long)
 
+    def part(self, most: int) -> "DataSample":
+        """The first samples, or evenly spaced ones where they are in the order of their classes.
+
+        The first ones are then no fair sample: they lack the last classes.
+        """
+        rows: slice | Tensor = slice(most)
+        if self.is_in_order_of_classes and 0 < most < len(self):
+            rows = torch.arange(most) * len(self) // most
+        targets = None if self.targets is None else self.targets[rows]
+        return replace(self, inputs=self.inputs[rows], targets=targets)
+
     @property
     def is_head_of_classes(self) -> bool:
         """True for the first samples of a loader in the order of its classes: not a fair sample."""
+        return self.is_part and self.is_in_order_of_classes
+
+    @property
+    def is_in_order_of_classes(self) -> bool:
+        """True where samples of one class stand together."""
         classes = self.classes
-        if classes is None or not self.is_part or len(classes) < 2:
+        if classes is None or len(classes) < 2:
             return False
         return float((classes[1:] == classes[:-1]).double().mean()) > IN_ORDER
 

@@ -128,7 +128,7 @@ def probe_arguments(moment: Moment) -> Arguments | None:
     forward, train = moment.forward, moment.train
     device = next((w.device for w in moment.model.parameters()), torch.device("cpu"))
     if train is not None and (forward is None or takes_alone(moment, train.inputs)):
-        inputs = train.inputs[: moment.affordable(MOST_SAMPLES)].to(device)
+        inputs = train.part(moment.affordable(MOST_SAMPLES)).inputs.to(device)
         return (inputs,), {}, len(inputs)
     return None if forward is None or forward.first_input is None else _arguments_of(forward)
 

@@ -57,16 +57,18 @@ def evaluation(moment: Moment) -> Mapping[Quantity, Measurements]:
         return {}
     measured: dict[Quantity, Measurements] = {}
     most, size = moment.affordable(MOST), max(2, train.batch_sizes[0])
+    train = train.part(most)
     logits = moment.shared.train_outputs
-    if logits is None or len(logits) != len(train.inputs[:most]):
-        logits = outputs_of_copy(moment, train.inputs[:most], size=256, training=False)
+    if logits is None or len(logits) != len(train):
+        logits = outputs_of_copy(moment, train.inputs, size=256, training=False)
     measured[EVAL_MODE_LOSS] = {"": _loss(loss_fn, logits, train)}
-    train_logits = outputs_of_copy(moment, train.inputs[:most], size=size, training=True)
+    train_logits = outputs_of_copy(moment, train.inputs, size=size, training=True)
     measured[TRAIN_MODE_LOSS] = {"": _loss(loss_fn, train_logits, train)}
     measured |= _accuracy(TRAIN_ACCURACY, logits, moment.class_labels(train))
     val = moment.val
     if val is not None and val.targets is not None and not val.is_head_of_classes:
-        logits = outputs_of_copy(moment, val.inputs[:most], size=256, training=False)
+        val = val.part(most)
+        logits = outputs_of_copy(moment, val.inputs, size=256, training=False)
         classes = moment.class_labels(val)
         measured |= _accuracy(MEASURED_VAL_ACCURACY, logits, classes)
         measured[CLASS_RECALL] = _recalls(logits, classes)
