@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from thalweg.arguments import check_arguments
+from thalweg.paths import as_path, check_path
 from thalweg.planning.progress import Progress as Progress
 from thalweg.recipes.recipe import short_edits
 from thalweg.runs.progress_line import progress_by_default
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 Transfer = Literal["none", "probe", "last", "all"]
 
 
+@check_arguments
 def train(
     path: Any = "",
     targets: Any = None,
@@ -113,12 +116,15 @@ def train(
 def _path_of_data(data: Any, targets: Any, out: Path) -> tuple[str | Path, str]:
     """The path of data, saved beside the runs if they are in memory, and their target column."""
     if targets is None and isinstance(data, str | Path):
+        if data:
+            check_path(str(data), role="the path of the data")
         return data, ""
     from thalweg.data.in_memory import save_in_memory
 
     return save_in_memory(data, targets, out)
 
 
+@check_arguments
 def plan(
     path: str | Path = "",
     *,
@@ -170,6 +176,7 @@ def estimate(plan: "Plan") -> "Estimate":
     return estimate_plan(plan)
 
 
+@check_arguments
 def find_lr(
     path: str | Path = "",
     *,
@@ -205,6 +212,7 @@ def find_lr(
     return find_lr.find_lr(path, {**(edits or {}), **options}, steps=steps)
 
 
+@check_arguments
 def resume(run: str | Path, *, devices: int | None = None, progress: Progress | None = None) -> Run:
     """Resume a stopped run from its newest whole checkpoint and train it to the same end.
 
@@ -217,6 +225,7 @@ def resume(run: str | Path, *, devices: int | None = None, progress: Progress | 
         return start.resume(run, devices=devices, progress=counters)
 
 
+@check_arguments
 def cross_validate(
     path: str | Path = "",
     *,
@@ -277,6 +286,7 @@ def cross_validate(
         )
 
 
+@check_arguments
 def resume_cross_validation(
     folder: str | Path, *, progress: Progress | None = None
 ) -> "CrossValidation":
@@ -287,6 +297,7 @@ def resume_cross_validation(
         return cross_validation.resume_cross_validation(folder, progress=counters)
 
 
+@check_arguments
 def ladder_steps(
     path: Any,
     targets: Any = None,
@@ -337,6 +348,7 @@ def ladder_steps(
     )
 
 
+@check_arguments
 def ladder(
     path: Any,
     targets: Any = None,
@@ -400,6 +412,7 @@ def ladder(
     return last
 
 
+@check_arguments
 def final(run: str | Path, *, progress: Progress | None = None) -> "FinalScore":
     """Score the run's model on the test split, which nothing of the run has shown until now.
 
@@ -412,6 +425,7 @@ def final(run: str | Path, *, progress: Progress | None = None) -> "FinalScore":
         return final_score.final(run, progress=counters)
 
 
+@check_arguments
 def load(run: str | Path, *, device: str = "cpu") -> "SavedModel":
     """Load the trained model of a run, with its preprocessing and class names."""
     from thalweg.inference.saved_model import load_model
@@ -421,6 +435,7 @@ def load(run: str | Path, *, device: str = "cpu") -> "SavedModel":
     return load_model(Path(run) / "model", device=device)
 
 
+@check_arguments
 def predict(run: str | Path, sources: Any) -> "Predictions":
     """Predict images, texts or rows of a table by the model of that run.
 
@@ -430,6 +445,7 @@ def predict(run: str | Path, sources: Any) -> "Predictions":
     return load(run).predict(sources)
 
 
+@check_arguments
 def forecast(
     run: str | Path, file: str | Path | None = None, *, device: str = "cpu"
 ) -> "list[Forecast]":
@@ -445,6 +461,7 @@ def forecast(
     return forecast_series(load(run, device=device), None if file is None else Path(file))
 
 
+@check_arguments
 def generate(
     run: str | Path,
     prompt: str = "",
@@ -541,6 +558,7 @@ def write_to_stderr(line: str) -> None:
         sys.stderr.flush()
 
 
+@check_arguments
 def diagnose(
     source: "str | Path | History | Watcher",
     *,
@@ -559,11 +577,12 @@ def diagnose(
 
     if isinstance(source, History):
         return diagnosis.diagnose(source)
-    if not isinstance(source, str | Path):
+    if (watcher := sys.modules.get("thalweg.observe")) and isinstance(source, watcher.Watcher):
         return source.diagnose()
-    if is_run(Path(source)):
-        return diagnosis.diagnose(RunReader(Path(source)).history)
-    recording = read_log(Path(source), columns=columns, num_classes=num_classes)
+    path = as_path(source, role="a run or a log")
+    if is_run(path):
+        return diagnosis.diagnose(RunReader(path).history)
+    recording = read_log(path, columns=columns, num_classes=num_classes)
     return diagnosis.diagnose_log(recording.history, by_epoch=recording.by_epoch)
 
 

@@ -19,10 +19,22 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from thalweg.errors import UsageError
+
 LossFn = Callable[[Any, Any], Tensor]  # (what the model returns, targets) -> mean over the samples
 Restore = Callable[[], object]
 OPAQUE = (type, ModuleType, FunctionType, Tensor, nn.Module)  # attributes that are left alone
 DEPTH = 4  # loader → dataset → the dataset of a subset → its transforms
+
+
+def check_module(model: object) -> None:
+    """Raise UsageError for a model that is no module of PyTorch."""
+    if not isinstance(model, nn.Module):
+        raise UsageError(
+            "the model is no module of PyTorch",
+            seen=f"{type(model).__name__}: {repr(model)[:80]}",
+            fix="a torch.nn.Module",
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -44,6 +44,12 @@ class RunError(ThalwegError, OSError):
     """A run folder cannot be read, written or claimed."""
 
 
+class NoRunError(RunError, UsageError):
+    """A path is no run: nothing of the kind is there."""
+
+    exit_code = 2
+
+
 class MissingPackageError(ThalwegError):
     """A part needs a package that is not installed; the rest goes on without it."""
 

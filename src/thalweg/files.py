@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from thalweg.paths import unwritable
+
 LARGEST_TEXT = 64 << 20  # bytes of a text or JSON file; ours have some kilobytes
 LARGEST_LOG = 1 << 30  # bytes of another trainer's log
 LARGEST_HEADER = 16 << 20  # bytes of a safetensors header: about 100,000 tensors
@@ -117,7 +119,7 @@ def check_tensor_file(path: Path) -> None:
 def replace_file(path: Path, contents: str | bytes, *, flush: bool = False) -> None:
     """Write a file whole or not at all; a link of that name is replaced, not followed.
 
-    `flush` has it on the disk before it has its name. Raises OSError.
+    `flush` has it on the disk before it has its name. Raises RunError, with a cure.
     """
     data = contents.encode(errors="backslashreplace") if isinstance(contents, str) else contents
     with draft_of(path) as draft:
@@ -126,14 +128,19 @@ def replace_file(path: Path, contents: str | bytes, *, flush: bool = False) -> N
 
 @contextmanager
 def draft_of(path: Path) -> Iterator[Path]:
-    """A path beside `path`, which takes its place on leaving; deleted if an error leaves."""
+    """A path beside `path`, which takes its place on leaving; deleted if an error leaves.
+
+    Raises RunError, which names `path` and a cure, where the disk does not take the file.
+    """
     draft = path.with_name(f".{path.stem}.{uuid4().hex[:12]}.new{path.suffix}")
     try:
         yield draft
         draft.replace(path)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             draft.unlink()
+        if isinstance(error, OSError) and error.filename in (None, str(draft), draft):
+            raise unwritable(path, error) from error
         raise
 
 

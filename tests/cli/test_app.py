@@ -190,7 +190,9 @@ def test_completion_can_be_installed(tmp_path):
     assert "--image-size" in scripts[0].read_text()
 
 
-def test_closed_streams_are_no_error(tmp_path):
-    """As cron and some services start a program."""
-    command = f'"{sys.executable}" -m thalweg rules <&- >&- 2>&-'
-    assert subprocess.run(["sh", "-c", command], cwd=tmp_path, check=False).returncode == 0
+@pytest.mark.parametrize(("closed", "code"), [("<&- 2>&-", 0), ("<&- >&- 2>&-", 1)])
+def test_only_a_closed_output_is_an_error(tmp_path, closed, code):
+    """As some services start a program; results that nobody gets are no success."""
+    command = f'"{sys.executable}" -m thalweg rules {closed}'
+    done = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, check=False)
+    assert done.returncode == code

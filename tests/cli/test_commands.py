@@ -162,7 +162,7 @@ def test_reports_are_written_where_asked(trained, thalweg, place):
 
 def test_predicting_with_what_is_no_run_is_answered_with_one(trained, here):
     code, _, err = here("predict", "photos", "photos/cat/0.png")
-    assert code == 1
+    assert code == 2
     assert f"such as {RUN}" in err.partition("fix:")[2]
 
 
@@ -226,10 +226,10 @@ def test_an_unknown_key_in_a_file_is_answered_with_file_and_nearest_name(here, p
         (("train", "photos", "--epochs", "0"), 2, "epochs"),
         (("train", "photos", "--device", "tpu9"), 2, "tpu9"),
         (("train",), 2, "PATH"),
-        (("diagnose", "nowhere"), 1, "nowhere"),
-        (("report", "photos"), 1, "photos"),
-        (("predict", "nowhere", "x.png"), 1, "nowhere"),
-        (("train", "--resume", "nowhere"), 1, "nowhere"),
+        (("diagnose", "nowhere"), 2, "nowhere"),
+        (("report", "photos"), 2, "photos"),
+        (("predict", "nowhere", "x.png"), 2, "nowhere"),
+        (("train", "--resume", "nowhere"), 2, "nowhere"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

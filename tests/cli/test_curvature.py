@@ -69,7 +69,7 @@ def test_landscape_as_json_and_picture(run, tmp_path):
 
 def test_no_run_is_an_error_that_names_it(tmp_path):
     done = thalweg("spectrum", tmp_path / "nothing")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "nothing" in done.stderr
 
 

@@ -54,7 +54,7 @@ def test_test_split_is_opened_by_name_and_counted(here):
         (("train", "points.npz", "--repeats", "1"), 2, "several splits"),
         (("train", "points.npz", "--folds", "3", "--final"), 2, "--final"),
         (("train", "points.npz", "--data.test_fraction", "1.5"), 2, "test_fraction"),
-        (("final", "nowhere"), 1, "is no run"),
+        (("final", "nowhere"), 2, "is no run"),
     ],
 )
 def test_what_cannot_be_meant_is_one_clear_error(here, arguments, code, word):

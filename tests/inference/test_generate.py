@@ -77,6 +77,25 @@ def test_prompts_of_different_lengths_are_read_as_alone(decoder):
         )
 
 
+def test_a_long_prompt_is_read_in_pieces_as_in_one(decoder, monkeypatch):
+    memory = memory_for(decoder)
+    prompts = [[token % VOCABULARY for token in range(length)] for length in (90, 3, 41)]
+    whole, _ = read_prompts(decoder, prompts, memory)
+    lengths, read = [], decoder.forward_with_state
+    monkeypatch.setattr("thalweg.inference.generate.LEAST_PIECE", 8)
+    monkeypatch.setattr(
+        decoder,
+        "forward_with_state",
+        lambda tokens, *rest, **options: (
+            lengths.append(tokens.shape[1]) or read(tokens, *rest, **options)
+        ),
+    )
+    pieces, _ = read_prompts(decoder, prompts, memory)
+    torch.testing.assert_close(pieces, whole, rtol=1e-5, atol=1e-5)
+    assert sum(lengths) == 90
+    assert max(lengths) <= max(8, decoder.context)
+
+
 def test_the_same_seed_draws_the_same_tokens_whatever_else_is_drawn(decoder):
     memory = memory_for(decoder)
     first = texts(decoder, memory=memory, seed=3)

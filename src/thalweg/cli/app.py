@@ -10,14 +10,17 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, NoReturn
 
 from cyclopts import App, CycloptsError, Group, Parameter, UnknownOptionError
 
 from thalweg import __version__
+from thalweg.cli.check_words import check_words
 from thalweg.cli.terminal import error_text, styled
 from thalweg.errors import ThalwegError, ThalwegWarning, UsageError, printable
+from thalweg.paths import unusable
 from thalweg.recipes.old_names import OLD_NAMES
 
 _GROUPS = {
@@ -85,12 +88,36 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.exit(code)
 
 
+class _DroppedOutput(TextIOWrapper):
+    """Stands for a closed standard output; remembers whether results were dropped."""
+
+    has_dropped = False
+
+    def write(self, text: str, /) -> int:
+        self.has_dropped = True
+        return super().write(text)
+
+
 def _open_closed_streams() -> None:
-    """Without standard streams, as some schedulers start a program, what is printed is dropped."""
-    for name in ("stdin", "stdout", "stderr"):
-        if getattr(sys, name) is None:
-            mode = "r" if name == "stdin" else "w"
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123
+    """Stand in for closed standard streams, as some schedulers start a program.
+
+    Progress is dropped; that results are dropped is an error at the end.
+    """
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115, PTH123
+    if sys.stdout is None:
+        sys.stdout = _DroppedOutput(open(os.devnull, "wb"), encoding="utf-8")  # noqa: SIM115, PTH123
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
+
+
+def _no_output(reason: str) -> ThalwegError:
+    """The error where results could not be printed: as of `cat` and `ls`, and exit code 1."""
+    return ThalwegError(
+        "the results could not be printed",
+        seen=f"standard output: {reason}",
+        fix="send it to a file that can be written: > FILE; or drop it: > /dev/null",
+    )
 
 
 def _run_script(words: list[str]) -> NoReturn:
@@ -109,6 +136,7 @@ def build_app() -> App:
         version=__version__,
         help_format="plaintext",
         default_parameter=Parameter(negative=(), show_default=_default_text),
+        config=check_words,
         exit_on_error=False,
         print_error=False,
         suppress_keyboard_interrupt=False,
@@ -138,6 +166,8 @@ def _run_command(arguments: list[str]) -> int | Callable[[], NoReturn]:
     try:
         code = build_app()(_with_short_names(arguments))
         sys.stdout.flush()
+        if isinstance(sys.stdout, _DroppedOutput) and sys.stdout.has_dropped:
+            raise _no_output("it is closed")
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python flushes again
         return 128 + signal.SIGPIPE
@@ -160,7 +190,8 @@ def _print_error(error: ThalwegError | CycloptsError | OSError) -> int:
     if isinstance(error, CycloptsError):
         error = _usage_error(error)
     if not isinstance(error, ThalwegError):
-        error = ThalwegError(str(error), fix="check that the path exists and may be used")
+        # What is printed has no file name; all that is opened has one.
+        error = unusable(error) if error.filename else _no_output(error.strerror or str(error))
     print(error_text(error), file=sys.stderr)
     return error.exit_code
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from thalweg.cli.output import print_log, print_run
+from thalweg.cli.output import print_log, print_run, write_page
 from thalweg.diagnosis import Diagnosis, diagnose_log
 from thalweg.diagnosis import diagnose as diagnose_history
 from thalweg.diagnosis.rule import SEVERITIES, Severity
@@ -62,7 +62,7 @@ def _diagnose_run(path: Path, html: Path | None, *, json: bool) -> Diagnosis:
     reader = RunReader(path)
     diagnosis = diagnose_history(reader.history)
     if html is not None:
-        html.write_text(render_html(reader, diagnosis), encoding="utf-8")
+        write_page(html, render_html(reader, diagnosis))
     print_run(reader, diagnosis, json=json)
     return diagnosis
 
@@ -78,7 +78,7 @@ def _diagnose_log(
     log = read_log(path, columns=columns, num_classes=num_classes)
     diagnosis = diagnose_log(log.history, by_epoch=log.by_epoch)
     if html is not None:
-        html.write_text(render_diagnosis(diagnosis), encoding="utf-8")
+        write_page(html, render_diagnosis(diagnosis))
     print_log(log, diagnosis, json=json)
     return diagnosis
 

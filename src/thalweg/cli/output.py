@@ -3,10 +3,12 @@
 import json
 import sys
 from json import loads
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thalweg.cli.terminal import uses_color
-from thalweg.errors import printable
+from thalweg.errors import UsageError, printable
+from thalweg.paths import unwritable
 
 if TYPE_CHECKING:
     from thalweg.diagnosis import Diagnosis
@@ -14,6 +16,21 @@ if TYPE_CHECKING:
     from thalweg.record.logs import TrainingLog
 
 SCHEMA = 1  # raised when a key changes its meaning or goes away
+
+
+def write_page(path: Path, page: str) -> None:
+    """Write a page to a file that the user named, also a device.
+
+    Raises: UsageError for a folder, RunError where the disk does not take it.
+    """
+    if path.is_dir():
+        raise UsageError(
+            f"{path} is a folder", seen="a file is to be written", fix=f"{path / 'report.html'}"
+        )
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise unwritable(path, error) from error
 
 
 def print_json(**content: object) -> None:

@@ -89,7 +89,8 @@ def predict(
         print(_text(answers, noun=noun))
     failed = sum(answer.prediction is None for answer in answers)
     if failed and len(answers) > 1:
-        text = f"{failed:,} of {len(answers):,} could not be read; the others are answered"
+        some = f"{failed:,} of {len(answers):,} could not be read; the others are answered"
+        text = some if failed < len(answers) else f"none of the {failed:,} could be read"
         print(styled("note:", "yellow", sys.stderr), text, file=sys.stderr)
     return DataError.exit_code if failed else 0
 
@@ -129,7 +130,8 @@ def _unread(path: Path | str, error: DataError | OSError) -> "SourceRow":
     from thalweg.data.modality import SourceRow
 
     if not isinstance(error, DataError):
-        error = DataError(f"{path} cannot be read", seen=error.strerror or str(error))
+        fix = "check that it exists and may be read"
+        error = DataError(f"{path} cannot be read", seen=error.strerror or str(error), fix=fix)
     print(error_text(error), file=sys.stderr)
     return SourceRow(str(path), None, ": ".join(filter(None, (error.problem, error.seen))))
 

@@ -6,10 +6,11 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from thalweg.cli.output import print_run
+from thalweg.cli.output import print_run, write_page
 from thalweg.diagnosis import diagnose
 from thalweg.errors import printable
 from thalweg.files import replace_file
+from thalweg.paths import unwritable
 from thalweg.record import RunReader
 from thalweg.report import render_html
 
@@ -42,9 +43,13 @@ def report(
         return
     page, path = render_html(reader, diagnosis), out or run / "report.html"
     if out:
-        out.write_text(page, encoding="utf-8")
+        write_page(out, page)
     else:
-        replace_file(path, page)
+        try:
+            replace_file(path, page)
+        except OSError as error:
+            other = f"thalweg report {run} --out FILE.html"
+            raise unwritable(path, error, instead=other) from error
     print(printable(str(path)))
     if show:
         webbrowser.open(path.absolute().as_uri())

@@ -14,7 +14,12 @@ from thalweg.recipes.similar_keys import keys_meant
 from thalweg.registry import unknown_name
 
 _PREFIX = "THALWEG_"
-_NO_RECIPE_KEYS = ("THALWEG_CACHE",)  # read where it is used: it describes the machine, not a run
+# Read where they are used: they describe the machine or a benchmark, not a run.
+_OF_BENCHMARKS = (
+    *("DATA", "PEERS", "QUERIES", "REPEATS", "ROWS", "RUNGS", "SEEDS", "SERIES", "SPLITS"),
+    *("TABLES", "TEXTS", "WORDS"),
+)
+_NO_RECIPE_KEYS = ("THALWEG_CACHE", *(_PREFIX + name for name in _OF_BENCHMARKS))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +66,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, object]:
         if not name.startswith(_PREFIX) or name in _NO_RECIPE_KEYS:
             continue
         if name not in names:
-            raise _unknown_variable(name, [*names, *_NO_RECIPE_KEYS])
+            raise _unknown_variable(name, [*names, "THALWEG_CACHE"])
         edits[names[name]] = _parse(name, KEYS[names[name]], text)
     return edits
 

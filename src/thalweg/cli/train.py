@@ -167,7 +167,8 @@ def _run_with_progress(action: "Callable[[Progress], Run]", *, json: bool) -> in
             use = f'predict  thalweg predict {run.path} "…"'
         if run.reader.meta.get("answers") == "steps":
             use = f"forecast thalweg forecast {run.path} --csv"
-        print(f"\nreport   {run.path / 'report.html'}\n{use}")
+        report = run.path / "report.html"
+        print(f"\nreport   {report}\n{use}" if report.is_file() else f"\n{use}")
     return 0
 
 

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _NormBase
 
-from thalweg.borrow import preserve_buffers, preserve_modes, preserve_random_state
+from thalweg.borrow import check_module, preserve_buffers, preserve_modes, preserve_random_state
 
 BatchNormMode = Literal["train", "eval", "as-found"]
 Normalisation = Literal["train", "eval", "as-found", "none"]  # none: no batch norm
@@ -42,6 +42,7 @@ def innermost_model(model: nn.Module) -> nn.Module:
 
 def weight_slots(model: nn.Module) -> dict[str, list[Slot]]:
     """Each weight's name and its slots: more than one where weights are tied."""
+    check_module(model)
     slots: dict[int, tuple[str, list[Slot]]] = {}
     for prefix, module in model.named_modules():
         for name, weight in module._parameters.items():

@@ -17,6 +17,7 @@ from thalweg.models.sequences.decoder import Decoder, State
 from thalweg.models.sequences.memory import Memory
 
 Prompts = Sequence[Sequence[int]]
+LEAST_PIECE = 256  # tokens of a prompt that are read at a time, or a decoder's context if longer
 
 
 class Beam(NamedTuple):
@@ -181,7 +182,11 @@ def _is_decided(
 def read_prompts(
     decoder: Decoder, prompts: Prompts, memory: Memory | None = None
 ) -> tuple[Float[Tensor, "batch token"], State]:
-    """The logits behind each prompt, and the state; shorter prompts are padded on the left."""
+    """The logits behind each prompt, and the state; shorter prompts are padded on the left.
+
+    Long prompts are read in pieces, so that time and memory grow with their length, not with its
+    square: a Transformer's mask over all pairs of 16,000 tokens took 3 GiB.
+    """
     longest = max(map(len, prompts))
     device = next(decoder.parameters()).device
     tokens = torch.zeros(len(prompts), longest, dtype=torch.int64)
@@ -193,7 +198,15 @@ def read_prompts(
     with preserve_modes(decoder):
         decoder.eval()
         state = decoder.initial_state(len(prompts), memory, device)
-        logits, state = decoder.forward_with_state(tokens.to(device), state, memory, mask=real)
+        size = max(LEAST_PIECE, decoder.context)
+        for start in range(0, longest, size):
+            piece = slice(start, start + size)
+            logits, state = decoder.forward_with_state(
+                tokens[:, piece].to(device),
+                state,
+                memory,
+                mask=None if real is None else real[:, piece],
+            )
     return logits[:, -1], state
 
 

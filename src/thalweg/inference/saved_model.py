@@ -21,7 +21,7 @@ from thalweg.data.batch import each_tensor
 from thalweg.data.images.test_time_augmentation import ONE_VIEW, AugmentedViews
 from thalweg.data.modalities import MODALITIES
 from thalweg.data.modality import Modality, Preprocessing, SourceRow
-from thalweg.errors import DataError, RunError, UnknownNameError, UsageError
+from thalweg.errors import DataError, NoRunError, RunError, UnknownNameError, UsageError
 from thalweg.files import (
     check_tensor_file,
     delete,
@@ -34,9 +34,11 @@ from thalweg.inference.check_manifest import VALUES, check_sizes, check_values
 from thalweg.inference.write_sequences import write_sequences, written_prediction
 from thalweg.models.build import build_model
 from thalweg.models.sequences.encoder_decoder import EncoderDecoder
+from thalweg.paths import as_path
 from thalweg.recipes.recipe import TaskRecipe
 from thalweg.record import RunReader
 from thalweg.record.find_runs import can_be_resumed, run_to_name
+from thalweg.record.run_folder import is_run
 from thalweg.tasks import TASKS, Task
 from thalweg.tasks.task import Prediction as Prediction
 from thalweg.tasks.task import Predictions as Predictions
@@ -123,12 +125,28 @@ class SavedModel:
             assert modality.read_object is not None
             return modality.read_object(preprocessing, source)
         if isinstance(source, str | Path | bytes):
-            path = Path(source) if isinstance(source, str) else source
-            return modality.read_source(preprocessing, path)
+            if isinstance(source, bytes):
+                return modality.read_source(preprocessing, source)
+            return self._read_file(as_path(source, role="a file to predict"))
         if modality.read_object is None:
             noun = modality.noun
             raise UsageError(f"the model takes files of {noun}s", seen=type(source).__name__)
         return modality.read_object(preprocessing, source)
+
+    def _read_file(self, path: Path) -> Iterator[SourceRow]:
+        """The samples in a file. Raises DataError, also where the system cannot read it."""
+        if not os.path.lexists(path):
+            raise DataError(
+                f"{path} cannot be read", seen="there is no such file", fix="check its name"
+            )
+        try:
+            yield from self.spec.modality.read_source(self.spec.preprocessing, path)
+        except OSError as error:
+            raise DataError(
+                f"{path} cannot be read",
+                seen=error.strerror or str(error),
+                fix=f"the path of a file of {self.spec.modality.noun}s that exists",
+            ) from error
 
     @torch.inference_mode()
     def predict_raw(self, raw: Sequence[Any], *, beams: int = 1) -> Predictions:
@@ -237,7 +255,8 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = read_json(folder / "model.json")
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise RunError(
+        kind = RunError if is_run(folder.parent) else NoRunError
+        raise kind(
             f"there is no trained model in {folder.parent}",
             seen=f"{folder / 'model.json'} does not exist",
             fix=_how_to_get_a_model(folder.parent),

@@ -6,6 +6,7 @@ from torch import nn
 
 from thalweg.errors import UsageError
 from thalweg.models import MODELS
+from thalweg.recipes.key import check_magnitude
 
 WIDEST = 2**20
 DEEPEST = 10_000  # layers or blocks
@@ -46,6 +47,7 @@ def _check_settings(name: str, changes: Mapping[str, object]) -> None:
             continue
         most = DEEPEST if key in DEPTHS else WIDEST
         if not abs(value) <= most:
+            check_magnitude(value, float, name=key)
             raise UsageError(
                 f"{name} cannot be built with {key} = {value:g}",
                 seen=f"at most {most:,}",

@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary, WeakSet
 
 from torch import Tensor, nn
 
+from thalweg.borrow import check_module
 from thalweg.errors import UsageError
 from thalweg.files import replace_file
 from thalweg.observe.bare_copy import bare_module, called_part
@@ -70,6 +71,7 @@ def watch(
     needs train and loss_fn, and costs some dozens of gradients a reading. `check` is called after
     each reading with a function that fetches the history.
     """
+    check_module(model)
     model = called_part(model)
     guard = Guard(History() if history is None else history, first_step)
     samples = SplitSamples(train, val, guard=guard)

@@ -317,7 +317,7 @@ def check_device(device: str) -> None:
     """Check that this machine has the device."""
     try:
         torch.zeros(1, device=device).item()  # a meta tensor has no number
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(f"no device {device!r} here", seen=reason, fix="device = cpu") from error
 

@@ -1,7 +1,7 @@
 """The declaration of a recipe key: type, default, range, scale, meaning and short name."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from copy import copy
 from dataclasses import dataclass, field
 from json import dumps
@@ -87,7 +87,7 @@ class Key:
         Raises: UsageError for a value of another type, whatever the range.
         """
         if self.choices:
-            if value in self.choices:
+            if isinstance(value, Hashable) and value in self.choices:
                 return value
             raise unknown_name(f"value of {self.name}", str(value), self.choices)
         if self.is_table:
@@ -97,9 +97,35 @@ class Key:
             type_name, example = _TYPE_NAMES[self.type], toml_value(self.default)
             parsed = _scalar(value, self.type)
         if parsed is None:
+            check_magnitude(value, self.type, name=self.name)
             fix = f"such as {self.name} = {example}"
             raise UsageError(f"{self.name} must be {type_name}", seen=repr(value), fix=fix)
         return parsed
+
+
+def check_magnitude(value: object, kind: object, *, name: str) -> None:
+    """Raise UsageError for a number, or its text, that is too large for any option of that kind."""
+    if kind not in LARGEST or isinstance(value, bool) or not isinstance(value, int | float | str):
+        return
+    largest: float = LARGEST[kind]
+    try:
+        is_too_large = abs(float(value)) > largest
+    except OverflowError:  # a whole number beyond all floating-point ones
+        is_too_large = True
+    except ValueError:  # a text that is no number
+        return
+    if is_too_large:
+        text = _shortened(value)
+        most = f"{largest:,}" if isinstance(largest, int) else f"{largest:.3g}"
+        raise UsageError(f"{name} is too large", seen=text, fix=f"at most {most}")
+
+
+def _shortened(value: int | float | str) -> str:
+    """The number as text; of many digits the first and how many there are."""
+    if isinstance(value, int) and value.bit_length() > 1000:
+        return f"a whole number of {value.bit_length()} bits"
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:12]}… ({len(text):,} characters)"
 
 
 def toml_value(value: object) -> str:

@@ -12,7 +12,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
 
-from thalweg.errors import RunError, UnknownNameError, UsageError
+from thalweg.errors import NoRunError, RunError, UnknownNameError, UsageError
 from thalweg.files import check_length, check_regular
 from thalweg.recipes.key import Key, key, toml_value
 from thalweg.recipes.old_names import OLD_NAMES, current_edit
@@ -364,7 +364,7 @@ def recorded_recipe(run: Path) -> Recipe:
     """The recipe that a run was started with. Raises RunError where it is absent or unreadable."""
     path = run / "recipe.toml"
     if not os.path.lexists(path):
-        raise RunError(
+        raise NoRunError(
             f"{run} is not a run that can be resumed",
             seen=f"{path} does not exist",
             fix="the folder of a run of `thalweg train`, as `thalweg runs` lists them",

@@ -5,7 +5,7 @@ from math import nan
 from pathlib import Path
 from typing import Any
 
-from thalweg.errors import RunError
+from thalweg.errors import NoRunError, RunError
 from thalweg.files import read_json_object
 from thalweg.record.ladder import LADDER, read_ladder
 from thalweg.record.rows import RunSummary
@@ -22,7 +22,7 @@ def list_runs(parent: Path) -> list[RunSummary]:
     try:
         paths = list(parent.iterdir())
     except OSError as error:
-        raise RunError(
+        raise NoRunError(
             f"{parent} cannot be listed",
             seen=str(error),
             fix="name a folder of runs, such as runs",

@@ -8,7 +8,7 @@ from math import nan
 from pathlib import Path
 from typing import Any
 
-from thalweg.errors import RunError
+from thalweg.errors import NoRunError, RunError
 from thalweg.files import parse_json, read_bytes, read_json
 from thalweg.files import read_text as read_text_file
 from thalweg.record import check_facts as check
@@ -164,7 +164,7 @@ class RunReader:
     def _open(self) -> Iterator[sqlite3.Connection]:
         path = self.path / DATABASE
         if not path.is_file():
-            raise RunError(
+            raise NoRunError(
                 f"{self.path} is no run",
                 seen=f"no {DATABASE} in it" if self.path.is_dir() else "there is no such folder",
                 fix=run_to_name(self.path),

@@ -167,10 +167,8 @@ def _close(recorder: RunRecorder, state: str, *, val_predictions: Tensor | None 
     recorder.writer.set("time_spent", recorder.clock.seconds)
     recorder.writer.flush()
     run = Run.of_this_process(recorder.folder, diagnosis, val_predictions)
-    try:
-        run.report()
-    except OSError as error:  # everything else of the run is safe
-        recorder.progress.messages.append(f"no report could be written: {error.strerror or error}")
+    if note := run.report_or_note():
+        recorder.progress.messages.append(note)
     return run
 
 

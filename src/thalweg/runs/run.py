@@ -1,5 +1,6 @@
 """A run on disk, and the errors of a run that fails or is interrupted."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -8,14 +9,17 @@ from typing import TYPE_CHECKING
 
 from thalweg import diagnosis
 from thalweg.diagnosis import Diagnosis
-from thalweg.errors import TrainingError
+from thalweg.errors import RunError, TrainingError
 from thalweg.files import replace_file
+from thalweg.paths import as_path, unwritable
 from thalweg.record import History, RunReader
 from thalweg.report import render_html
 from thalweg.report.notebook_card import render_card
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+REPORT = "report.html"  # in the folder of a run
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,9 @@ class Run:
     path: Path
     val_predictions: "Tensor | None" = field(default=None, repr=False, compare=False)
     """Classes as int64 or values as float32, one a sample; None if another process trained."""
+
+    def __post_init__(self) -> None:
+        vars(self)["path"] = as_path(self.path, role="the run")
 
     @classmethod
     def of_this_process(
@@ -58,11 +65,30 @@ class Run:
         """The verdict, the scores and the curves, for a cell of a notebook."""
         return render_card(self.reader, self.diagnosis)
 
+    def __fspath__(self) -> str:
+        return os.fspath(self.path)
+
     def report(self) -> Path:
-        """Write `report.html` into the run and return its path."""
-        path = self.path / "report.html"
-        replace_file(path, render_html(self.reader, self.diagnosis))
+        """Write `report.html` into the run and return its path.
+
+        Raises: RunError where it cannot be written.
+        """
+        path = self.path / REPORT
+        page = render_html(self.reader, self.diagnosis)
+        try:
+            replace_file(path, page)
+        except OSError as error:
+            other = f"thalweg report {self.path} --out FILE.html"
+            raise unwritable(path, error, instead=other) from error
         return path
+
+    def report_or_note(self) -> str:
+        """Write the report; return a note where that fails, since all else of the run is safe."""
+        try:
+            self.report()
+        except RunError as error:
+            return f"no report could be written: {error.seen}; {error.fix}"
+        return ""
 
 
 class FailedRunError(TrainingError):

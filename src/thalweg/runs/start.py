@@ -11,6 +11,7 @@ from thalweg.data.images.background_decoding import DamagedLateError
 from thalweg.distributed.ranks import is_one_of_many, process_group
 from thalweg.errors import DataError, RunError
 from thalweg.files import replace_file
+from thalweg.paths import as_path, check_writable_run
 from thalweg.planning.checks import check_devices
 from thalweg.planning.make_plan import make_plan, plan_of
 from thalweg.planning.numerics import with_measured_numerics
@@ -23,7 +24,7 @@ from thalweg.runs.broadcast_plan import broadcast_plan
 from thalweg.runs.fit import run_as_rank, run_plan
 from thalweg.runs.recipe_edits import recipe_edits
 from thalweg.runs.recorder import recorded_facts
-from thalweg.runs.run import Run
+from thalweg.runs.run import REPORT, Run
 from thalweg.training.allocator import keep_freed_memory
 from thalweg.wording import some
 
@@ -93,23 +94,23 @@ def resume(run: str | Path, *, devices: int | None = None, progress: Progress | 
     """
     progress = progress or Progress()
     keep_freed_memory()
-    folder = Path(run)
+    folder = as_path(run, role="the run")
     if is_one_of_many():
         return _train_under_torchrun(lambda: (_unfinished_plan(folder, progress), folder), progress)
     plan = _unfinished_plan(folder, progress)
     if plan is None:
-        return _finished(folder)
+        return _finished(folder, progress)
     if devices is not None:
         plan = replace(plan, recipe=plan.recipe.edited({"devices": devices}))
         check_devices(plan.recipe, here=devices)
     return run_plan(plan, folder, progress)
 
 
-def _finished(folder: Path) -> Run:
+def _finished(folder: Path, progress: Progress) -> Run:
     """A finished run; its report is written where a kill prevented that."""
     run = Run(folder)
-    if not (folder / "report.html").exists():
-        run.report()
+    if not (folder / REPORT).is_file() and (note := run.report_or_note()):
+        progress.messages.append(note)
     return run
 
 
@@ -127,7 +128,10 @@ def _train_under_torchrun(
 def _unfinished_plan(folder: Path, progress: Progress) -> Plan | None:
     """The plan of a recorded run; None where the run is finished."""
     facts = recorded_facts(folder)
-    return None if facts.get("state") == "finished" else recorded_plan(folder, facts, progress)
+    if facts.get("state") == "finished":
+        return None
+    check_writable_run(folder)
+    return recorded_plan(folder, facts, progress)
 
 
 def recorded_plan(folder: Path, facts: Mapping[str, Any], progress: Progress) -> Plan:

@@ -119,14 +119,15 @@ def read_file(path: Path) -> bytes:
         try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
-                raise DataError("not a regular file")
+                raise DataError("not a regular file", fix="name a file, or a folder of images")
             if status.st_size > MAX_FILE_BYTES:
                 raise DataError(f"{status.st_size / 1e9:.1f} GB: larger than any image should be")
             return _contents(descriptor, status.st_size)
         finally:
             os.close(descriptor)
     except OSError as error:
-        raise DataError(error.strerror or str(error)) from error
+        fix = "check that it exists and may be read"
+        raise DataError(error.strerror or str(error), fix=fix) from error
 
 
 def _contents(descriptor: int, size: int) -> bytes:

@@ -136,6 +136,7 @@ def read_object(preprocessing: ImagePreprocessing, value: Any) -> Iterator[Sourc
         pictures = [value]
     else:
         images = as_array(value, name="the images")
+        _check_flat(images, preprocessing)
         if images.dtype.kind == "f" and not np.isfinite(images).all():
             raise DataError(
                 "the images have values that are no numbers",
@@ -146,6 +147,28 @@ def read_object(preprocessing: ImagePreprocessing, value: Any) -> Iterator[Sourc
     return (
         SourceRow(f"image {index}", preprocessing.decode(_png(picture)))
         for index, picture in enumerate(pictures)
+    )
+
+
+def _check_flat(images: np.ndarray, preprocessing: ImagePreprocessing) -> None:
+    """Raise DataError for a flat array that may be a table: rows of numbers, or flattened images.
+
+    Whole numbers in two dimensions are the pixels of one image, unless a row has as many as an
+    image of the model; other numbers are, if they have the model's own size.
+    """
+    if images.ndim != 2:
+        return
+    side = preprocessing.image_size
+    is_flattened = images.shape[1] == side * side * preprocessing.channels
+    is_whole = images.dtype.kind in "uib"
+    if images.shape == (side, side) or (is_whole and not is_flattened):
+        return
+    height, width = images.shape
+    raise DataError(
+        "an array of two dimensions may be rows of numbers, or one image",
+        seen=f"{height} × {width} {images.dtype}; the model takes images",
+        fix=f"one image: array[None], 1 × {height} × {width}; "
+        "flattened images: array.reshape(n, height, width)",
     )
 
 

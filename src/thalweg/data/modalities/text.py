@@ -1,6 +1,6 @@
 """One long text, in windows of tokens; the network predicts the token after each."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -27,7 +27,7 @@ from thalweg.data.text.divide_text import MOST_CONTEXT, Text, divide_text
 from thalweg.data.text.read_text import decode_text, read_text_file
 from thalweg.data.text.vocabulary import Vocabulary, restore_vocabulary
 from thalweg.data.text.windows import Windows, shifted_starts
-from thalweg.errors import DataError
+from thalweg.errors import DataError, UsageError
 from thalweg.recipes.facts import DataFacts
 from thalweg.recipes.language_model import language_model
 from thalweg.wording import count
@@ -127,9 +127,13 @@ def read_source(preprocessing: TextPreprocessing, source: Path | bytes) -> Itera
 
 def read_object(preprocessing: TextPreprocessing, value: Any) -> Iterator[SourceRow]:
     """The windows of texts. A single text is a path everywhere else: give it in a list."""
-    texts = [value] if isinstance(value, str) else list(value)
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
+        raise UsageError(
+            "the model takes texts", seen=type(value).__name__, fix="a text, or a list of texts"
+        )
     for place, text in enumerate(texts):
-        yield from _rows(preprocessing, str(text), name=f"text {place}")
+        yield from _rows(preprocessing, text, name=f"text {place}")
 
 
 def _rows(preprocessing: TextPreprocessing, text: str, *, name: str) -> Iterator[SourceRow]:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from thalweg.errors import DataError, RunError, UsageError
+from thalweg.errors import DataError, NoRunError, UsageError
 from thalweg.record.logs.csv_rows import csv_rows
 from thalweg.record.logs.event_file import event_scalars
 from thalweg.record.logs.json_rows import json_rows
@@ -16,13 +16,13 @@ STATE = "trainer_state.json"
 def read_scalars(path: Path) -> Scalars:
     """Read the curves of a file, or of the one log in a folder.
 
-    Raises RunError where nothing is there, DataError for what cannot be read, UsageError for a
+    Raises NoRunError where nothing is there, DataError for what cannot be read, UsageError for a
     folder with several logs.
     """
     if path.is_dir():
         return _folder(path)
     if not path.is_file():
-        raise RunError(
+        raise NoRunError(
             f"{path} is no run", seen="no such file or folder", fix="thalweg runs DIR lists"
         )
     if EVENTS in path.name:
@@ -40,7 +40,7 @@ def _folder(path: Path) -> Scalars:
         return Scalars(_event_files(path, files), "step")
     if tables:
         raise _several_logs(path, [table.name for table in tables])
-    raise RunError(
+    raise NoRunError(
         f"{path} is no run",
         seen="no run.db in it, no trainer_state.json, no CSV, no event file",
         fix="thalweg runs DIR lists",

@@ -45,6 +45,10 @@ def read_log(
     {"val_loss": "validation/ce"}. Raises RunError, DataError or UsageError.
     """
     path = Path(path)
+    if num_classes is not None and num_classes < 2:
+        raise UsageError(
+            "a classifier has two classes or more", seen=f"num_classes {num_classes}", fix="2, …"
+        )
     scalars = read_scalars(path)
     curves = scalars.curves
     if not any(curves.values()):
@@ -54,7 +58,7 @@ def read_log(
     history = History()
     for name in chosen:
         _add(history, meanings[name], curves[name])
-    if num_classes is not None and num_classes > 1:
+    if num_classes is not None:
         history.add(NUM_CLASSES, 0, {"": float(num_classes)})
         history.add(CHANCE_LOSS, 0, {"": log(num_classes)})
     return TrainingLog(
