@@ -209,9 +209,9 @@ def test_the_python_call_takes_the_keys_with_a_short_name(function):
 @pytest.mark.parametrize(("key", "value"), [("seed", 2**53 + 1), ("optimizer.lr", float("inf"))])
 @pytest.mark.parametrize("as_text", [False, True])
 def test_a_number_beyond_what_can_be_computed_with_is_refused(key, value, as_text):
-    with pytest.raises(UsageError, match=f"{key} must be"):
+    with pytest.raises(UsageError, match=f"{key} is too large"):
         Recipe().edited({key: str(value) if as_text else value})
-    with pytest.raises(UsageError, match=f"{key} must be"):
+    with pytest.raises(UsageError, match=f"{key} is too large"):
         Recipe().edited({key: "9" * 5000 if as_text else 10**400})
 
 

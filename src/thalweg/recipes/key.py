@@ -109,15 +109,23 @@ def check_magnitude(value: object, kind: object, *, name: str) -> None:
         return
     largest: float = LARGEST[kind]
     try:
-        is_too_large = abs(float(value)) > largest
-    except OverflowError:  # a whole number beyond all floating-point ones
-        is_too_large = True
+        is_too_large = abs(_number(value)) > largest
     except ValueError:  # a text that is no number
         return
     if is_too_large:
         text = _shortened(value)
         most = f"{largest:,}" if isinstance(largest, int) else f"{largest:.3g}"
         raise UsageError(f"{name} is too large", seen=text, fix=f"at most {most}")
+
+
+def _number(value: int | float | str) -> int | float:
+    """The number of a text, whole where it can be: a floating-point one would be rounded."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return int(value)
+    except ValueError:  # no whole number, or one of more digits than Python reads
+        return float(value)
 
 
 def _shortened(value: int | float | str) -> str:
