@@ -107,6 +107,14 @@ def test_the_variables_of_the_benchmarks_are_no_unknown_settings(command, monkey
     assert "there is no nothing-here" in command("train", "nothing-here")[2]
 
 
+def test_a_web_address_in_the_environment_is_refused(command, monkeypatch):
+    monkeypatch.setenv("THALWEG_DATA_PATH", "https://a.org/x.csv")
+    code, _, err = command("train")
+    assert code == 2
+    assert "https://a.org/x.csv" in err
+    assert "downloads nothing" in err
+
+
 def test_an_html_file_is_not_written_over_a_folder(command, tmp_path):
     (tmp_path / "log.csv").write_text("step,loss\n0,1\n1,0.5\n", encoding="utf-8")
     code, _, err = command("diagnose", str(tmp_path / "log.csv"), "--html", str(tmp_path))

@@ -47,6 +47,7 @@ FORMAT = 1
 OPTIONAL = frozenset({"views", "label_rates"})  # older models have none
 LARGEST_MODEL = 1 << 40  # bytes
 PREDICTION_BATCH = 64
+WHOLE_AGAIN = "copy it again from where it came, or train again"  # the cure of a damaged file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,7 +263,9 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             fix=_how_to_get_a_model(folder.parent),
         ) from error
     except (OSError, ValueError) as error:
-        raise RunError(f"{folder / 'model.json'} cannot be read", seen=str(error)) from error
+        raise RunError(
+            f"{folder / 'model.json'} cannot be read", seen=str(error), fix=WHOLE_AGAIN
+        ) from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise RunError(
             f"{folder / 'model.json'} is of no format that this version reads",
@@ -294,13 +297,13 @@ def _read_weights(folder: Path, manifest: Mapping[str, Any]) -> bytes:
         check_sizes(manifest, path)
         weights = read_bytes(path, limit=LARGEST_MODEL)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-        raise RunError(f"{path} cannot be read", seen=str(error)) from error
+        raise RunError(f"{path} cannot be read", seen=str(error), fix=WHOLE_AGAIN) from error
     seen, digest = sha256(weights).hexdigest(), manifest["weights_sha256"]
     if seen != digest:
         raise RunError(
             f"{path} is damaged",
             seen=f"sha256 {seen[:12]}…, saved as {digest[:12]}…",
-            fix="copy it again from where it came, or train again",
+            fix=WHOLE_AGAIN,
         )
     return weights
 

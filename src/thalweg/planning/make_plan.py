@@ -14,6 +14,7 @@ from thalweg.data.modalities import MODALITIES
 from thalweg.data.samples import Samples
 from thalweg.data.sources import samples_at
 from thalweg.errors import UsageError
+from thalweg.paths import check_path
 from thalweg.planning.checks import (
     check_edits,
     check_model,
@@ -226,7 +227,12 @@ def task_name(recipe: Recipe) -> str:
 
 
 def absolute_if_exists(path: str) -> str:
-    """The absolute path of a file, so that a run can be resumed from elsewhere; or `path` as is."""
+    """The absolute path of a file, so that a run can be resumed from elsewhere; or `path` as is.
+
+    Raises: UsageError for a web address.
+    """
+    if path:
+        check_path(path, role="the path of the data")  # from a file or the environment as well
     return str(Path(path).absolute()) if path and Path(path).exists() else path
 
 
