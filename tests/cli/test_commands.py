@@ -166,6 +166,13 @@ def test_predicting_with_what_is_no_run_is_answered_with_one(trained, here):
     assert f"such as {RUN}" in err.partition("fix:")[2]
 
 
+def test_without_any_answer_no_others_are_spoken_of(trained, here):
+    code, _, err = here("predict", RUN, "no.png", "nor.png")
+    assert code == 3
+    assert "none of the 2 could be read" in err
+    assert "the others" not in err
+
+
 def test_the_saved_weights_are_explained(trained, thalweg):
     assert "saved                weights of epoch" in trained.stdout
     assert "best validation accuracy; ties by loss" in " ".join(trained.stdout.split())
