@@ -127,7 +127,31 @@ def test_findings_of_example_histories(name):
 
 # Rule → a history on which it fires, if only with a note, and one that it passes.
 BEHIND = {"behind_step": {"none": {0: 0}, "0.weight": {0: 1}}, "step_function": {"round": {0: 1}}}
+CLIPPED = {
+    "loss": noisy(2.3, 2.25),
+    "gradient_norm": {"0.weight": dict.fromkeys(range(0, 200, 20), 1.0)},
+    "update_ratio": {"0.weight": dict.fromkeys(range(0, 200, 20), 1e-7)},
+    "weights": [10_000],
+}
+HELD_UP = TEN | {
+    "loss": noisy(2.3, 1.7),
+    "train_mode_loss": [1.7],
+    "eval_mode_loss": [0.9],
+    "weight_decay": {"0": {0: 0.0}},
+}
 SICK_AND_HEALTHY = {
+    "labels-shuffled": (
+        history(labels_shuffled=[0.8, 0.9, 0.85, 0.0]),
+        history(labels_shuffled=[0.0, 0.0, 0.8, 0.0]),
+    ),
+    "clipping-too-tight": (
+        history(scale_invariant=[0], **CLIPPED),
+        history(scale_invariant=[1], **CLIPPED),  # Adam makes the same update of any norm
+    ),
+    "over-regularised": (
+        history(dropout={"drop": {0: 0.95}}, **HELD_UP),
+        history(dropout={"drop": {0: 0.95}}, **(HELD_UP | {"eval_mode_loss": [1.6]})),
+    ),
     "class-never-counted": (
         history(ignored_class={"0": {0: 0.2, 2: 0.1, 6: 0.2}}),
         history(ignored_class={"0": {0: 0.0, 2: 0.0, 6: 0.0}}),
@@ -663,3 +687,16 @@ def test_a_renaming_that_chance_may_fit_is_no_evidence(chance, named):
     assert (
         label_encoding_differs(history(**scores, renaming_chance=[chance])) is not None
     ) == named
+
+
+@pytest.mark.parametrize(
+    ("losses", "severity"),
+    [(noisy(2.4, 2.1, 120), "note"), ([*noisy(2.4, 2.1, 40), *noisy(2.1, 2.1, 80)], "warning")],
+    ids=["still falling", "flat"],
+)
+def test_a_wider_model_is_advised_only_once_the_loss_is_flat(losses, severity):
+    scores = {"nearest neighbours": {119: 0.84}, "samples": {119: 1024}}
+    run = history(loss=losses, train_accuracy={119: 0.27}, baseline_accuracy=scores)
+    (finding,) = (one for one in diagnose(run).findings if one.rule == "underfitting")
+    assert finding.severity == severity
+    assert ("wider" in finding.prescriptions[0].change) is (severity == "warning")

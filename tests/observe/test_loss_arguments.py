@@ -25,9 +25,21 @@ def pixels(scores, dim):
     return F.nll_loss(scores.reshape(3, CLASSES, 4).log_softmax(dim), LABELS.reshape(3, 4))
 
 
+def share_of_sum(numbers):
+    return numbers / (numbers.sum(1, keepdim=True) + 1e-9)
+
+
 FAULTY = {
     "softmax before cross-entropy": (lambda s: F.cross_entropy(s.softmax(1), LABELS), "squashed"),
     "softmax before soft targets": (lambda s: F.cross_entropy(s.softmax(1), soft()), "squashed"),
+    "softmax as exp(log_softmax)": (
+        lambda s: F.cross_entropy(s.log_softmax(1)[:6].exp(), LABELS[:6]),
+        "squashed",
+    ),
+    "softmax by hand": (
+        lambda s: F.cross_entropy(share_of_sum((s - s.max()).exp()), LABELS),
+        "squashed",
+    ),
     "tanh before cross-entropy": (lambda s: F.cross_entropy(s.tanh(), LABELS), "squashed"),
     "softmax before the second term": (
         lambda s: F.mse_loss(s, soft()) + 0.5 * F.cross_entropy(s.softmax(1), LABELS),
@@ -100,6 +112,8 @@ SOUND = {
         s.log_softmax(1), soft().log(), reduction="batchmean", log_target=True
     ),
     "the reverse divergence": lambda s: F.kl_div(soft().log(), s.softmax(1), reduction="batchmean"),
+    "logits over a temperature": lambda s: F.cross_entropy(s / torch.full((1, 1), 0.5), LABELS),
+    "log-probabilities": lambda s: F.cross_entropy(s.log_softmax(1), LABELS),
     "binary entropy": lambda s: F.binary_cross_entropy(s.sigmoid(), bits()),
     "binary entropy, clamped": lambda s: F.binary_cross_entropy(
         s.sigmoid().clamp(1e-6, 1 - 1e-6), bits()
@@ -118,17 +132,21 @@ RULES = {"squashed": "logits-squashed-twice", "fit": "loss-does-not-fit-task"}
 
 
 def findings(loss_fn):
+    return diagnosis(loss_fn).findings
+
+
+def diagnosis(loss_fn, last=None, steps=2):
     torch.manual_seed(0)
-    model = nn.Linear(6, CLASSES)
+    model = nn.Linear(6, CLASSES) if last is None else nn.Sequential(nn.Linear(6, CLASSES), last)
     optimizer = torch.optim.SGD(model.parameters(), 0.01)
     watcher = watch(model, optimizer)
-    for _ in range(2):
+    for _ in range(steps):
         loss = loss_fn(model(torch.randn(12, 6)))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         watcher.step(loss)
-    return diagnose(watcher.history).findings
+    return diagnose(watcher.history)
 
 
 @pytest.mark.parametrize("name", FAULTY)
@@ -142,6 +160,36 @@ def test_an_argument_that_the_loss_does_not_take_is_named(name):
 def test_right_arguments_pass(name):
     named = [one.rule for one in findings(SOUND[name]) if one.severity != "note"]
     assert not {*RULES.values(), "impossible-loss"} & set(named)
+
+
+class Unnamed(torch.autograd.Function):
+    """The numbers as they are, by an operation that is in no table."""
+
+    @staticmethod
+    def forward(ctx, numbers):
+        return numbers.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient
+
+
+class Normalised(nn.Module):
+    def forward(self, numbers):
+        return Unnamed.apply(numbers.softmax(1))
+
+
+def test_outputs_that_are_probabilities_are_squashed_whatever_made_them():
+    found = diagnosis(lambda s: F.cross_entropy(s, LABELS), Normalised(), steps=8)
+    (finding,) = (one for one in found.findings if one.rule == "logits-squashed-twice")
+    assert "below 0.744 nat (4 classes)" in finding.prescriptions[0].expect  # ln(1 + 3/e)
+
+
+def test_a_loss_whose_input_cannot_be_read_is_not_checked():
+    unread = diagnosis(lambda s: F.cross_entropy(Unnamed.apply(s), LABELS))
+    assert "logits-squashed-twice" in unread.not_checked
+    read = diagnosis(lambda s: F.cross_entropy(s, LABELS))
+    assert "logits-squashed-twice" in read.passed
 
 
 def test_an_average_over_the_classes_too_is_a_note():

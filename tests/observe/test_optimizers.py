@@ -15,6 +15,7 @@ from thalweg.record.quantities import (
     INSTRUMENT_FAILED,
     LEARNING_RATE,
     LEFTOVER_GRADIENT,
+    SCALE_INVARIANT,
     UPDATE_RATIO,
 )
 
@@ -273,3 +274,20 @@ def test_collections_of_optimizers():
         assert set(watcher.history.by_place(LEARNING_RATE)) == {"0", "1"}
     with pytest.raises(UsageError, match="no optimizer"):
         watch(model, 3)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "expected"),
+    [(torch.optim.Adam, 1.0), (torch.optim.RMSprop, 1.0), (torch.optim.SGD, 0.0)],
+)
+def test_an_optimizer_that_divides_by_the_size_of_the_gradient_is_seen(optimizer, expected):
+    model = nn.Linear(3, 2)
+    own = optimizer(model.parameters(), lr=0.01)
+    watcher = watch(model, own)
+    for _ in range(3):
+        loss = model(torch.randn(4, 3)).square().mean()
+        own.zero_grad()
+        loss.backward()
+        own.step()
+        watcher.step(loss)
+    assert watcher.history.last(SCALE_INVARIANT) == expected

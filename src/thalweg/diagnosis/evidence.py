@@ -202,6 +202,21 @@ def expected_gain(history: History, *, least: int = 30) -> tuple[float, float]:
     return end, -end * float(np.expm1(rate * len(losses) / 5 / end))
 
 
+def descent_goes_on(history: History, *, share: float = 0.25, least: int = 30) -> bool:
+    """True if much of the loss's fall happened late: the run has not shown how far it can get.
+
+    From the middle third of the losses to the last one it fell by a quarter of the way from the
+    first third to the last, and beyond two standard errors. A straight line falls by half of it.
+    """
+    losses = curve(history, LOSS)
+    if len(losses) < least:
+        return False
+    third = len(losses) // 3
+    first, middle, last = (losses.values[i * third : (i + 1) * third] for i in range(3))
+    late, error = fall(middle, last)
+    return late > max(2 * error, share * fall(first, last)[0])
+
+
 def finite_values(numbers: dict[str, float]) -> dict[str, float]:
     """The entries whose number is finite; the others could not be computed."""
     return {name: each for name, each in numbers.items() if isfinite(each)}

@@ -211,8 +211,9 @@ def plain_values(tensor: Tensor) -> Tensor | None:
 
 
 def is_plain(tensor: Tensor) -> bool:
-    """False for nested tensors, and others whose numbers are not all in one place."""
-    return not tensor.is_nested and type(tensor.data) is Tensor
+    """False for nested and sparse tensors, and others whose numbers are not all in one place."""
+    dense = tensor.layout == torch.strided and not tensor.is_nested
+    return dense and type(tensor.data) is Tensor
 
 
 def own_tensors(tree: Any) -> Any:

@@ -71,6 +71,7 @@ class Moment:
     norm_factors: list[float] = field(default_factory=list)  # 1 for a weight that is not sharded
     skip_flag: Tensor | None = None  # not 0 where the optimizer made no update after all
     logits: Tensor | None = None  # output of the model for the last batch, detached
+    batch_inputs: Tensor | None = None  # of the last batch, where they were passed in beside these
     batch_targets: Tensor | None = None  # of the last batch, where the user passed them in
     recovers_targets: bool = False  # read missing ones off the gradient, with a wait or two
     batch_size: int = 0  # samples in the last batch; `logits` may hold fewer
@@ -86,6 +87,7 @@ class Moment:
     in_update: bool = False  # in an optimizer's hook: the gradients are those that it sees
     called: frozenset[str] = frozenset()  # modules that ran in the last training pass
     passes: PassCounts = PassCounts()
+    last_batch: "Moment | None" = None  # at the end: the last reading that measured everything
     train: DataSample | None = None  # while training only if an instrument needs samples
     val: DataSample | None = None
     loss_fn: Callable[..., Any] | None = None
@@ -125,6 +127,7 @@ class Moment:
             earlier_targets=vars(self).get("recovered_targets"),
             earlier_comparison=_compact(self.comparison) if self.recovers_targets else None,
             logits=None if self.logits is None else compact(self.logits),
+            batch_inputs=None,
             batch_targets=None if self.batch_targets is None else compact(self.batch_targets),
             forward=None if self.forward is None else self.forward.without_graph(),
             shared=Shared(),

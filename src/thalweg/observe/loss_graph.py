@@ -24,6 +24,8 @@ RESHAPING = (
     "ToCopy", "Transpose", "Permute", "T", "Alias", "Index", "Expand", "Unbind", "Split", "Cast",
 )  # fmt: skip
 KEEPING_SHAPE = ("Clone", "ToCopy", "Alias", "Cast", "Expand")
+NOT_NEGATIVE = ("Exp", "Softmax", "Sigmoid", "Softplus", "Relu", "Abs")
+SHIFTED = ("Add", "Clamp", "ClampMin")  # a sum that is kept away from zero
 ENTROPIES = ("NllLoss", "NllLoss2D", "NllLossNd")
 REDUCIBLE = (
     *ENTROPIES, "MseLoss", "SmoothL1Loss", "HuberLoss", "BinaryCrossEntropy",
@@ -47,6 +49,7 @@ class LossGraph:
     summed_entries: int = 0  # numbers that the last operation adds up; 0 where it is not known
     composed: bool = False  # whether the loss is a sum of terms, of which `kind` is one
     bare: bool = False  # whether the loss is the mean or the sum of that function, and no more
+    takes_output: bool = False  # whether its input is the model's output, reshaped at most
 
 
 def read_graph(loss: Any, output_node: Any) -> LossGraph | None:
@@ -70,6 +73,7 @@ def read_graph(loss: Any, output_node: Any) -> LossGraph | None:
         summed_entries=_summed_entries(nodes[0]),
         composed=_composed(root),
         bare=_bare(root),
+        takes_output=core is not None and _takes_output(core, output_node),
     )
 
 
@@ -110,12 +114,52 @@ class _WithValue(torch.autograd.Function):
 
 
 def operation_name(node: Any) -> str:
-    """The operation that made a tensor, through any reshapes: "softmax", "relu"."""
+    """The operation that made a tensor, through any reshapes: "softmax", "relu".
+
+    Several operations that are a softmax together are one: exp(log_softmax(x)), exp(x) / Σ exp(x).
+    "quotient" is a division by numbers that depend on weights.
+    """
+    node = _before_reshapes(node)
+    if node is None:
+        return ""
+    if _name(node) == "Exp":
+        source = _before_reshapes(_next(node))
+        return "softmax" if source is not None and _name(source) == "LogSoftmax" else "exp"
+    if _name(node) == "Div":
+        return _division_name(node)
+    return _name(node).lower()
+
+
+def _before_reshapes(node: Any) -> Any:
     for _ in range(8):
         if node is None or _name(node) not in RESHAPING:
             break
         node = _next(node)
-    return "" if node is None else _name(node).lower()
+    return node
+
+
+def _division_name(division: Any) -> str:
+    """Tell a division by a number from one by the sum of what is divided: rows that sum to 1."""
+    operands = [one for one, _ in division.next_functions]
+    if len(operands) != 2 or operands[0] is None or prod(_shape(operands[1] or division)) == 1:
+        return "div"
+    numerator, denominator = operands
+    if denominator is None:
+        return "div"
+    while denominator is not None and _name(denominator) in (*RESHAPING, *SHIFTED):
+        denominator = _next(denominator)
+    sums = denominator is not None and _name(denominator) == "Sum"
+    if sums and _next(denominator) is numerator and _name(numerator) in NOT_NEGATIVE:
+        return "softmax"
+    return "quotient"
+
+
+def _takes_output(core: Any, output_node: Any) -> bool:
+    """True if only reshapes lie between the model's output and a loss function's node."""
+    node = _next(core)
+    while node is not None and node is not output_node and _name(node) in RESHAPING:
+        node = _next(node)
+    return node is not None and node is output_node
 
 
 def _walk(root: Any, stop: Any) -> Iterator[Any]:

@@ -9,6 +9,7 @@ from functools import partial
 from time import perf_counter
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from thalweg.observe.bare_copy import bare_module, named_weights
@@ -131,6 +132,7 @@ class Readings:
             logits=output,
             passes=_passes(hooks),
             batch_size=shape[0] if shape else self._forward.batch_size if self._forward else 0,
+            batch_inputs=_inputs(pair),
             batch_targets=_targets(pair, shape),
             recovers_targets=self._is_thorough,
         )
@@ -177,7 +179,8 @@ class Readings:
         fresh, self._samples_read = not self._samples_read, True
         if fresh:
             self._samples.read_loaders()
-        moment, last = self._moment(step), self._last_thorough
+        last = self._last_thorough
+        moment = self._moment(step, last_batch=last)
         if last is not None:
             again = replace(last, step=step, train=moment.train, val=moment.val)
             self._runner.repeat_at_end(again)
@@ -333,6 +336,12 @@ def _shape_and_part(
         return (), None
     strides = output_strides(value.shape, MOST_OF_OUTPUT // value.itemsize)
     return tuple(value.shape), strided(value, strides)
+
+
+def _inputs(batch: Batch | None) -> Tensor | None:
+    inputs = None if batch is None else batch[0]
+    plain = isinstance(inputs, Tensor) and inputs.ndim and inputs.layout == torch.strided
+    return inputs if plain and not inputs.is_nested else None
 
 
 def _targets(batch: Batch | None, output: tuple[int, ...]) -> Tensor | None:

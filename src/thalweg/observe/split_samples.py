@@ -48,7 +48,7 @@ class SplitSamples:
 
     def keep_batch(self, inputs: Tensor | None, targets: Tensor | None) -> None:
         """Keep a few training batches for want of a loader; on their device: nothing waits."""
-        if inputs is None or self.train is not None:
+        if inputs is None or inputs.layout != torch.strided or self.train is not None:
             return
         if len(self._batches) >= BATCHES or self._bytes >= MOST_OF_BATCHES or not len(inputs):
             return

@@ -10,13 +10,26 @@ __all__ = [
     "CLASS_WEIGHT",
     "CLEARED_PASSES",
     "IGNORED_CLASS",
+    "LABELS_SHUFFLED",
     "LABEL_SMOOTHING",
+    "LOGITS_SQUASHED",
     "REDUCED_BATCH",
     "RETURN",
     "TRUE_LABELS",
 ]
 
 LABEL_SMOOTHING = Quantity("label_smoothing", "share of a target that all classes share")
+LOGITS_SQUASHED = Quantity(
+    "logits_squashed",
+    "1 where what a loss takes as logits comes from a softmax, sigmoid, tanh or ReLU, 0 where not",
+    how="only for losses whose input shows in the graph: pass the loss tensor itself to "
+    "watcher.step",
+)
+LABELS_SHUFFLED = Quantity(
+    "labels_shuffled",
+    "share of a batch's samples that the loss compares with the label of another sample",
+    how="only for class numbers that a loader gives beside the model's inputs, one a sample",
+)
 CLASS_WEIGHT = Quantity(
     "class_weight", "weight of the class in the loss", per="class", how="only for cross-entropies"
 )

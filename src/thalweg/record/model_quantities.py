@@ -11,6 +11,7 @@ __all__ = [
     "COPY_MOVED",
     "COPY_STATISTICS",
     "DEAD_UNITS",
+    "DROPOUT",
     "EVAL_NOISE",
     "IDENTICAL_ROWS",
     "LAYERS",
@@ -31,11 +32,23 @@ __all__ = [
     "RESTORED_ITSELF",
     "SAME_STATE_DISCOUNT",
     "SATURATED",
+    "SCALE_INVARIANT",
     "USELESS_BIAS",
 ]
 
 _PROBE = "pass train= to watch, or call the watched model itself, so that a copy can be probed"
 _MATRICES = "only for models with weight matrices"
+DROPOUT = Quantity(
+    "dropout",
+    "share of its inputs that the dropout module zeroes in a training pass",
+    per="module",
+    how="only for models with dropout modules: call the watched model itself (model(inputs))",
+)
+SCALE_INVARIANT = Quantity(
+    "scale_invariant",
+    "1 where every optimizer divides the gradient by its own size, as Adam does, else 0",
+    how="let the watched optimizer's step() run",
+)
 _CALL = "call the watched model itself (model(inputs)) in the training loop"
 _OWN = "only for layers of your own that normalise by the batch in train mode: " + _CALL
 _NORMS = "only for models with batch norm: " + _CALL

@@ -101,7 +101,8 @@ class Session:
             loss_seen = loss_seen or read_loss(loss)
             training.add_loss(loss_seen)
             if training.form is not None and self._batch is not None:
-                training.targets = training.form.pair(self._batch[1])[1]
+                pair = training.form.pair(self._batch[1])
+                training.batch = None if pair[1] is None else pair
 
     def on_scaled_loss(self, scaled: Tensor, loss: Tensor) -> None:
         """Remember the loss that a gradient scaler has scaled."""

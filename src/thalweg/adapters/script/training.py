@@ -14,6 +14,7 @@ from thalweg.adapters.script.validation import ValidationScores
 from thalweg.diagnosis import Diagnosis
 from thalweg.observe import Watcher
 from thalweg.observe.compiler import compiler_in_use
+from thalweg.observe.data_sample import Pair
 from thalweg.observe.guard import ReportFailure
 from thalweg.observe.loss_graph import RESCALED, mark_rescaled, with_value
 
@@ -42,7 +43,7 @@ class Training:
         self.updates = 0
         self.form: BatchForm | None = None  # of the batches of its loader
         self.scores: ValidationScores | None = None
-        self.targets: Tensor | None = None  # of the last batch
+        self.batch: Pair | None = None  # the last one, where it has targets
         self.updates_without_loss = 0
         self.idle_since_new = False  # no update since another optimizer was made
         self._train: LoaderParts | None = None
@@ -139,9 +140,8 @@ class Training:
             return
         for one in own:
             one.used = True
-        batch = None if self.targets is None else (None, self.targets)
-        self.watcher.step(_loss_of_update(own), batch)
-        self.targets = None
+        self.watcher.step(_loss_of_update(own), self.batch)
+        self.batch = None
         self.updates += 1
         self.idle_since_new = False
         if self._sentinel is None:

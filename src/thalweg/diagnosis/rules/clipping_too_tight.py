@@ -10,7 +10,14 @@ from thalweg.diagnosis.evidence import (
 )
 from thalweg.diagnosis.rule import Finding, Prescription, rule
 from thalweg.record import History
-from thalweg.record.quantities import GRADIENT_NORM, LOSS, SCALER_SCALE, UPDATE_RATIO
+from thalweg.record.quantities import (
+    GRADIENT_NORM,
+    LOSS,
+    SCALE_INVARIANT,
+    SCALER_SCALE,
+    UPDATE_RATIO,
+    WEIGHTS,
+)
 
 
 @rule(
@@ -41,15 +48,18 @@ def clipping_too_tight(
     Evidence: the norm of the whole gradient, as it reached the optimizer, at the readings; and the
     update-to-weight ratio times the number of steps, the farthest that a matrix can have moved.
     Threshold: nine in ten readings have the same norm to 0.5 %, no matrix can have moved by 0.3 of
-    its norm, and the loss is still above half of its start (or of chance).
-    False alarms: none known; clipping does not slow down optimizers that normalise gradients
-    themselves, as Adam does, and their weights move.
+    its norm, and the loss is still above half of its start (or of chance). Silent where every
+    optimizer divides the gradient by its own size, as Adam does, to which its norm makes no
+    difference; but for entries below 1e-6, near the epsilon that is added to that size.
+    False alarms: none known.
     Convicted by: the same steps on a copy without clipping lower the loss.
     Source: Pascanu, Mikolov and Bengio 2013, who set the bound at half to ten times the average
     norm; Google tuning playbook: when more than half of the updates are clipped, lower the rate.
     """
     norms, losses, moved = gradient_norms(history), curve(history, LOSS), largest_movement(history)
     if len(norms) < 6 or len(losses) < 30:
+        return None
+    if _makes_no_difference(history, float(np.median(norms))):
         return None
     scale = value(history, SCALER_SCALE)
     if scale > 1:  # which doubles now and then, and with it the bound on scaled gradients
@@ -81,6 +91,13 @@ def clipping_too_tight(
             ),
         ),
     )
+
+
+def _makes_no_difference(history: History, bound: float) -> bool:
+    """True if the optimizers make the same update of a gradient of any size."""
+    count = value(history, WEIGHTS)
+    entries = bound / np.sqrt(count) if count > 0 else bound
+    return value(history, SCALE_INVARIANT) == 1 and bool(entries > 1e-6)
 
 
 def _scaled(bound: float, scale: float, *, clipped: float) -> Finding:

@@ -7,10 +7,11 @@ from thalweg.diagnosis.evidence import (
     number,
     share_of_chance,
     slope,
+    value,
 )
 from thalweg.diagnosis.rule import Finding, Prescription, rule
 from thalweg.record import History
-from thalweg.record.quantities import LEARNING_RATE, LOSS, UPDATE_RATIO
+from thalweg.record.quantities import LEARNING_RATE, LOSS, SCALE_INVARIANT, UPDATE_RATIO
 
 
 @rule(
@@ -52,7 +53,9 @@ def learning_rate_too_low(
     if done or end > 1.03 * start or not 0 < moved < reach or not _steady(losses, steady):
         return None
     lr = max(max(series.values()) for series in history.by_place(LEARNING_RATE).values())
-    better = float(f"{lr * min(max(3 / moved, 10), 1000):.1g}")
+    # In proportion to the rate are the updates of an optimizer that divides by the gradient's size.
+    most = 1e7 if value(history, SCALE_INVARIANT) == 1 else 1000
+    better = float(f"{lr * min(max(3 / moved, 10), most):.1g}")
     return Finding(
         severity="warning",
         summary=f"at learning rate {number(lr)} no weight matrix can have moved by more than "

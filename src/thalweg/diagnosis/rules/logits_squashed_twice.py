@@ -1,7 +1,17 @@
-from thalweg.diagnosis.evidence import curve, kind
+from math import e, log
+
+from thalweg.diagnosis.evidence import curve, kind, number, value
 from thalweg.diagnosis.rule import Finding, Prescription, rule
 from thalweg.record import History
-from thalweg.record.quantities import LOSS_ARGUMENT, LOSS_INPUT, LOSS_KIND, OUTPUT_ROW_SUM_ERROR
+from thalweg.record.quantities import (
+    LOGITS_SQUASHED,
+    LOSS_ARGUMENT,
+    LOSS_INPUT,
+    LOSS_KIND,
+    NUM_CLASSES,
+    OUTPUT_ROW_SUM_ERROR,
+    OUTPUT_WIDTH,
+)
 
 TAKING_LOGITS = ("cross_entropy", "bce_with_logits")
 SQUASHED = ("softmax", "sigmoid")
@@ -12,7 +22,7 @@ BOUNDED = ("tanh",)
 @rule(
     "logits-squashed-twice",
     stage="output",
-    needs=(LOSS_KIND, LOSS_INPUT),
+    needs=(LOSS_KIND, LOSS_INPUT, LOGITS_SQUASHED),
     explains=(
         "output-cannot-reach-targets",
         "learning-rate-too-low",
@@ -36,8 +46,10 @@ def logits_squashed_twice(history: History, *, close: float = 1e-4) -> Finding |
     tanh keeps them between −1 and 1.
 
     Evidence: the operation before each such loss function, in the loss's graph, also where the loss
-    is a sum of several; or rows of output that are not negative and sum to 1.
+    is a sum of several and where a softmax is made by hand: exp(log_softmax(x)), exp(x) / Σ exp(x);
+    or rows of output that are not negative and sum to 1, where the loss takes the output as it is.
     Threshold: exact; where the graph does not show it, rows within 1e-4 of 1 at every reading.
+    Not checked where neither shows what the loss takes.
     False alarms: logits bounded on purpose by a sigmoid or tanh; with a factor after it, it passes.
     Convicted by: without it, the loss on one batch falls below the floor.
     Source: PyTorch documentation, "CrossEntropyLoss": "input is expected to contain the
@@ -59,9 +71,7 @@ def logits_squashed_twice(history: History, *, close: float = 1e-4) -> Finding |
             Prescription(
                 change=f"return logits: take the {name} out of the model"
                 + (", and apply it only to show probabilities" if name in SQUASHED else ""),
-                expect="the training loss falls below 1.46 nat (ten classes); larger gradients"
-                if name in SQUASHED
-                else "larger gradients, for every class",
+                expect=_expectation(history, loss, name),
             ),
         ),
     )
@@ -85,7 +95,25 @@ def _are_probabilities(history: History, close: float) -> bool:
     """True if at three readings or more, and at all, no output is negative and rows sum to 1."""
     errors = curve(history, OUTPUT_ROW_SUM_ERROR)
     measured = len(history.series(OUTPUT_ROW_SUM_ERROR))
-    return 3 <= len(errors) == measured and float(errors.values.max()) < close
+    if not 3 <= len(errors) == measured or float(errors.values.max()) >= close:
+        return False
+    return bool(curve(history, LOGITS_SQUASHED).values.min(initial=1.0) == 1)
+
+
+def _expectation(history: History, loss: str, name: str) -> str:
+    """The least loss that squashed logits allow, where the number of classes shows it."""
+    if name not in SQUASHED:
+        return "larger gradients, for every class"
+    if loss == "bce_with_logits":
+        return "the loss of samples without the label falls below ln 2 = 0.693; larger gradients"
+    classes = value(history, NUM_CLASSES)
+    if not classes > 1 and name == "softmax" and curve(history, OUTPUT_ROW_SUM_ERROR).values.size:
+        rows = float(curve(history, OUTPUT_ROW_SUM_ERROR).values.max()) < 1e-4
+        classes = value(history, OUTPUT_WIDTH) if rows else classes
+    if not classes > 1:
+        return "a training loss below the least one that probabilities allow; larger gradients"
+    least = number(log(1 + (classes - 1) / e))
+    return f"the training loss falls below {least} nat ({classes:.0f} classes); larger gradients"
 
 
 def _harm(loss: str, name: str) -> str:

@@ -8,6 +8,7 @@ from thalweg.observe.instruments.baselines import baselines
 from thalweg.observe.instruments.batch_composition import batch_composition
 from thalweg.observe.instruments.class_weights import class_weights
 from thalweg.observe.instruments.distribution_shift import distribution_shift
+from thalweg.observe.instruments.dropout import dropout
 from thalweg.observe.instruments.duplicates import duplicates
 from thalweg.observe.instruments.evaluation import evaluation
 from thalweg.observe.instruments.first_nan import first_nan
@@ -23,6 +24,7 @@ from thalweg.observe.instruments.gradient_ratio import gradient_ratio
 from thalweg.observe.instruments.graph_leaves import graph_leaves
 from thalweg.observe.instruments.identical_passes import identical_passes
 from thalweg.observe.instruments.input_scale import input_scale
+from thalweg.observe.instruments.logits_squashed import logits_squashed
 from thalweg.observe.instruments.loss_function import loss_function
 from thalweg.observe.instruments.loss_rows import loss_rows
 from thalweg.observe.instruments.modes import train_modes, val_modes
@@ -33,6 +35,8 @@ from thalweg.observe.instruments.own_norms import own_norms
 from thalweg.observe.instruments.pass_counts import pass_counts
 from thalweg.observe.instruments.sample_independence import sample_independence
 from thalweg.observe.instruments.samples_drawn import samples_drawn
+from thalweg.observe.instruments.scale_invariance import scale_invariance
+from thalweg.observe.instruments.shuffled_labels import shuffled_labels
 from thalweg.observe.instruments.step_functions import step_functions
 from thalweg.observe.instruments.symmetry import symmetry
 from thalweg.observe.instruments.target_among_inputs import target_among_inputs
@@ -59,6 +63,10 @@ INSTRUMENTS: tuple[Instrument, ...] = (
     loss_function,
     class_weights,
     loss_rows,
+    logits_squashed,
+    shuffled_labels,
+    dropout,
+    scale_invariance,
     target_among_inputs,
     attention_masks,
     outputs,

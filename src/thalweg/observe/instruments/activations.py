@@ -104,6 +104,8 @@ def _is_factorisation(model: nn.Module, layers: Iterable[str]) -> bool:
 
 def _input_scale(inputs: Tensor) -> dict[Quantity, Measurements]:
     """Spread and offset by feature (vectors) or by channel (images, sequences)."""
+    if inputs.layout != torch.strided:
+        return {}
     unit = 1 if inputs.ndim in (2, 4, 5) else inputs.ndim - 1
     features = inputs.movedim(unit, 0).flatten(1)
     if features.shape[1] < LEAST_VALUES:

@@ -11,11 +11,11 @@ from torch.nn import functional as F
 from thalweg.observe.bare_copy import bare_copy
 from thalweg.observe.class_renaming import best_renaming
 from thalweg.observe.compared_targets import valid_classes
-from thalweg.observe.data_sample import DataSample
-from thalweg.observe.forward_pass import main_output
+from thalweg.observe.forward_pass import eval_keywords, main_output, own_tensors
 from thalweg.observe.instrument import Measurements, Moment, instrument
 from thalweg.observe.instruments.activations import takes_alone
 from thalweg.observe.isolation import isolated
+from thalweg.observe.mode_log import drops_by_hand
 from thalweg.record import History, Quantity
 from thalweg.record.quantities import (
     CLASS_RECALL,
@@ -50,20 +50,20 @@ def evaluation(moment: Moment) -> Mapping[Quantity, Measurements]:
     """Loss in train and eval mode on the same samples, accuracy, recall by class."""
     train, loss_fn = moment.train, moment.loss_fn or _loss_of_labels(moment.history)
     if train is None or train.targets is None or loss_fn is None:
-        return {}
+        return _losses_of_last_batch(moment)
     if _loader_agrees(moment.history) == 0:
-        return {}
+        return _losses_of_last_batch(moment)
     if moment.forward is not None and not takes_alone(moment, train.inputs):
-        return {}
+        return _losses_of_last_batch(moment)
     measured: dict[Quantity, Measurements] = {}
     most, size = moment.affordable(MOST), max(2, train.batch_sizes[0])
     train = train.part(most)
     logits = moment.shared.train_outputs
     if logits is None or len(logits) != len(train):
         logits = outputs_of_copy(moment, train.inputs, size=256, training=False)
-    measured[EVAL_MODE_LOSS] = {"": _loss(loss_fn, logits, train)}
+    measured[EVAL_MODE_LOSS] = {"": _loss(loss_fn, logits, train.targets)}
     train_logits = outputs_of_copy(moment, train.inputs, size=size, training=True)
-    measured[TRAIN_MODE_LOSS] = {"": _loss(loss_fn, train_logits, train)}
+    measured[TRAIN_MODE_LOSS] = {"": _loss(loss_fn, train_logits, train.targets)}
     measured |= _accuracy(TRAIN_ACCURACY, logits, moment.class_labels(train))
     val = moment.val
     if val is not None and val.targets is not None and not val.is_head_of_classes:
@@ -125,10 +125,39 @@ def outputs_of_copy(moment: Moment, inputs: Tensor, *, size: int, training: bool
     return torch.cat([output.float().cpu() for output in outputs])
 
 
-def _loss(loss_fn: LossFn, logits: Tensor, sample: DataSample) -> float:
+def _losses_of_last_batch(moment: Moment) -> dict[Quantity, Measurements]:
+    """Loss of the last batch's samples in train and in eval mode, called with all its arguments.
+
+    For models that take several: a graph, a mask. The targets are those of the loss; those that it
+    ignores, as of the nodes beside a mask, are ignored here. Only where a module drops numbers.
+    """
+    last, loss_fn = moment.last_batch, loss_of_kind(moment.history)
+    forward, graph = (None, None) if last is None else (last.forward, last.graph)
+    if last is None or forward is None or graph is None or loss_fn is None or graph.composed:
+        return {}
+    targets, modules = last.comparison.targets, moment.model.modules()
+    if targets is None or not (forward.inputs or forward.keywords) or not forward.is_whole:
+        return {}
+    if not forward.modes and not any(map(drops_by_hand, modules)):
+        return {}
+    losses = []
+    for training in (True, False):
+        model = bare_copy(moment.model).train(training)
+        inputs, keywords = own_tensors((forward.inputs, dict(forward.keywords)))
+        with isolated(model), moment.autocast():
+            output = main_output(
+                model(*inputs, **(keywords if training else eval_keywords(keywords)))
+            )
+        if output is None or output.shape[1:] != forward.output_shape[1:]:
+            return {}
+        losses.append(_loss(loss_fn, output.float().cpu(), targets.cpu()))
+    return {TRAIN_MODE_LOSS: {"": losses[0]}, EVAL_MODE_LOSS: {"": losses[1]}}
+
+
+def _loss(loss_fn: LossFn, logits: Tensor, targets: Tensor | None) -> float:
     """The mean loss; outputs N×1 meet N targets as in a loop that squeezes them itself."""
-    assert sample.targets is not None
-    targets = sample.targets[: len(logits)]
+    assert targets is not None
+    targets = targets[: len(logits)]
     alike = targets.is_floating_point() and logits.numel() == targets.numel()
     with torch.no_grad():
         try:

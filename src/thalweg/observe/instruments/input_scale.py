@@ -1,6 +1,6 @@
 import torch
 
-from thalweg.observe.forward_pass import tensors
+from thalweg.observe.forward_pass import is_plain, tensors
 from thalweg.observe.instrument import Measurements, Moment, instrument
 from thalweg.record.quantities import INPUT_SCALE
 
@@ -18,7 +18,7 @@ def input_scale(moment: Moment) -> Measurements:
     for split, forward in passes.items():
         arguments = () if forward is None else tensors((forward.inputs, forward.keywords))
         inputs = next((one for one in arguments if one.is_floating_point() and one.ndim), None)
-        if inputs is None or inputs.numel() < 2 or inputs.is_nested:
+        if inputs is None or inputs.numel() < 2 or not is_plain(inputs):
             continue
         values = inputs[:MOST].detach().float()
         measured[f"{split}std"], measured[f"{split}mean"] = values.std(), values.mean()

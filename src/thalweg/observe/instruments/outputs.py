@@ -23,10 +23,24 @@ def outputs(moment: Moment) -> Mapping[Quantity, Measurements]:
         OUTPUT_HIGH: {"": rows.max()},
     }
     if rows.shape[1] > 1:
-        negative = (rows < 0).any()
-        error = (rows.sum(1) - 1).abs().max()
-        measured[OUTPUT_ROW_SUM_ERROR] = {"": torch.where(negative, torch.inf, error)}
+        measured[OUTPUT_ROW_SUM_ERROR] = {"": _row_sum_error(rows)}
     return measured
+
+
+def row_sum_error(moment: Moment) -> Tensor | None:
+    """The largest |Σ − 1| over the rows of output; infinite where one is negative.
+
+    None where no output of several columns is seen.
+    """
+    output = moment.logits
+    if output is None or output.ndim == 0 or not output.is_floating_point():
+        return None
+    rows = output.float()[None] if _is_one_row(output, moment) else _rows(output)
+    return _row_sum_error(rows) if rows.shape[1] > 1 else None
+
+
+def _row_sum_error(rows: Tensor) -> Tensor:
+    return torch.where((rows < 0).any(), torch.inf, (rows.sum(1) - 1).abs().max())
 
 
 def _is_one_row(output: Tensor, moment: Moment) -> bool:
