@@ -1,5 +1,7 @@
 """Optimizers of every make, and loops that update when they please: no false alarm, no change."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -278,7 +280,7 @@ def test_collections_of_optimizers():
 
 @pytest.mark.parametrize(
     ("optimizer", "expected"),
-    [(torch.optim.Adam, 1.0), (torch.optim.RMSprop, 1.0), (torch.optim.SGD, 0.0)],
+    [(Adam, 1.0), (torch.optim.RMSprop, 1.0), (partial(SGD, momentum=0.9), 0.0)],
 )
 def test_an_optimizer_that_divides_by_the_size_of_the_gradient_is_seen(optimizer, expected):
     model = nn.Linear(3, 2)

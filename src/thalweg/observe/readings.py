@@ -340,8 +340,9 @@ def _shape_and_part(
 
 def _inputs(batch: Batch | None) -> Tensor | None:
     inputs = None if batch is None else batch[0]
-    plain = isinstance(inputs, Tensor) and inputs.ndim and inputs.layout == torch.strided
-    return inputs if plain and not inputs.is_nested else None
+    if not isinstance(inputs, Tensor) or not inputs.ndim or inputs.is_nested:
+        return None
+    return inputs if inputs.layout == torch.strided else None
 
 
 def _targets(batch: Batch | None, output: tuple[int, ...]) -> Tensor | None:
