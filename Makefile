@@ -13,7 +13,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 demo: .venv/ready
 	$(BIN)/thalweg demo
 
-test: format lint types contracts shape unit docs
+test: format lint types contracts shape unit
 
 .venv/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("thalweg needs Python 3.11 or newer, and $(PYTHON) is " \
@@ -37,10 +37,11 @@ contracts: .venv/ready
 shape: .venv/ready
 	$(BIN)/python docs/check_shape.py src/thalweg
 
+# Also the README and the documentation, executed, and the reference pages, compared with the tables.
 unit: .venv/ready
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto -m "not slow" tests --ignore=tests/docs
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --dist worksteal -m "not slow" tests
 
-# The README and the documentation, executed; the reference pages, compared with the tables.
+# Every page of the documentation, the long ones among them.
 docs: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto tests/docs
 

@@ -21,6 +21,7 @@ from thalweg.borrow import (
     preserve_buffers,
     preserve_modes,
     preserve_random_state,
+    seed_generators,
 )
 
 OPTIMIZERS = {
@@ -217,3 +218,13 @@ def test_the_position_of_a_sampler_and_what_a_dataset_holds(fails):
     assert sampler.rounds == 0
     assert not hasattr(dataset, "opened_late")
     assert [one.random() for one in dataset.chance] == drawn
+
+
+def test_generators_are_seeded_as_torch_seeds_them_and_nothing_is_queued_for_a_device():
+    with preserve_random_state():
+        torch.manual_seed(5)
+        expected, queued = torch.rand(4), len(torch.cuda._queued_calls)
+        seed_generators(5)
+        assert torch.equal(torch.rand(4), expected)
+        if not torch.cuda.is_initialized():
+            assert len(torch.cuda._queued_calls) == queued

@@ -27,6 +27,10 @@ BLOCK = re.compile(
 NUMBER = re.compile(r"[-+]?\d(?:[\d.,:×]|e[-+]?\d)*")
 
 
+# They train for longer; `make nightly` runs them.
+NIGHTLY = {"devices", "forecasting", "questions", "sequences", "text", "text_classification"}
+
+
 @dataclass
 class Block:
     kind: str
@@ -43,7 +47,12 @@ def blocks(page):
 
 
 def with_blocks(pages):
-    return [page for page in pages if any(blocks(page))]
+    marks = {True: pytest.mark.slow, False: ()}
+    return [
+        pytest.param(page, id=page.stem, marks=marks[page.stem in NIGHTLY])
+        for page in pages
+        if any(blocks(page))
+    ]
 
 
 @pytest.fixture
@@ -99,7 +108,7 @@ def photos(folder):
     Image.open(folder / "photos/rose/0.png").save(folder / "new.jpg")
 
 
-@pytest.mark.parametrize("page", with_blocks(PAGES), ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", with_blocks(PAGES))
 def test_every_block_of_a_page_runs(page, desk):
     namespace = {}
     for block in blocks(page):

@@ -9,9 +9,16 @@ import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PROGRAMS = sorted(EXAMPLES.glob("*.py"))
+NIGHTLY = {"compare_models", "cross_validation", "curvature"}  # they train for longer
 
 
-@pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.stem)
+def marked(program):
+    return pytest.param(
+        program, id=program.stem, marks=pytest.mark.slow if program.stem in NIGHTLY else ()
+    )
+
+
+@pytest.mark.parametrize("program", [marked(program) for program in PROGRAMS])
 def test_it_runs(program, tmp_path):
     environment = {**os.environ, "THALWEG_CACHE": str(tmp_path / "cache")}
     done = subprocess.run(

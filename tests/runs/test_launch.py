@@ -81,6 +81,7 @@ def assert_same(run, one):
     assert all((a.name, a.predicted) == (b.name, b.predicted) for a, b in pairs)
 
 
+@pytest.mark.slow
 def test_a_killed_rank_ends_the_run_which_two_ranks_take_up(scans, one, tmp_path):
     folder, error, seconds = killed_at(12, scans, rank=1, out=tmp_path, devices=2, **WISHES)
     assert error.problem.startswith("rank 1 on ")

@@ -1,16 +1,15 @@
 """Forward passes of a bare copy in eval mode, from the same or another random state."""
 
-import random
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from thalweg.borrow import seed_generators
 from thalweg.observe.bare_copy import bare_copy
 from thalweg.observe.forward_pass import eval_keywords, main_output, own_tensors
 from thalweg.observe.instrument import Moment
@@ -36,7 +35,7 @@ class EvalPasses:
     ) -> Tensor | None:
         """The main output in single precision, samples first, from that random state."""
         inputs, keywords = own_tensors((arguments.inputs, eval_keywords(arguments.keywords)))
-        _seed_all(seed)
+        seed_generators(seed)
         if mode is None:
             result = self.copy(*inputs, **keywords)
         else:
@@ -108,10 +107,3 @@ def _draws(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         if slot.name == "dropout_p":
             return bool(argument > 0)
     return bool(kwargs.get("dropout_p", "attention" not in func.overloadpacket.__name__))
-
-
-def _seed_all(seed: int) -> None:
-    """Restored by `isolated`."""
-    torch.manual_seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 (the state that a user's code draws from)
-    random.seed(seed)

@@ -27,8 +27,10 @@ class LoopLog:
         guard: Guard,
         *,
         scheduler: Any = None,
+        searches: bool = True,
     ) -> None:
         self._guard = guard
+        self._searches = searches  # the process for what drives the loop
         self._drivers = [scheduler]  # and what else moves the loop, once it was looked for
         self._searched_at = -1  # the step at which they were last looked for at the end
         self._modes = ModeLog(model, optimizers)
@@ -55,7 +57,8 @@ class LoopLog:
 
     def find_drivers(self) -> None:
         """Find the loop's schedulers and scaler while it runs: they may be gone at its end."""
-        self._drivers += drivers_of(self._optimizers)
+        if self._searches:
+            self._drivers += drivers_of(self._optimizers)
 
     def complete(self, step: int, *, scaler: Any = None) -> None:
         """Record the counts as they are at the end, and the state of what drives the loop.

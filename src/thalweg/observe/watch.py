@@ -29,7 +29,7 @@ from thalweg.observe.readings import AnyBatch, Readings
 from thalweg.observe.split_samples import SplitSamples
 from thalweg.observe.update_hooks import optimizers_in
 from thalweg.record import History, quantity_called
-from thalweg.record.quantities import OPTIMIZERS, RETURN
+from thalweg.record.quantities import OPTIMIZERS, RETURN, WATCHED_BY
 from thalweg.tasks import TASKS
 
 # Answers whose outputs are logits of classes; of tokens, at each place.
@@ -96,9 +96,10 @@ def watch(
         guard=guard,
         first_step=first_step,
     )
+    own_loop = "trainer" in guard.history.by_place(WATCHED_BY)  # has neither schedulers nor scalers
     logs = (
         LearningRateLog(optimizers),
-        LoopLog(bare_module(model), optimizers, guard, scheduler=scheduler),
+        LoopLog(bare_module(model), optimizers, guard, scheduler=scheduler, searches=not own_loop),
     )
     watcher = Watcher(model, logs, readings, runner=runner, guard=guard, diagnose=diagnose)
     watcher.check, watcher.render = check, render
