@@ -47,9 +47,8 @@ def blocks(page):
 
 
 def with_blocks(pages):
-    marks = {True: pytest.mark.slow, False: ()}
     return [
-        pytest.param(page, id=page.stem, marks=marks[page.stem in NIGHTLY])
+        pytest.param(page, id=page.stem, marks=[pytest.mark.slow] * (page.stem in NIGHTLY))
         for page in pages
         if any(blocks(page))
     ]
