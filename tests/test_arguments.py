@@ -1,5 +1,7 @@
 """Each public function answers a value of a wrong type with one error that names it."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -82,7 +84,8 @@ def test_numbers_of_numpy_are_numbers():
     def area(width: int, *, height: float = 1.0) -> float:
         return width * height
 
-    assert area(np.int64(3), height=np.float32(0.5)) == 1.5
+    numbers: tuple[Any, Any] = np.int64(3), np.float32(0.5)
+    assert area(numbers[0], height=numbers[1]) == 1.5
     with pytest.raises(UsageError, match="width must be a whole number"):
         area(True)
 

@@ -73,12 +73,13 @@ def test_what_cannot_be_told_is_not_checked(change):
 
 def test_an_autoencoder_beside_labels_has_no_accuracy():
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(6, 2), nn.Linear(2, 6), nn.Sigmoid())
+    encoder = nn.Linear(6, 2)
+    model = nn.Sequential(encoder, nn.Linear(2, 6), nn.Sigmoid())
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     watcher = watch(model, optimizer)
     for _ in range(4):
         inputs, labels = torch.rand(20, 6), torch.randint(0, CLASSES, (20,))
-        loss = F.binary_cross_entropy(model(inputs), inputs) + 0.1 * model[0].weight.square().sum()
+        loss = F.binary_cross_entropy(model(inputs), inputs) + 0.1 * encoder.weight.square().sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
