@@ -1,11 +1,12 @@
 """Paths that a user names: what names nothing is refused; what cannot be used has a cure."""
 
 import errno
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from thalweg.errors import RunError, UsageError
+from thalweg.errors import RunError, UsageError, shell_word
 from thalweg.files import replace_file
 from thalweg.paths import as_path, check_path, check_writable_run, unusable, unwritable
 
@@ -96,3 +97,18 @@ def test_a_read_only_run_is_refused_before_it_is_resumed(tmp_path, monkeypatch, 
         check_writable_run(tmp_path)
     assert "chmod -R u+w" in caught.value.fix
     assert "resume a copy" in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        ("runs/flowers-1", "runs/flowers-1"),
+        ("my runs/a;rm -rf b", "'my runs/a;rm -rf b'"),
+        ("it's", "'it'\"'\"'s'"),
+        ("a\x1b[2Jb\n", r"$'a\x1b[2Jb\n'"),
+    ],
+)
+def test_a_path_in_a_command_is_one_word_of_the_shell(name, word):
+    assert shell_word(name) == word
+    done = subprocess.run(["bash", "-c", f"printf %s {word}"], capture_output=True, check=True)
+    assert done.stdout.decode() == name

@@ -3,6 +3,7 @@
 `exit_code` is the exit code of the command line when the error reaches it.
 """
 
+from shlex import quote
 from typing import ClassVar
 
 
@@ -65,6 +66,15 @@ class TooLongError(ThalwegError):
 
 class ThalwegWarning(UserWarning):
     """The category of all warnings of thalweg, so that one filter silences or raises them."""
+
+
+def shell_word(name: object) -> str:
+    """A path or a name as a shell reads it, in a command to copy: quoted where it must be."""
+    text = str(name)
+    if text.isprintable():
+        return quote(text)
+    escaped = text.encode("unicode_escape").decode()
+    return "$'" + escaped.replace("'", "\\'") + "'"
 
 
 def printable(text: str, *, keep: str = "") -> str:

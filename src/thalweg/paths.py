@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from shlex import quote
 
-from thalweg.errors import RunError, ThalwegError, UsageError
+from thalweg.errors import RunError, ThalwegError, UsageError, shell_word
 
 _URL = re.compile(r"([a-z][a-z0-9+.-]+)://|(https?|ftp|s3|gs|hf):/", re.IGNORECASE)  # as a Path
 _NOT_ALLOWED = (errno.EACCES, errno.EPERM)
@@ -76,16 +76,17 @@ def unwritable(path: Path, error: OSError, *, instead: str = "") -> RunError:
     folder = path.absolute().parent
     seen, cure = error.strerror or str(error), "write to another place"
     if path.is_dir():
-        seen, cure = f"{path} is a folder", f"move it away: mv {_word(path)} {_word(f'{path}.old')}"
+        own, other = shell_word(path), shell_word(f"{path}.old")
+        seen, cure = f"{path} is a folder", f"move it away: mv {own} {other}"
     elif error.errno in _NOT_ALLOWED:
         place = folder if not os.access(folder, os.W_OK) else path
-        seen, cure = f"{place} may not be written by this user", f"chmod u+w {_word(place)}"
+        seen, cure = f"{place} may not be written by this user", f"chmod u+w {shell_word(place)}"
     elif error.errno == errno.EROFS:
         seen, cure = "its disk is read-only", "write to another disk, such as a copy"
     elif error.errno in _FULL:
         cure = "free some space"
     elif not folder.is_dir():
-        seen, cure = f"there is no folder {folder}", f"mkdir -p {_word(folder)}"
+        seen, cure = f"there is no folder {folder}", f"mkdir -p {shell_word(folder)}"
     fix = f"{cure}; or {instead}" if instead else cure
     explained = RunError(f"{path} could not be written", seen=seen, fix=fix)
     explained.errno, explained.strerror = error.errno, error.strerror
@@ -97,7 +98,7 @@ def check_writable_run(folder: Path) -> None:
     names = ("", "run.db", "checkpoints")
     for path in (folder / name for name in names):
         if os.path.lexists(path) and not os.access(path, os.W_OK):
-            own, copy = _word(folder), _word(f"{folder.name}-copy")
+            own, copy = shell_word(folder), shell_word(f"{folder.name}-copy")
             raise RunError(
                 f"{folder} cannot be resumed, since it may not be written",
                 seen=f"{path} is read-only for this user",
@@ -110,7 +111,7 @@ def unusable(error: OSError) -> ThalwegError:
     """An error of the system as one with a cure, for a file that was to be read or written."""
     path, reason = error.filename2 or error.filename or "", error.strerror or str(error)
     cures = {
-        **dict.fromkeys(_NOT_ALLOWED, f"chmod u+rw {_word(path)}, or ask its owner"),
+        **dict.fromkeys(_NOT_ALLOWED, f"chmod u+rw {shell_word(path)}, or ask its owner"),
         **dict.fromkeys(_FULL, "free some space"),
         errno.EROFS: "write to another disk, such as a copy",
         errno.EISDIR: "name a file in it, or another file",
@@ -120,8 +121,3 @@ def unusable(error: OSError) -> ThalwegError:
     fix = cures.get(error.errno or 0, "check that the path exists and may be used")
     problem = f"{path} cannot be used" if path else "a file cannot be used"
     return ThalwegError(problem, seen=reason, fix=fix)
-
-
-def _word(path: object) -> str:
-    """The path as a shell reads it, also one with spaces."""
-    return quote(str(path))

@@ -13,7 +13,7 @@ from thalweg.data.samples import SPLITS, UNSPLIT, split_called
 from thalweg.data.sources import samples_at
 from thalweg.data.table_rows import table_rows
 from thalweg.data.tables.column import Column
-from thalweg.errors import DataError
+from thalweg.errors import DataError, ThalwegWarning
 
 CLASSES = ("ant", "bee")
 
@@ -187,10 +187,9 @@ def test_what_no_float32_holds_is_missing_or_refused(tmp_path):
     cells = [f"{'1e300' if row == 3 else row},{CLASSES[row % 2]}" for row in range(30)]
     dataset = load_dataset(table(tmp_path, "c,label", cells))
     assert np.isnan(dataset.inputs).sum() == 1
-    rows = table_rows(
-        write(tmp_path / "p.csv", "a,b,c", ["1,2,1e300"]),
-        columns=[Column(name=name) for name in "abc"],
-    )
+    path = write(tmp_path / "p.csv", "a,b,c", ["1,2,1e300"])
+    with pytest.warns(ThalwegWarning, match="taken as missing: '1e300'"):
+        rows = table_rows(path, columns=[Column(name=name) for name in "abc"])
     assert rows.vectors[0, :2].tolist() == [1, 2]
     assert np.isnan(rows.vectors[0, 2])
     cells = ["1e300" if row == 3 else f"{row}.5" for row in range(30)]

@@ -1,6 +1,7 @@
 """A training from end to end: its files, and what a disturbance leaves of them."""
 
 import os
+import shutil
 import signal
 import threading
 from hashlib import sha256
@@ -112,6 +113,14 @@ def test_photographs_are_resumed_while_they_are_small_and_after(tmp_path, step):
     assert weights_of(resumed) == weights_of(whole)
     assert resumed.history.series(LOSS) == whole.history.series(LOSS)
     assert whole.history.by_place(EVAL_MODE_LOSS)
+
+
+def test_a_finished_run_that_lost_its_model_is_an_error_when_resumed(scans, tmp_path):
+    path = thalweg.train(scans, epochs=1, model="mlp", out=tmp_path).path
+    shutil.rmtree(path / "model")
+    with pytest.raises(RunError, match="there is no trained model") as error:
+        thalweg.resume(path)
+    assert "train anew: thalweg train --config" in error.value.fix
 
 
 def test_finished_run_is_left_alone(scans, tmp_path):

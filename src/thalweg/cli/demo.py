@@ -7,7 +7,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from thalweg.cli.terminal import styled
-from thalweg.errors import printable
+from thalweg.errors import printable, shell_word
 from thalweg.recipes.recipe import recorded_recipe
 from thalweg.runs.progress_line import show_progress
 
@@ -32,13 +32,14 @@ def demo(*, out: Path = Path("demo")) -> int:
     scans, runs = out / "digits", out / "runs"
     _write_scans(scans)
     _print_step(1, f"Real scans of handwritten digits, a folder a class: {scans}")
-    _print_step(2, f"thalweg train {scans} --out {runs}")
+    _print_step(2, f"thalweg train {shell_word(scans)} --out {shell_word(runs)}")
     healthy = _train(scans, runs, {})
     lr = recorded_recipe(healthy.path).optimizer.lr
     _print_step(3, f"The same, sabotaged: --lr {SABOTAGE * lr:g}, {SABOTAGE} times the recipe's")
     sick = _train(scans, runs, {"optimizer.lr": SABOTAGE * lr})
     _print_step(4, "Try next:")
-    print(f"   thalweg predict {healthy.path} {scans / '7'}\n   thalweg diagnose {sick.path}")
+    sound, sabotaged, image = map(shell_word, (healthy.path, sick.path, scans / "7"))
+    print(f"   thalweg predict {sound} {image}\n   thalweg diagnose {sabotaged}")
     is_accurate = healthy.metrics["val_accuracy"] >= LEAST_ACCURACY
     is_diagnosed = sick.diagnosis.headline and not healthy.diagnosis.headline
     return 0 if is_accurate and is_diagnosed else 1

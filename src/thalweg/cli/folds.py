@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from thalweg.cli.output import print_json
 from thalweg.cli.settings import Settings
 from thalweg.cli.terminal import table
-from thalweg.errors import UsageError, printable
+from thalweg.errors import UsageError, printable, shell_word
 from thalweg.record.run_folder import CROSS_VALIDATION
 from thalweg.runs.progress_line import show_progress
 
@@ -66,7 +66,7 @@ def _start_or_resume(
     if splits.folds is not None or splits.repeats is not None or settings.edits:
         raise UsageError(
             f"{splits.resume} cannot be resumed with other settings",
-            fix=f"thalweg train --resume {splits.resume}",
+            fix=f"thalweg train --resume {shell_word(splits.resume)}",
         )
     return api.resume_cross_validation(splits.resume, progress=progress)
 

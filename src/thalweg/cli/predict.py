@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from thalweg.cli.output import print_json
 from thalweg.cli.terminal import error_text, styled, table
-from thalweg.errors import DataError, UsageError, printable
+from thalweg.errors import DataError, UsageError, printable, shell_word
 
 if TYPE_CHECKING:
     from thalweg.data.modality import Modality, SourceRow
@@ -66,7 +66,7 @@ def predict(
         Such as cpu or cuda.
     """
     if not files:
-        raise UsageError("no file to predict", fix=f"thalweg predict {run} FILE…")
+        raise UsageError("no file to predict", fix=f"thalweg predict {shell_word(run)} FILE…")
     if csv and json:
         raise UsageError("the answer is CSV or JSON", seen="--csv --json", fix="leave one out")
     from thalweg import api

@@ -15,7 +15,7 @@ from thalweg.cli.output import print_json, print_run
 from thalweg.cli.recipe_options import RECIPE, recipe_edits, takes_recipe_keys
 from thalweg.cli.settings import Settings, annotated_toml, gather_settings
 from thalweg.data.images.survey_process import survey_in_background
-from thalweg.errors import UsageError, printable
+from thalweg.errors import UsageError, printable, shell_word
 from thalweg.loading import pause_collector
 from thalweg.recipes.recipe import Recipe, check_ranges, recorded_recipe
 from thalweg.runs.progress_line import show_progress
@@ -140,7 +140,7 @@ def _check_same_recipe(run: Path, settings: Settings) -> None:
         raise UsageError(
             f"{run} cannot be resumed with another recipe",
             seen=", ".join(seen),
-            fix=f"thalweg train --resume {run}, or a new run with the new values",
+            fix=f"thalweg train --resume {shell_word(run)}, or a new run with the new values",
         )
 
 
@@ -160,15 +160,16 @@ def _run_with_progress(action: "Callable[[Progress], Run]", *, json: bool) -> in
         return 0
     print_run(run.reader, run.diagnosis, json=json)
     if not json:
-        use = f"predict  thalweg predict {run.path} FILE…"
+        folder = shell_word(run.path)
+        use = f"predict  thalweg predict {folder} FILE…"
         if run.reader.meta.get("answers") == "tokens":
-            use = f'generate thalweg generate {run.path} --prompt "…"'
+            use = f'generate thalweg generate {folder} --prompt "…"'
         if run.reader.meta.get("answers") == "sequences":
-            use = f'predict  thalweg predict {run.path} "…"'
+            use = f'predict  thalweg predict {folder} "…"'
         if run.reader.meta.get("answers") == "steps":
-            use = f"forecast thalweg forecast {run.path} --csv"
+            use = f"forecast thalweg forecast {folder} --csv"
         report = run.path / "report.html"
-        print(f"\nreport   {report}\n{use}" if report.is_file() else f"\n{use}")
+        print(f"\nreport   {printable(str(report))}\n{use}" if report.is_file() else f"\n{use}")
     return 0
 
 

@@ -21,7 +21,14 @@ from thalweg.data.batch import each_tensor
 from thalweg.data.images.test_time_augmentation import ONE_VIEW, AugmentedViews
 from thalweg.data.modalities import MODALITIES
 from thalweg.data.modality import Modality, Preprocessing, SourceRow
-from thalweg.errors import DataError, NoRunError, RunError, UnknownNameError, UsageError
+from thalweg.errors import (
+    DataError,
+    NoRunError,
+    RunError,
+    UnknownNameError,
+    UsageError,
+    shell_word,
+)
 from thalweg.files import (
     check_tensor_file,
     delete,
@@ -285,9 +292,12 @@ def _how_to_get_a_model(run: Path) -> str:
     """A fix that can work for this folder: a run that failed would fail again."""
     if not can_be_resumed(run):
         return run_to_name(run, with_model=True)
-    if RunReader(run).state == "failed":
-        return f"thalweg diagnose {run} says why the run failed; then train anew"
-    return f"finish the run: thalweg train --resume {run}"
+    state = RunReader(run).state
+    if state == "failed":
+        return f"thalweg diagnose {shell_word(run)} says why the run failed; then train anew"
+    if state == "finished":  # nothing is left to resume
+        return f"train anew: thalweg train --config {shell_word(run / 'recipe.toml')}"
+    return f"finish the run: thalweg train --resume {shell_word(run)}"
 
 
 def _read_weights(folder: Path, manifest: Mapping[str, Any]) -> bytes:

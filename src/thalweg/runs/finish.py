@@ -8,7 +8,7 @@ from torch import Tensor
 
 from thalweg.data.images.test_time_augmentation import ONE_VIEW
 from thalweg.data.load import wait_for_decoding
-from thalweg.errors import TrainingError
+from thalweg.errors import TrainingError, shell_word
 from thalweg.inference.saved_model import save_model
 from thalweg.runs.classical_rival import ClassicalRival, compare_with
 from thalweg.runs.forecast_outcome import forecast_outcome
@@ -132,7 +132,7 @@ def _save_model(recorder: RunRecorder, card: str) -> None:
         raise TrainingError(
             f"the trained model could not be written to {folder}",
             seen=f"{error.strerror or error}; the last checkpoint is intact",
-            fix=f"free some space, then: thalweg train --resume {folder.parent}",
+            fix=f"free some space, then: thalweg train --resume {shell_word(folder.parent)}",
         ) from error
 
 

@@ -21,7 +21,7 @@ from thalweg import errors
 from thalweg.data.load import wait_for_decoding
 from thalweg.distributed.ranks import LostRankError
 from thalweg.distributed.torchrun_agent import run_ranks
-from thalweg.errors import ThalwegError, TrainingError
+from thalweg.errors import ThalwegError, TrainingError, shell_word
 from thalweg.files import replace_file
 from thalweg.planning.plan import Plan
 from thalweg.planning.progress import Progress
@@ -135,7 +135,7 @@ def _lost_rank_error(
     return TrainingError(
         f"rank {rank} on {host} {_exit_reason(exit_codes[rank])}, and with it the training ended",
         seen=message or _last_output(job, rank),
-        fix=f"thalweg train --resume {folder} goes on from the last checkpoint",
+        fix=f"thalweg train --resume {shell_word(folder)} goes on from the last checkpoint",
     )
 
 

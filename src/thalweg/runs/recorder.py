@@ -15,7 +15,7 @@ from thalweg import diagnosis, observe
 from thalweg.data import Batch, Caveat, Dataset
 from thalweg.diagnosis.live_verdict import LiveVerdict
 from thalweg.distributed.ranks import Ranks
-from thalweg.errors import RunError
+from thalweg.errors import RunError, shell_word
 from thalweg.observe import Watcher
 from thalweg.planning.plan import Plan
 from thalweg.planning.progress import Progress
@@ -188,7 +188,8 @@ class RunRecorder:
         reason = problem.partition(";")[0]
         return (
             f"no checkpoint can be written ({reason}): training goes on without; free some space. "
-            f"If it ends early, thalweg train --resume {self.folder} goes on from the last one"
+            f"If it ends early, thalweg train --resume {shell_word(self.folder)} goes on from the "
+            "last one"
         )
 
     def use_last_weights(self) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from thalweg import diagnosis
 from thalweg.diagnosis import Diagnosis
-from thalweg.errors import RunError, TrainingError
+from thalweg.errors import RunError, TrainingError, shell_word
 from thalweg.files import replace_file
 from thalweg.paths import as_path, unwritable
 from thalweg.record import History, RunReader
@@ -101,7 +101,9 @@ class InterruptedRunError(KeyboardInterrupt):
     """Ctrl-C or SIGTERM ended a run; it is saved, and `thalweg train --resume PATH` resumes it."""
 
     def __init__(self, path: Path, exit_code: int) -> None:
-        super().__init__(f"{path} was saved; thalweg train --resume {path} goes on with it")
+        super().__init__(
+            f"{path} was saved; thalweg train --resume {shell_word(path)} goes on with it"
+        )
         self.path, self.exit_code = path, exit_code
 
 

@@ -11,6 +11,7 @@ from thalweg.data.images.background_decoding import DamagedLateError
 from thalweg.distributed.ranks import is_one_of_many, process_group
 from thalweg.errors import DataError, RunError
 from thalweg.files import replace_file
+from thalweg.inference.saved_model import load_model
 from thalweg.paths import as_path, check_writable_run
 from thalweg.planning.checks import check_devices
 from thalweg.planning.make_plan import make_plan, plan_of
@@ -107,7 +108,11 @@ def resume(run: str | Path, *, devices: int | None = None, progress: Progress | 
 
 
 def _finished(folder: Path, progress: Progress) -> Run:
-    """A finished run; its report is written where a kill prevented that."""
+    """A finished run; its report is written where a kill prevented that.
+
+    Raises: RunError where its model is gone or damaged.
+    """
+    load_model(folder / "model")
     run = Run(folder)
     if not (folder / REPORT).is_file() and (note := run.report_or_note()):
         progress.messages.append(note)

@@ -63,15 +63,31 @@ class CsvFile:
 
     def rows(self) -> Iterator[TableRow]:
         """All rows except empty ones, the first included. DataError if the file is no CSV."""
-        yield from islice(self._every_row(), self.title_rows, None)
+        filled = (row for row in self._every_row() if any(row.cells))
+        yield from islice(filled, self.title_rows, None)
+
+    def rows_to_answer(self) -> Iterator[TableRow]:
+        """The same, and rows of empty cells between them: each row gets its answer.
+
+        Below the last one they are none: spreadsheets write some under a table.
+        """
+        above, empty, begun = self.title_rows, list[TableRow](), False
+        for row in self._every_row():
+            if not any(row.cells):
+                empty += [row] if begun and row.cells else []
+            elif above:
+                above -= 1
+            else:
+                yield from empty
+                yield row
+                empty, begun = [], True
 
     def _every_row(self) -> Iterator[TableRow]:
         with _text(self.path, self.encoding) as file:
             reader = csv.reader(file, delimiter=self.delimiter)
             try:
                 for cells in reader:
-                    if any(cells):
-                        yield TableRow(reader.line_num, cells)
+                    yield TableRow(reader.line_num, cells)
             except (csv.Error, OSError, EOFError, UnicodeError, zlib.error) as error:
                 line = reader.line_num
                 raise DataError(

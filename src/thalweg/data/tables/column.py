@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from math import isnan
 from typing import Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Float64
 
-from thalweg.data.tables.cells import is_missing, is_number, plain_numbers
+from thalweg.data.tables.cells import cell_number, is_missing, plain_numbers
 from thalweg.data.tables.dates import FORMS, date_numbers, moment_in
 from thalweg.data.tables.written_numbers import FORMS as NUMBER_FORMS
 from thalweg.data.tables.written_numbers import written_number
@@ -68,7 +67,8 @@ class Column:
             return moment_in(cell, self.form) is not None
         if self.kind == "flag":
             return cell.strip().lower() in FLAGS
-        return not isnan(written_number(cell, self.form)) if self.form else is_number(cell)
+        number = written_number(cell, self.form) if self.form else cell_number(cell)
+        return abs(number) <= LARGEST  # not for NaN
 
     def with_texts(self, texts: Sequence[str]) -> "Column":
         return replace(self, texts=tuple(texts))
