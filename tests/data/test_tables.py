@@ -215,3 +215,13 @@ def test_columns_without_two_values_in_training_are_one_error(tmp_path):
     (tmp_path / "t.csv").write_text("a,b,y\n" + rows)
     with pytest.raises(DataError, match="no column has two values"):
         load_dataset(tmp_path / "t.csv")
+
+
+def test_numbers_with_more_digits_than_float32_holds_stay_apart(tmp_path):
+    rows = [f"{4_006_381_000_000 + 137 * n},{5812345678.1 + 7 * n},{n % 5}.5" for n in range(60)]
+    dataset = load_dataset(write(tmp_path / "t.csv", "barcode,north,sold", rows))
+    assert len(np.unique(dataset.inputs[:, 0])) == len(np.unique(dataset.inputs[:, 1])) == 60
+    assert not any("copies" in str(note) for note in dataset.notes)
+    preprocessing = restore(dataset.preprocessing.to_dict())
+    (row,) = read_source(preprocessing, write(tmp_path / "p.csv", "barcode,north", [rows[7]]))
+    assert np.array_equal(row.raw, dataset.inputs[7])

@@ -150,6 +150,10 @@ def prepare(stored: StoredInputs, train: np.ndarray, features: tuple[str, ...]) 
     return prepared
 
 
+def _is_plain(column: Column) -> bool:
+    return column.kind == "number" and not column.form and not column.origin
+
+
 def fit_columns(stored: StoredInputs, train: np.ndarray, features: tuple[str, ...]) -> Prepared:
     """Fit categories, means and deviations of a table, or of columns beside texts."""
     fitted = fit_categories(stored.rows, stored.columns, train)
@@ -164,7 +168,7 @@ def fit_columns(stored: StoredInputs, train: np.ndarray, features: tuple[str, ..
         mean=tuple(m if own else 0.0 for m, own in zip(mean, is_number, strict=True)),
         std=tuple(s if own else 1.0 for s, own in zip(std, is_number, strict=True)),
         features=features,
-        columns=fitted.columns if any(c.kind != "number" or c.form for c in fitted.columns) else (),
+        columns=() if all(map(_is_plain, fitted.columns)) else fitted.columns,
         indicators=tuple(indicators),
     )
     return Prepared(fitted.rows, preprocessing, (*fitted.notes, *notes))

@@ -217,7 +217,9 @@ def _features(
         notes.append(Caveat(text, "Columns were left out"))
     notes += column_notes([column for _, column in features])
     codes = (missing_code_note(column, cells[place]) for place, column in features)
-    return features, tuple(texts), notes + [note for note in codes if note]
+    notes += [note for note in codes if note]
+    features = tuple((place, column.with_origin(cells[place])) for place, column in features)
+    return features, tuple(texts), notes
 
 
 def _check_one_target(table: Table, targets: Sequence[str]) -> None:

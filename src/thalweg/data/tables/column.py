@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from math import isfinite
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -30,7 +31,8 @@ class Column:
     kind: Kind = "number"
     texts: tuple[str, ...] = ()  # of a category: the texts of the entries 1, 2, …; 0 is any other
     form: str = ""  # of a date, or of numbers that are not plain ones
-    origin: float = 0.0  # of a date: the earliest one, in days since the year 1
+    # Of a date: the earliest one, in days since the year 1. Of numbers: what is taken off each.
+    origin: float = 0.0
     parts: tuple[str, ...] = ()  # of a date: the numbers that are made of it
 
     @property
@@ -57,7 +59,8 @@ class Column:
             values = np.array([written_number(cell, self.form) for cell in cells], dtype=np.float64)
         else:
             values = plain_numbers(cells)
-        return np.where(np.abs(values) <= LARGEST, values, np.nan).reshape(-1, 1)
+        values = np.where(np.abs(values) <= LARGEST, values, np.nan)
+        return (values - self.origin).reshape(-1, 1)
 
     def is_readable(self, cell: str) -> bool:
         """Return whether the cell is missing, or holds what the column holds."""
@@ -69,6 +72,20 @@ class Column:
             return cell.strip().lower() in FLAGS
         number = written_number(cell, self.form) if self.form else cell_number(cell)
         return abs(number) <= LARGEST  # not for NaN
+
+    def with_origin(self, cells: Sequence[str]) -> "Column":
+        """The same, or one that counts from its least number where float32 merges numbers.
+
+        A bar code, a time in milliseconds or a coordinate in metres has more digits in common than
+        float32 holds.
+        """
+        if self.kind != "number":
+            return self
+        numbers = self.numbers(cells)
+        distinct = np.unique(numbers[np.isfinite(numbers)])
+        if len(np.unique(distinct.astype(np.float32))) == len(distinct):
+            return self
+        return replace(self, origin=float(distinct[0]))
 
     def with_texts(self, texts: Sequence[str]) -> "Column":
         return replace(self, texts=tuple(texts))
@@ -85,6 +102,8 @@ def restore_column(values: Mapping[str, Any]) -> Column:
         raise TypeError(f"no column: {str(values)[:60]}")
     texts, parts = (tuple(values.get(name, ())) for name in ("texts", "parts"))
     column = Column(**{**values, "texts": texts, "parts": parts})
+    if not isinstance(column.origin, int | float) or not isfinite(column.origin):
+        raise ValueError(f"no origin: {str(column.origin)[:60]}")
     words = (column.name, column.form, *texts, *parts)
     if not all(isinstance(word, str) for word in words) or column.kind not in get_args(Kind):
         raise ValueError(f"no column: {str(values)[:60]}")
