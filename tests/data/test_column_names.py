@@ -2,7 +2,8 @@
 
 import pytest
 
-from thalweg.data.sources.csv_file import distinct_names
+from thalweg.data.sources.csv_file import MOST_COLUMNS, csv_file, distinct_names
+from thalweg.errors import DataError
 
 
 @pytest.mark.parametrize(
@@ -24,3 +25,10 @@ def test_ten_thousand_columns_of_one_name():  # cubic once: it did not end
     assert names[:4] == ("", "", "x", "x.1")
     assert names[-1] == "x.9999"
     assert repeated == ("x",)
+
+
+def test_more_columns_than_can_be_named_are_refused(tmp_path):
+    path = tmp_path / "wide.csv"
+    path.write_text(",".join(["x"] * (MOST_COLUMNS + 1)) + "\n")
+    with pytest.raises(DataError, match="too many columns"):
+        csv_file(path)

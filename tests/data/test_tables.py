@@ -225,3 +225,16 @@ def test_numbers_with_more_digits_than_float32_holds_stay_apart(tmp_path):
     preprocessing = restore(dataset.preprocessing.to_dict())
     (row,) = read_source(preprocessing, write(tmp_path / "p.csv", "barcode,north", [rows[7]]))
     assert np.array_equal(row.raw, dataset.inputs[7])
+
+
+@pytest.mark.parametrize(
+    ("first", "count"),
+    [
+        ("5.1,3.5,setosa", 41),  # a row of the table
+        ("length,width,species", 40),
+        ("1960,1961,country", 40),  # years may be names
+    ],
+)
+def test_a_table_of_numbers_and_classes_may_lack_a_header(first, count, tmp_path):
+    rows = [f"{n / 7},{n % 9},{('setosa', 'virginica')[n % 2]}" for n in range(40)]
+    assert len(load_dataset(write(tmp_path / "iris.csv", first, rows)).targets) == count

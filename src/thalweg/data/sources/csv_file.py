@@ -21,6 +21,7 @@ from thalweg.wording import some
 LABEL_WORDS = ("target", "label", "labels", "class", "class_name", "category", "species", "y")
 CSV_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 _DELIMITERS = ",;\t|"
+MOST_COLUMNS = 200_000  # beyond, even naming them takes minutes
 _SNIFFED_ROWS = 50
 _MOST_TITLE_ROWS = 20
 LONGEST_CELL = 1 << 24  # characters
@@ -107,6 +108,12 @@ def csv_file(path: Path) -> CsvFile | None:
     rows = list(islice(table.rows(), _SNIFFED_ROWS))
     if not rows:
         raise DataError(f"{path} is empty", fix="a header and a row for each sample")
+    if len(rows[0].cells) > MOST_COLUMNS:
+        raise DataError(
+            f"{path} has too many columns",
+            seen=f"{len(rows[0].cells):,}",
+            fix=f"at most {MOST_COLUMNS:,} columns, or the rows as an array: .npz with x and y",
+        )
     above = _title_rows(rows)
     first = tuple(cell.strip() for cell in rows[above].cells)
     notes: tuple[str, ...] = ()

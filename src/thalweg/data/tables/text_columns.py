@@ -44,9 +44,13 @@ def is_text_column(name: str, cells: Sequence[str]) -> bool:
 def names_of_first_row(first: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
     """Numbers as names of the columns, where the first row holds data; () where it has names.
 
-    It does in a table with texts if its own cell there is as long as a text, or its class recurs.
+    It does in a table with texts if its own cell there is as long as a text, or its class recurs;
+    in one of numbers and classes if it has a number for each number and a class for each class.
     """
+    numbers = tuple(str(place) for place in range(1, len(first) + 1))
     columns = [[row[place] for row in rows if len(row) > place] for place in range(len(first))]
+    if _is_row_of(first, columns):
+        return numbers
     are_texts = [is_text_column("", column) for column in columns]
     if not any(are_texts):
         return ()
@@ -60,8 +64,18 @@ def names_of_first_row(first: Sequence[str], rows: Sequence[Sequence[str]]) -> t
     # One text may be short; and a column of classes may be called like one of them.
     is_plain = all(_words(cell) <= HEADER_WORDS // 2 for cell in first)
     if has_text or (recurs and not is_plain):
-        return tuple(str(place) for place in range(1, len(first) + 1))
+        return numbers
     return ()
+
+
+def _is_row_of(first: Sequence[str], columns: Sequence[Sequence[str]]) -> bool:
+    """Return whether a row is one of numbers and of classes that recur in their columns."""
+    are_numbers = [all(is_number(cell) or is_missing(cell) for cell in own) for own in columns]
+    fits = [
+        is_number(cell) if numeric else _is_class(own) and cell.strip() in map(str.strip, own)
+        for cell, own, numeric in zip(first, columns, are_numbers, strict=True)
+    ]
+    return any(are_numbers) and not all(are_numbers) and all(fits)
 
 
 def class_columns(
