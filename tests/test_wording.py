@@ -2,7 +2,16 @@
 
 import pytest
 
-from thalweg.wording import clock_time, duration, figure, large, percent, some, visible
+from thalweg.wording import (
+    clock_time,
+    count_or_figure,
+    duration,
+    figure,
+    large,
+    percent,
+    some,
+    visible,
+)
 
 
 @pytest.mark.parametrize(
@@ -33,3 +42,11 @@ def test_clock_time(seconds, text):
 def test_some_names_and_the_count_of_the_rest():
     assert some(["a", "b"]) == "a, b"
     assert some([*"abcd"], most=2) == "a, b and 2 more"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(2.0, "2"), (41_000.0, "41,000"), (-3.0, "−3"), (0.0123, "0.0123")],
+)
+def test_a_count_has_no_digits_behind_the_point(value, text):
+    assert count_or_figure(value) == text

@@ -45,6 +45,13 @@ def figure(value: float, digits: int = 3) -> str:
     return _minus(f"{mantissa} × 10") + str(int(exponent)).translate(_SUPERSCRIPTS)
 
 
+def count_or_figure(value: float) -> str:
+    """A number that may be a count: whole ones have no digits behind the point."""
+    if isfinite(value) and value == int(value) and abs(value) < 1e6:
+        return _minus(f"{value:,.0f}")
+    return figure(value)
+
+
 def power_of_ten(value: float) -> str:
     """0.001 → 10⁻³; any other number as `figure` writes it."""
     power = round(log10(value))

@@ -35,7 +35,16 @@ from thalweg.report.sequences_section import answer_rows, length_scores, right_a
 from thalweg.report.telling_section import telling_rows
 from thalweg.report.trees import NAMES, comparisons
 from thalweg.report.verdict import progress_note, sentence, title_of, titles_by_reason, verdict
-from thalweg.wording import NARROW, count, duration, figure, percent, times, visible
+from thalweg.wording import (
+    NARROW,
+    count,
+    count_or_figure,
+    duration,
+    figure,
+    percent,
+    times,
+    visible,
+)
 
 NARROWEST, WIDEST = 40, 100  # columns
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -99,7 +108,7 @@ def _verdict(facts: Facts, columns: int) -> list[str]:
 
 def _treatment(cause: Finding, columns: int) -> list[str]:
     rows = [("where", cause.where)] if cause.where else []
-    rows += [(name, figure(value)) for name, value in cause.evidence.items()]
+    rows += [(name, count_or_figure(value)) for name, value in cause.evidence.items()]
     for number, prescription in enumerate(cause.prescriptions):
         rows.append(("or change" if number else "change", prescription.change))
         rows.append(("then expect", prescription.expect))

@@ -20,6 +20,7 @@ from thalweg.report.verdict import (
 )
 from thalweg.wording import (
     count,
+    count_or_figure,
     duration,
     figure,
     large,
@@ -126,7 +127,7 @@ def _alternatives(prescriptions: Sequence[Prescription]) -> str:
 
 def _evidence(finding: Finding) -> str:
     pairs = "".join(
-        f"<div><dt>{markup(name)}</dt><dd>{figure(value)}</dd></div>"
+        f"<div><dt>{markup(name)}</dt><dd>{count_or_figure(value)}</dd></div>"
         for name, value in finding.evidence.items()
     )
     return f'<dl class="evidence">{pairs}</dl>'
