@@ -56,6 +56,10 @@ def test_the_environment_is_answered_by_meaning(command, monkeypatch):
         (("train", "nowhere", "--device", "meta"), "no device 'meta'"),
         (("model", "mlp", "--num-classes", "0", "--features", "4"), "num_classes must lie in"),
         (("model", "resnet18", "--channels", "0"), "channels must lie in"),
+        (("landscape", "nowhere", "--points", "1"), "points must lie in 3…10000"),
+        (("landscape", "nowhere", "--points", "-1"), "fix:  points=3"),
+        (("spectrum", "nowhere", "--out", "a/x.jpg"), "fix:  a/x.svg"),
+        (("landscape", "nowhere", "--out", "a/x.jpg"), "fix:  a/x.svg"),
         (("train", "--learning_rate", "3"), "Unknown option: --learning_rate."),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
@@ -64,6 +68,13 @@ def test_the_option_is_answered_before_the_data(command, words, text):
     code, _, err = command(*words)
     assert code == 2
     assert text in err
+
+
+def test_a_picture_in_a_folder_that_cannot_be_is_refused_first(command, tmp_path):
+    (tmp_path / "file").write_text("")
+    code, _, err = command("spectrum", "nowhere", "--out", str(tmp_path / "file" / "x.svg"))
+    assert code == 2
+    assert f"seen: {tmp_path / 'file'} is no folder" in err
 
 
 def test_a_file_with_a_dash_in_front_can_be_named(command, tmp_path, monkeypatch):

@@ -92,13 +92,13 @@ def check_classes(targets: Shaped[Tensor, "..."], *, rows: int, num_classes: int
         )
 
 
-def check_count(count: int, *, name: str, most: int, of: str) -> None:
-    """Check that 1 ≤ count ≤ most. Raises: UsageError."""
-    if not 1 <= count <= most:
+def check_count(count: int, *, name: str, most: int, of: str, least: int = 1) -> None:
+    """Check that least ≤ count ≤ most. Raises: UsageError."""
+    if not least <= count <= most:
         raise UsageError(
-            f"{name} must lie in 1…{most}, {of}",
+            f"{name} must lie in {least}…{most}, {of}",
             seen=f"{name}={count}",
-            fix=f"{name}={max(1, min(count, most))}",
+            fix=f"{name}={max(least, min(count, most))}",
         )
 
 

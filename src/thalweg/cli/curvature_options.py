@@ -25,6 +25,16 @@ AsJson = Annotated[
 ]
 
 
+def check_output(name: str, run: Path, *, out: Path | None, json: bool) -> None:
+    """Check, before any work, that the picture can be written: to `out`, or into the run."""
+    from thalweg.curvature.figures import check_picture
+
+    if out is not None:
+        check_picture(out)
+    elif not json and run.is_dir():
+        check_picture(run / f"{name}.svg")
+
+
 def output_curvature(
     curvature: "Spectrum | Landscape", run: Path, *, out: Path | None, json: bool
 ) -> Path | None:
@@ -34,6 +44,6 @@ def output_curvature(
 
     if json:
         print_json(**curvature.to_dict())
-    if out:
+    if out is not None:
         return draw(curvature, out)
     return None if json else save_picture(curvature, run)

@@ -11,6 +11,7 @@ from thalweg.cli.curvature_options import (
     Out,
     RunFolder,
     SampleCount,
+    check_output,
     output_curvature,
 )
 from thalweg.errors import printable
@@ -50,6 +51,7 @@ def landscape(
     """
     from thalweg.runs.curvature import run_landscape
 
+    check_output("landscape", run, out=out, json=json)
     surface = run_landscape(
         run,
         directions=directions,

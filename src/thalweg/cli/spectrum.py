@@ -8,6 +8,7 @@ from thalweg.cli.curvature_options import (
     Out,
     RunFolder,
     SampleCount,
+    check_output,
     output_curvature,
 )
 from thalweg.cli.terminal import table
@@ -40,6 +41,7 @@ def spectrum(
     """
     from thalweg.runs.curvature import run_spectrum
 
+    check_output("spectrum", run, out=out, json=json)
     hessian = run_spectrum(run, samples=samples, top=top, batch_norm=batch_norm)
     path = output_curvature(hessian, run, out=out, json=json)
     if not json:

@@ -1,5 +1,7 @@
 """Figures of landscapes and spectra, as PNG or SVG; an SVG follows the reader's dark mode."""
 
+import os
+from errno import EACCES
 from io import StringIO
 from pathlib import Path
 from textwrap import fill
@@ -11,6 +13,7 @@ from thalweg.curvature.landscape import Landscape
 from thalweg.curvature.spectrum import Spectrum
 from thalweg.curvature.twice_differentiable import Normalisation
 from thalweg.errors import UsageError
+from thalweg.paths import unwritable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,6 +31,31 @@ def draw(measurement: Spectrum | Landscape, path: Path | str) -> Path:
     if isinstance(measurement, Spectrum):
         return _save(spectrum_figure(measurement), Path(path))
     return _save(landscape_figure(measurement), Path(path))
+
+
+def check_picture(path: Path) -> None:
+    """Check that a figure can be written to the path, and write nothing.
+
+    Raises: UsageError for another suffix than .svg or .png, for a folder, or for a place in a
+    file; RunError where its folder takes no files.
+    """
+    if path.suffix not in (".svg", ".png"):
+        raise UsageError(
+            "a figure must be .svg or .png", seen=str(path), fix=f"{path.with_suffix('.svg')}"
+        )
+    if path.is_dir():
+        raise UsageError(
+            f"{path} is a folder", seen="a file is to be written", fix=f"{path / 'figure.svg'}"
+        )
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir():
+        raise UsageError(
+            f"{path} cannot be in a file",
+            seen=f"{folder} is no folder",
+            fix=f"{folder.with_name(path.name)}",
+        )
+    if not os.access(path if path.exists() else folder, os.W_OK):
+        raise unwritable(path, PermissionError(EACCES, os.strerror(EACCES)))
 
 
 def as_svg(figure: "Figure") -> str:
@@ -166,8 +194,7 @@ def _batch_norm_text(batch_norm: Normalisation) -> list[str]:
 
 
 def _save(figure: "Figure", path: Path) -> Path:
-    if path.suffix not in (".svg", ".png"):
-        raise UsageError("a figure must be .svg or .png", seen=str(path), fix=f"{path.stem}.svg")
+    check_picture(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".svg":
         path.write_text(as_svg(figure), encoding="utf-8")

@@ -30,6 +30,7 @@ SAMPLES = 1024  # of the training split: of 256 of 512, λmax came out within 1 
 BATCH = 256
 OTHERS = 8  # batches of other samples, for an error of what is measured on them
 MOST_EIGENVALUES = 100
+LEAST_POINTS = 3  # along a direction: the weights themselves, and one on each side of them
 _PREFIX = "model."
 
 
@@ -45,8 +46,8 @@ def run_subject(run: str | Path, *, samples: int = SAMPLES) -> Subject:
 def _subject_and_others(run: str | Path, *, samples: int) -> tuple[Subject, list[Batch]]:
     """The subject, and batches of other samples: of the training split, or of the validation's."""
     folder = Path(run)
-    saved = load_model(folder / "model")
     check_count(samples, name="samples", most=10**9, of="the number of training samples")
+    saved = load_model(folder / "model")
     recipe = recorded_recipe(folder)
     dataset = read_dataset(recipe, Progress())
     size = min(BATCH, samples)
@@ -89,7 +90,13 @@ def run_landscape(
     other: str | Path | None = None,
 ) -> Landscape:
     """The loss around a run's best weights, or on the line to those of another run."""
-    check_count(points, name="points", most=10**4, of="the number of points along a direction")
+    check_count(
+        points,
+        name="points",
+        least=LEAST_POINTS,
+        most=10**4,
+        of="the number of points along a direction",
+    )
     if not 0 < radius < inf:
         raise UsageError("radius must be positive", seen=f"radius = {radius}", fix="radius 1")
     subject = run_subject(run, samples=samples)
