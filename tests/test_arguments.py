@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from torch import nn
+from torch.optim import SGD
 
 import thalweg
 from thalweg.arguments import check_arguments
@@ -59,6 +61,17 @@ def test_a_value_of_a_wrong_type_is_named(name, wrong):
         getattr(thalweg, name)("nothing-here", **wrong)
     assert caught.value.seen
     assert caught.value.fix.startswith("such as")
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"), [("3", "must be a whole number"), (-1, "two classes"), (1, "two classes")]
+)
+def test_watch_refuses_a_number_of_classes_that_cannot_be(value, problem):
+    model = nn.Linear(2, 2)
+    with pytest.raises(UsageError, match=problem) as caught:
+        thalweg.watch(model, SGD(model.parameters(), lr=0.1), num_classes=value)
+    assert repr(value) in caught.value.seen
+    assert "num_classes=" in caught.value.fix
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from thalweg.arguments import check_arguments
+from thalweg.arguments import check_arguments, check_num_classes
 from thalweg.paths import as_path, check_path
 from thalweg.planning.progress import Progress as Progress
 from thalweg.recipes.recipe import short_edits
@@ -502,6 +502,7 @@ def generate(
     return "".join(write_text(load(run), prompt, writing))
 
 
+@check_arguments
 def watch(
     model: "nn.Module",
     optimizer: Any,
@@ -535,6 +536,7 @@ def watch(
     from thalweg.diagnosis.live_verdict import LiveVerdict
     from thalweg.runs.loop_report import render_loop
 
+    check_num_classes(num_classes)
     return observe.watch(
         model,
         optimizer,

@@ -57,6 +57,16 @@ def check_arguments(function: Callable[P, R]) -> Callable[P, R]:
     return call
 
 
+def check_num_classes(num_classes: int | None) -> None:
+    """Raise UsageError for fewer classes than a classifier can have."""
+    if num_classes is not None and num_classes < 2:
+        raise UsageError(
+            "a classifier has two classes or more",
+            seen=f"num_classes={num_classes}",
+            fix="num_classes=2, …; or leave it out",
+        )
+
+
 def _check(name: str, value: object, annotation: Any) -> None:
     members = _members(annotation)
     if isinstance(value, NoneType) and NoneType in members:

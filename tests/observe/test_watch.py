@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from thalweg.errors import UsageError
+from thalweg.diagnosis import diagnose
+from thalweg.errors import ThalwegWarning, UsageError
 from thalweg.observe import watch
 from thalweg.observe.instrument import Moment, instrument
 from thalweg.record.quantities import (
@@ -328,3 +329,44 @@ def test_the_scale_of_a_squared_error_is_that_of_its_mean(divides, passes_on, ex
         watcher.step(loss / passes_on)
     watcher.close()
     assert watcher.history.last(GRADIENT_SCALE) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("value", [None, "x", "3.0", 1j, torch.tensor(1j)], ids=repr)
+def test_what_is_no_loss_is_warned_of_once_and_is_not_checked(value):
+    model = small_model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    watcher = watch(model, optimizer, diagnose=diagnose)
+
+    def train():
+        for inputs, targets in batches(30):
+            loss = nn.functional.cross_entropy(model(inputs), targets)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            watcher.step(value)
+
+    with pytest.warns(ThalwegWarning, match=f"seen: {type(value).__name__}") as caught:
+        train()
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    diagnosis = watcher.diagnose()
+    assert "step() takes the loss, a number or tensor" in diagnosis.not_checked["loss-not-finite"]
+    assert GRADIENT_NORM in watcher.history
+    assert LOSS not in watcher.history
+
+
+def test_one_step_without_a_loss_moves_no_other():
+    model = small_model()
+    watcher = watch(model, torch.optim.SGD(model.parameters(), lr=0.1))
+    watcher.step(3.0)
+    with pytest.warns(ThalwegWarning):
+        watcher.step(None)
+    watcher.step(1.0)
+    assert watcher.history.series(LOSS) == {0: 3.0, 2: 1.0}
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_warning_that_is_raised_does_not_reach_the_loop():
+    model = small_model()
+    watcher = watch(model, torch.optim.SGD(model.parameters(), lr=0.1))
+    watcher.step(None)

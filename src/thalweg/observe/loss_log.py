@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from thalweg.observe.guard import NotMeasurableError
 from thalweg.record import History
 from thalweg.record.quantities import LEARNING_RATE, LOSS, WEIGHT_DECAY
 
@@ -15,17 +16,25 @@ class LossLog:
     """The losses since the last transfer, still on their device."""
 
     def __init__(self, first_step: int) -> None:
-        self._losses: list[Tensor | float] = []
+        self._losses: list[Tensor | float | None] = []
         self._next_step = first_step
 
     def __len__(self) -> int:
         return len(self._losses)
 
     def append(self, loss: Tensor | float) -> None:
-        """Keep the loss of the next step; NaN for what is no number."""
-        entry: Tensor | float = float("nan")
+        """Keep the loss of the next step.
+
+        Raises: NotMeasurableError for what is no real number, and leaves that step without a loss:
+        NaN would say that the run had diverged.
+        """
+        entry: Tensor | float | None = None
         try:
-            entry = loss.detach() if isinstance(loss, Tensor) else float(loss)
+            entry = _real(loss)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise NotMeasurableError(
+                "step() takes the loss, a number or tensor", seen=f"seen: {type(loss).__name__}"
+            ) from error
         finally:
             self._losses.append(entry)
 
@@ -33,7 +42,8 @@ class LossLog:
         """Move the losses into the history, with one wait for the device."""
         losses, self._losses = self._losses, []
         first, self._next_step = self._next_step, self._next_step + len(losses)
-        for step, value in enumerate(_numbers(losses), first):
+        present = [(first + i, loss) for i, loss in enumerate(losses) if loss is not None]
+        for (step, _), value in zip(present, _numbers([loss for _, loss in present]), strict=True):
             history.add(LOSS, step, {"": value})
 
 
@@ -55,6 +65,15 @@ class LearningRateLog:
         decays = [float(g.get("weight_decay", 0.0)) * float(g["lr"]) for g in groups]
         history.add(LEARNING_RATE, step, {str(i): rate for i, rate in enumerate(rates)})
         history.add(WEIGHT_DECAY, step, {str(i): decay for i, decay in enumerate(decays)})
+
+
+def _real(loss: Tensor | float) -> Tensor | float:
+    """The loss without its graph. Raises TypeError or ValueError for what is no real number."""
+    if isinstance(loss, Tensor) and not loss.is_complex():
+        return loss.detach()
+    if isinstance(loss, str | bytes | Tensor):  # float() would read a text
+        raise TypeError
+    return float(loss)
 
 
 def _differ(old: list[float], new: list[float]) -> bool:

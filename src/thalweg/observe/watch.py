@@ -8,6 +8,7 @@ writes what the instruments measure into the history. Loaders are read when trai
 """
 
 import re
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,10 @@ from weakref import WeakKeyDictionary, WeakSet
 from torch import Tensor, nn
 
 from thalweg.borrow import check_module
-from thalweg.errors import UsageError
+from thalweg.errors import ThalwegWarning, UsageError
 from thalweg.files import replace_file
 from thalweg.observe.bare_copy import bare_module, called_part
-from thalweg.observe.guard import Guard
+from thalweg.observe.guard import Guard, NotMeasurableError
 from thalweg.observe.instrument import Instrument
 from thalweg.observe.instrument_runner import InstrumentRunner
 from thalweg.observe.instruments import INSTRUMENTS
@@ -127,7 +128,7 @@ class Watcher:
         self._step = self._first_step = guard.step
         self._losses = LossLog(guard.step)
         self._rates, self._loop = logs
-        self._open = True
+        self._open, self._has_warned = True, False
         self._own_optimizers = guard.history.last(OPTIMIZERS)
         self._steps_of_others: WeakKeyDictionary[Watcher, int] = WeakKeyDictionary()
         WATCHERS.add(self)
@@ -168,7 +169,7 @@ class Watcher:
         `logits`, the training accuracy follows from it.
         """
         try:
-            self._losses.append(loss)
+            self._append(loss)
             self._loop.record()
             if self._step == self._readings.due:
                 with self._guard("reading"):
@@ -247,6 +248,18 @@ class Watcher:
         else:
             self._stop()  # interrupted: whoever did that does not want to wait
             self.flush()
+
+    def _append(self, loss: Tensor | float) -> None:
+        """Keep the loss; of what is none, say so once, and go on with the other measurements."""
+        try:
+            self._losses.append(loss)
+        except NotMeasurableError as error:
+            self._guard.report_failure("loss", error)
+            if not self._has_warned:
+                self._has_warned = True
+                words = f"{error.problem}; {error.seen}: the loss is not checked"
+                with self._guard("warning"):  # a filter may raise it
+                    warnings.warn(words, ThalwegWarning, stacklevel=3)
 
     def _prepare_step(self) -> None:
         """Attach the hooks if the coming step is to be read; set when to be called again."""
