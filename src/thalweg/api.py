@@ -585,6 +585,7 @@ def diagnose(
     if is_run(path):
         return diagnosis.diagnose(RunReader(path).history)
     recording = read_log(path, columns=columns, num_classes=num_classes)
+    recording.check_columns()
     return diagnosis.diagnose_log(recording.history, by_epoch=recording.by_epoch)
 
 

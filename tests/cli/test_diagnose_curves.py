@@ -6,6 +6,9 @@ import pytest
 from cli.test_app import modules_loaded_by, run
 from record.test_logs import KERAS, LIGHTNING, LOG, STATE
 
+from thalweg.record import RunWriter
+from thalweg.record.quantities import LOSS
+
 OVERFIT = "epoch,train_loss,validation/ce\n" + "".join(
     f"{i},{2 / (i + 1):.3f},{0.5 + 2 / (i + 1) + 0.06 * i:.3f}\n" for i in range(30)
 )
@@ -63,6 +66,7 @@ def test_every_kind_of_log_without_torch(name, content, tmp_path):
     [
         (b"", (), 3, "is empty"),
         (b"\0\1", (), 3, "is not a text file"),
+        (b"step,ce\n0,1\n", (), 3, "no column has a known name\n  seen: ce\n  fix:  name what"),
         (b"a\nb\n", (), 3, "has no column of numbers"),
         (b"loss\n1\n", ("--column", "val_loss"), 2, "--column takes a quantity and a column"),
         (b"loss\n1\n", ("--column", "val_loss=los"), 2, "did you mean loss?"),
@@ -97,3 +101,22 @@ def test_fewer_than_two_classes_are_refused(here, tmp_path):
     code, _, err = here("diagnose", "log.csv", "--num-classes", "-3")
     assert code == 2
     assert "two classes or more" in err
+
+
+def test_where_nothing_could_be_checked_nothing_is_called_well(here, tmp_path):
+    (tmp_path / "log.csv").write_text("step,lr\n0,0.1\n")
+    code, out, _ = here("diagnose", "log.csv", "--html", "page.html")
+    assert code == 0
+    assert "looked for: loss, accuracy" in out
+    assert "Diagnosis: nothing could be checked (0 checked" in out
+    assert "Diagnosis: nothing could be checked" in (tmp_path / "page.html").read_text()
+    assert here("diagnose", "log.csv", "--fail-on", "error")[0] == 3
+
+
+@pytest.mark.parametrize(("fail_on", "code"), [("note", 4), ("warning", 4), ("error", 0)])
+def test_a_headline_that_warns_fails_as_a_finding_does(here, tmp_path, fail_on, code):
+    with RunWriter(tmp_path / "run-1") as writer:
+        writer.set("caveats", [{"title": "Duplicates across the splits", "text": "3 contents"}])
+        for step in range(100):
+            writer.add(LOSS, step, {"": 1.0 / (step + 1)})
+    assert here("diagnose", "run-1", "--fail-on", fail_on)[0] == code

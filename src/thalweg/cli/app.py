@@ -1,7 +1,8 @@
 """The command `thalweg`: its parser, its commands and its exit codes.
 
-0 done · 1 the run failed · 2 usage · 3 data unusable · 4 a finding at or above --fail-on ·
-130 interrupted · 143 terminated. Results go to stdout; progress and errors to stderr.
+0 done · 1 the run failed · 2 usage · 3 data unusable, or nothing could be checked ·
+4 a finding at or above --fail-on · 130 interrupted · 143 terminated. Results go to stdout;
+progress and errors to stderr.
 """
 
 import os

@@ -9,13 +9,16 @@ from thalweg.cli.output import print_log, print_run, write_page
 from thalweg.diagnosis import Diagnosis, diagnose_log
 from thalweg.diagnosis import diagnose as diagnose_history
 from thalweg.diagnosis.rule import SEVERITIES, Severity
-from thalweg.errors import UsageError
+from thalweg.errors import DataError, UsageError
 from thalweg.record import RunReader
 from thalweg.record.logs import read_log
 from thalweg.record.run_folder import is_run
 from thalweg.report import render_diagnosis, render_html
+from thalweg.report.facts import read_facts
+from thalweg.report.verdict import verdict
 
 HAS_FINDING = 4  # exit code: a finding at or above --fail-on
+NOTHING_CHECKED = DataError.exit_code
 
 
 def diagnose(
@@ -40,7 +43,8 @@ def diagnose(
     html: Path
         Also write the report to this file.
     fail_on: str
-        Exit with 4 if a finding is this severe or worse.
+        Exit with 4 if a finding or the headline is this severe or worse; with 3 if nothing could
+        be checked.
     column: str
         For a log: what a column measures, if its name does not say so: val_loss=validation/ce.
     num_classes: int
@@ -51,20 +55,27 @@ def diagnose(
             "a classifier has two classes or more", seen=f"--num-classes {num_classes}", fix="2, …"
         )
     if is_run(path):
-        diagnosis = _diagnose_run(path, html, json=json)
+        diagnosis, tone = _diagnose_run(path, html, json=json)
     else:
+        tone = "plain"
         columns = _log_columns(column)
         diagnosis = _diagnose_log(path, html, json=json, columns=columns, num_classes=num_classes)
-    return HAS_FINDING if fail_on and _has_severity(diagnosis, fail_on) else 0
+    if fail_on is None:
+        return 0
+    severe = SEVERITIES[: SEVERITIES.index(fail_on) + 1]  # the worst comes first
+    if not {tone, *(finding.severity for finding in diagnosis.findings)}.isdisjoint(severe):
+        return HAS_FINDING
+    return 0 if diagnosis.has_result else NOTHING_CHECKED
 
 
-def _diagnose_run(path: Path, html: Path | None, *, json: bool) -> Diagnosis:
+def _diagnose_run(path: Path, html: Path | None, *, json: bool) -> tuple[Diagnosis, str]:
+    """The diagnosis, and the tone of the report's headline: it may warn where no rule does."""
     reader = RunReader(path)
     diagnosis = diagnose_history(reader.history)
     if html is not None:
         write_page(html, render_html(reader, diagnosis))
     print_run(reader, diagnosis, json=json)
-    return diagnosis
+    return diagnosis, verdict(read_facts(reader, diagnosis)).tone
 
 
 def _diagnose_log(
@@ -76,6 +87,7 @@ def _diagnose_log(
     num_classes: int | None,
 ) -> Diagnosis:
     log = read_log(path, columns=columns, num_classes=num_classes)
+    log.check_columns()
     diagnosis = diagnose_log(log.history, by_epoch=log.by_epoch)
     if html is not None:
         write_page(html, render_diagnosis(diagnosis))
@@ -93,9 +105,3 @@ def _log_columns(options: tuple[str, ...]) -> dict[str, str]:
             fix="--column val_loss=COLUMN",
         )
     return dict(pairs)
-
-
-def _has_severity(diagnosis: Diagnosis, severity: Severity) -> bool:
-    """True if a finding is that severe or worse."""
-    severe = SEVERITIES[: SEVERITIES.index(severity) + 1]  # the worst comes first
-    return any(finding.severity in severe for finding in diagnosis.findings)

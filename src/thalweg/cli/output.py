@@ -52,6 +52,7 @@ def print_run(reader: "RunReader", diagnosis: "Diagnosis", *, json: bool) -> Non
 
 def print_log(log: "TrainingLog", diagnosis: "Diagnosis", *, json: bool) -> None:
     """Print the columns read from another trainer's log, and its diagnosis."""
+    from thalweg.record.logs.training_log import NAMES
     from thalweg.wording import some
 
     if json:
@@ -63,7 +64,9 @@ def print_log(log: "TrainingLog", diagnosis: "Diagnosis", *, json: bool) -> None
         )
         return
     columns = [f"{name} ← {column}" for column, name in log.columns.items()]
-    lines = [f"{log.path}: {', '.join(columns) or 'no column has a name that is understood'}"]
+    lines = [f"{log.path}: {', '.join(columns)}"]
     if log.unread:
         lines.append(f"not read: {some(list(log.unread), most=12)}; --column names one")
+    if not diagnosis.has_result:
+        lines.append(f"looked for: {', '.join(NAMES)}; --column names one")
     print(printable("\n".join([*lines, "", str(diagnosis)]), keep="\n"))

@@ -79,9 +79,7 @@ def _print_end(ended: "ProgramRun", *, quiet: bool) -> None:
     for training in ended.trainings:
         _say("" if quiet else f"\n{_page(training)}")
         if quiet:
-            headline = training.diagnosis.headline
-            verdict = "nothing found wrong" if headline is None else headline.rule
-            _say(f"thalweg: {printable(training.name)}: {verdict}")
+            _say(f"thalweg: {printable(training.name)}: {training.diagnosis.verdict}")
         if training.run is not None:
             _say(f"\nreport   {printable(str(_short(training.run.path / 'report.html')))}")
     for note in ended.notes:

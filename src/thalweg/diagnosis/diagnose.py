@@ -13,7 +13,7 @@ from thalweg.diagnosis.missing import NOT_SHOWN, how_to_measure
 from thalweg.diagnosis.notebook_page import notebook_page
 from thalweg.diagnosis.rule import SEVERITIES, STAGES, Check, Finding, Rule
 from thalweg.diagnosis.rules import rules_with_plugins
-from thalweg.diagnosis.text_page import text_page
+from thalweg.diagnosis.text_page import NOTHING_CHECKED, text_page
 from thalweg.record import History
 from thalweg.record.quantities import INSTRUMENT_FAILED, LOSS, NOT_MEASURED, VAL_ACCURACY, VAL_LOSS
 from thalweg.record.schema import json_safe
@@ -34,6 +34,18 @@ class Diagnosis:
     def headline(self) -> Finding | None:
         """The one cause to treat first; None when no finding is worse than a note."""
         return self.causes[0] if self.causes else None
+
+    @property
+    def has_result(self) -> bool:
+        """False where not one rule could be checked."""
+        return bool(self.findings or self.passed)
+
+    @property
+    def verdict(self) -> str:
+        """The rule of the headline, or that nothing was found, or could be checked."""
+        if self.headline is not None:
+            return self.headline.rule
+        return "nothing found wrong" if self.has_result else NOTHING_CHECKED
 
     @property
     def causes(self) -> tuple[Finding, ...]:

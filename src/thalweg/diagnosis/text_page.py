@@ -6,6 +6,7 @@ from textwrap import fill
 from thalweg.diagnosis.evidence import number
 from thalweg.diagnosis.rule import Finding
 
+NOTHING_CHECKED = "nothing could be checked"
 WIDTH = 92  # columns of the text page
 
 
@@ -17,7 +18,7 @@ def text_page(
     not_checked: Mapping[str, str],
 ) -> str:
     """The causes with evidence and treatment; then the other findings, the passes, the gaps."""
-    parts = [_verdict(causes, passed, not_checked)]
+    parts = [_verdict(causes, findings, passed, not_checked=not_checked)]
     parts += [_cause(finding, rank) for rank, finding in enumerate(causes, 1)]
     others = [finding for finding in findings if finding not in causes]
     if others:
@@ -34,12 +35,16 @@ def text_page(
 
 
 def _verdict(
-    causes: Sequence[Finding], passed: Sequence[str], not_checked: Mapping[str, str]
+    causes: Sequence[Finding],
+    findings: Sequence[Finding],
+    passed: Sequence[str],
+    *,
+    not_checked: Mapping[str, str],
 ) -> str:
     if causes:
         return f"Diagnosis: {causes[0].rule}"
-    checked = f"{len(passed)} checked, {len(not_checked)} not checked"
-    return f"Diagnosis: nothing found wrong ({checked})"
+    result = "nothing found wrong" if passed or findings else NOTHING_CHECKED
+    return f"Diagnosis: {result} ({len(passed)} checked, {len(not_checked)} not checked)"
 
 
 def by_reason(not_checked: Mapping[str, str]) -> list[tuple[list[str], str]]:

@@ -10,7 +10,7 @@ from thalweg.wording import count, markup
 
 def render_diagnosis(diagnosis: Diagnosis) -> str:
     """Show the causes with their treatment, then what follows from them, then the checks."""
-    headline = diagnosis.headline.rule if diagnosis.headline else "nothing found wrong"
+    headline = diagnosis.verdict
     counts = (
         f"{count(len(diagnosis.findings), 'finding')} · "
         f"{count(len(diagnosis.passed), 'check')} passed · {len(diagnosis.not_checked)} not made"

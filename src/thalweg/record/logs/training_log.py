@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from math import isfinite, log
 from pathlib import Path
+from shlex import quote
 
 from thalweg.errors import DataError, UnknownNameError, UsageError
 from thalweg.record.history import History
@@ -19,6 +20,7 @@ from thalweg.record.quantities import (
     VAL_ACCURACY,
 )
 from thalweg.record.quantity import Quantity
+from thalweg.wording import some
 
 PERCENT = 1.5  # an accuracy above this was logged in percent
 NAMES = {quantity.name: quantity for quantity in READABLE}
@@ -34,6 +36,16 @@ class TrainingLog:
     columns: Mapping[str, str]  # column or tag → quantity
     unread: tuple[str, ...]  # columns of numbers with unfamiliar names
     by_epoch: bool  # each point is the mean of a whole epoch
+
+    def check_columns(self) -> None:
+        """Raise DataError if no column has a name that tells what it measures."""
+        if not self.columns:
+            raise DataError(
+                f"{self.path}: nothing could be checked, since no column has a known name",
+                seen=some(list(self.unread), most=12),
+                fix=f"name what a column measures, as --column loss={quote(self.unread[0])} or "
+                f"columns={{'loss': {self.unread[0]!r}}}; read are {', '.join(NAMES)}",
+            )
 
 
 def read_log(
