@@ -61,6 +61,7 @@ def generate(
         greedy=greedy,
         beams=beams,
     )
+    writing.check()  # before the model is read
     pieces = write_text(api.load(run, device=device), prompt, writing)  # refuses at once
     if json:
         print_json(prompt=prompt, text="".join(pieces))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from thalweg.cli.output import print_json
-from thalweg.cli.recipe_options import RECIPE, recipe_edits, takes_recipe_keys
+from thalweg.cli.recipe_options import RECIPE, edits_with_path, takes_recipe_keys
 from thalweg.cli.settings import gather_settings
 from thalweg.cli.terminal import table
 from thalweg.runs.progress_line import show_progress
@@ -48,7 +48,7 @@ def plan(
     from thalweg import api
     from thalweg.planning.numerics import measure_numerics
 
-    options = recipe_edits(recipe) | ({"data.path": path} if path else {})
+    options = edits_with_path(recipe, path)
     settings = gather_settings(options, os.environ, config)
     progress = api.Progress()
     with show_progress(progress, sys.stderr):

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
 
+from thalweg.errors import UsageError
 from thalweg.recipes.key import Key
 from thalweg.recipes.recipe import KEYS
 
@@ -53,6 +54,23 @@ def recipe_edits(options: dict[str, Any]) -> dict[str, object]:
     """Dotted key → value, of the options that are not None."""
     names = {_identifier(name): name for name in KEYS}
     return {names[name]: _whole(value) for name, value in options.items() if value is not None}
+
+
+def edits_with_path(options: dict[str, Any], path: str | None) -> dict[str, object]:
+    """The edits of the options, and the data that were named first.
+
+    Raises: UsageError where --data.path names other data.
+    """
+    edits = recipe_edits(options)
+    if not path:
+        return edits
+    if edits.get("data.path", path) != path:
+        raise UsageError(
+            "the data are named twice, and differently",
+            seen=f"{path} and --data.path {edits['data.path']}",
+            fix="leave one out",
+        )
+    return edits | {"data.path": path}
 
 
 def option(name: str) -> str:

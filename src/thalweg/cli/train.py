@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from thalweg.cli.compare_scratch import compare_with_scratch
 from thalweg.cli.folds import Splits, cross_validate
 from thalweg.cli.output import print_json, print_run
-from thalweg.cli.recipe_options import RECIPE, recipe_edits, takes_recipe_keys
+from thalweg.cli.recipe_options import RECIPE, edits_with_path, takes_recipe_keys
 from thalweg.cli.settings import Settings, annotated_toml, gather_settings
 from thalweg.data.images.survey_process import survey_in_background
 from thalweg.errors import UsageError, printable, shell_word
@@ -70,7 +70,7 @@ def train(
     print_config: bool
         Print every value and its origin, as a file for --config.
     """
-    options = recipe_edits(recipe) | ({"data.path": path} if path else {})
+    options = edits_with_path(recipe, path)
     settings = gather_settings(options, os.environ, config)
     if print_config or dry_run:
         return _print_plan(settings, only_config=print_config, json=json)

@@ -48,6 +48,12 @@ class Holdout:
             raise UsageError(
                 f"test_fraction cannot be {self.test_fraction}", fix="from 0 to below 1, as 0.2"
             )
+        if not self.folds and self.fold > 1:
+            raise UsageError(
+                "a fold is one of several, and no folds were asked for",
+                seen=f"data.fold = {self.fold}, data.folds = 0",
+                fix=f"--data.folds {max(5, self.fold)} --data.fold {self.fold}",
+            )
         if self.folds and not (self.folds > 1 and 1 <= self.fold <= self.folds):
             raise UsageError(
                 "no such fold",

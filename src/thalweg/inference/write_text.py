@@ -14,6 +14,7 @@ from thalweg.models.sequences.decoder import Decoder
 
 LONGEST = 100_000  # tokens
 MOST_BEAMS = 64
+TEMPERATURE = 0.8  # unless another is asked for
 START = "\n"  # the prompt where there is none: what stands before a line
 
 
@@ -22,7 +23,7 @@ class Writing:
     """The settings by which tokens are chosen."""
 
     length: int = 500  # tokens
-    temperature: float = 0.8  # 0 takes the likeliest
+    temperature: float = TEMPERATURE  # 0 takes the likeliest
     top_k: int = 0  # of the likeliest tokens; 0: of all
     top_p: float = 1.0  # of the likeliest tokens that together have this probability
     seed: int = 0
@@ -43,6 +44,12 @@ class Writing:
                 raise UsageError(f"{name} cannot be {value}", fix=fix)
         if self.greedy and self.beams > 1:
             raise UsageError("greedy is one beam", seen=f"beams {self.beams}", fix="leave one out")
+        if self.greedy and self.temperature not in (0, TEMPERATURE):
+            raise UsageError(
+                "greedy takes the likeliest token, at any temperature",
+                seen=f"temperature {self.temperature}",
+                fix="leave one out",
+            )
 
 
 def write_text(model: SavedModel, prompt: str, writing: Writing) -> Iterator[str]:
