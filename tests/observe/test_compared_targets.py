@@ -14,6 +14,7 @@ from thalweg.record.quantities import (
     BASELINE_ACCURACY,
     CLASS_COUNT,
     INSTRUMENT_FAILED,
+    LOSS_KIND,
     NUM_CLASSES,
     RECONSTRUCTED,
     TARGET_DISTINCT,
@@ -295,3 +296,32 @@ def test_known_targets_are_not_the_inputs_that_outputs_resemble():
     )
     assert RECONSTRUCTED in history  # outputs of the inputs' shape, on their side of one half
     assert RULE not in findings(history)
+
+
+def test_a_score_a_sample_beside_class_numbers_breaks_no_reading():
+    """As in ranking by pairs (BPR): items are class numbers, and each has one score."""
+    torch.manual_seed(0)
+    users, items = nn.Embedding(30, 8), nn.Embedding(40, 8)
+
+    class Scores(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.users, self.items = users, items
+
+        def forward(self, user, item, other):
+            return (users(user) * items(item)).sum(1), (users(user) * items(other)).sum(1)
+
+    model = Scores()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    watcher = watch(model, optimizer)
+    for _ in range(4):
+        user, item, other = (torch.randint(0, 30, (32,)) for _ in range(3))
+        better, worse = model(user, item, other)
+        loss = -(better - worse).sigmoid().log().sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        watcher.step(loss, batch=(user, other))
+    watcher.close()
+    assert watcher.history.by_place(INSTRUMENT_FAILED) == {}
+    assert watcher.history.by_place(LOSS_KIND)

@@ -104,8 +104,8 @@ def _entropies(
     if labels.shape == output.shape and graph.kind == "cross_entropy":
         form = labels.to(output.dtype)
         yield float(F.cross_entropy(output, form, reduction=reduction)), form
-    elif not labels.is_floating_point():
-        for axis in {1, output.ndim - 1} - {0}:
+    elif not labels.is_floating_point() and output.ndim > 1:
+        for axis in {1, output.ndim - 1}:
             rows = output.movedim(axis, -1)
             if rows.shape[:-1] == labels.shape:
                 logits, numbers = rows.flatten(0, -2), valid_classes(labels, rows.shape[-1])

@@ -136,7 +136,8 @@ class Readings:
             batch_targets=_targets(pair, shape),
             recovers_targets=self._is_thorough,
         )
-        self._learn_of_data(moment, pair)
+        with self._guard("data"):
+            self._learn_of_data(moment, pair)
         self._runner.measure(moment, "loss", thorough=self._is_thorough)
         with self._guard("ranks"):
             self._ranks.record(step, None if hooks.forward is None else hooks.forward.first_input)
