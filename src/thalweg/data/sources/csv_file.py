@@ -72,16 +72,16 @@ class CsvFile:
 
         Below the last one they are none: spreadsheets write some under a table.
         """
-        above, empty, begun = self.title_rows, list[TableRow](), False
+        above, empty, has_header = self.title_rows, list[TableRow](), False
         for row in self._every_row():
             if not any(row.cells):
-                empty += [row] if begun and row.cells else []
+                empty += [row] if has_header and row.cells else []
             elif above:
                 above -= 1
             else:
                 yield from empty
                 yield row
-                empty, begun = [], True
+                empty, has_header = [], True
 
     def _every_row(self) -> Iterator[TableRow]:
         with _text(self.path, self.encoding) as file:
