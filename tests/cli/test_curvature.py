@@ -21,12 +21,12 @@ def run(tmp_path_factory):
 
 
 def test_spectrum(run):
-    done = thalweg("spectrum", run, "--samples", 128)
+    done = thalweg("spectrum", run, "--samples", 32)
     assert done.returncode == 0, done.stderr
     assert "batch norm in train mode" in done.stdout
     assert (run / "spectrum.svg").read_text().lstrip().startswith("<?xml")
     spectrum = json.loads((run / "spectrum.json").read_text())
-    assert spectrum["samples"] == 128
+    assert spectrum["samples"] == 32
     assert f"{spectrum['top'][0]:.4g}" in done.stdout
     assert spectrum["shape"]["kind"] in ("not-critical", "saddle", "flat", "undecided", "minimum")
     assert f": {spectrum['shape']['reason']}\n" in done.stdout

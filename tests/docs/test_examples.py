@@ -9,7 +9,12 @@ import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PROGRAMS = sorted(EXAMPLES.glob("*.py"))
-NIGHTLY = {"compare_models", "cross_validation", "curvature"}  # they train for longer
+NIGHTLY = {
+    "compare_models",
+    "cross_validation",
+    "curvature",
+    "train_images",
+}  # they train for longer
 
 
 def marked(program):

@@ -67,8 +67,11 @@ def test_a_missing_column_is_named_with_the_nearest(run, tmp_path):
     (tmp_path / "bare.csv").write_text("1,1\n")
     with pytest.raises(DataError, match="2 columns, 3 features"):
         thalweg.predict(run.path, [tmp_path / "bare.csv"])
-    with pytest.raises(DataError, match="no table"):
+    with pytest.raises(DataError, match="there is no such file"):
         thalweg.predict(run.path, [tmp_path / "nothing.png"])
+    (tmp_path / "picture.png").write_bytes(b"no table")
+    with pytest.raises(DataError, match="no table"):
+        thalweg.predict(run.path, [tmp_path / "picture.png"])
 
 
 def test_the_command_prints_a_line_a_row(run, tmp_path, capsys):

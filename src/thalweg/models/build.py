@@ -47,7 +47,8 @@ def _check_settings(name: str, changes: Mapping[str, object]) -> None:
             continue
         most = DEEPEST if key in DEPTHS else WIDEST
         if not abs(value) <= most:
-            check_magnitude(value, float, name=key)
+            if isinstance(value, int):  # one of 400 digits cannot be written as a float
+                check_magnitude(value, float, name=key)
             raise UsageError(
                 f"{name} cannot be built with {key} = {value:g}",
                 seen=f"at most {most:,}",
