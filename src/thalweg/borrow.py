@@ -68,7 +68,14 @@ class RandomState:
 
 
 def seed_generators(seed: int) -> None:
-    """Seed the generators that a `RandomState` holds.
+    """Seed the generators that a `RandomState` holds."""
+    seed_torch(seed)
+    np.random.seed(seed)  # noqa: NPY002
+    random.seed(seed)
+
+
+def seed_torch(seed: int) -> None:
+    """Seed PyTorch alone, as `torch.manual_seed` does, for what is computed now.
 
     As long as CUDA has not been used, `torch.manual_seed` keeps each seed for it, with a traceback:
     a millisecond or more, and memory that grows with every call.
@@ -77,8 +84,6 @@ def seed_generators(seed: int) -> None:
         torch.manual_seed(seed)
     else:
         torch.default_generator.manual_seed(seed)
-    np.random.seed(seed)  # noqa: NPY002
-    random.seed(seed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,6 @@ import errno
 import os
 import re
 from pathlib import Path
-from shlex import quote
 
 from thalweg.errors import RunError, ThalwegError, UsageError, shell_word
 
@@ -60,7 +59,7 @@ def _web_address(text: str, scheme: str, *, role: str) -> UsageError:
             f"{role} is an address, not a path", seen=text, fix=f"name the file: /{rest}"
         )
     url = f"{scheme}://{rest}"
-    by = f", as by: curl -LO {quote(url)}" if scheme in ("http", "https", "ftp") else ""
+    by = f", as by: curl -LO {shell_word(url)}" if scheme in ("http", "https", "ftp") else ""
     return UsageError(
         f"{role} is a web address, and thalweg downloads nothing",
         seen=url,

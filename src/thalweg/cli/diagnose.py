@@ -55,27 +55,26 @@ def diagnose(
             "a classifier has two classes or more", seen=f"--num-classes {num_classes}", fix="2, …"
         )
     if is_run(path):
-        diagnosis, tone = _diagnose_run(path, html, json=json)
+        diagnosis = _diagnose_run(path, html, json=json)
     else:
-        tone = "plain"
         columns = _log_columns(column)
         diagnosis = _diagnose_log(path, html, json=json, columns=columns, num_classes=num_classes)
     if fail_on is None:
         return 0
+    tone = verdict(read_facts(RunReader(path), diagnosis)).tone if is_run(path) else "plain"
     severe = SEVERITIES[: SEVERITIES.index(fail_on) + 1]  # the worst comes first
     if not {tone, *(finding.severity for finding in diagnosis.findings)}.isdisjoint(severe):
         return HAS_FINDING
     return 0 if diagnosis.has_result else NOTHING_CHECKED
 
 
-def _diagnose_run(path: Path, html: Path | None, *, json: bool) -> tuple[Diagnosis, str]:
-    """The diagnosis, and the tone of the report's headline: it may warn where no rule does."""
+def _diagnose_run(path: Path, html: Path | None, *, json: bool) -> Diagnosis:
     reader = RunReader(path)
     diagnosis = diagnose_history(reader.history)
     if html is not None:
         write_page(html, render_html(reader, diagnosis))
     print_run(reader, diagnosis, json=json)
-    return diagnosis, verdict(read_facts(reader, diagnosis)).tone
+    return diagnosis
 
 
 def _diagnose_log(

@@ -13,7 +13,7 @@ from thalweg.diagnosis.missing import NOT_SHOWN, how_to_measure
 from thalweg.diagnosis.notebook_page import notebook_page
 from thalweg.diagnosis.rule import SEVERITIES, STAGES, Check, Finding, Rule
 from thalweg.diagnosis.rules import rules_with_plugins
-from thalweg.diagnosis.text_page import NOTHING_CHECKED, text_page
+from thalweg.diagnosis.text_page import text_page
 from thalweg.record import History
 from thalweg.record.quantities import INSTRUMENT_FAILED, LOSS, NOT_MEASURED, VAL_ACCURACY, VAL_LOSS
 from thalweg.record.schema import json_safe
@@ -45,7 +45,7 @@ class Diagnosis:
         """The rule of the headline, or that nothing was found, or could be checked."""
         if self.headline is not None:
             return self.headline.rule
-        return "nothing found wrong" if self.has_result else NOTHING_CHECKED
+        return "nothing found wrong" if self.has_result else "nothing could be checked"
 
     @property
     def causes(self) -> tuple[Finding, ...]:
@@ -60,10 +60,22 @@ class Diagnosis:
 
     def _repr_html_(self) -> str:
         """The page for a cell of a notebook."""
-        return notebook_page(self.causes, self.findings, self.passed, not_checked=self.not_checked)
+        return notebook_page(
+            self.causes,
+            self.findings,
+            self.passed,
+            not_checked=self.not_checked,
+            verdict=self.verdict,
+        )
 
     def __str__(self) -> str:
-        return text_page(self.causes, self.findings, self.passed, not_checked=self.not_checked)
+        return text_page(
+            self.causes,
+            self.findings,
+            self.passed,
+            not_checked=self.not_checked,
+            verdict=self.verdict,
+        )
 
 
 def diagnose(history: History, rules: Iterable[Rule] | None = None) -> Diagnosis:

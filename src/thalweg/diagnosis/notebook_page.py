@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from thalweg.diagnosis.evidence import number
 from thalweg.diagnosis.rule import Finding
-from thalweg.diagnosis.text_page import NOTHING_CHECKED, by_reason
+from thalweg.diagnosis.text_page import by_reason
 from thalweg.notebook import details, paragraph, table, title
 from thalweg.wording import count, markup
 
@@ -15,13 +15,12 @@ def notebook_page(
     passed: Sequence[str],
     *,
     not_checked: Mapping[str, str],
+    verdict: str,
 ) -> str:
     """The causes with evidence and treatment; the rest opens at a click."""
     parts = [_cause(cause) for cause in causes]
     if not causes:
-        is_checked = bool(passed or findings)
-        result = "nothing found wrong" if is_checked else NOTHING_CHECKED
-        parts.append(title(result.capitalize(), "good" if passed else "plain"))
+        parts.append(title(verdict.capitalize(), "good" if passed else "plain"))
     others = [finding for finding in findings if finding not in causes]
     if others:
         rows = [(markup(f.rule), markup(f.summary)) for f in others]

@@ -6,7 +6,6 @@ from textwrap import fill
 from thalweg.diagnosis.evidence import number
 from thalweg.diagnosis.rule import Finding
 
-NOTHING_CHECKED = "nothing could be checked"
 WIDTH = 92  # columns of the text page
 
 
@@ -16,9 +15,11 @@ def text_page(
     passed: Sequence[str],
     *,
     not_checked: Mapping[str, str],
+    verdict: str,
 ) -> str:
     """The causes with evidence and treatment; then the other findings, the passes, the gaps."""
-    parts = [_verdict(causes, findings, passed, not_checked=not_checked)]
+    checked = f" ({len(passed)} checked, {len(not_checked)} not checked)" * (not causes)
+    parts = [f"Diagnosis: {verdict}{checked}"]
     parts += [_cause(finding, rank) for rank, finding in enumerate(causes, 1)]
     others = [finding for finding in findings if finding not in causes]
     if others:
@@ -32,19 +33,6 @@ def text_page(
         ]
         parts.append(f"Not checked ({len(not_checked)})\n" + "\n".join(rows))
     return "\n\n".join(parts)
-
-
-def _verdict(
-    causes: Sequence[Finding],
-    findings: Sequence[Finding],
-    passed: Sequence[str],
-    *,
-    not_checked: Mapping[str, str],
-) -> str:
-    if causes:
-        return f"Diagnosis: {causes[0].rule}"
-    result = "nothing found wrong" if passed or findings else NOTHING_CHECKED
-    return f"Diagnosis: {result} ({len(passed)} checked, {len(not_checked)} not checked)"
 
 
 def by_reason(not_checked: Mapping[str, str]) -> list[tuple[list[str], str]]:

@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from thalweg.borrow import seed_torch
 from thalweg.data import Batch, Batches
 from thalweg.data.batch import part_of
 from thalweg.distributed.ranks import Joint, Ranks
@@ -85,7 +86,7 @@ def with_rank_seeds(
     """
     for number, batch in enumerate(stream, start):
         if not ranks.is_first:
-            torch.manual_seed(hash((seed, number, ranks.rank)) & (2**63 - 1))
+            seed_torch(hash((seed, number, ranks.rank)) & (2**63 - 1))
         yield batch
 
 

@@ -50,10 +50,7 @@ class DataSample:
 
     def digests(self, *, layout_of: "DataSample | None" = None) -> list[bytes]:
         """A hash of each sample's inputs; comparable with those of `layout_of`."""
-        rows = self.rows(layout_of=layout_of)
-        if rows.dtype == torch.bfloat16:  # which NumPy has not
-            rows = rows.view(torch.int16)
-        return [blake2b(row.tobytes(), digest_size=12).digest() for row in rows.numpy()]
+        return row_digests(self.rows(layout_of=layout_of))
 
     def distinct_rows(self) -> Tensor:
         """Rows of the first occurrences; the batches of two epochs hold each sample twice."""
@@ -156,3 +153,10 @@ def inputs_and_targets(batch: Any) -> Pair:
         inputs if isinstance(inputs, Tensor) and inputs.ndim > 0 else None,
         targets if isinstance(targets, Tensor) else None,
     )
+
+
+def row_digests(rows: Tensor) -> list[bytes]:
+    """A hash of each row of a matrix."""
+    if rows.dtype == torch.bfloat16:  # which NumPy has not
+        rows = rows.view(torch.int16)
+    return [blake2b(row.tobytes(), digest_size=12).digest() for row in rows.numpy()]

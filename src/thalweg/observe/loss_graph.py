@@ -140,12 +140,10 @@ def _before_reshapes(node: Any) -> Any:
 
 def _division_name(division: Any) -> str:
     """Tell a division by a number from one by the sum of what is divided: rows that sum to 1."""
-    operands = [one for one, _ in division.next_functions]
-    if len(operands) != 2 or operands[0] is None or prod(_shape(operands[1] or division)) == 1:
+    inputs = operands(division)  # a number is none
+    if len(inputs) != 2 or prod(_shape(inputs[1])) == 1:
         return "div"
-    numerator, denominator = operands
-    if denominator is None:
-        return "div"
+    numerator, denominator = inputs
     while denominator is not None and _name(denominator) in (*RESHAPING, *SHIFTED):
         denominator = _next(denominator)
     sums = denominator is not None and _name(denominator) == "Sum"

@@ -78,7 +78,7 @@ class Run:
         try:
             replace_file(path, page)
         except OSError as error:
-            other = f"thalweg report {self.path} --out FILE.html"
+            other = f"thalweg report {shell_word(self.path)} --out FILE.html"
             raise unwritable(path, error, instead=other) from error
         return path
 

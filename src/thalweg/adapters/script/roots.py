@@ -61,9 +61,9 @@ class RootFinder:
                 self._handles[id(module)] = ref(module), handle
 
     def _on_forward(self, module: nn.Module, inputs: Any, keywords: Any) -> None:
-        if is_redirected(module_in_ddp(module)):
-            return  # to a training step, which calls the model
-        if torch.is_grad_enabled() and id(module) in self._handles:
+        if not torch.is_grad_enabled() or id(module) not in self._handles:
+            return
+        if not is_redirected(module_in_ddp(module)):  # to a training step, which calls the model
             self.forget(module.modules())
             self._on_call(module, inputs, keywords)
 

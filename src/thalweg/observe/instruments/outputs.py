@@ -13,10 +13,9 @@ from thalweg.record.quantities import OUTPUT_HIGH, OUTPUT_LOW, OUTPUT_ROW_SUM_ER
 @instrument(OUTPUT_WIDTH, OUTPUT_ROW_SUM_ERROR, OUTPUT_LOW, OUTPUT_HIGH, when="loss", rare=True)
 def outputs(moment: Moment) -> Mapping[Quantity, Measurements]:
     """The range of the last batch's outputs, and how far their rows are from probabilities."""
-    output = moment.logits
-    if output is None or output.ndim == 0 or not output.is_floating_point():
+    rows = _output_rows(moment)
+    if rows is None:
         return {}
-    rows = output.float()[None] if _is_one_row(output, moment) else _rows(output)
     measured: dict[Quantity, Measurements] = {
         OUTPUT_WIDTH: {"": float(rows.shape[1])},
         OUTPUT_LOW: {"": rows.min()},
@@ -32,11 +31,16 @@ def row_sum_error(moment: Moment) -> Tensor | None:
 
     None where no output of several columns is seen.
     """
+    rows = _output_rows(moment)
+    return None if rows is None or rows.shape[1] < 2 else _row_sum_error(rows)
+
+
+def _output_rows(moment: Moment) -> Tensor | None:
+    """The outputs as rows; None where none of real numbers are seen."""
     output = moment.logits
     if output is None or output.ndim == 0 or not output.is_floating_point():
         return None
-    rows = output.float()[None] if _is_one_row(output, moment) else _rows(output)
-    return _row_sum_error(rows) if rows.shape[1] > 1 else None
+    return output.float()[None] if _is_one_row(output, moment) else _rows(output)
 
 
 def _row_sum_error(rows: Tensor) -> Tensor:

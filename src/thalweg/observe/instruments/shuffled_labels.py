@@ -1,11 +1,11 @@
 """Labels that the loss compares with other samples than those that the loader gave them to."""
 
-from hashlib import blake2b
 from math import ceil
 
 import torch
 from torch import Tensor
 
+from thalweg.observe.data_sample import row_digests
 from thalweg.observe.instrument import Measurements, Moment, instrument
 from thalweg.record.quantities import LABELS_SHUFFLED
 
@@ -45,7 +45,7 @@ def _distinct_rows(inputs: Tensor) -> dict[bytes, int]:
     """The row number by the hash of evenly spaced numbers of it; rows that occur once only."""
     rows = inputs.detach().reshape(len(inputs), -1)
     rows = rows[:, :: max(1, ceil(rows.numel() / MOST))].cpu().double().contiguous()
-    keys = [blake2b(row.tobytes(), digest_size=12).digest() for row in rows.numpy()]
+    keys = row_digests(rows)
     last = {key: row for row, key in enumerate(keys)}
     first = {key: row for row, key in reversed([*enumerate(keys)])}
     return {key: row for key, row in first.items() if last[key] == row}

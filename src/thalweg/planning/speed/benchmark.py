@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from thalweg.borrow import Subject
+from thalweg.borrow import Subject, seed_torch
 from thalweg.data.batch import Batch, each_tensor, forward, row_count
 from thalweg.planning.speed.accuracy_check import Deviation, Gradient, deviation
 from thalweg.training.numerics import Numerics, inputs_for
@@ -177,7 +177,7 @@ def _prepare(subject: Subject, numerics: Numerics) -> Subject:
 
 def loss_and_gradient(subject: Subject, numerics: Numerics) -> Gradient:
     """Compute loss and gradient; the memory format stays. Waits for a GPU."""
-    torch.manual_seed(0)  # the same dropout each time
+    seed_torch(0)  # the same dropout each time
     inputs, targets = subject.batches[0]
     device = targets.device
     with numerics.in_effect():

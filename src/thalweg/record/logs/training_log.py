@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from math import isfinite, log
 from pathlib import Path
-from shlex import quote
 
-from thalweg.errors import DataError, UnknownNameError, UsageError
+from thalweg.errors import DataError, UnknownNameError, UsageError, shell_word
 from thalweg.record.history import History
 from thalweg.record.logs.read_scalars import read_scalars
 from thalweg.record.logs.scalars import Points
@@ -43,7 +42,8 @@ class TrainingLog:
             raise DataError(
                 f"{self.path}: nothing could be checked, since no column has a known name",
                 seen=some(list(self.unread), most=12),
-                fix=f"name what a column measures, as --column loss={quote(self.unread[0])} or "
+                fix="name what a column measures, as --column "
+                f"loss={shell_word(self.unread[0])} or "
                 f"columns={{'loss': {self.unread[0]!r}}}; read are {', '.join(NAMES)}",
             )
 
