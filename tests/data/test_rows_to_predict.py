@@ -37,3 +37,9 @@ def test_a_number_that_cannot_be_held_is_said_to_be_missing(cell, tmp_path):
     with pytest.warns(ThalwegWarning, match=f"1 cell of 'a' taken as missing: '{cell}'"):
         table = rows(tmp_path, f"a,b\n1,2\n{cell},3\n")
     assert np.isnan(table.vectors[1, 0])
+
+
+def test_records_without_a_value_between_others_are_rows(tmp_path):
+    path = tmp_path / "t.jsonl"
+    path.write_text('{"a": 1, "b": 2}\n{"a": "", "b": ""}\n{"a": 3, "b": 4}\n{"a": "", "b": ""}\n')
+    assert len(table_rows(path, columns=COLUMNS).names) == 3

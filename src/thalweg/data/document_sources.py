@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from thalweg.data.sources.table import Table
+from thalweg.data.sources.table import WholeTable, cells_at, rows_to_answer
 from thalweg.data.sources.table_file import table_file
 from thalweg.data.sources.text_cells import join_texts, text_cell
 from thalweg.data.table_rows import cell_vectors
@@ -77,7 +77,7 @@ def documents_in_value(
 
 
 def _table_documents(
-    table: Table, texts: Sequence[str], columns: Sequence[Column]
+    table: WholeTable, texts: Sequence[str], columns: Sequence[Column]
 ) -> DocumentTable:
     names, header_rows = _header(table)
     own = list(texts)
@@ -95,18 +95,17 @@ def _table_documents(
         )
     places = [names.index(name) for name in needed]
     row_names, joined, others, reasons = list[str](), list[str](), list[list[str]](), {}
-    for row in islice(table.rows(), header_rows, None):
-        is_whole = len(row.cells) > max(places)
-        if not is_whole:
-            reasons[len(joined)] = f"{len(row.cells)} cells are too few"
-        cells_of_row = [row.cells[place] if is_whole else "" for place in places]
+    for row in islice(rows_to_answer(table), header_rows, None):
+        cells_of_row, reason = cells_at(row, places, width=len(table.first))
+        if reason:
+            reasons[len(joined)] = reason
         joined.append(join_texts(cells_of_row[: len(own)]))
         others.append(cells_of_row[len(own) :])
         row_names.append(f"row {row.line}")
     return _documents(row_names, joined, others=others, columns=columns, reasons=reasons)
 
 
-def _header(table: Table) -> tuple[list[str], int]:
+def _header(table: WholeTable) -> tuple[list[str], int]:
     """The names of the columns, and the number of rows that hold them."""
     sample = [row.cells for row in islice(table.rows(), SAMPLED_ROWS)]
     names = names_of_first_row(table.first, sample[1:])

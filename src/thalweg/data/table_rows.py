@@ -11,8 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32
 
-from thalweg.data.sources.csv_file import CsvFile
-from thalweg.data.sources.table import Table
+from thalweg.data.sources.table import Table, cells_at, rows_to_answer
 from thalweg.data.sources.table_file import table_file
 from thalweg.data.tables.cells import cell_number, is_missing
 from thalweg.data.tables.column import OTHER, Column
@@ -51,14 +50,11 @@ def table_rows(path: Path, *, columns: Sequence[Column], count: int = 0) -> Tabl
     places, header_rows = _places(table, names, len(columns))
     row_names, reasons = list[str](), dict[int, str]()
     cells: list[list[str]] = []
-    rows = table.rows_to_answer() if isinstance(table, CsvFile) else table.rows()
-    for row in islice(rows, header_rows, None):
-        is_whole, surplus = len(row.cells) > max(places), row.cells[len(table.first) :]
-        if not is_whole:
-            reasons[len(cells)] = f"{len(row.cells)} cells are too few"
-        elif any(surplus):  # a comma in a number or a text has moved those behind it
-            reasons[len(cells)] = f"{len(row.cells)} cells in {len(table.first)} columns"
-        cells.append([row.cells[place] if is_whole else "" for place in places])
+    for row in islice(rows_to_answer(table), header_rows, None):
+        own, reason = cells_at(row, places, width=len(table.first))
+        if reason:
+            reasons[len(cells)] = reason
+        cells.append(own)
         row_names.append(f"row {row.line}")
     if not cells:
         raise DataError(f"{path} has a header and no row", fix="give a row for each prediction")

@@ -14,7 +14,7 @@ from typing import Any
 
 from thalweg.data.caveat import Caveat
 from thalweg.data.sources.csv_file import LONGEST_CELL
-from thalweg.data.sources.table import TableRow
+from thalweg.data.sources.table import TableRow, filled_rows
 from thalweg.data.tables.cells import is_number
 from thalweg.errors import DataError
 from thalweg.wording import some
@@ -42,6 +42,10 @@ class ArrowFile:
 
     def rows(self) -> Iterator[TableRow]:
         """The header, then all rows that are not empty. DataError if the file is damaged."""
+        yield from filled_rows(self.every_row())
+
+    def every_row(self) -> Iterator[TableRow]:
+        """The header, then all rows. DataError if the file is damaged."""
         yield TableRow(0, list(self.first))
         number = 0
         with _reading(self.path):
@@ -52,8 +56,7 @@ class ArrowFile:
                 ]
                 for cells in zip(*texts, strict=True):
                     number += 1
-                    if any(cells):
-                        yield TableRow(number, list(cells))
+                    yield TableRow(number, list(cells))
 
 
 def arrow_file(path: Path) -> ArrowFile | None:

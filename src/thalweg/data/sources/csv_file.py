@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 from thalweg.data.archives.bounds import BoundedStream
-from thalweg.data.sources.table import TableRow
+from thalweg.data.sources.table import TableRow, filled_rows
 from thalweg.data.tables.cells import is_number
 from thalweg.errors import DataError
 from thalweg.registry import unknown_name
@@ -64,26 +64,21 @@ class CsvFile:
 
     def rows(self) -> Iterator[TableRow]:
         """All rows except empty ones, the first included. DataError if the file is no CSV."""
-        filled = (row for row in self._every_row() if any(row.cells))
-        yield from islice(filled, self.title_rows, None)
+        yield from filled_rows(self.every_row())
 
-    def rows_to_answer(self) -> Iterator[TableRow]:
-        """The same, and rows of empty cells between them: each row gets its answer.
-
-        Below the last one they are none: spreadsheets write some under a table.
-        """
-        above, empty, has_header = self.title_rows, list[TableRow](), False
-        for row in self._every_row():
-            if not any(row.cells):
-                empty += [row] if has_header and row.cells else []
-            elif above:
+    def every_row(self) -> Iterator[TableRow]:
+        """The first row and all below it; an empty line is none. DataError if it is no CSV."""
+        above = self.title_rows
+        rows = (row for row in self._lines() if row.cells)
+        for row in rows:
+            if any(row.cells):
+                if not above:
+                    yield row
+                    break
                 above -= 1
-            else:
-                yield from empty
-                yield row
-                empty, has_header = [], True
+        yield from rows
 
-    def _every_row(self) -> Iterator[TableRow]:
+    def _lines(self) -> Iterator[TableRow]:
         with _text(self.path, self.encoding) as file:
             reader = csv.reader(file, delimiter=self.delimiter)
             try:

@@ -11,7 +11,7 @@ from typing import Any
 
 from thalweg.data.archives.bounds import BoundedStream
 from thalweg.data.sources.csv_file import LONGEST_CELL
-from thalweg.data.sources.table import TableRow
+from thalweg.data.sources.table import TableRow, filled_rows
 from thalweg.errors import DataError
 
 LINES_SUFFIXES = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
@@ -32,13 +32,15 @@ class JsonFile:
     repeated: tuple[str, ...] = ()
 
     def rows(self) -> Iterator[TableRow]:
+        """The header, then a row for each record with a value. DataError for what is no JSON."""
+        yield from filled_rows(self.every_row())
+
+    def every_row(self) -> Iterator[TableRow]:
         """The header, then a row for each record. DataError for what is no JSON."""
         yield TableRow(0, list(self.first))
         for number, record in _records(self.path):
             flat = _flatten(record)
-            cells = [flat.get(name, "") for name in self.first]
-            if any(cells):
-                yield TableRow(number, cells)
+            yield TableRow(number, [flat.get(name, "") for name in self.first])
 
 
 def json_file(path: Path) -> JsonFile | None:

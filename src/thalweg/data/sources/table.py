@@ -1,6 +1,6 @@
 """A table in a file, whatever its format: its header and its rows, all cells as text."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -41,3 +41,39 @@ class Table(Protocol):
 
     def rows(self) -> Iterator[TableRow]:
         """All rows except empty ones, the first included. DataError for a damaged file."""
+
+
+class WholeTable(Table, Protocol):
+    """A table that also tells of its rows of empty cells."""
+
+    def every_row(self) -> Iterator[TableRow]:
+        """The first row and all below it. DataError for a damaged file."""
+
+
+def filled_rows(rows: Iterable[TableRow]) -> Iterator[TableRow]:
+    """The rows with any cell that is not empty."""
+    return (row for row in rows if any(row.cells))
+
+
+def rows_to_answer(table: WholeTable) -> Iterator[TableRow]:
+    """The rows of a table, those of empty cells between others too: each gets its answer.
+
+    Below the last one they are none: spreadsheets write some under a table.
+    """
+    empty: list[TableRow] = []
+    for row in table.every_row():
+        if not any(row.cells):
+            empty.append(row)
+            continue
+        yield from empty
+        yield row
+        empty = []
+
+
+def cells_at(row: TableRow, places: Sequence[int], *, width: int) -> tuple[list[str], str]:
+    """The row's cells at these places, and why they are not those of a table so wide, if so."""
+    if len(row.cells) <= max(places):
+        return [""] * len(places), f"{len(row.cells)} cells are too few"
+    # A comma in a number or a text has moved those behind it.
+    reason = f"{len(row.cells)} cells in {width} columns" if any(row.cells[width:]) else ""
+    return [row.cells[place] for place in places], reason
